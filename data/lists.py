@@ -1,0 +1,86 @@
+"""List files: `path label` lines that name the images of a split."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.errors import InputError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+
+
+class ImageList(NamedTuple):
+    """The images of one split."""
+
+    paths: list  # N absolute file names
+    labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
+    source: str  # the list file
+
+    def __len__(self):
+        return len(self.paths)
+
+
+def read_list(file, labels_required):
+    """Read one list file.
+
+    The label is the last field, so paths may contain spaces; relative paths start at the list's folder. Without
+    `labels_required` a line may be a bare path, known by its image extension; then `labels` of the result is None.
+
+    Raises InputError, with file and line number, for: no such file, no lines, a line without a path, a label that is
+    not an integer, and listed files that do not exist (how many, and the first three).
+    """
+    folder = os.path.dirname(os.path.abspath(file))
+    try:
+        # surrogateescape: a file name is bytes, and need not be UTF-8.
+        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+            lines = lines.read().splitlines()
+    except OSError as error:
+        raise InputError(f"{file}: cannot read the list file ({error.strerror}); it holds one `path label` line an image")
+    paths, labels = [], []
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if not line:
+            continue
+        path, label = _split(line, f"{file}:{number}", labels_required)
+        paths.append(os.path.normpath(os.path.join(folder, path)))
+        labels.append(label)
+    if not paths:
+        raise InputError(f"{file}: the list is empty; write one `path label` line an image")
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        first = ", ".join(missing[:3])
+        raise InputError(f"{file}: {len(missing)} of {len(paths)} listed files do not exist: {first}"
+                         f"{', ...' if len(missing) > 3 else ''}; correct the list or put the images there")
+    return ImageList(paths, None if None in labels else np.array(labels, dtype=np.int64), str(file))
+
+
+def _split(line, place, label_required):
+    """`path label` -> (path, int); `path` -> (path, None). `place` is file:line, for errors."""
+    path, _, last = line.rpartition(" ")
+    path = path.rstrip()
+    try:
+        label = int(last)
+        np.int64(label)
+    except (ValueError, OverflowError):
+        if line.lower().endswith(EXTENSIONS):
+            if label_required:
+                raise InputError(f"{place}: `{line}` has no label; write `path label`") from None
+            return line, None
+        raise InputError(f"{place}: the label `{last}` is not an integer; write `path label`") from None
+    if not path:
+        raise InputError(f"{place}: the line `{line}` has no path; write `path label`")
+    return path, label
+
+
+def refuse_overlap(train, *held_out):
+    """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
+
+    Only file names are compared: labels may start again at 0 in test.txt, so equal numbers prove nothing.
+    """
+    trained = set(train.paths)
+    for other in held_out:
+        shared = [path for path in other.paths if path in trained]
+        if shared:
+            raise InputError(f"{other.source}: {len(shared)} images are also in {train.source}, first {shared[0]}; "
+                             "the classes of the two must differ, remove the images from one of the lists")

@@ -1,0 +1,87 @@
+"""The command: find the archives, read their index, extract the images, check the counts, write the lists."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from data.prepare import archives, car, cub, download, layout, product, shop
+from utils.errors import InputError, exit_on_input_error
+
+# A format file holds FOLDER, URLS, PAGE, COUNTS {list: (images, classes)}, INDEX_FILES and index(files) -> [Image].
+FORMATS = {"cub": cub, "car": car, "product": product, "shop": shop}
+
+
+def prepare(name, data_root, archive_paths=(), check=True):
+    """Make `<data_root>/<folder>` for the data set `name`; raises InputError, and can be run again to resume.
+
+    `archive_paths`: local archives, index files or extracted folders; none means download. `check=False` accepts any
+    counts, and leaves listed images that the archives lack out of the lists.
+    """
+    form = FORMATS[name]
+    folder = Path(data_root) / form.FOLDER
+    official = form.COUNTS if check else None
+    counts = layout.counts_in_place(folder, list(form.COUNTS))
+    if counts is not None and (official is None or counts == official):
+        print(f"{name}: already prepared in {folder} ({layout.describe(counts)}): nothing to do; "
+              "delete its train.txt to prepare it again")
+        return
+
+    sources = find_archives(form, Path(data_root), archive_paths)
+    images = form.index(archives.read_index(sources, form.INDEX_FILES))
+    layout.check_paths(images)
+    layout.check_counts(name, images, official)  # a wrong archive shows here, before gigabytes are written
+
+    found = archives.extract(sources, {image.source: folder / image.target for image in images})
+    missing = [image.source for image in images if image.source not in found]
+    if missing:
+        what = (f"{name}: {len(missing):,} of {len(images):,} listed images are not in the archives given, "
+                f"the first is {missing[0]!r}")
+        if check or not found:
+            raise InputError(f"{what}; add the archive that holds them with --archive")
+        print(f"{what}: left out of the lists")
+    images = [image for image in images if image.source in found]
+    counts = layout.check_counts(name, images, official)
+    layout.write_lists(folder, images, list(form.COUNTS))
+    print(f"{name}: {layout.describe(counts)} in {folder}")
+
+
+def find_archives(form, data_root, archive_paths):
+    """The given paths, or else the official archives downloaded into `<data_root>/downloads`."""
+    if archive_paths:
+        for path in archive_paths:
+            if not os.path.exists(path):
+                raise InputError(f"--archive: no such file or folder: {os.path.abspath(path)}")
+        return [Path(path) for path in archive_paths]
+    if not form.URLS:
+        raise InputError(f"{form.FOLDER} has no direct download: accept the terms at {form.PAGE}, "
+                         f"then give the files with {form.ARCHIVE_HINT}")
+    return [download.fetch(url, data_root / "downloads", form.ARCHIVE_HINT) for url in form.URLS]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="prepare_data.sh", description="Turn the official archives of a data set into lists and image folders. "
+        "After an interruption, run it again: it goes on where it was.")
+    parser.add_argument("data", choices=list(FORMATS), help="the data set")
+    parser.add_argument("--data_root", default=os.environ.get("DATA_ROOT"), metavar="DIR",
+                        help="where the data sets live (default: the environment variable DATA_ROOT)")
+    parser.add_argument("--archive", nargs="+", action="extend", default=[], metavar="FILE",
+                        help="official archives and index files, or a folder they were extracted to; "
+                        "without it they are downloaded into DIR/downloads")
+    parser.add_argument("--no_check", action="store_true",
+                        help="for a subset: print the counts instead of comparing them with the official ones")
+    args = parser.parse_args(argv)
+    if not args.data_root:
+        raise InputError("no place for the data: give --data_root DIR or set DATA_ROOT")
+    try:
+        prepare(args.data, args.data_root, args.archive, check=not args.no_check)
+    except OSError as error:  # no permission, disk full, a file where a folder should be
+        raise InputError(f"{error.filename or args.data_root}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)

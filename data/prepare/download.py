@@ -1,0 +1,66 @@
+"""Fetching an official archive, going on after an interruption from what is already there."""
+
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from utils.errors import InputError
+
+TIMEOUT = 20  # seconds without a byte
+CHUNK = 1 << 18
+
+
+def fetch(url, folder, remedy):
+    """Download `url` into `folder` and return its path; a file already there is kept.
+
+    Bytes go to `<name>.part`, renamed when complete, so the next call asks only for the rest (HTTP Range).
+    `remedy`: the --archive option that does without the download, for the error message.
+    """
+    target = Path(folder) / Path(urlsplit(url).path).name
+    if target.is_file():
+        print(f"using {target}")
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    try:
+        if not _download(url, part):  # what was there does not fit the file on the server
+            part.unlink()
+            _download(url, part)
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(f"cannot download {url} ({reason}); get it another way and give {remedy}") from error
+    part.replace(target)
+    return target
+
+
+def _download(url, part):
+    """Bring `part` to its full length; False where it cannot be continued. OSError if the network fails."""
+    have = part.stat().st_size if part.exists() else 0
+    try:
+        reply = urlopen(Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416 and have:  # nothing after our last byte: complete, or not the same file
+            return error.headers.get("Content-Range") == f"bytes */{have}"
+        raise
+    with reply:
+        if reply.headers.get_content_type() == "text/html":
+            raise OSError("the server answered with a web page")
+        if reply.status != 206:
+            have = 0  # the server sends the whole file again
+        elif not reply.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            return False
+        length = reply.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with open(part, "ab" if have else "wb") as out, tqdm(
+                total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := reply.read(CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))
+    size = part.stat().st_size
+    if total is not None and size < total:
+        raise OSError(f"the connection ended after {size:,} of {total:,} bytes; run again to go on")
+    return True

@@ -1,0 +1,107 @@
+"""The layout that training reads: images below train/ and test/, and lists of `path label` lines beside them."""
+
+import os
+from typing import NamedTuple
+
+from data.prepare.archives import unsafe
+from utils.errors import InputError
+
+
+class Image(NamedTuple):
+    source: str  # how its path ends inside the archives: images/001.Albatross/a.jpg
+    target: str  # where it goes, relative to the data set's folder: train/001.Albatross/a.jpg
+    split: str  # the list that names it: train, test, query, gallery
+    category: int | str  # its class, as the official files call it
+
+
+def table(files, name, columns, hint, path_last=True):
+    """Rows of the text file `name` among the index `files`: (line number, `columns` fields), blank lines left out.
+
+    Only the first field (`path_last=False`) or the last one may hold spaces.
+    """
+    need(files, [name], hint)
+    for number, line in enumerate(files[name].decode("utf-8-sig", "replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.strip().split(None, columns - 1) if path_last else line.strip().rsplit(None, columns - 1)
+        yield number, fields + [None] * (columns - len(fields))
+
+
+def integer(text, name, number):
+    """A field as an int, or an InputError that names the file and the line."""
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}:{number}: expected a whole number, found {text!r}; fetch the file again") from None
+
+
+def need(files, names, hint):
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} not found in the archives given; give {hint}")
+
+
+def check_paths(images):
+    """Index files come out of the archive too: none of their paths may lead out of the folder or break a list line."""
+    targets, sources = {}, {}
+    for image in images:
+        reason = unsafe(image.source) or unsafe(image.target)
+        if reason or not image.target.isprintable():
+            raise InputError(f"the index lists {image.source!r}: refused ({reason or 'unprintable characters'})")
+        if (targets.setdefault(image.source, image.target) != image.target
+                or sources.setdefault(image.target, image.source) != image.source):
+            raise InputError(f"the index lists {image.source!r} for two places; fetch the official archive")
+
+
+def count(images):
+    """{list: (images, classes)}"""
+    classes = {}
+    for image in images:
+        classes.setdefault(image.split, []).append(image.category)
+    return {split: (len(members), len(set(members))) for split, members in classes.items()}
+
+
+def describe(counts):
+    return ", ".join(f"{split} {images:,} images of {classes:,} classes" for split, (images, classes) in counts.items())
+
+
+def check_counts(name, images, official):
+    """The counts; InputError if there is no train image, or if they are not `official` (None accepts any)."""
+    counts = count(images)
+    if "train" not in counts:
+        raise InputError(f"{name}: the index lists no train image; fetch the official archive")
+    for split, expected in (official or {}).items():
+        if (got := counts.get(split, (0, 0))) != expected:
+            raise InputError(f"{name}: found {describe({split: got})}, the official set has "
+                             f"{describe({split: expected})}; use the official archives, or --no_check for a subset")
+    return counts
+
+
+def write_lists(folder, images, splits):
+    """`<split>.txt` for each split, train.txt last: a folder that has it is complete.
+
+    Labels are 0, 1, 2, ... over the sorted train classes and on over the sorted other ones.
+    """
+    train = {image.category for image in images if image.split == "train"}
+    others = {image.category for image in images} - train
+    labels = {category: label for label, category in enumerate(sorted(train) + sorted(others))}
+    for split in sorted(splits, key=lambda split: split == "train"):
+        lines = [f"{image.target} {labels[image.category]}\n" for image in images if image.split == split]
+        temp = folder / f".{split}.txt.part"
+        temp.write_text("".join(lines), encoding="utf-8")
+        os.replace(temp, folder / f"{split}.txt")
+
+
+def counts_in_place(folder, splits):
+    """The counts that the lists in `folder` give, or None if a list or a listed image is missing."""
+    counts = {}
+    for split in splits:
+        try:
+            lines = (folder / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+            rows = [line.rsplit(None, 1) for line in lines]
+            if not all((folder / path).is_file() for path, _ in rows):
+                return None
+        except (OSError, ValueError):  # no list, or one that we did not write
+            return None
+        counts[split] = (len(rows), len({label for _, label in rows}))
+    return counts

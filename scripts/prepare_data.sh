@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Turn the official archives of a data set into <DATA_ROOT>/<folder>/{train.txt,test.txt,train/,test/}.
+#   DATA_ROOT=~/data scripts/prepare_data.sh cub                                   # downloads
+#   DATA_ROOT=~/data scripts/prepare_data.sh cub --archive ~/CUB_200_2011.tgz      # takes local files
+# After an interruption, run the same command again: it goes on where it was.
+set -euo pipefail
+
+if [ $# -eq 0 ]; then
+    echo "usage: [DATA_ROOT=DIR] $0 cub|car|product|shop [--data_root DIR] [--archive FILE ...] [--no_check]" >&2
+    exit 2
+fi
+
+args=("$1")
+for arg in "${@:2}"; do  # setup_env.sh changes folder: files named from here stay the same files
+    if [[ $arg != /* && -e $arg ]]; then arg="$PWD/$arg"; fi
+    args+=("$arg")
+done
+
+source "$(dirname "$0")/setup_env.sh"
+exec "$PYTHON" -m data.prepare "${args[@]}"

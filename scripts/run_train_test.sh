@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Trains UDML-SS, then tests every checkpoint on the held-out classes.
+#
+#   scripts/run_train_test.sh                                  the built-in demo, frozen backbone against trained
+#   DATA_ROOT=~/data scripts/run_train_test.sh                 CUB-200-2011 with the paper's settings
+#   DATA_ROOT=~/data DATA=car NET=ResNet50 EPOCHS=100 scripts/run_train_test.sh
+#   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
+#
+# Every value below can be set from the environment. The log goes to scripts/out/<run name>.log as well.
+set -euo pipefail
+
+# The original's positional arguments, in their order; left out or empty, the environment or the default counts.
+i=0
+for name in ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET; do
+    i=$((i + 1))
+    [ -n "${!i:-}" ] && printf -v "$name" '%s' "${!i}"
+done
+
+if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
+    # The demo's settings: small enough for two CPU cores.
+    DATA=demo
+    DATA_ROOT=${ROOT:-results}/data
+    NET=${NET:-EfficientNet-Lite0}
+    WIDTH=${WIDTH:-96}
+    ORIGIN_WIDTH=${ORIGIN_WIDTH:-110}
+    NUM_CLUSTERS=${NUM_CLUSTERS:-40}
+    EPOCHS=${EPOCHS:-40}
+    SAVE_STEP=${SAVE_STEP:-$EPOCHS}
+    LR=${LR:-0.0001}
+    ROT_LR=${ROT_LR:-0.0001}
+fi
+
+ROOT=${ROOT:-results}                   # where checkpoints and results go
+DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
+NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
+PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
+DIM=${DIM:-512}                         # embedding size
+WIDTH=${WIDTH:-227}                     # side of the crops
+ORIGIN_WIDTH=${ORIGIN_WIDTH:-256}       # shorter side of an image before cropping
+RATIO=${RATIO:-0.16}                    # smallest share of the image in a random crop
+NUM_CLUSTERS=${NUM_CLUSTERS:-100}       # k of k-means; the paper: 100 for CUB and Cars, 10000 for product
+UP_STEP=${UP_STEP:-5}                   # epochs between clusterings
+LOSS=${LOSS:-Weight}                    # metric loss
+ALPHA=${ALPHA:-40}                      # its steepness for negative pairs
+BETA=${BETA:-2}                         # its steepness for positive pairs
+BATCH_SIZE=${BATCH_SIZE:-80}            # images a step: P x K
+NUM_INSTANCES=${NUM_INSTANCES:-5}       # K, images of each cluster in a step
+ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 turns it off
+ROT_BATCH=${ROT_BATCH:-16}              # images of a step that also come in four rotations
+ROT_BT=${ROT_BT:-1}                     # 1: rotate, then crop each copy; 0: rotate one crop
+ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
+LR=${LR:-0.00001}                       # learning rate of backbone and embedding
+ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
+FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
+EPOCHS=${EPOCHS:-600}                   # an epoch visits every cluster once
+SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
+SEED=${SEED:-0}                         # of all random draws
+POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of the embedding
+TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
+TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
+
+# Paths given by the user are relative to where they stand, not to the project's folder.
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+ROOT=$(absolute "$ROOT")
+[ -n "${DATA_ROOT:-}" ] && DATA_ROOT=$(absolute "$DATA_ROOT")
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+
+name=$(basename "$NET")-DIM-$DIM-lr-$LR-ratio-$RATIO-BatchSize-$BATCH_SIZE-rot_lr-$ROT_LR-self_supervision_rot-$ROT
+name+=-rot_bt-$ROT_BT-rot_batch-$ROT_BATCH-up_step-$UP_STEP-num_clusters-$NUM_CLUSTERS-ALPHA-$ALPHA-BETA-$BETA
+[ "$SEED" = 0 ] || name+=-seed-$SEED
+name+=${RUN_SUFFIX:-}                   # tells runs apart that differ in nothing that the name says
+data_name=$(basename "$DATA")
+save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
+result=$ROOT/result/$LOSS/$data_name/$name.json
+log=scripts/out/$data_name-$LOSS-$name.log
+mkdir -p "$save_dir" scripts/out
+
+[ "$DATA" = demo ] && "$PYTHON" -m data.demo "$DATA_ROOT/demo"
+
+common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH"
+        --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log")
+[ -n "${DATA_ROOT:-}" ] && common+=(--data_root "$DATA_ROOT")
+
+echo "Training; the log is $log"
+"$PYTHON" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
+    --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" \
+    --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" \
+    --loss "$LOSS" --alpha "$ALPHA" --beta "$BETA" --batch_size "$BATCH_SIZE" --num_instances "$NUM_INSTANCES" \
+    --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH" --rot_bt "$ROT_BT" --rot_only "$ROT_ONLY" \
+    --lr "$LR" --rot_lr "$ROT_LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
+
+echo "Testing"
+checkpoints=()
+for ((epoch = SAVE_STEP; epoch < EPOCHS; epoch += SAVE_STEP)); do checkpoints+=("$save_dir/ckp_ep$epoch.pth.tar"); done
+checkpoints+=("$save_dir/ckp_ep$EPOCHS.pth.tar")
+"$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "${checkpoints[@]}" --save_json "$result" $TEST_FLAGS

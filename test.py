@@ -1,0 +1,96 @@
+"""Checkpoints -> Recall@K and NMI on the classes that training never saw.
+
+    python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
+    python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
+"""
+
+import json
+import os
+
+import models
+from data.dataset import DEFAULT_KS, RECALL_KS, crops_loader, locate, read_test, report_bad
+from data.transforms import Normalise, Transforms
+from evaluations.features import encoder
+from evaluations.retrieval import evaluate, result_line
+from utils import checkpoint, device, flags, log
+from utils.errors import InputError, exit_on_input_error
+
+# What a checkpoint knows about its model. A flag overrides it; these stand in where neither says it.
+MODEL_DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
+
+
+def parse_args():
+    parser = flags.Parser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    flags.add_common(parser)
+    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT", help="one or more checkpoints, tested in one go")
+    add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
+    add("--net", default=None, help="backbone (default: the checkpoint's)")
+    add("--dim", "-d", type=flags.positive, default=None, help="embedding size (default: the checkpoint's)")
+    add("--width", type=flags.positive, default=None, help="side of the crop (default: the checkpoint's)")
+    add("--origin_width", type=flags.positive, default=None, help="shorter side before it (default: the checkpoint's)")
+    add("--batch_size", "-b", type=flags.positive, default=100, help="images in one forward pass")
+    add("--save_json", default=None, help="write the results to this file")
+    return parser.parse_args()
+
+
+def load_models(args, compute):
+    """The models to test as a list of (epoch, Embedder, on pooled features?); sets args.net, dim, width, origin_width."""
+    if not args.resume and not args.pretrained:
+        raise InputError("nothing to test: give checkpoints with --resume, or --pretrained True for the frozen backbone")
+    states = [checkpoint.load(path) for path in args.resume]
+    settings = states[0].get("settings", {}) if states else {}
+    for name, default in MODEL_DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, settings.get(name, default))
+    tested = []
+    if args.pretrained:
+        frozen = models.create(args.net, args.dim, pretrained=True, weights=args.weights, rotation=False)
+        tested.append((0, compute.place(frozen).eval(), True))
+    for path, state in zip(args.resume, states):
+        model = models.create(args.net, args.dim, pretrained=False, rotation=False)
+        unused = models.load_state(model, state["state_dict"])
+        unused = [key for key in unused if not key.startswith("classifier_rot.")]
+        if unused:
+            log.say(f"{path}: not used: {', '.join(unused)}")
+        tested.append((state["epoch"], compute.place(model).eval(), args.pool_feature))
+    return tested
+
+
+def main():
+    args = parse_args()
+    log.start(args, args.log_file)
+    compute = device.choose(args.device, args.amp, args.channels_last)
+    query, gallery = read_test(locate(args.data, args.data_root), args.gallery_eq_query)
+    tested = load_models(args, compute)
+    transforms = Transforms(args.width, args.origin_width)
+    normalise = Normalise(tested[0][1].preprocessing, compute.device, compute.channels_last)
+
+    results = evaluate([encoder(model, normalise, compute, pooled) for _, model, pooled in tested], query, gallery,
+                       loader=lambda images: crops_loader(images.paths, transforms, args.batch_size, args.nThreads),
+                       on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
+                       ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
+
+    first = results[0]
+    log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
+            f"{first['unreadable']} unreadable images")
+    for (epoch, *_), result in zip(tested, results):
+        log.say(result_line(epoch, result))
+    log.say(table(tested, results))
+    if args.save_json:
+        os.makedirs(os.path.dirname(os.path.abspath(args.save_json)), exist_ok=True)
+        with open(args.save_json, "w", encoding="utf-8") as file:
+            json.dump([{"epoch": epoch, **result} for (epoch, *_), result in zip(tested, results)], file, indent=1)
+
+
+def table(tested, results):
+    """The results for people: a row for each model, in per cent."""
+    rows = [f"{'':<18}" + "".join(f"{'R@' + str(k):>8}" for k in results[0]["recall"]) + f"{'NMI':>8}"]
+    for (epoch, *_), result in zip(tested, results):
+        name = f"epoch {epoch}" if epoch else "frozen backbone"
+        rows.append(f"{name:<18}" + "".join(f"{100 * v:8.2f}" for v in (*result["recall"].values(), result["nmi"])))
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)

@@ -1,0 +1,70 @@
+"""Extraction and evaluation over a loader, with an encoder whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.cluster import KMeans
+from sklearn.metrics import normalized_mutual_info_score
+
+from data.dataset import crops_loader
+from data.lists import ImageList
+from data.transforms import Transforms
+from evaluations.features import extract
+from evaluations.nmi import nmi
+from evaluations.retrieval import evaluate, result_line
+
+
+def mean_colour(images):
+    return images.float().mean((2, 3))
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    """Nine images, three each of red, green and blue; the fifth is broken."""
+    paths = []
+    for i in range(9):
+        colour = [20, 20, 20]
+        colour[i // 3] = 200 + 5 * (i % 3)
+        Image.new("RGB", (20, 30), tuple(colour)).save(tmp_path / f"{i}.png")
+        paths.append(str(tmp_path / f"{i}.png"))
+    (tmp_path / "4.png").write_bytes(b"no image")
+    return ImageList(paths, np.arange(9) // 3, "test.txt")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_extract_keeps_order_and_reports_bad_images(coloured, workers):
+    loader = crops_loader(coloured.paths, Transforms(16, 20), 4, workers)
+    (means, doubled), bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], loader, 9)
+    assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
+    assert means.dtype == np.float32 and means.flags.c_contiguous
+    assert np.array_equal(doubled, 2 * means) and not means[4].any()
+    for i in set(range(9)) - {4}:
+        assert means[i].argmax() == i // 3 and means[i].max() == pytest.approx(200 + 5 * (i % 3))
+
+
+def test_evaluate_counts_and_scores(coloured):
+    seen = []
+    result, = evaluate([mean_colour], coloured, coloured, lambda part: crops_loader(part.paths, Transforms(16, 20), 4, 0),
+                       seen.extend, ks=(1, 2))
+    assert result["recall"] == {1: 1.0, 2: 1.0} and result["nmi"] == pytest.approx(1)
+    assert (result["queries"], result["without_positive"], result["unreadable"], len(seen)) == (8, 0, 1, 1)
+    assert result_line(600, result) == "Epoch-600 1.0000  1.0000  1.0000"
+
+
+def test_evaluate_query_against_gallery(coloured):
+    query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
+    gallery = ImageList(coloured.paths[5:], np.array([1, 0, 0, 0]), "gallery.txt")  # blue carries red's label
+    result, = evaluate([mean_colour], query, gallery, lambda part: crops_loader(part.paths, Transforms(16, 20), 4, 0),
+                       lambda bad: None, ks=(1, 2, 4))
+    assert result["queries"] == 4
+    assert result["recall"][1] == pytest.approx(0.25 + 0.75 * 0.75, abs=0.2)  # red ties green and blue
+    assert result["recall"][4] == 1
+
+
+def test_nmi_is_sklearns_on_blobs():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 40)
+    features = (rng.normal(size=(6, 16))[labels] * 2 + rng.normal(size=(240, 16))).astype(np.float32)
+    expected = normalized_mutual_info_score(labels, KMeans(6, n_init=10, random_state=0).fit_predict(features))
+    assert nmi(features, labels) == pytest.approx(expected, abs=0.03)

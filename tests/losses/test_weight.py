@@ -1,0 +1,117 @@
+"""The Weight loss against a slow loop over anchors and against pytorch-metric-learning."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from pytorch_metric_learning.losses import MultiSimilarityLoss
+from pytorch_metric_learning.miners import MultiSimilarityMiner
+
+import losses
+from losses.orthogonal import orthogonal_penalty
+from utils.errors import InputError
+
+ALPHA, BETA, BASE, MARGIN = 40.0, 2.0, 0.5, 0.1
+
+
+def slow_loss(embeddings, labels):
+    """Wang et al. 2019, eqs. 11 to 13, one anchor and one pair at a time."""
+    n = len(embeddings)
+    total = embeddings.sum() * 0
+    for i in range(n):
+        positive = [embeddings[i] @ embeddings[j] for j in range(n) if j != i and labels[j] == labels[i]]
+        negative = [embeddings[i] @ embeddings[j] for j in range(n) if labels[j] != labels[i]]
+        if not positive or not negative:
+            continue
+        kept_negative = [s for s in negative if s + MARGIN > min(positive)]
+        kept_positive = [s for s in positive if s - MARGIN < max(negative)]
+        if kept_positive:
+            total = total + torch.log(1 + sum(torch.exp(-BETA * (s - BASE)) for s in kept_positive)) / BETA
+        if kept_negative:
+            total = total + torch.log(1 + sum(torch.exp(ALPHA * (s - BASE)) for s in kept_negative)) / ALPHA
+    return total / n
+
+
+def peer_loss(embeddings, labels):
+    pairs = MultiSimilarityMiner(MARGIN)(embeddings, labels)
+    return MultiSimilarityLoss(alpha=BETA, beta=ALPHA, base=BASE)(embeddings, labels, pairs)
+
+
+def our_loss(embeddings, labels):
+    return losses.create("Weight", alpha=ALPHA, beta=BETA, base=BASE, margin=MARGIN)(embeddings, labels).loss
+
+
+def value_and_gradient(function, raw, labels):
+    raw = raw.clone().requires_grad_()
+    loss = function(torch.nn.functional.normalize(raw), labels)
+    loss.backward()
+    return loss.item(), raw.grad
+
+
+def random_batch(classes, per_class, spread, seed, dim=16):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(classes).repeat_interleave(per_class)
+    centres = torch.randn(classes, dim, generator=generator)
+    return centres[labels] + spread * torch.randn(len(labels), dim, generator=generator), labels
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 5), st.sampled_from([0.0, 0.05, 0.5, 2.0]), st.integers(0, 1000))
+def test_value_and_gradient_equal_the_loop_and_the_peer(classes, per_class, spread, seed):
+    raw, labels = random_batch(classes, per_class, spread, seed)
+    ours, our_gradient = value_and_gradient(our_loss, raw, labels)
+    for other in (slow_loss, peer_loss):
+        value, gradient = value_and_gradient(other, raw, labels)
+        assert ours == pytest.approx(value, abs=1e-5)
+        assert torch.allclose(our_gradient, gradient, atol=1e-5)
+
+
+def test_no_pair_survives():
+    """Two tight classes far apart: nothing is mined; the loss is 0 and still back-propagates, as the peer's does."""
+    raw, labels = torch.eye(4)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1])
+    value, gradient = value_and_gradient(our_loss, raw, labels)
+    assert value == pytest.approx(peer_loss(raw, labels).item(), abs=1e-7) and value == 0
+    assert torch.equal(gradient, torch.zeros_like(raw))
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
+def test_one_class_or_no_positives(labels):
+    raw = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    value, gradient = value_and_gradient(our_loss, raw, torch.tensor(labels))
+    assert value == 0 and torch.equal(gradient, torch.zeros_like(raw))
+
+
+def test_equal_images_are_positives_of_each_other():
+    """The original drops positives of similarity 1 as if they were the anchor; here only the anchor itself goes."""
+    raw, labels = torch.tensor([[1.0, 0], [1, 0], [1, 0.1]]), torch.tensor([0, 0, 1])
+    assert our_loss(torch.nn.functional.normalize(raw), labels).item() == pytest.approx(
+        slow_loss(torch.nn.functional.normalize(raw), labels).item(), abs=1e-5)
+
+
+def test_steep_alpha_does_not_overflow():
+    raw, labels = random_batch(3, 3, 0.1, 0)
+    loss = losses.create("Weight", alpha=1e4)(torch.nn.functional.normalize(raw), labels).loss
+    assert math.isfinite(loss)
+
+
+def test_mean_similarities():
+    embeddings = torch.nn.functional.normalize(random_batch(2, 2, 0.5, 1)[0])
+    pairs = losses.create("Weight")(embeddings, torch.tensor([0, 0, 1, 1]))
+    sim = embeddings @ embeddings.T
+    assert pairs.positive.item() == pytest.approx(((sim[0, 1] + sim[2, 3]) / 2).item(), abs=1e-6)
+    assert pairs.negative.item() == pytest.approx(sim[:2, 2:].mean().item(), abs=1e-6)
+
+
+def test_unknown_loss_names_the_known():
+    with pytest.raises(InputError, match="Triplet.*Weight"):
+        losses.create("Triplet")
+
+
+def test_orthogonal_penalty():
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    model = torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Linear(2, 1))  # a single row is orthogonal to nothing
+    assert orthogonal_penalty(model).item() == pytest.approx((11**2 + 11**2) / 4)
+    layer.weight.data = torch.eye(2)
+    assert orthogonal_penalty(model).item() == 0

@@ -1,0 +1,253 @@
+"""UDML-SS: learns an embedding from images without labels (Cao, Chen, Lim 2019, arXiv 1911.07072).
+
+    scripts/run_train_test.sh                                  # the built-in demo, trained and tested
+    python train.py --data cub --data_root ~/data --save_dir results/cub                   # the paper's CUB settings
+    python train.py --data ~/my_photos --net EfficientNet-Lite0 --save_dir results/mine --num_clusters 500
+
+Alternates: every --up_step epochs k-means clusters the training images and the clusters become pseudo-labels; then
+P x K batches of them train a metric loss, and rotated copies of some images a rotation classifier.
+"""
+
+import os
+import time
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+import losses
+import models
+from data.dataset import (DEFAULT_KS, RECALL_KS, TrainViews, collate_views, crops_loader, locate, read_test, read_train,
+                          report_bad)
+from data.sampler import PKSampler
+from data.transforms import Normalise, Transforms
+from evaluations.features import encoder, extract, l2_normalise
+from evaluations.retrieval import evaluate, result_line
+from losses.orthogonal import orthogonal_penalty
+from utils import checkpoint, clustering, device, flags, log
+from utils.errors import InputError, exit_on_input_error
+from utils.metrics import Metrics
+
+
+def parse_args():
+    """The flags; defaults are the paper's settings for CUB."""
+    parser = flags.Parser(description=__doc__.split("\n")[0])
+    add, boolean, positive = parser.add_argument, flags.boolean, flags.positive
+    flags.add_common(parser)
+    # model
+    add("--net", default="Inception", help=f"backbone: {', '.join(models.names())}")
+    add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
+    add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
+    add("--dim", type=positive, default=512, help="embedding size")
+    # images
+    add("--width", type=positive, default=227, help="side of the crops; smaller is faster")
+    add("--origin_width", type=positive, default=256, help="shorter side of an image before cropping")
+    add("--ratio", type=float, default=0.16, help="smallest share of the image in a random crop; raise it when the "
+        "subject is small in the picture")
+    # pseudo-labels
+    add("--num_clusters", type=positive, default=100, help="about the number of kinds you expect, or a few times more")
+    add("--up_step", type=positive, default=5, help="epochs between clusterings")
+    add("--cluster_crops", choices=("centre", "random"), default="centre", help="random: as the original clusters")
+    add("--labels", type=boolean, default=False, help="train on the given labels: the supervised upper bound")
+    # metric loss
+    add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.LOSSES)}")
+    add("--batch_size", "-b", type=positive, default=80, help="P x K images a step")
+    add("--num_instances", type=positive, default=5, help="K, images of each cluster in a step")
+    add("--alpha", type=float, default=40, help="steepness for negative pairs")
+    add("--beta", type=float, default=2, help="steepness for positive pairs")
+    add("--loss_base", type=float, default=0.5, help="similarity at which a pair weighs half")
+    add("--margin", type=float, default=0.1, help="of the pair mining; smaller keeps only harder pairs")
+    add("--orth_reg", type=float, default=0, help="weight of the orthogonal regularisation of the linear layers")
+    # rotation loss
+    add("--self_supervision_rot", type=float, default=0.1, help="weight of the rotation loss; 0 turns it off")
+    add("--rot_batch", type=int, default=16, help="images of a step that also come in four rotations")
+    add("--rot_bt", type=boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop")
+    add("--rot_only", type=boolean, default=False, help="train on the rotation loss alone")
+    # optimisation
+    add("--lr", type=float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
+    add("--rot_lr", type=float, default=1e-5, help="of the rotation head")
+    add("--weight_decay", "--weight-decay", type=float, default=5e-4)
+    add("--epochs", type=positive, default=600, help="an epoch visits every cluster once with K images")
+    # the run
+    add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
+    add("--save_step", type=positive, default=50, help="epochs between checkpoints; the last epoch always has one")
+    add("--eval_step", type=int, default=0, help="epochs between tests on the held-out classes; 0: none")
+    add("--resume", "-r", default=None, help="a checkpoint to go on from, or `yes`: the newest in --save_dir, if any")
+    add("--print_freq", type=positive, default=20, help="steps between log lines")
+    return parser.parse_args()
+
+
+def make_optimiser(model, args):
+    """Adam with a parameter group each for backbone, embedding head and rotation head."""
+    return torch.optim.Adam([{"params": model.features.parameters()},
+                             {"params": model.classifier.parameters()},
+                             {"params": model.classifier_rot.parameters(), "lr": args.rot_lr}],
+                            lr=args.lr, weight_decay=args.weight_decay)
+
+
+def find_checkpoint(args):
+    """The checkpoint to resume from, or None for a fresh run."""
+    path = args.resume
+    if path == "yes":
+        saved = checkpoint.all_in(args.save_dir)
+        path = saved[-1] if saved else None
+    return checkpoint.load(path) if path not in (None, "no") else None
+
+
+def relabel(model, normalise, compute, images, transforms, args, epoch, last):
+    """k-means pseudo-labels int64 (N,), -1 for an unreadable image: of pooled features first, of embeddings later."""
+    began = time.perf_counter()
+    crops = crops_loader(images.paths, transforms, args.batch_size, args.nThreads,
+                         seed=(args.seed, epoch) if args.cluster_crops == "random" else None)
+    encode = encoder(model.eval(), normalise, compute, pooled=last is None)
+    (features,), bad = extract([encode], crops, len(images), "clustering")
+    report_bad(bad, args.on_bad_image, log.say)
+    good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
+    features, last = l2_normalise(features[good]), None if last is None else last[good]
+    extracted = time.perf_counter()
+    clusters = clustering.kmeans(features, args.num_clusters, last, args.seed)
+    summary = clustering.describe(clusters, args.num_clusters, last,
+                                  None if images.labels is None else images.labels[good])
+    log.say(f"epoch {epoch + 1}: clustered {len(good)} images into {args.num_clusters}: {summary}; features "
+            f"{extracted - began:.1f} s, k-means {time.perf_counter() - extracted:.1f} s")
+    labels = np.full(len(images), -1)
+    labels[good] = clusters.labels
+    return labels
+
+
+def main():
+    args = parse_args()
+    os.makedirs(args.save_dir, exist_ok=True)
+    log.start(args, args.log_file)
+    rot_batch = args.rot_batch if args.self_supervision_rot else 0
+    if args.rot_only and not rot_batch:
+        raise InputError("--rot_only needs --self_supervision_rot and --rot_batch above 0: nothing is left to train on")
+
+    # images
+    folder = locate(args.data, args.data_root)
+    images = read_train(folder)
+    clusters_needed = not args.labels and not args.rot_only
+    if args.labels and images.labels is None:
+        raise InputError(f"{images.source}: --labels True needs a label on every line")
+    if clusters_needed and args.num_clusters > len(images):
+        raise InputError(f"--num_clusters {args.num_clusters} is more than the {len(images)} images of {images.source}")
+    held_out = read_test(folder, args.gallery_eq_query) if args.eval_step else None
+    transforms = Transforms(args.width, args.origin_width, args.ratio)
+    sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
+    loader = DataLoader(TrainViews(images.paths, transforms, args.rot_bt), batch_sampler=sampler,
+                        num_workers=args.nThreads, persistent_workers=args.nThreads > 0, collate_fn=collate_views)
+
+    # model, losses, optimiser
+    torch.manual_seed(args.seed)
+    compute = device.choose(args.device, args.amp, args.channels_last)
+    criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
+    state = find_checkpoint(args)
+    freeze_bn = args.freeze_BN and args.pretrained
+    model = compute.place(models.create(args.net, args.dim, args.pretrained and state is None, args.weights, freeze_bn))
+    normalise = Normalise(model.preprocessing, compute.device, compute.channels_last)
+    optimiser, scaler = make_optimiser(model, args), compute.scaler()
+
+    # labels: int64 (N,), the true ones, or clusters that relabel() makes below
+    start, labels = 0, None
+    if args.labels:
+        labels = np.unique(images.labels, return_inverse=True)[1]
+    elif args.rot_only:  # they only set how many images an epoch visits
+        labels = np.random.default_rng(args.seed).permutation(len(images)) % args.num_clusters
+    if state is not None:
+        if "optimiser" not in state or len(state["labels"]) != len(images):
+            raise InputError("--resume: the checkpoint is not of a run on these images; give another --save_dir")
+        models.load_state(model, state["state_dict"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random_state"])
+        start, labels = state["epoch"], state["labels"].numpy()
+    metrics = Metrics(args.save_dir, start)
+    log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in "
+            f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; "
+            f"epochs {start + 1} to {args.epochs}")
+
+    window = []  # of the steps since the last log line
+    progress = tqdm(desc="training", unit="step", disable=None)
+    for epoch in range(start + 1, args.epochs + 1):
+        if clusters_needed and (epoch - 1) % args.up_step == 0:
+            labels = relabel(model, normalise, compute, images, transforms, args, epoch, labels)
+        sampler.set_labels(labels, epoch)
+        progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler)
+        save = epoch % args.save_step == 0 or epoch == args.epochs
+        model.train()
+
+        asked = time.perf_counter()
+        for batch in loader:
+            arrived = time.perf_counter()
+            report_bad(batch.bad, args.on_bad_image, log.say)
+            if not len(batch.images):
+                continue
+            with compute.autocast():
+                features = pool(model, normalise(batch.images), len(batch.labels), freeze_bn)
+            loss, measured = 0.0, {}
+            if len(batch.labels):
+                pairs = criterion(model.embed(features[:len(batch.labels)]), batch.labels.to(compute.device))
+                loss = pairs.loss
+                measured.update(loss=pairs.loss, positive=pairs.positive, negative=pairs.negative)
+            if len(batch.rotation_labels):
+                logits, turns = model.rotate(features[batch.rotation_index]), batch.rotation_labels.to(compute.device)
+                rotation_loss = cross_entropy(logits, turns)
+                loss = loss + args.self_supervision_rot * rotation_loss
+                measured.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == turns).float().mean())
+            if args.orth_reg:
+                loss = loss + args.orth_reg * orthogonal_penalty(model)
+
+            optimiser.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimiser)
+            scaler.update()
+
+            window.append({**{name: value.detach() for name, value in measured.items()}, "images": len(batch.images),
+                           "waited": arrived - asked, "seconds": time.perf_counter() - asked})
+            progress.update()
+            if len(window) == args.print_freq:
+                report(window, epoch, args.epochs, metrics)
+            asked = time.perf_counter()
+
+        if save:
+            report(window, epoch, args.epochs, metrics)
+            checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
+                "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
+                "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels),
+                "random_state": torch.get_rng_state(), "settings": vars(args)})
+        if args.eval_step and epoch % args.eval_step == 0:
+            result, = evaluate([encoder(model.eval(), normalise, compute, args.pool_feature)], *held_out,
+                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, args.nThreads),
+                               on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
+                               ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
+            log.say(result_line(epoch, result))
+            metrics.write(epoch, test=result)
+    progress.close()
+    log.say(f"done: {checkpoint.path_of(args.save_dir, args.epochs)}")
+
+
+def pool(model, images, num_metric, freeze_bn):
+    """Pooled features (M, d) of images (M, 3, H, W), the first `num_metric` of which are the metric views."""
+    if freeze_bn or num_metric in (0, len(images)):
+        return model.pool(images)  # one pass for all views
+    # rotated views would disturb the batch statistics of the others
+    return torch.cat([model.pool(images[:num_metric]), model.pool(images[num_metric:])])
+
+
+def report(window, epoch, epochs, metrics):
+    """Log the mean of the steps in `window`, and empty it."""
+    if not window:
+        return
+    total = {name: float(sum(step.get(name, 0.0) for step in window)) for name in window[-1]}
+    mean = {name: value / len(window) for name, value in total.items() if name not in ("images", "waited", "seconds")}
+    speed = {"images_per_s": total["images"] / total["seconds"], "data_wait": total["waited"] / total["seconds"]}
+    log.say(f"epoch {epoch}/{epochs} " + " ".join(f"{name} {value:.4f}" for name, value in mean.items())
+            + f" images/s {speed['images_per_s']:.1f} waiting for data {speed['data_wait']:.1%}")
+    metrics.write(epoch, steps=len(window), **mean, **speed)
+    window.clear()
+
+
+if __name__ == "__main__":
+    exit_on_input_error(main)

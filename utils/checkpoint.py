@@ -1,0 +1,53 @@
+"""Checkpoints: written whole or not at all, read without running what they hold."""
+
+import glob
+import os
+import pickle
+import re
+
+import torch
+
+from utils.errors import InputError
+
+
+def path_of(save_dir, epoch):
+    return os.path.join(save_dir, f"ckp_ep{epoch}.pth.tar")
+
+
+def all_in(save_dir):
+    """The checkpoints `ckp_ep<N>.pth.tar` of a folder, by epoch."""
+    found = {}
+    for path in glob.glob(os.path.join(glob.escape(save_dir), "ckp_ep*.pth.tar")):
+        match = re.search(r"ckp_ep(\d+)\.pth\.tar$", path)
+        if match:
+            found[int(match[1])] = path
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def save(path, state):
+    """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, atomically."""
+    temporary = f"{path}.tmp{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def load(path):
+    """Read a checkpoint to the CPU; InputError names a missing, damaged or unsafe file, or one that is no checkpoint."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        # weights_only: a pickle may hold code, and nothing of it shall run
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict) or "state_dict" not in state or "epoch" not in state:
+        raise InputError(f"{path}: not a checkpoint of this project, `state_dict` or `epoch` is missing; a backbone's "
+                         "weights go to --weights")
+    return state

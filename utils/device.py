@@ -1,0 +1,50 @@
+"""Where and in which precision a run computes: the one place that decides it."""
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+
+from utils.errors import InputError
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Compute(NamedTuple):
+    """Device, precision and memory layout of a run."""
+
+    device: torch.device
+    amp: torch.dtype | None  # of autocast; None computes in float32
+    channels_last: bool
+
+    def autocast(self):
+        """A context in which the forward pass runs in the chosen precision."""
+        return torch.autocast(self.device.type, dtype=self.amp) if self.amp else nullcontext()
+
+    def scaler(self):
+        """The gradient scaler: float16 needs it, for the other precisions it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.amp == torch.float16)
+
+    def place(self, model):
+        """The model on the device, in the layout."""
+        return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+
+
+def choose(device="auto", amp="auto", channels_last=None):
+    """The Compute of the flags --device, --amp and --channels_last.
+
+    auto: CUDA, else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones, float32 on the CPU and MPS;
+    channels_last on CUDA and the CPU, where convolutions are faster in it.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from None
+    if amp == "auto":
+        amp = "off" if chosen.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if channels_last is None:
+        channels_last = chosen.type != "mps"
+    return Compute(chosen, AMP[amp], channels_last)

@@ -1,0 +1,48 @@
+"""The flags that train.py and test.py share, and how flags are read."""
+
+import argparse
+import os
+
+from utils.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are InputErrors, one line like all others."""
+
+    def error(self, message):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def boolean(text):
+    """True or False from what people write on a command line, 0 and 1 included."""
+    known = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"`{text}` is neither True nor False")
+    return known[text.lower()]
+
+
+def positive(text):
+    """An int of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def add_common(parser):
+    """Which images, how they are cropped, and where it runs."""
+    add = parser.add_argument
+    add("--data", default="cub", help="a name in data/dataset.py, a folder under --data_root, or a path")
+    add("--data_root", default=os.environ.get("DATA_ROOT"), help="folder of the data sets (default: $DATA_ROOT)")
+    add("--gallery_eq_query", "-g_eq_q", type=boolean, default=None,
+        help="True: test.txt is gallery and query; False: gallery.txt and query.txt (default: whichever is there)")
+    add("--weights", default=None, help="file of pretrained backbone weights, instead of the net's own source")
+    add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
+    add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
+    add("--nThreads", "-j", type=int, default=min(8, os.cpu_count() or 1),
+        help="data loading processes; 0 loads in the main one")
+    add("--seed", type=int, default=0, help="of all random draws")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
+    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help="precision of the network's forward pass")
+    add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
+    add("--log_file", default=None, help="also append the log to this file")

@@ -1,0 +1,48 @@
+"""The log of a run: to the terminal, around progress bars, and to a file."""
+
+import logging
+import os
+import platform
+import subprocess
+import sys
+
+import faiss
+import numpy
+import torch
+import torchvision
+from tqdm import tqdm
+
+log = logging.getLogger("udml")
+say = log.info
+
+
+class _Terminal(logging.Handler):
+    """Writes through tqdm, so that a line does not break a progress bar; warnings and errors go to stderr."""
+
+    def emit(self, record):
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        tqdm.write(self.format(record), file=stream)
+        stream.flush()
+
+
+def start(args, log_file=None):
+    """Open the log and write what makes the run repeatable: command, commit, versions, machine, settings."""
+    log.setLevel(logging.INFO)
+    log.handlers = [_Terminal()]
+    if log_file:
+        os.makedirs(os.path.dirname(os.path.abspath(log_file)), exist_ok=True)
+        log.addHandler(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+    say("command: " + " ".join(sys.argv))
+    say(f"commit {_commit()}, python {platform.python_version()}, torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, faiss {faiss.__version__}, numpy {numpy.__version__}, {platform.system()} "
+        f"{platform.machine()}, {torch.get_num_threads()} threads")
+    say("settings: " + " ".join(f"{key}={value}" for key, value in sorted(vars(args).items())))
+
+
+def _commit():
+    """The git commit of this code, with a + when files differ from it."""
+    try:
+        return subprocess.run(["git", "describe", "--always", "--dirty=+", "--abbrev=12"], check=True, text=True,
+                              cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
