@@ -110,7 +110,7 @@ def relabel(model, normalise, compute, images, transforms, args, epoch, last):
     clusters = clustering.kmeans(features, args.num_clusters, last, args.seed)
     summary = clustering.describe(clusters, args.num_clusters, last,
                                   None if images.labels is None else images.labels[good])
-    log.say(f"epoch {epoch + 1}: clustered {len(good)} images into {args.num_clusters}: {summary}; features "
+    log.say(f"epoch {epoch}: clustered {len(good)} images into {args.num_clusters}: {summary}; features "
             f"{extracted - began:.1f} s, k-means {time.perf_counter() - extracted:.1f} s")
     labels = np.full(len(images), -1)
     labels[good] = clusters.labels
@@ -145,7 +145,9 @@ def main():
     criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
     state = find_checkpoint(args)
     freeze_bn = args.freeze_BN and args.pretrained
-    model = compute.place(models.create(args.net, args.dim, args.pretrained and state is None, args.weights, freeze_bn))
+    fresh = args.pretrained and state is None
+    model = models.create(args.net, args.dim, fresh, args.weights if fresh else None, freeze_bn)
+    model = compute.place(model)
     normalise = Normalise(model.preprocessing, compute.device, compute.channels_last)
     optimiser, scaler = make_optimiser(model, args), compute.scaler()
 

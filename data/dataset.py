@@ -29,13 +29,13 @@ def locate(data, data_root):
     root = data_root or "."
     if data_root and not os.path.isdir(root):
         raise InputError(f"--data_root {root}: no such folder; set DATA_ROOT to the folder that holds the data sets")
-    folder = os.path.join(root, Dict.get(data, data))
+    folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
     if os.path.isdir(folder):
         return folder
     if data in Dict:
-        raise InputError(f"{folder}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, or make it "
-                         f"with scripts/prepare_data.sh {data}" if data != "demo" else
-                         f"{folder}: no such folder; make it with python -m data.demo {folder}")
+        maker = f"python -m data.demo {folder}" if data == "demo" else f"scripts/prepare_data.sh {data}"
+        raise InputError(f"{folder}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
+                         f"or make it with {maker}")
     raise InputError(f"--data {data}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
                      f"{root}, or a path")
 
@@ -60,7 +60,7 @@ def read_test(folder, gallery_eq_query=None):
                           for name in ("query.txt", "gallery.txt"))
     train = os.path.join(folder, "train.txt")
     if os.path.exists(train):
-        refuse_overlap(read_train(folder), *({query, gallery} if gallery is not query else (query,)))
+        refuse_overlap(read_train(folder), query, *([] if gallery is query else [gallery]))
     return query, gallery
 
 
@@ -95,8 +95,10 @@ class TrainViews(Dataset):
         with self.transforms.seeded(draw.seed) as crop:
             metric = crop(image) if draw.metric else None
             turned = []
-            if draw.rotate and self.rot_bt:  # rotate the image, then crop each copy by itself
-                turned = [crop(image.rot90(k, (1, 2))) for k in range(4)]
+            if draw.rotate and self.rot_bt:
+                # A crop for each rotation. Cropping the rotated image is the same, crops being equally often upright
+                # and lying, but flipping after it would turn a quarter to the left into one to the right.
+                turned = [crop(image).rot90(k, (1, 2)) for k in range(4)]
             elif draw.rotate:  # crop once, rotate the crop; the metric view serves as the copy at 0 degrees
                 upright = crop(image) if metric is None else metric
                 turned = [None if k == 0 and metric is not None else upright.rot90(k, (1, 2)) for k in range(4)]

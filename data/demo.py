@@ -20,7 +20,7 @@ from utils.errors import InputError, exit_on_input_error
 VERSION = 1  # raise it when the drawing changes: an older set is then refused, not taken for this one
 SIZE, FINE = 112, 224  # pixels of the image, and of the canvas it is drawn on: shrinking smooths the edges
 FAMILY = 4  # classes that share a body plan
-CHANGED = 4  # details in which a class may depart from its family
+CHANGED = 3  # details in which a class may depart from its family
 
 # ---------------------------------------------------------------- what a class is
 
@@ -122,12 +122,18 @@ def body(r, rng):
     }.get(r["back"], [])
     wing = [limb(0.1 * length, -0.6 * height, sway(0.4) - 2.2, 1.0, 0.35, -0.4)] if r["back"] == "wing" else []
     layers = [
-        (far_legs, "shaded limbs"), ([tail], "coat"), (tuft, "marks"), (back, "coat" if r["back"] == "hump" else "limbs"),
-        ([neck, blob(0, 0, length, height, r["squareness"])], "coat"), (crown, "limbs"),
-        ([snout], "limbs" if r["snout"] else "coat"), ([blob(x, y, h, 0.9 * h)], "coat"), (near_legs + wing, "limbs"),
+        (far_legs, "shaded limbs"),
+        ([tail], "coat"),
+        (tuft, "marks"),
+        (back, "coat" if r["back"] == "hump" else "limbs"),
+        ([neck, blob(0, 0, length, height, r["squareness"])], "coat"),
+        (crown, "limbs"),
+        ([snout], "limbs" if r["snout"] else "coat"),
+        ([blob(x, y, h, 0.9 * h)], "coat"),
+        (near_legs + wing, "limbs"),
         ([blob(x + 0.35 * h, y - 0.2 * h, 0.28 * h, 0.28 * h)], "white"),
         ([blob(x + 0.42 * h, y - 0.2 * h, 0.15 * h, 0.15 * h)], "black"),
-    ]  # fmt: skip
+    ]
     return [(outline, paint) for outlines, paint in layers for outline in outlines]
 
 
@@ -140,7 +146,7 @@ def marked(r, u, v):
         "bands": lambda: np.sin(f * v) > 0.2,
         "chevrons": lambda: np.sin(f * (u + abs(v))) > 0.2,
         "spots": lambda: np.sin(f * u) * np.sin(f * v) + 0.3 * np.sin(0.5 * f * u) > 0.35,
-        "blotches": lambda: np.sin(0.5 * f * u + 2 * np.sin(0.4 * f * v)) + np.sin(0.6 * f * v + 3 * np.sin(3 * u)) > 0.4,
+        "blotches": lambda: np.sin(f * u / 2 + 2 * np.sin(f * v / 2)) + np.sin(f * v / 2 + 3 * np.sin(3 * u)) > 0.4,
         "saddle": lambda: v < 0.05 * np.sin(9 * u) - 0.1 * r["grain"],
         "belt": lambda: abs(u - 0.1) < 0.25 * r["grain"],
     }[r["pattern"]]()
@@ -151,7 +157,7 @@ def marked(r, u, v):
 
 def view(rng):
     """A random camera: the 3 x 3 projective matrix from body coordinates to canvas pixels."""
-    scale, angle = FINE * rng.uniform(0.28, 0.4), rng.normal(0, 0.2)
+    scale, angle = FINE * rng.uniform(0.25, 0.4), rng.normal(0, 0.2)
     turned = rng.uniform(0.6, 1.0) * rng.choice([-1, 1])  # foreshortened, looking left or right
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag([scale * turned, scale * rng.uniform(0.85, 1.1), 1])
@@ -217,12 +223,12 @@ def snapshot(r, rng):
     strew(canvas, rng, rng.integers(2, 12))
     picture, mask = creature(r, rng)
     canvas.paste(picture, mask=mask)
-    strew(canvas, rng, rng.integers(0, 4))  # in front of it
+    strew(canvas, rng, rng.integers(0, 5))  # in front of it
     canvas = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
     canvas = canvas.filter(ImageFilter.GaussianBlur(max(0, rng.uniform(-1, 0.7))))
     across, along = rng.uniform(-0.3, 0.3, 2)
     ramp = np.linspace(-1, 1, SIZE)
-    light = (1 + across * ramp + along * ramp[:, None])[..., None] * rng.uniform(0.75, 1.2) * rng.uniform(0.88, 1.12, 3)
+    light = (1 + across * ramp + along * ramp[:, None])[..., None] * rng.uniform(0.75, 1.2) * rng.uniform(0.87, 1.13, 3)
     image = np.clip(np.asarray(canvas) / 255 * light, 0, 1) ** rng.uniform(0.8, 1.25)
     image += rng.normal(0, rng.uniform(0, 0.025), image.shape)
     return Image.fromarray(np.uint8(255 * np.clip(image, 0, 1)))
@@ -270,7 +276,7 @@ def _note(folder):
     try:
         with open(os.path.join(folder, "made.txt")) as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

@@ -1,7 +1,7 @@
 """List files: `path label` lines that name the images of a split."""
 
 import os
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from utils.errors import InputError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
-class ImageList(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class ImageList:
     """The images of one split."""
 
     paths: list  # N absolute file names

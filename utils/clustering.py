@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import faiss
 import numpy as np
+from sklearn.cluster import kmeans_plusplus
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from utils.errors import InputError
 
 ITERATIONS = 100  # at most: it stops when an iteration gains less than SETTLED of the objective
 SETTLED = 1e-4
+RESTARTS = 5  # of a cold start, the best objective wins
+GREEDY_UP_TO = 1000  # clusters; beyond, greedy seeding takes longer than the k-means itself
 
 
 class Clusters(NamedTuple):
@@ -27,15 +30,25 @@ def kmeans(features, k, warm_labels=None, seed=0):
     it, k-means++ (Arthur and Vassilvitskii 2007) chooses the start.
     Raises InputError when there are fewer features than clusters, or one is not finite.
     """
-    n, d = features.shape
+    n = len(features)
     if not 1 <= k <= n:
         raise InputError(f"--num_clusters {k}: k-means needs 1 to {n} clusters for {n} images")
     if not np.isfinite(features).all():
         raise InputError("features are not finite: training has diverged; lower --lr, or start from pretrained weights")
-    start = None if warm_labels is None else cluster_means(features, warm_labels, k, seed)
-    method = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS if start is None else faiss.ClusteringInitMethod_RANDOM
-    solver = faiss.Kmeans(d, k, niter=ITERATIONS, seed=seed + 1, init_method=method, early_stop_threshold=SETTLED,
-                          min_points_per_centroid=1, max_points_per_centroid=n)
+    if warm_labels is not None:
+        starts = [cluster_means(features, warm_labels, k, seed)]
+    elif k <= GREEDY_UP_TO:  # scikit-learn's seeding tries several candidates for each centroid, faiss's only one
+        starts = (kmeans_plusplus(features, k, random_state=seed + redo)[0] for redo in range(RESTARTS))
+    else:
+        starts = [None]
+    return min((_lloyd(features, k, start, seed) for start in starts), key=lambda found: found.objective)
+
+
+def _lloyd(features, k, start, seed):
+    """k-means from the centroids `start`, or from faiss's own k-means++."""
+    solver = faiss.Kmeans(features.shape[1], k, niter=ITERATIONS, seed=seed + 1, early_stop_threshold=SETTLED,
+                          init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+                          min_points_per_centroid=1, max_points_per_centroid=len(features))
     solver.train(features, init_centroids=start)
     distances, labels = solver.assign(features)
     return Clusters(labels.astype(np.int64), float(distances.sum()))

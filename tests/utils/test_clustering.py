@@ -18,7 +18,7 @@ def blobs(n=600, k=12, d=16, seed=0):
 def test_objective_is_close_to_sklearns_best_of_ten():
     features, _ = blobs()
     best = KMeans(12, n_init=10, random_state=0).fit(features).inertia_
-    assert min(kmeans(features, 12, seed=s).objective for s in range(3)) <= 1.02 * best
+    assert kmeans(features, 12).objective <= 1.003 * best
 
 
 def test_objective_is_the_sum_of_squared_distances():

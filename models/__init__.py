@@ -1,0 +1,48 @@
+"""The nets by name: `create(name, ...)` gives an Embedder, `names()` lists what there is, `load_state` fills one.
+
+To add a backbone: write one file with `build(name, pretrained, weights) -> Backbone`, and add one line to `_BUILDERS`.
+"""
+
+from models import bn_inception, efficientnet_lite, inception, resnet, timm_models
+from models.embedder import Backbone, Embedder, Preprocessing, load_state
+from utils.errors import InputError
+
+__all__ = ["Backbone", "Embedder", "Preprocessing", "create", "load_state", "names"]
+
+_BUILDERS = {
+    "BN-Inception": bn_inception.build,
+    "Inception": inception.build,
+    **{name: resnet.build for name in resnet.NAMES},
+    "EfficientNet-Lite0": efficientnet_lite.build,
+}
+
+
+def names():
+    """Every name that `create` knows; the last entry stands for all models of the timm library."""
+    return [*_BUILDERS, "timm/<any timm model>"]
+
+
+def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotation=True):
+    """Build a net.
+
+    name: one of `names()`, for example "Inception" or "timm/convnext_tiny".
+    dim: width of the embedding.
+    pretrained: start the backbone from ImageNet weights (True) or at random (False). The heads always start at random.
+    weights: a file to read the pretrained weights from, in place of where they are published.
+    freeze_bn: keep the running statistics of every BatchNorm as they are; scale and shift still train.
+    rotation: also build the head that tells four rotations apart.
+
+    Returns an Embedder, in training mode, on the CPU.
+    Raises InputError for an unknown name, a width below 1, or weights that cannot be had, read or fitted.
+    """
+    if dim < 1:
+        raise InputError(f"--dim {dim}: the embedding needs at least one number")
+    if weights and not pretrained:
+        raise InputError(f"--weights {weights} would be ignored: it needs --pretrained True")
+    if name in _BUILDERS:
+        build = _BUILDERS[name]
+    elif name.startswith(timm_models.PREFIX):
+        build = timm_models.build
+    else:
+        raise InputError(f"--net {name}: unknown net; known are {', '.join(names())}")
+    return Embedder(build(name, pretrained, weights), dim=dim, freeze_bn=freeze_bn, rotation=rotation)

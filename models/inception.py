@@ -1,0 +1,122 @@
+"""GoogLeNet with local response normalisation (Szegedy et al. 2014, arXiv 1409.4842), as converted from Caffe.
+
+No BatchNorm anywhere: the original project's best results come from this net.
+"""
+
+import re
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models import state, weights as weight_files
+from models.embedder import CAFFE, Backbone
+
+FEATURE_DIM = 1024
+
+# block: channels in | 1x1 | 3x3 reduce, 3x3 | 5x5 reduce, 5x5 | pool projection (table 1 of the paper)
+BLOCKS = {
+    "3a": (192, 64, 96, 128, 16, 32, 32),
+    "3b": (256, 128, 128, 192, 32, 96, 64),
+    "4a": (480, 192, 96, 208, 16, 48, 64),
+    "4b": (512, 160, 112, 224, 24, 64, 64),
+    "4c": (512, 128, 128, 256, 24, 64, 64),
+    "4d": (512, 112, 144, 288, 32, 64, 64),
+    "4e": (528, 256, 160, 320, 32, 128, 128),
+    "5a": (832, 256, 160, 320, 32, 128, 128),
+    "5b": (832, 384, 192, 384, 48, 128, 128),
+}
+
+
+def build(name, pretrained, weights):
+    """The Backbone; `weights`: a Caffe-converted file of 57 convolutions, arrays or tensors, else the published one."""
+    features = _features()
+    if pretrained:
+        source = weights or weight_files.INCEPTION.path
+        tensors = state.tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
+        tensors = {_branch_key(key): value for key, value in tensors.items()}
+        state.fit(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
+    return Backbone(features, FEATURE_DIM, CAFFE)
+
+
+def _features():
+    """(N, 3, H, W) -> (N, 1024, 1, 1). Modules are named as in the original project's checkpoints."""
+    parts = OrderedDict()
+    parts["conv1"] = nn.Sequential(
+        OrderedDict([("7x7_s2", _conv(3, 64, 7, stride=2)), ("relu", _relu()), ("pool", _pool()), ("lrn", LRN())])
+    )
+    parts["conv2"] = nn.Sequential(
+        OrderedDict(
+            [("3x3_reduce", _conv(64, 64, 1)), ("relu1", _relu()), ("3x3", _conv(64, 192, 3)), ("relu2", _relu())]
+            + [("lrn", LRN()), ("pool", _pool())]
+        )
+    )
+    for block, widths in BLOCKS.items():
+        if block in ("4a", "5a"):
+            parts[f"pool{int(block[0]) - 1}"] = _pool()
+        parts[f"inception_{block}"] = InceptionBlock(*widths)
+    # Equal to Caffe's 7x7 average at the 224 and 227 pixels it was made for, and defined at every other size.
+    parts["pool5"] = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(parts)
+
+
+class InceptionBlock(nn.Module):
+    """Four branches side by side: a 1x1, b 3x3, c 5x5, d pool; (N, C, H, W) -> (N, sum of the widths, H, W)."""
+
+    def __init__(self, channels, one, reduce3, three, reduce5, five, projection):
+        super().__init__()
+        self.a = nn.Sequential(OrderedDict([("1x1", _conv(channels, one, 1)), ("relu", _relu())]))
+        self.b = self._reduced("3x3", channels, reduce3, three, 3)
+        self.c = self._reduced("5x5", channels, reduce5, five, 5)
+        self.d = nn.Sequential(
+            OrderedDict(
+                [("pool", nn.MaxPool2d(3, 1, 1)), ("pool_proj", _conv(channels, projection, 1)), ("relu", _relu())]
+            )
+        )
+
+    @staticmethod
+    def _reduced(name, channels, narrow, wide, kernel):
+        reduce, full = _conv(channels, narrow, 1), _conv(narrow, wide, kernel)
+        return nn.Sequential(
+            OrderedDict([(f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu())])
+        )
+
+    def forward(self, x):
+        return torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], dim=1)
+
+
+class LRN(nn.Module):
+    """Local response normalisation across 5 channels, as in Caffe (Krizhevsky et al. 2012, section 3.3).
+
+    x_c / (1 + 1e-4 / 5 * sum of x_j^2 over |j - c| <= 2) ^ 0.75. The same as nn.LocalResponseNorm(5), about twice as
+    fast on a CPU. nn.CrossMapLRN2d is something else: it leaves channel 0 in every sum from channel 3 on.
+    """
+
+    def forward(self, x):
+        x = x.float()  # squares of Caffe-scaled activations overflow float16
+        channels = x.shape[1]
+        squares = F.pad(x * x, (0, 0, 0, 0, 2, 2))
+        total = sum(squares[:, shift : shift + channels] for shift in range(5))
+        root = torch.rsqrt(1 + total * (1e-4 / 5))
+        return x * (root * root.sqrt())  # ^ -0.75 by roots: pow is the slow part
+
+
+def _conv(channels, out, kernel, stride=1):
+    conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2)
+    nn.init.kaiming_normal_(conv.weight)
+    return conv
+
+
+def _relu():
+    return nn.ReLU(inplace=True)
+
+
+def _pool():
+    return nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds sizes up
+
+
+def _branch_key(key):
+    """A key of the converted file -> ours: inception_3a.3x3_reduce.weight -> inception_3a.b.3x3_reduce.weight."""
+    branches = {"1x1": "a", "3x3": "b", "5x5": "c", "pool": "d"}
+    return re.sub(r"^(inception_\w+)\.(1x1|3x3|5x5|pool)", lambda m: f"{m[1]}.{branches[m[2]]}.{m[2]}", key)

@@ -1,0 +1,32 @@
+"""ResNets (He et al. 2015, arXiv 1512.03385), from torchvision."""
+
+import torchvision
+from torch import nn
+
+from models import state, weights as weight_files
+from models.embedder import Backbone, Preprocessing
+
+NAMES = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152")
+
+IMAGENET = Preprocessing(
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False
+)
+
+
+def build(name, pretrained, weights):
+    """The Backbone; `weights`: a file with torchvision's keys, else torchvision's IMAGENET1K_V1.
+
+    V1 are the weights that papers of 2019 used; V2 come from a longer recipe and would not compare with them.
+    """
+    net = getattr(torchvision.models, name.lower())(weights=None)
+    feature_dim = net.fc.in_features
+    net.fc = nn.Identity()
+    if pretrained:
+        url = torchvision.models.get_model_weights(name.lower()).IMAGENET1K_V1.url
+        prefix = url.rsplit("-", 1)[-1].removesuffix(".pth")  # resnet50-<start of sha256>.pth
+        published = weight_files.Published(url, prefix)
+        source = weights or published.path
+        tensors = state.tensors(weight_files.load(name, published, weights), source)
+        state.fit(net, tensors, source, ignored=("fc.",))
+    # A plain sequence, without fc, as in the original project: its checkpoints have keys like features.4.0.conv1.weight
+    return Backbone(nn.Sequential(*list(net.children())[:-1]), feature_dim, IMAGENET)

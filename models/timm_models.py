@@ -1,0 +1,75 @@
+"""Any model of the timm library, as `timm/<name>`; timm also says how its images are normalised."""
+
+import difflib
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import huggingface_hub
+import timm
+
+from models import state, weights as weight_files
+from models.embedder import Backbone, Preprocessing
+from utils.errors import InputError
+
+PREFIX = "timm/"
+
+
+def build(name, pretrained, weights):
+    """The Backbone; `weights`: a file that timm reads for this model (.safetensors or torch.save), else timm's own.
+
+    Raises InputError for a name that timm does not know, with the closest that it does.
+    """
+    model_name = name.removeprefix(PREFIX)
+    _check_name(name, model_name)
+    overlay = None
+    if pretrained and weights:
+        # timm takes the tensors, and still renames older keys and drops the classifier as it does for its own files.
+        overlay = {"state_dict": state.tensors(weight_files.read(weights), weights)}
+    try:
+        with _quick_if_offline(pretrained and not weights):
+            net = timm.create_model(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
+    except Exception as error:  # timm, its hub client and the network each have their own errors
+        reason = weight_files.one_line(error)
+        if weights:
+            raise InputError(f"{weights}: does not fit {name} ({reason})") from None
+        if pretrained:
+            raise InputError(
+                f"no weights for {name} ({reason}); connect to {huggingface_hub.constants.ENDPOINT}, or give --weights "
+                "FILE, or take --net EfficientNet-Lite0, whose weights come with requirements.txt"
+            ) from None
+        raise InputError(f"--net {name}: timm cannot build it ({reason})") from None
+    config = timm.data.resolve_model_data_config(net)
+    mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
+    # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
+    return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False))
+
+
+def _check_name(name, model_name):
+    if not timm.is_model(model_name):
+        close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
+        listed = ", ".join(PREFIX + model for model in close) or "none; see timm.list_models()"
+        raise InputError(f"--net {name}: timm has no such model; closest are {listed}")
+
+
+@contextmanager
+def _quick_if_offline(wanted):
+    """Ask once whether the hub answers. If not, use what is cached or fail now: the client would retry for a minute."""
+    constants = huggingface_hub.constants
+    before = constants.HF_HUB_OFFLINE
+    if wanted and not before:
+        constants.HF_HUB_OFFLINE = not _answers(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _answers(url, seconds=5):
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return True  # an error page is an answer
+    except OSError:
+        return False
+    return True

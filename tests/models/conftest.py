@@ -1,0 +1,23 @@
+"""No test here reaches the network or the user's own cache."""
+
+import urllib.error
+
+import pytest
+import torch
+
+from models import timm_models
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """An empty weights cache, and a network that is down. Returns the folder where torch keeps weights."""
+
+    def no_network(url, *args, **kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(timm_models, "_answers", lambda url: False)
+    return tmp_path / "torch" / "hub" / "checkpoints"

@@ -1,0 +1,114 @@
+"""The Embedder: shapes, precision, heads, frozen BatchNorm, and the names of nets."""
+
+import pytest
+import torch
+
+import models
+from utils.errors import InputError
+
+FAST = ["BN-Inception", "Inception", "ResNet18", "EfficientNet-Lite0", "timm/resnet18"]
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("size", [96, 128])
+def test_contract_of_every_family(name, size):
+    model = models.create(name, dim=48, pretrained=False).eval()
+    images = torch.randn(3, 3, size, size)
+    with torch.no_grad():
+        features = model.pool(images)
+        embeddings, logits = model.embed(features), model.rotate(features)
+        last = model(images.contiguous(memory_format=torch.channels_last))
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = model.pool(images)
+            assert mixed.dtype == model.embed(mixed).dtype == model.rotate(mixed).dtype == torch.float32
+    assert features.shape == (3, model.feature_dim) and features.dtype == torch.float32
+    assert embeddings.shape == (3, 48) and embeddings.dtype == torch.float32 and logits.shape == (3, 4)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(last, embeddings, rtol=1e-3, atol=1e-4)
+
+
+def test_heads_are_what_the_paper_says():
+    model = models.create("ResNet18", dim=16, pretrained=False)
+    features = torch.randn(5, 512)
+    linear, first, second = model.classifier.linear, model.classifier_rot[0], model.classifier_rot[2]
+    assert not linear.bias.any() and not first.bias.any() and not second.bias.any()
+    by_hand = features @ linear.weight.T
+    torch.testing.assert_close(model.embed(features), by_hand / by_hand.norm(dim=1, keepdim=True))
+    logits = (features @ first.weight.T).clamp(min=0) @ second.weight.T
+    torch.testing.assert_close(model.rotate(features), logits)
+    assert (logits < 0).any()  # plain logits, no last ReLU
+
+
+def test_zero_features_give_finite_values_and_gradients():
+    model = models.create("ResNet18", dim=16, pretrained=False)
+    features = torch.zeros(2, 512, requires_grad=True)
+    model.embed(features).sum().backward()
+    assert model.embed(features).isfinite().all() and features.grad.isfinite().all()
+
+
+def statistics(model):
+    return {k: v.clone() for k, v in model.state_dict().items() if "running_" in k or "num_batches" in k}
+
+
+@pytest.mark.parametrize("name", ["BN-Inception", "ResNet18", "EfficientNet-Lite0", "timm/resnet18"])
+def test_frozen_batch_norm_keeps_its_statistics_and_still_learns_its_scale(name):
+    model = models.create(name, dim=8, pretrained=False, freeze_bn=True)
+    model.eval().train()
+    assert model.training and model.classifier.training
+    before = statistics(model)
+    model(torch.randn(2, 3, 64, 64))[:, 0].sum().backward()
+    assert before and all(torch.equal(before[k], v) for k, v in statistics(model).items())
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and all(m.weight.requires_grad and m.weight.grad is not None for m in norms)
+
+
+def test_batch_norm_moves_when_not_frozen():
+    model = models.create("ResNet18", dim=8, pretrained=False)
+    before = statistics(model)
+    model(torch.randn(2, 3, 64, 64))
+    assert not torch.equal(before["features.1.running_mean"], statistics(model)["features.1.running_mean"])
+
+
+def test_same_seed_same_net():
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        nets.append(models.create("Inception", dim=8, pretrained=False).state_dict())
+    assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0])
+
+
+def test_preprocessing_of_each_family():
+    got = {name: models.create(name, dim=8, pretrained=False).preprocessing for name in FAST}
+    assert got["BN-Inception"] == got["Inception"] == ((104.0, 117.0, 128.0), (1.0, 1.0, 1.0), True)
+    assert got["ResNet18"].mean == pytest.approx((123.675, 116.28, 103.53)) and not got["ResNet18"].bgr
+    assert got["ResNet18"].std == pytest.approx((58.395, 57.12, 57.375))
+    assert got["EfficientNet-Lite0"] == ((127.0,) * 3, (128.0,) * 3, False)
+
+
+@pytest.mark.parametrize("name", ["ResNet19", "inception", "timm/<any timm model>"])
+def test_unknown_net_lists_what_there_is(name):
+    with pytest.raises(InputError, match="--net") as caught:
+        models.create(name)
+    assert "\n" not in str(caught.value)
+    if not name.startswith("timm"):
+        assert all(known in str(caught.value) for known in models.names())
+
+
+def test_names_can_all_be_created():
+    assert models.names()[-1].startswith("timm/")
+    for name in models.names()[:-1]:
+        with torch.device("meta"):  # shapes only: ResNet152 is large
+            assert models.create(name, dim=8, pretrained=False).feature_dim in (512, 1024, 1280, 2048)
+
+
+@pytest.mark.parametrize("arguments", [{"dim": 0}, {"pretrained": False, "weights": "some.pth"}])
+def test_arguments_that_make_no_sense(arguments):
+    with pytest.raises(InputError):
+        models.create("ResNet18", **arguments)
+
+
+def test_rotation_head_can_be_left_out():
+    model = models.create("ResNet18", dim=8, pretrained=False, rotation=False)
+    assert not any(key.startswith("classifier_rot") for key in model.state_dict())
+    with pytest.raises(RuntimeError):
+        model.rotate(torch.zeros(1, 512))

@@ -1,0 +1,90 @@
+"""Filling an Embedder from a checkpoint: whole or not at all, and every complaint in one line."""
+
+import pytest
+import torch
+
+import models
+from utils.errors import InputError
+
+
+def net(**arguments):
+    return models.create("ResNet18", **{"dim": 8, "pretrained": False, **arguments})
+
+
+def same(a, b):
+    return all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("name", ["ResNet18", "BN-Inception", "Inception", "timm/resnet18"])
+def test_our_own_checkpoint_comes_back_whole(name, prefix):
+    old, new = (models.create(name, dim=8, pretrained=False) for _ in range(2))
+    assert models.load_state(new, {prefix + key: value for key, value in old.state_dict().items()}) == []
+    assert same(old.state_dict(), new.state_dict())
+
+
+def test_checkpoint_without_rotation_head_keeps_the_models_own():
+    old, new = net(rotation=False), net()
+    head = new.classifier_rot[0].weight.clone()
+    assert models.load_state(new, old.state_dict()) == []
+    assert torch.equal(new.classifier_rot[0].weight, head)
+    assert torch.equal(new.features[0].weight, old.features[0].weight)
+
+
+def test_rotation_head_without_a_place_is_reported():
+    parts = ["classifier_rot.0.weight", "classifier_rot.0.bias", "classifier_rot.2.weight", "classifier_rot.2.bias"]
+    assert models.load_state(net(rotation=False), net().state_dict()) == parts
+
+
+def test_checkpoints_of_old_torch_without_batch_counts_load():
+    old = {k: v for k, v in net().state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert models.load_state(net(), old) == []
+
+
+def complaint(model, state):
+    """The one line; also checks that a refused checkpoint has changed nothing."""
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        models.load_state(model, state, source="ckp_ep600.pth.tar")
+    assert same(before, model.state_dict())
+    message = str(caught.value)
+    assert message.startswith("ckp_ep600.pth.tar: ") and "\n" not in message
+    return message
+
+
+def test_missing_key_is_named():
+    state = net().state_dict()
+    del state["features.4.0.conv1.weight"], state["classifier_rot.2.bias"]
+    assert "missing: features.4.0.conv1.weight, classifier_rot.2.bias" in complaint(net(), state)
+
+
+def test_many_missing_keys_are_counted():
+    state = {key: value for key, value in net().state_dict().items() if not key.startswith("features.")}
+    wanted = [key for key in net().state_dict() if key.startswith("features.") and "num_batches" not in key]
+    assert f"missing: {', '.join(wanted[:3])} and {len(wanted) - 3} more" in complaint(net(), state)
+
+
+def test_unknown_key_is_named():
+    assert "unknown: features.9.weight" in complaint(net(), net().state_dict() | {"features.9.weight": torch.ones(1)})
+
+
+def test_other_width_is_explained():
+    message = complaint(net(dim=8), net(dim=4).state_dict())
+    assert "classifier.linear.weight is (4, 512), not (8, 512)" in message and "--dim 4" in message
+
+
+def test_equal_count_in_another_shape_is_refused():
+    """A transposed matrix has as many numbers; it must not be poured in."""
+    state = net().state_dict()
+    state["classifier_rot.0.weight"] = torch.zeros(256, 1024)
+    assert "classifier_rot.0.weight is (256, 1024), not (512, 512)" in complaint(net(), state)
+
+
+@pytest.mark.parametrize("state", [None, {}, [1, 2], {"features.0.weight": "text"}, {3: torch.ones(1)}])
+def test_not_a_state_dict(state):
+    complaint(net(), state)
+
+
+def test_another_nets_checkpoint():
+    other = models.create("Inception", dim=8, pretrained=False).state_dict()
+    assert "--net" in complaint(net(), other)

@@ -1,0 +1,161 @@
+"""Where weights come from: hashes, cache, being offline, and files that are not what they say."""
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from models import weights
+from utils.errors import InputError
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A stand-in for a published file: (its Published entry, the file as the server has it)."""
+    server = tmp_path / "server.pth"
+    torch.save({"a.weight": torch.arange(6.0).reshape(2, 3)}, server)
+    sha = hashlib.sha256(server.read_bytes()).hexdigest()
+    return weights.Published("https://example.org/net.pth", sha[:8]), server
+
+
+def serve(monkeypatch, server, calls=None):
+    def download(url, destination, *args, **kwargs):
+        if calls is not None:
+            calls.append(url)
+        shutil.copy(server, destination)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+
+
+def test_git_blob_id_is_gits_own(tmp_path):
+    path = tmp_path / "blob"
+    path.write_bytes(b"hello\n")
+    assert weights.digest(path, "git blob id") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    path.write_bytes(os.urandom(3 << 20))
+    if shutil.which("git"):
+        by_git = subprocess.run(["git", "hash-object", "--no-filters", path], capture_output=True, text=True, check=True)
+        assert weights.digest(path, "git blob id") == by_git.stdout.strip()
+    assert weights.digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_downloaded_once_then_from_the_cache(monkeypatch, offline, published):
+    entry, server = published
+    calls = []
+    serve(monkeypatch, server, calls)
+    for _ in range(2):
+        assert torch.equal(weights.load("Net", entry)["a.weight"], torch.arange(6.0).reshape(2, 3))
+    assert calls == [entry.url] and os.listdir(offline) == ["net.pth"]
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git blob id"])
+def test_a_download_with_another_hash_is_not_kept(monkeypatch, offline, published, kind):
+    entry, server = published
+    serve(monkeypatch, server)
+    good = entry._replace(kind=kind, digest=weights.digest(server, kind))
+    bad = good._replace(digest="0" * 40)
+    with pytest.raises(InputError, match=f"no weights for Net: .*{kind}.*expected 0000"):
+        weights.fetch("Net", bad)
+    assert os.listdir(offline) == []
+    assert weights.fetch("Net", good) == offline / "net.pth"
+
+
+def test_a_wrong_file_put_by_hand_is_named(offline):
+    offline.mkdir(parents=True)
+    (offline / "inception.pth").write_bytes(b"not it")
+    with pytest.raises(InputError, match=rf"{offline}/inception\.pth: not the published.*9474c89.*delete it"):
+        models.create("Inception")
+
+
+@pytest.mark.parametrize(
+    "name, file",
+    [("Inception", "inception.pth"), ("BN-Inception", "bn_inception-52deb4733.pth"), ("ResNet50", "resnet50-")],
+)
+def test_offline_says_what_to_put_where(offline, name, file):
+    with pytest.raises(InputError) as caught:
+        models.create(name)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"no weights for {name}: " in message and f"put that file at {offline}/{file}" in message
+    for remedy in ("http", "--weights FILE", "--net EfficientNet-Lite0", "Name or service not known"):
+        assert remedy in message
+
+
+def test_a_stalled_download_is_given_up(monkeypatch, published):
+    seen = []
+
+    def stall(*args, **kwargs):
+        seen.append(socket.getdefaulttimeout())
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", stall)
+    with pytest.raises(InputError, match="timed out"):
+        weights.fetch("Net", published[0])
+    assert seen == [weights.TIMEOUT] and socket.getdefaulttimeout() is None
+
+
+class Payload:
+    """Runs a command when unpickled by a careless reader."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("how", ["torch", "legacy", "pickle"])
+def test_code_in_a_file_is_refused_and_never_run(tmp_path, how):
+    path, marker = tmp_path / "evil.pth", tmp_path / "ran"
+    held = {"conv1.7x7_s2.weight": np.ones(3, np.float32), "x": Payload(marker)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(held, protocol=2))
+    else:
+        torch.save(held, path, _use_new_zipfile_serialization=how == "torch")
+    with pytest.raises(InputError, match=r"evil\.pth: ") as caught:
+        models.create("Inception", weights=path)
+    assert not marker.exists() and "\n" not in str(caught.value)
+    assert "refused, because it holds" in str(caught.value) and "system" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken zip", b"\x80\x02broken", "truncated"])
+def test_broken_file(tmp_path, content):
+    path = tmp_path / "broken.pth"
+    if content == "truncated":
+        buffer = io.BytesIO()
+        torch.save({"a": torch.randn(100)}, buffer)
+        content = buffer.getvalue()[:-200]
+    path.write_bytes(content)
+    for suffix in (".pth", ".safetensors"):
+        renamed = path.rename(path.with_suffix(suffix))
+        with pytest.raises(InputError, match=r"broken\.\w+: ") as caught:
+            weights.read(renamed)
+        assert "\n" not in str(caught.value)
+        path = renamed
+
+
+def test_missing_file():
+    with pytest.raises(InputError, match="nowhere.pth: no such weights file"):
+        models.create("ResNet18", weights="nowhere.pth")
+
+
+@pytest.mark.parametrize("held", [[1, 2], {}, {"a": 1}, {"a": np.array(["text"])}])
+def test_file_without_weights(tmp_path, held):
+    torch.save(held, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=r"odd\.pth: "):
+        models.create("ResNet18", weights=tmp_path / "odd.pth")
+
+
+def test_arrays_of_every_usual_kind_are_read(tmp_path):
+    held = {code: np.arange(4).astype(code) for code in ("f2", "f4", "f8", "i4", "i8")}
+    torch.save({"state_dict": held}, tmp_path / "arrays.pth")
+    got = weights.read(tmp_path / "arrays.pth")
+    for code, array in held.items():
+        assert got[code].dtype == array.dtype and (got[code] == array).all()
