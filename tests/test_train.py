@@ -1,0 +1,202 @@
+"""train.py and test.py end to end on thumbnails: what comes out, the same again, resumed, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import TINY, TINY_TRAIN, make_image_folder
+from utils import checkpoint
+
+
+def train(run, folder, save_dir, *more):
+    run("train", *TINY_TRAIN, "--data", folder, "--save_dir", save_dir, *more)
+    return save_dir
+
+
+def weights(save_dir, epoch):
+    return checkpoint.load(checkpoint.path_of(str(save_dir), epoch))["state_dict"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def lines_of(save_dir):
+    return [json.loads(line) for line in (save_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(lines):
+    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
+
+
+def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 3, "--save_step", 2, "--eval_step", 3,
+                 "--log_file", tmp_path / "run.log")
+    out = capsys.readouterr().out
+    assert [p.rsplit("/", 1)[1] for p in checkpoint.all_in(str(save))] == ["ckp_ep2.pth.tar", "ckp_ep3.pth.tar"]
+    assert out.count("clustered 24 images into 4") == 2  # before epochs 1 and 3
+    assert "NMI with the last" in out and "with the true labels NMI" in out and "Epoch-3 " in out
+    for word in ("commit ", "seed=0", "rotation_accuracy", "waiting for data"):
+        assert word in out and word in (tmp_path / "run.log").read_text()
+    steps = [line for line in lines_of(save) if "loss" in line]
+    assert [line["epoch"] for line in steps] == [1, 2, 3]
+    assert {"loss", "rotation_loss", "rotation_accuracy", "positive", "negative", "images_per_s"} <= steps[0].keys()
+
+    paths = checkpoint.all_in(str(save))
+    run("test", "--data", image_folder, "--resume", *paths, "--save_json", tmp_path / "out" / "result.json",
+        "--nThreads", 0, "--device", "cpu")
+    out = capsys.readouterr().out
+    two, three = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (two["epoch"], three["epoch"], three["queries"]) == (2, 3, 18)
+    assert f"Epoch-3 {three['recall']['1']:.4f}  " in out and "R@32" in out
+    # testing a checkpoint afterwards gives what --eval_step gave
+    assert lines_of(save)[-1]["test"]["recall"] == three["recall"]
+
+
+@pytest.mark.parametrize("more", [(), ("--nThreads", "2"), ("--rot_bt", "0"), ("--freeze_BN", "False")])
+def test_same_seed_same_run(run, image_folder, tmp_path, more):
+    a, b = (train(run, image_folder, tmp_path / name, "--epochs", 2, *more) for name in "ab")
+    assert same(weights(a, 2), weights(b, 2)) and timeless(lines_of(a)) == timeless(lines_of(b))
+
+
+def test_other_seed_other_run(run, image_folder, tmp_path):
+    a, b = (train(run, image_folder, tmp_path / str(seed), "--epochs", 1, "--seed", seed) for seed in (0, 1))
+    assert not same(weights(a, 1), weights(b, 1))
+
+
+@pytest.mark.parametrize("stop", [2, 3])  # before and between two clusterings
+def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop):
+    whole = train(run, image_folder, tmp_path / "whole", "--epochs", 5, "--save_step", stop)
+    parts = train(run, image_folder, tmp_path / "parts", "--epochs", stop, "--save_step", stop)
+    with open(parts / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 4, "of": "a run that died after its last checkpoint"}\n{"epo')
+    train(run, image_folder, parts, "--epochs", 5, "--save_step", stop, "--resume", "yes")
+    assert same(weights(whole, 5), weights(parts, 5))
+    assert timeless(lines_of(whole)) == timeless(lines_of(parts))
+
+
+def test_rotation_only_and_metric_only(run, image_folder, tmp_path):
+    steps = lines_of(train(run, image_folder, tmp_path / "rot", "--epochs", 1, "--rot_only", "1"))
+    assert all("rotation_loss" in line and "loss" not in line for line in steps)
+    steps = lines_of(train(run, image_folder, tmp_path / "metric", "--epochs", 1, "--self_supervision_rot", "0"))
+    assert all("loss" in line and "rotation_loss" not in line for line in steps)
+
+
+def test_without_labels(run, tmp_path, capsys):
+    folder = make_image_folder(tmp_path / "plain")
+    plain = [line.rsplit(" ", 1)[0] for line in (folder / "train.txt").read_text().splitlines()]
+    (folder / "train.txt").write_text("\n".join(plain))
+    train(run, folder, tmp_path / "run", "--epochs", 1, "--orth_reg", "0.1", "--cluster_crops", "random")
+    assert "true labels" not in capsys.readouterr().out
+
+
+def test_supervised_upper_bound_uses_the_labels(run, image_folder, tmp_path):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1, "--labels", "true")
+    labels = checkpoint.load(checkpoint.path_of(str(save), 1))["labels"]
+    assert labels.tolist() == [i // 6 for i in range(24)]
+
+
+def test_query_and_gallery_lists(run, image_folder, tmp_path, capsys):
+    lines = (image_folder / "test.txt").read_text().splitlines(True)
+    (image_folder / "query.txt").write_text("".join(lines[::2]) + "test/class 0/0.jpg 77\n")
+    (image_folder / "gallery.txt").write_text("".join(lines[1::2]))
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    run("test", "--data", image_folder, "--resume", checkpoint.path_of(str(save), 1), "-g_eq_q", "False", "-j", 0)
+    assert "9 queries; left out: 1 without a positive" in capsys.readouterr().out
+
+
+def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, capsys):
+    for name in ("train/class 1/2.jpg", "test/class 0/1.jpg"):
+        whole = (image_folder / name).read_bytes()
+        (image_folder / name).write_bytes(whole[:len(whole) // 2])
+    stop = ("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 1)
+    assert "class 1/2.jpg" in refused(*stop)  # by the first clustering
+    every_image = ("--labels", "True", "--batch_size", 24, "--num_instances", 6)
+    assert "--on_bad_image skip" in refused(*stop, *every_image)  # by the first step
+    run(*stop, *every_image, "--on_bad_image", "skip")
+    assert "left out (1 of 1)" in capsys.readouterr().out
+    run(*stop, "--on_bad_image", "skip")
+    assert "left out (1 of 1)" in capsys.readouterr().out
+    saved = checkpoint.path_of(str(tmp_path / "run"), 1)
+    assert checkpoint.load(saved)["labels"][8] == -1
+    test = ("test", "--data", image_folder, "--resume", saved, "-j", 0)
+    assert "class 0/1.jpg" in refused(*test)
+    run(*test, "--on_bad_image", "skip")
+    assert "17 queries; left out: 0 without a positive, 1 unreadable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags, expected", [
+    (("--data_root", "/nowhere"), "--data_root /nowhere: no such folder"),
+    (("--data", "cub", "--data_root", "."), "prepare_data.sh cub"),
+    (("--data", "birds", "--data_root", "."), "--data birds: unknown; give one of cub, car"),
+    (("--num_clusters", "25"), "--num_clusters 25 is more than the 24 images"),
+    (("--batch_size", "9"), "--batch_size 9 is not a multiple of --num_instances 2"),
+    (("--net", "VGG16"), "BN-Inception, Inception, ResNet18"),
+    (("--loss", "Triplet"), "known losses: Weight"),
+    (("--rot_batch", "9"), "--rot_batch 9"),
+    (("--rot_only", "1", "--self_supervision_rot", "0"), "--rot_only needs"),
+    (("--width", "64"), "--width 64"),
+    (("--dim", "none"), "--dim"),
+    (("--freeze_BN", "perhaps"), "neither True nor False"),
+    (("--no_such_flag",), "--no_such_flag"),
+    (("--resume", "missing.pth.tar"), "missing.pth.tar: no such checkpoint"),
+    (("--device", "cuda:99"), "--device cuda:99"),
+])
+def test_refused_flags(refused, image_folder, tmp_path, flags, expected):
+    assert expected in refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run",
+                               "--epochs", 1, *flags)
+
+
+def test_refused_lists(refused, image_folder, tmp_path):
+    def refusal(name, text, *flags):
+        before = (image_folder / name).read_text()
+        (image_folder / name).write_text(text)
+        try:
+            return refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--eval_step", 1,
+                           *flags)
+        finally:
+            (image_folder / name).write_text(before)
+
+    unlabelled = "train/class 0/0.jpg\n"
+    assert "train.txt: the list is empty" in refusal("train.txt", "")
+    assert "train.txt:1: the label `x`" in refusal("train.txt", "train/class 0/0.jpg x\n")
+    assert "no path" in refusal("train.txt", "3\n")
+    assert "1 of 1 listed files do not exist" in refusal("train.txt", "gone.jpg 0\n")
+    assert "--labels True needs a label" in refusal("train.txt", unlabelled, "--labels", "True")
+    assert "test.txt:1" in refusal("test.txt", "test/class 0/0.jpg\n", "--num_clusters", "2")
+    assert "also in" in refusal("test.txt", unlabelled.strip() + " 0\n", "--num_clusters", "2")
+    (image_folder / "train.txt").unlink()
+    assert "train.txt: cannot read the list file" in refused(
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run")
+
+
+def test_refused_tests(refused, run, image_folder, tmp_path):
+    base = ("test", *TINY, "--data", image_folder)
+    assert "nothing to test" in refused(*base)
+    (tmp_path / "bad.pth.tar").write_bytes(b"not a checkpoint")
+    assert "bad.pth.tar: not a readable checkpoint" in refused(*base, "--resume", tmp_path / "bad.pth.tar")
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    assert "--net" in refused(*base, "--net", "ResNet34", "--resume", checkpoint.path_of(str(save), 1))
+
+
+def test_resuming_on_other_images_is_refused(run, refused, image_folder, tmp_path):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    other = make_image_folder(tmp_path / "other", per_class=7)
+    assert "not of a run on these images" in refused(
+        "train", *TINY_TRAIN, "--data", other, "--save_dir", save, "--epochs", 2, "--resume", "yes")
+
+
+@pytest.mark.parametrize("program, flags", [("train", ("--save_dir", "unused")), ("test", ("--pretrained", "True"))])
+def test_exit_code_is_2_with_one_line_and_no_traceback(tmp_path, program, flags):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    (tmp_path / "train.txt").write_text("a.jpg cat\n")
+    (tmp_path / "test.txt").write_text("a.jpg cat\n")
+    done = subprocess.run([sys.executable, f"{program}.py", "--data", str(tmp_path), "--save_dir", str(tmp_path / "run")]
+                          [:4 if program == "test" else None] + (["--pretrained", "True"] if program == "test" else []),
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "a.jpg" in done.stderr or "list" in done.stderr or "cat" in done.stderr
