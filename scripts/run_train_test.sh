@@ -13,7 +13,7 @@ set -euo pipefail
 i=0
 for name in ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET; do
     i=$((i + 1))
-    [ -n "${!i:-}" ] && printf -v "$name" '%s' "${!i}"
+    if [ -n "${!i:-}" ]; then printf -v "$name" '%s' "${!i}"; fi
 done
 
 if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
@@ -23,8 +23,9 @@ if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
     NET=${NET:-EfficientNet-Lite0}
     WIDTH=${WIDTH:-96}
     ORIGIN_WIDTH=${ORIGIN_WIDTH:-110}
-    NUM_CLUSTERS=${NUM_CLUSTERS:-40}
-    EPOCHS=${EPOCHS:-40}
+    NUM_CLUSTERS=${NUM_CLUSTERS:-60}
+    UP_STEP=${UP_STEP:-4}
+    EPOCHS=${EPOCHS:-16}
     SAVE_STEP=${SAVE_STEP:-$EPOCHS}
     LR=${LR:-0.0001}
     ROT_LR=${ROT_LR:-0.0001}
@@ -62,12 +63,13 @@ TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 # Paths given by the user are relative to where they stand, not to the project's folder.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 ROOT=$(absolute "$ROOT")
-[ -n "${DATA_ROOT:-}" ] && DATA_ROOT=$(absolute "$DATA_ROOT")
+if [ -n "${DATA_ROOT:-}" ]; then DATA_ROOT=$(absolute "$DATA_ROOT"); fi
+if [ -d "$DATA" ] && [ -z "${DATA_ROOT:-}" ]; then DATA=$(absolute "$DATA"); fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
 name=$(basename "$NET")-DIM-$DIM-lr-$LR-ratio-$RATIO-BatchSize-$BATCH_SIZE-rot_lr-$ROT_LR-self_supervision_rot-$ROT
 name+=-rot_bt-$ROT_BT-rot_batch-$ROT_BATCH-up_step-$UP_STEP-num_clusters-$NUM_CLUSTERS-ALPHA-$ALPHA-BETA-$BETA
-[ "$SEED" = 0 ] || name+=-seed-$SEED
+if [ "$SEED" != 0 ]; then name+=-seed-$SEED; fi
 name+=${RUN_SUFFIX:-}                   # tells runs apart that differ in nothing that the name says
 data_name=$(basename "$DATA")
 save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
@@ -75,11 +77,11 @@ result=$ROOT/result/$LOSS/$data_name/$name.json
 log=scripts/out/$data_name-$LOSS-$name.log
 mkdir -p "$save_dir" scripts/out
 
-[ "$DATA" = demo ] && "$PYTHON" -m data.demo "$DATA_ROOT/demo"
+if [ "$DATA" = demo ]; then "$PYTHON" -m data.demo "${DATA_ROOT:=$ROOT/data}/demo"; fi
 
 common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH"
         --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log")
-[ -n "${DATA_ROOT:-}" ] && common+=(--data_root "$DATA_ROOT")
+if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
 
 echo "Training; the log is $log"
 "$PYTHON" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \

@@ -1,0 +1,91 @@
+"""The shell scripts as a user runs them, on a fabricated CUB of thumbnails, and the small tools beside them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import make_image_folder
+from data.dataset import Dict
+from data.prepare.__main__ import FORMATS
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name, *arguments, **environment):
+    """Run scripts/<name> with this interpreter and the given environment variables."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("DATA_ROOT", "ROOT", "DATA")}
+    return subprocess.run([str(ROOT / "scripts" / name), *map(str, arguments)], text=True, capture_output=True,
+                          env={**clean, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment})
+
+
+@pytest.fixture(scope="module")
+def cub(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_image_folder(root / Dict["cub"], train_classes=100, test_classes=3, per_class=2)
+    return root
+
+
+@pytest.mark.parametrize("net", ["Inception", "BN-Inception"])
+def test_all_weight_runs_the_papers_settings(cub, tmp_path, net):
+    done = script("all_weight.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), NET=net, PRETRAINED="False", EPOCHS="1",
+                  WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest", TRAIN_FLAGS="-j 0", TEST_FLAGS="-j 0")
+    logs = list((ROOT / "scripts" / "out").glob(f"cub-Weight-{net}-*-pytest.log"))
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("Epoch-1 ") == 2 and len(logs) == 2  # two rotation learning rates
+        name = (f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.000005-self_supervision_rot-0.1-rot_bt-1-"
+                "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest")
+        assert (tmp_path / "ckpt" / "Weight" / "cub" / name / "ckp_ep1.pth.tar").is_file()
+        assert json.loads((tmp_path / "result" / "Weight" / "cub" / f"{name}.json").read_text())[0]["epoch"] == 1
+        for word in ("clustered 200 images into 100", "Epoch-1 ", "weight_decay=0.0005"):
+            assert all(word in log.read_text() for log in logs)
+    finally:
+        for log in logs:
+            log.unlink()
+
+
+def test_positional_arguments_keep_their_order(cub, tmp_path):
+    done = script("run_train_test.sh", 0.3, "cub", "Weight", 0.002, 41, 0, 7, 0.001, 64, 6, 50, 1, "False", "ResNet18",
+                  DATA_ROOT=str(cub), ROOT=str(tmp_path), EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest",
+                  TRAIN_FLAGS="-j 0", TEST_FLAGS="-j 0")
+    for log in (ROOT / "scripts" / "out").glob("cub-Weight-ResNet18-*-pytest.log"):
+        log.unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+    settings = next(line for line in done.stdout.splitlines() if line.startswith("settings:"))
+    for setting in ("self_supervision_rot=0.3", "data=cub", "loss=Weight", "rot_lr=0.002", "alpha=41.0", "rot_bt=False",
+                    "rot_batch=7", " lr=0.001", "dim=64", "up_step=6", "num_clusters=50", "rot_only=True",
+                    "pretrained=False", "net=ResNet18"):
+        assert setting in settings
+
+
+def test_wrong_data_root_is_one_line(tmp_path):
+    done = script("run_train_test.sh", DATA_ROOT=str(tmp_path / "nowhere"), ROOT=str(tmp_path), RUN_SUFFIX="-pytest")
+    for log in (ROOT / "scripts" / "out").glob("*-pytest.log"):
+        log.unlink()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()
+
+
+def test_converters_write_where_the_registry_looks():
+    assert {name: form.FOLDER for name, form in FORMATS.items()} == {n: Dict[n] for n in Dict if n != "demo"}
+
+
+def test_summarise(tmp_path):
+    for seed, value in enumerate((0.5, 0.6)):
+        entries = [{"epoch": e, "recall": {"1": value}, "nmi": 0.7} for e in (0, 9)]
+        (tmp_path / f"{seed}.json").write_text(json.dumps(entries))
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "summarise.py",
+                           f"x={tmp_path / '0.json'},{tmp_path / '1.json'}"], text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == "| x | 9 | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
+
+
+def test_loss_is_ten_times_faster_than_the_loop():
+    sys.path.insert(0, str(ROOT / "scripts" / "benchmarks"))
+    from loss import compare
+
+    times = compare(80, 512, repeats=5)
+    assert times["loop over anchors"] > 10 * times["ours"]
