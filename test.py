@@ -49,7 +49,7 @@ def load_models(args, compute):
         tested.append((0, compute.place(frozen).eval(), True))
     for path, state in zip(args.resume, states):
         model = models.create(args.net, args.dim, pretrained=False, rotation=False)
-        unused = models.load_state(model, state["state_dict"])
+        unused = models.load_state(model, state["state_dict"], path)
         unused = [key for key in unused if not key.startswith("classifier_rot.")]
         if unused:
             log.say(f"{path}: not used: {', '.join(unused)}")
@@ -61,13 +61,14 @@ def main():
     args = parse_args()
     log.start(args, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
+    workers = compute.workers(args.nThreads)
     query, gallery = read_test(locate(args.data, args.data_root), args.gallery_eq_query)
     tested = load_models(args, compute)
     transforms = Transforms(args.width, args.origin_width)
     normalise = Normalise(tested[0][1].preprocessing, compute.device, compute.channels_last)
 
     results = evaluate([encoder(model, normalise, compute, pooled) for _, model, pooled in tested], query, gallery,
-                       loader=lambda images: crops_loader(images.paths, transforms, args.batch_size, args.nThreads),
+                       loader=lambda images: crops_loader(images.paths, transforms, args.batch_size, workers),
                        on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
                        ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
 
@@ -78,7 +79,7 @@ def main():
         log.say(result_line(epoch, result))
     log.say(table(tested, results))
     if args.save_json:
-        os.makedirs(os.path.dirname(os.path.abspath(args.save_json)), exist_ok=True)
+        log.make_folder(os.path.dirname(os.path.abspath(args.save_json)))
         with open(args.save_json, "w", encoding="utf-8") as file:
             json.dump([{"epoch": epoch, **result} for (epoch, *_), result in zip(tested, results)], file, indent=1)
 

@@ -8,7 +8,6 @@ Alternates: every --up_step epochs k-means clusters the training images and the 
 P x K batches of them train a metric loss, and rotated copies of some images a rotation classifier.
 """
 
-import os
 import time
 
 import numpy as np
@@ -99,7 +98,7 @@ def find_checkpoint(args):
 def relabel(model, normalise, compute, images, transforms, args, epoch, last):
     """k-means pseudo-labels int64 (N,), -1 for an unreadable image: of pooled features first, of embeddings later."""
     began = time.perf_counter()
-    crops = crops_loader(images.paths, transforms, args.batch_size, args.nThreads,
+    crops = crops_loader(images.paths, transforms, args.batch_size, compute.workers(args.nThreads),
                          seed=(args.seed, epoch) if args.cluster_crops == "random" else None)
     encode = encoder(model.eval(), normalise, compute, pooled=last is None)
     (features,), bad = extract([encode], crops, len(images), "clustering")
@@ -119,13 +118,15 @@ def relabel(model, normalise, compute, images, transforms, args, epoch, last):
 
 def main():
     args = parse_args()
-    os.makedirs(args.save_dir, exist_ok=True)
+    log.make_folder(args.save_dir)
     log.start(args, args.log_file)
     rot_batch = args.rot_batch if args.self_supervision_rot else 0
     if args.rot_only and not rot_batch:
         raise InputError("--rot_only needs --self_supervision_rot and --rot_batch above 0: nothing is left to train on")
 
     # images
+    compute = device.choose(args.device, args.amp, args.channels_last)
+    workers = compute.workers(args.nThreads)
     folder = locate(args.data, args.data_root)
     images = read_train(folder)
     clusters_needed = not args.labels and not args.rot_only
@@ -137,17 +138,16 @@ def main():
     transforms = Transforms(args.width, args.origin_width, args.ratio)
     sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
     loader = DataLoader(TrainViews(images.paths, transforms, args.rot_bt), batch_sampler=sampler,
-                        num_workers=args.nThreads, persistent_workers=args.nThreads > 0, collate_fn=collate_views)
+                        num_workers=workers, persistent_workers=workers > 0, collate_fn=collate_views,
+                        pin_memory=compute.device.type == "cuda")
 
     # model, losses, optimiser
     torch.manual_seed(args.seed)
-    compute = device.choose(args.device, args.amp, args.channels_last)
     criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
     state = find_checkpoint(args)
     freeze_bn = args.freeze_BN and args.pretrained
     fresh = args.pretrained and state is None
-    model = models.create(args.net, args.dim, fresh, args.weights if fresh else None, freeze_bn)
-    model = compute.place(model)
+    model = compute.place(models.create(args.net, args.dim, fresh, args.weights if fresh else None, freeze_bn))
     normalise = Normalise(model.preprocessing, compute.device, compute.channels_last)
     optimiser, scaler = make_optimiser(model, args), compute.scaler()
 
@@ -160,10 +160,10 @@ def main():
     if state is not None:
         if "optimiser" not in state or len(state["labels"]) != len(images):
             raise InputError("--resume: the checkpoint is not of a run on these images; give another --save_dir")
-        models.load_state(model, state["state_dict"])
+        models.load_state(model, state["state_dict"], args.resume)
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random_state"])
+        checkpoint.set_random_state(state["random_state"])
         start, labels = state["epoch"], state["labels"].numpy()
     metrics = Metrics(args.save_dir, start)
     log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in "
@@ -210,18 +210,18 @@ def main():
                            "waited": arrived - asked, "seconds": time.perf_counter() - asked})
             progress.update()
             if len(window) == args.print_freq:
-                report(window, epoch, args.epochs, metrics)
+                metrics.report(window, epoch, args.epochs)
             asked = time.perf_counter()
 
         if save:
-            report(window, epoch, args.epochs, metrics)
+            metrics.report(window, epoch, args.epochs)
             checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
                 "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
                 "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels),
-                "random_state": torch.get_rng_state(), "settings": vars(args)})
+                "random_state": checkpoint.random_state(), "settings": vars(args)})
         if args.eval_step and epoch % args.eval_step == 0:
             result, = evaluate([encoder(model.eval(), normalise, compute, args.pool_feature)], *held_out,
-                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, args.nThreads),
+                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, workers),
                                on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
                                ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
             log.say(result_line(epoch, result))
@@ -236,19 +236,6 @@ def pool(model, images, num_metric, freeze_bn):
         return model.pool(images)  # one pass for all views
     # rotated views would disturb the batch statistics of the others
     return torch.cat([model.pool(images[:num_metric]), model.pool(images[num_metric:])])
-
-
-def report(window, epoch, epochs, metrics):
-    """Log the mean of the steps in `window`, and empty it."""
-    if not window:
-        return
-    total = {name: float(sum(step.get(name, 0.0) for step in window)) for name in window[-1]}
-    mean = {name: value / len(window) for name, value in total.items() if name not in ("images", "waited", "seconds")}
-    speed = {"images_per_s": total["images"] / total["seconds"], "data_wait": total["waited"] / total["seconds"]}
-    log.say(f"epoch {epoch}/{epochs} " + " ".join(f"{name} {value:.4f}" for name, value in mean.items())
-            + f" images/s {speed['images_per_s']:.1f} waiting for data {speed['data_wait']:.1%}")
-    metrics.write(epoch, steps=len(window), **mean, **speed)
-    window.clear()
 
 
 if __name__ == "__main__":

@@ -91,6 +91,11 @@ echo "Training; the log is $log"
     --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH" --rot_bt "$ROT_BT" --rot_only "$ROT_ONLY" \
     --lr "$LR" --rot_lr "$ROT_LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
 
+folder=$("$PYTHON" -c 'import sys; from data.dataset import locate; print(locate(*sys.argv[1:]))' "$DATA" "${DATA_ROOT:-}")
+if [ ! -e "$folder/test.txt" ] && [ ! -e "$folder/query.txt" ]; then
+    echo "$folder has no test.txt, nothing to test on; the checkpoints are in $save_dir"
+    exit
+fi
 echo "Testing"
 checkpoints=()
 for ((epoch = SAVE_STEP; epoch < EPOCHS; epoch += SAVE_STEP)); do checkpoints+=("$save_dir/ckp_ep$epoch.pth.tar"); done

@@ -24,6 +24,17 @@ def all_in(save_dir):
     return [found[epoch] for epoch in sorted(found)]
 
 
+def random_state():
+    """The state of torch's generators. All other draws are made anew from the seed and the epoch."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state):
+    torch.set_rng_state(state["cpu"])
+    if len(state["cuda"]) == torch.cuda.device_count() > 0:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
 def save(path, state):
     """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, atomically."""
     temporary = f"{path}.tmp{os.getpid()}"

@@ -1,5 +1,6 @@
 """Where and in which precision a run computes: the one place that decides it."""
 
+import os
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -28,6 +29,12 @@ class Compute(NamedTuple):
     def place(self, model):
         """The model on the device, in the layout."""
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
+
+    def workers(self, asked):
+        """Data loading processes: as asked for, else none on the CPU, whose cores the network needs, up to 8 for a GPU."""
+        if asked is not None:
+            return asked
+        return 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 def choose(device="auto", amp="auto", channels_last=None):

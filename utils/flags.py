@@ -39,8 +39,8 @@ def add_common(parser):
     add("--weights", default=None, help="file of pretrained backbone weights, instead of the net's own source")
     add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
     add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
-    add("--nThreads", "-j", type=int, default=min(8, os.cpu_count() or 1),
-        help="data loading processes; 0 loads in the main one")
+    add("--nThreads", "-j", type=int, default=None,
+        help="data loading processes; 0 loads in the main one (default: 0 on the CPU, up to 8 for a GPU)")
     add("--seed", type=int, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help="precision of the network's forward pass")

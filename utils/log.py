@@ -12,6 +12,8 @@ import torch
 import torchvision
 from tqdm import tqdm
 
+from utils.errors import InputError
+
 log = logging.getLogger("udml")
 say = log.info
 
@@ -25,12 +27,20 @@ class _Terminal(logging.Handler):
         stream.flush()
 
 
+def make_folder(folder):
+    """Make an output folder; InputError when that is not possible."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from None
+
+
 def start(args, log_file=None):
     """Open the log and write what makes the run repeatable: command, commit, versions, machine, settings."""
     log.setLevel(logging.INFO)
     log.handlers = [_Terminal()]
     if log_file:
-        os.makedirs(os.path.dirname(os.path.abspath(log_file)), exist_ok=True)
+        make_folder(os.path.dirname(os.path.abspath(log_file)))
         log.addHandler(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
     say("command: " + " ".join(sys.argv))
     say(f"commit {_commit()}, python {platform.python_version()}, torch {torch.__version__}, torchvision "
