@@ -90,7 +90,8 @@ def test_without_labels(run, tmp_path, capsys):
     folder = make_image_folder(tmp_path / "plain")
     plain = [line.rsplit(" ", 1)[0] for line in (folder / "train.txt").read_text().splitlines()]
     (folder / "train.txt").write_text("\n".join(plain))
-    train(run, folder, tmp_path / "run", "--epochs", 1, "--orth_reg", "0.1", "--cluster_crops", "random")
+    train(run, folder, tmp_path / "run", "--epochs", 1, "--orth_reg", "0.1", "--cluster_crops", "random",
+          "--amp", "bf16")
     assert "true labels" not in capsys.readouterr().out
 
 

@@ -1,0 +1,30 @@
+"""Device, precision and layout as the flags choose them."""
+
+import pytest
+import torch
+
+from utils import device
+from utils.errors import InputError
+
+
+def test_cpu_computes_in_float32_unless_told():
+    compute = device.choose("cpu")
+    assert compute == (torch.device("cpu"), None, True) and not compute.scaler().is_enabled()
+    assert compute.workers(None) == 0 and compute.workers(3) == 3
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with compute.autocast():
+        assert layer(x).dtype == torch.float32
+    with device.choose("cpu", amp="bf16").autocast():
+        assert layer(x).dtype == torch.bfloat16
+
+
+def test_channels_last():
+    convolution = torch.nn.Conv2d(3, 4, 3)
+    device.choose("cpu", channels_last=True).place(convolution)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cud"])
+def test_a_device_that_is_not_there(name):
+    with pytest.raises(InputError, match=f"--device {name}"):
+        device.choose(name)
