@@ -8,7 +8,7 @@ import json
 import os
 
 import models
-from data.dataset import DEFAULT_KS, RECALL_KS, crops_loader, locate, read_test, report_bad
+from data.dataset import crops_loader, locate, read_test, recall_ks, report_bad
 from data.transforms import Normalise, Transforms
 from evaluations.features import encoder
 from evaluations.retrieval import evaluate, result_line
@@ -23,37 +23,46 @@ def parse_args():
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     flags.add_common(parser)
-    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT", help="one or more checkpoints, tested in one go")
+    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT", 
+        help="checkpoints, or folders of them, tested in one go")
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
     add("--net", default=None, help="backbone (default: the checkpoint's)")
-    add("--dim", "-d", type=flags.positive, default=None, help="embedding size (default: the checkpoint's)")
-    add("--width", type=flags.positive, default=None, help="side of the crop (default: the checkpoint's)")
-    add("--origin_width", type=flags.positive, default=None, help="shorter side before it (default: the checkpoint's)")
-    add("--batch_size", "-b", type=flags.positive, default=100, help="images in one forward pass")
+    add("--dim", "-d", type=flags.positive_int, default=None, help="embedding size (default: the checkpoint's)")
+    add("--width", type=flags.positive_int, default=None, help="side of the crop (default: the checkpoint's)")
+    add("--origin_width", type=flags.positive_int, default=None, help="shorter side before it (default: the checkpoint's)")
+    add("--batch_size", "-b", type=flags.positive_int, default=100, help="images in one forward pass")
     add("--save_json", default=None, help="write the results to this file")
     return parser.parse_args()
 
 
 def load_models(args, compute):
     """The models to test as a list of (epoch, Embedder, on pooled features?); sets args.net, dim, width, origin_width."""
-    if not args.resume and not args.pretrained:
+    paths = [path for given in args.resume for path in (checkpoint.all_in(given) if os.path.isdir(given) else [given])]
+    if not paths and not args.pretrained:
         raise InputError("nothing to test: give checkpoints with --resume, or --pretrained True for the frozen backbone")
-    states = [checkpoint.load(path) for path in args.resume]
-    settings = states[0].get("settings", {}) if states else {}
-    for name, default in MODEL_DEFAULTS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, settings.get(name, default))
+    if args.weights and not args.pretrained:
+        raise InputError("--weights is of the frozen backbone: it needs --pretrained True")
+    asked = {name: getattr(args, name) for name in MODEL_DEFAULTS}
     tested = []
-    if args.pretrained:
-        frozen = models.create(args.net, args.dim, pretrained=True, weights=args.weights, rotation=False)
-        tested.append((0, compute.place(frozen).eval(), True))
-    for path, state in zip(args.resume, states):
-        model = models.create(args.net, args.dim, pretrained=False, rotation=False)
+    for path in paths:
+        state = checkpoint.load(path)
+        for name, default in MODEL_DEFAULTS.items():
+            value = state.get("settings", {}).get(name, default) if asked[name] is None else asked[name]
+            if tested and value != getattr(args, name):
+                raise InputError(f"{path}: its --{name} is {value}, the first checkpoint's is {getattr(args, name)}; "
+                                 "test them one by one")
+            setattr(args, name, value)
+        model = models.create(args.net, args.dim, pretrained=False, rotation=False, width=args.width)
         unused = models.load_state(model, state["state_dict"], path)
         unused = [key for key in unused if not key.startswith("classifier_rot.")]
         if unused:
             log.say(f"{path}: not used: {', '.join(unused)}")
         tested.append((state["epoch"], compute.place(model).eval(), args.pool_feature))
+    if args.pretrained:
+        for name, default in MODEL_DEFAULTS.items():
+            setattr(args, name, default if getattr(args, name) is None else getattr(args, name))
+        frozen = models.create(args.net, args.dim, weights=args.weights, rotation=False, width=args.width)
+        tested.insert(0, (0, compute.place(frozen).eval(), True))
     return tested
 
 
@@ -62,7 +71,8 @@ def main():
     log.start(args, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
     workers = compute.workers(args.nThreads)
-    query, gallery = read_test(locate(args.data, args.data_root), args.gallery_eq_query)
+    folder = locate(args.data, args.data_root)
+    query, gallery = read_test(folder, args.gallery_eq_query)
     tested = load_models(args, compute)
     transforms = Transforms(args.width, args.origin_width)
     normalise = Normalise(tested[0][1].preprocessing, compute.device, compute.channels_last)
@@ -70,7 +80,7 @@ def main():
     results = evaluate([encoder(model, normalise, compute, pooled) for _, model, pooled in tested], query, gallery,
                        loader=lambda images: crops_loader(images.paths, transforms, args.batch_size, workers),
                        on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                       ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
+                       ks=recall_ks(folder), seed=args.seed)
 
     first = results[0]
     log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "

@@ -13,13 +13,11 @@ import time
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import losses
 import models
-from data.dataset import (DEFAULT_KS, RECALL_KS, TrainViews, collate_views, crops_loader, locate, read_test, read_train,
-                          report_bad)
+from data.dataset import crops_loader, has_test, locate, read_test, read_train, recall_ks, report_bad, views_loader
 from data.sampler import PKSampler
 from data.transforms import Normalise, Transforms
 from evaluations.features import encoder, extract, l2_normalise
@@ -33,7 +31,7 @@ from utils.metrics import Metrics
 def parse_args():
     """The flags; defaults are the paper's settings for CUB."""
     parser = flags.Parser(description=__doc__.split("\n")[0])
-    add, boolean, positive = parser.add_argument, flags.boolean, flags.positive
+    add, boolean, positive, weight = parser.add_argument, flags.boolean, flags.positive_int, flags.weight
     flags.add_common(parser)
     # model
     add("--net", default="Inception", help=f"backbone: {', '.join(models.names())}")
@@ -54,25 +52,25 @@ def parse_args():
     add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.LOSSES)}")
     add("--batch_size", "-b", type=positive, default=80, help="P x K images a step")
     add("--num_instances", type=positive, default=5, help="K, images of each cluster in a step")
-    add("--alpha", type=float, default=40, help="steepness for negative pairs")
-    add("--beta", type=float, default=2, help="steepness for positive pairs")
+    add("--alpha", type=flags.positive_float, default=40, help="steepness for negative pairs")
+    add("--beta", type=flags.positive_float, default=2, help="steepness for positive pairs")
     add("--loss_base", type=float, default=0.5, help="similarity at which a pair weighs half")
     add("--margin", type=float, default=0.1, help="of the pair mining; smaller keeps only harder pairs")
-    add("--orth_reg", type=float, default=0, help="weight of the orthogonal regularisation of the linear layers")
+    add("--orth_reg", type=weight, default=0, help="weight of the orthogonal regularisation of the linear layers")
     # rotation loss
-    add("--self_supervision_rot", type=float, default=0.1, help="weight of the rotation loss; 0 turns it off")
-    add("--rot_batch", type=int, default=16, help="images of a step that also come in four rotations")
+    add("--self_supervision_rot", type=weight, default=0.1, help="weight of the rotation loss; 0 turns it off")
+    add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
     add("--rot_bt", type=boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop")
     add("--rot_only", type=boolean, default=False, help="train on the rotation loss alone")
     # optimisation
-    add("--lr", type=float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
-    add("--rot_lr", type=float, default=1e-5, help="of the rotation head")
-    add("--weight_decay", "--weight-decay", type=float, default=5e-4)
-    add("--epochs", type=positive, default=600, help="an epoch visits every cluster once with K images")
+    add("--lr", type=flags.positive_float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
+    add("--rot_lr", type=flags.positive_float, default=1e-5, help="of the rotation head")
+    add("--weight_decay", "--weight-decay", type=weight, default=5e-4)
+    add("--epochs", type=positive, default=600, help="an epoch takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
     add("--save_step", type=positive, default=50, help="epochs between checkpoints; the last epoch always has one")
-    add("--eval_step", type=int, default=0, help="epochs between tests on the held-out classes; 0: none")
+    add("--eval_step", type=flags.natural, default=0, help="epochs between tests on the held-out classes; 0: none")
     add("--resume", "-r", default=None, help="a checkpoint to go on from, or `yes`: the newest in --save_dir, if any")
     add("--print_freq", type=positive, default=20, help="steps between log lines")
     return parser.parse_args()
@@ -87,12 +85,11 @@ def make_optimiser(model, args):
 
 
 def find_checkpoint(args):
-    """The checkpoint to resume from, or None for a fresh run."""
+    """(path, content) of the checkpoint to resume from, (None, None) for a fresh run."""
     path = args.resume
     if path == "yes":
-        saved = checkpoint.all_in(args.save_dir)
-        path = saved[-1] if saved else None
-    return checkpoint.load(path) if path not in (None, "no") else None
+        path = next(reversed(checkpoint.all_in(args.save_dir)), None)
+    return (path, checkpoint.load(path)) if path not in (None, "no") else (None, None)
 
 
 def relabel(model, normalise, compute, images, transforms, args, epoch, last):
@@ -134,20 +131,18 @@ def main():
         raise InputError(f"{images.source}: --labels True needs a label on every line")
     if clusters_needed and args.num_clusters > len(images):
         raise InputError(f"--num_clusters {args.num_clusters} is more than the {len(images)} images of {images.source}")
-    held_out = read_test(folder, args.gallery_eq_query) if args.eval_step else None
+    held_out = read_test(folder, args.gallery_eq_query) if args.eval_step or has_test(folder) else None
     transforms = Transforms(args.width, args.origin_width, args.ratio)
     sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
-    loader = DataLoader(TrainViews(images.paths, transforms, args.rot_bt), batch_sampler=sampler,
-                        num_workers=workers, persistent_workers=workers > 0, collate_fn=collate_views,
-                        pin_memory=compute.device.type == "cuda")
+    loader = views_loader(images.paths, transforms, args.rot_bt, sampler, workers, compute.device.type == "cuda")
 
     # model, losses, optimiser
     torch.manual_seed(args.seed)
     criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
-    state = find_checkpoint(args)
+    path, state = find_checkpoint(args)
     freeze_bn = args.freeze_BN and args.pretrained
-    fresh = args.pretrained and state is None
-    model = compute.place(models.create(args.net, args.dim, fresh, args.weights if fresh else None, freeze_bn))
+    model = compute.place(models.create(args.net, args.dim, args.pretrained and state is None,
+                                        args.weights if state is None else None, freeze_bn, width=args.width))
     normalise = Normalise(model.preprocessing, compute.device, compute.channels_last)
     optimiser, scaler = make_optimiser(model, args), compute.scaler()
 
@@ -159,16 +154,18 @@ def main():
         labels = np.random.default_rng(args.seed).permutation(len(images)) % args.num_clusters
     if state is not None:
         if "optimiser" not in state or len(state["labels"]) != len(images):
-            raise InputError("--resume: the checkpoint is not of a run on these images; give another --save_dir")
-        models.load_state(model, state["state_dict"], args.resume)
+            raise InputError(f"{path}: not a checkpoint of a run on these {len(images)} images; it cannot be resumed here")
+        checkpoint.refuse_other_settings(state["settings"], vars(args), path)
+        models.load_state(model, state["state_dict"], path)
         optimiser.load_state_dict(state["optimiser"])
-        scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty when that run needed none
+            scaler.load_state_dict(state["scaler"])
         checkpoint.set_random_state(state["random_state"])
         start, labels = state["epoch"], state["labels"].numpy()
     metrics = Metrics(args.save_dir, start)
     log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in "
             f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; "
-            f"epochs {start + 1} to {args.epochs}")
+            + (f"epochs {start + 1} to {args.epochs}" if start < args.epochs else f"epoch {start} is already reached"))
 
     window = []  # of the steps since the last log line
     progress = tqdm(desc="training", unit="step", disable=None)
@@ -177,7 +174,6 @@ def main():
             labels = relabel(model, normalise, compute, images, transforms, args, epoch, labels)
         sampler.set_labels(labels, epoch)
         progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler)
-        save = epoch % args.save_step == 0 or epoch == args.epochs
         model.train()
 
         asked = time.perf_counter()
@@ -213,21 +209,21 @@ def main():
                 metrics.report(window, epoch, args.epochs)
             asked = time.perf_counter()
 
-        if save:
+        if args.eval_step and epoch % args.eval_step == 0:
+            result, = evaluate([encoder(model.eval(), normalise, compute, args.pool_feature)], *held_out,
+                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, workers),
+                               on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
+                               ks=recall_ks(folder), seed=args.seed)
+            log.say(result_line(epoch, result))
+            metrics.write(epoch, test=result)
+        if epoch % args.save_step == 0 or epoch == args.epochs:
             metrics.report(window, epoch, args.epochs)
             checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
                 "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
                 "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels),
                 "random_state": checkpoint.random_state(), "settings": vars(args)})
-        if args.eval_step and epoch % args.eval_step == 0:
-            result, = evaluate([encoder(model.eval(), normalise, compute, args.pool_feature)], *held_out,
-                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, workers),
-                               on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                               ks=RECALL_KS.get(args.data, DEFAULT_KS), seed=args.seed)
-            log.say(result_line(epoch, result))
-            metrics.write(epoch, test=result)
     progress.close()
-    log.say(f"done: {checkpoint.path_of(args.save_dir, args.epochs)}")
+    log.say(f"done: the checkpoints are in {args.save_dir}")
 
 
 def pool(model, images, num_metric, freeze_bn):

@@ -19,9 +19,13 @@ Dict = {
     "demo": "demo",
 }
 
-# K of Recall@K where the field's tables use other values than 1, 2, 4, 8, 16, 32
-RECALL_KS = {"product": (1, 10, 100, 1000), "shop": (1, 10, 20, 30, 40, 50)}
-DEFAULT_KS = (1, 2, 4, 8, 16, 32)
+# folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
+RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
+
+
+def recall_ks(folder):
+    """The K of Recall@K for the data set in `folder`."""
+    return RECALL_KS.get(os.path.basename(os.path.abspath(folder)), (1, 2, 4, 8, 16, 32))
 
 
 def locate(data, data_root):
@@ -30,14 +34,20 @@ def locate(data, data_root):
     if data_root and not os.path.isdir(root):
         raise InputError(f"--data_root {root}: no such folder; set DATA_ROOT to the folder that holds the data sets")
     folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
-    if os.path.isdir(folder):
-        return folder
+    for found in (folder, data):
+        if os.path.isdir(found) and (found == folder or data not in Dict):
+            return found
     if data in Dict:
         maker = f"python -m data.demo {folder}" if data == "demo" else f"scripts/prepare_data.sh {data}"
         raise InputError(f"{folder}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
                          f"or make it with {maker}")
     raise InputError(f"--data {data}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
                      f"{root}, or a path")
+
+
+def has_test(folder):
+    """Whether `folder` has lists of held-out images."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt"))
 
 
 def read_train(folder):
@@ -157,7 +167,16 @@ def collate_crops(items):
 def crops_loader(paths, transforms, batch_size, workers, seed=None):
     """A loader of `Crops` batches, in the order of the list; `seed` (a tuple of ints) makes the crops random."""
     return DataLoader(Crops(paths, transforms, seed), batch_size=batch_size, num_workers=workers,
-                      collate_fn=collate_crops)
+                      collate_fn=collate_crops, generator=torch.Generator())
+
+
+def views_loader(paths, transforms, rot_bt, sampler, workers, pin_memory):
+    """A loader of Batches of `TrainViews`, as the sampler draws them."""
+    # Both loaders have a generator of their own, or each would take a number from torch's: a run that was resumed, with
+    # other loaders behind it, would then go on with other numbers.
+    return DataLoader(TrainViews(paths, transforms, rot_bt), batch_sampler=sampler, num_workers=workers,
+                      persistent_workers=workers > 0, collate_fn=collate_views, pin_memory=pin_memory,
+                      generator=torch.Generator())
 
 
 def report_bad(bad, on_bad_image, say):

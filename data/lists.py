@@ -34,7 +34,7 @@ def read_list(file, labels_required):
     folder = os.path.dirname(os.path.abspath(file))
     try:
         # surrogateescape: a file name is bytes, and need not be UTF-8.
-        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+        with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
             lines = lines.read().splitlines()
     except OSError as error:
         raise InputError(f"{file}: cannot read the list file ({error.strerror}); it holds one `path label` line an image")
@@ -77,11 +77,12 @@ def _split(line, place, label_required):
 def refuse_overlap(train, *held_out):
     """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
 
-    Only file names are compared: labels may start again at 0 in test.txt, so equal numbers prove nothing.
+    Files are compared, whatever links lead to them: labels may start again at 0 in test.txt, so equal numbers prove
+    nothing.
     """
-    trained = set(train.paths)
+    trained = {os.path.realpath(path) for path in train.paths}
     for other in held_out:
-        shared = [path for path in other.paths if path in trained]
+        shared = [path for path in other.paths if os.path.realpath(path) in trained]
         if shared:
             raise InputError(f"{other.source}: {len(shared)} images are also in {train.source}, first {shared[0]}; "
                              "the classes of the two must differ, remove the images from one of the lists")

@@ -18,7 +18,7 @@ class Draw(NamedTuple):
 
 
 class PKSampler:
-    """Batches of P clusters x K images; every cluster once an epoch, in random order.
+    """Batches of P clusters x K images; an epoch takes the clusters in random order, each at most once.
 
     batch_size: P x K. num_instances: K. rot_batch: images of the batch, drawn without replacement, that also come in
     four rotations. rot_only: no metric views; only the `rot_batch` images are loaded. seed: of all draws.
@@ -34,6 +34,8 @@ class PKSampler:
                              f"a batch is P clusters x {num_instances} images")
         if not 0 <= rot_batch <= batch_size:
             raise InputError(f"--rot_batch {rot_batch} is not within 0 and --batch_size {batch_size}")
+        if num_instances == 1 and not rot_only:
+            raise InputError("--num_instances 1 leaves the metric loss without positive pairs; give at least 2")
         self.clusters_per_batch, self.num_instances = batch_size // num_instances, num_instances
         self.rot_batch, self.rot_only, self.seed, self.epoch = rot_batch, rot_only, seed, 0
         self.clusters, self.labels = [], None

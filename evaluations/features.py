@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from utils.errors import InputError
+
 
 def encoder(model, normalise, compute, pooled=False):
     """A function from a uint8 image batch (n, 3, H, W) to the model's embeddings, or to its pooled features."""
@@ -35,6 +37,8 @@ def extract(encoders, loader, total, say=None):
                 if arrays[e] is None:
                     arrays[e] = np.zeros((total, features.shape[1]), dtype=np.float32)
                 arrays[e][indices.numpy()] = features
+    if arrays[0] is None:
+        raise InputError(f"none of the {total} images can be read, the first: {bad[0].message}")
     return arrays, bad
 
 

@@ -22,7 +22,7 @@ def names():
     return [*_BUILDERS, "timm/<any timm model>"]
 
 
-def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotation=True):
+def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotation=True, width=None):
     """Build a net.
 
     name: one of `names()`, for example "Inception" or "timm/convnext_tiny".
@@ -31,6 +31,7 @@ def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotati
     weights: a file to read the pretrained weights from, in place of where they are published.
     freeze_bn: keep the running statistics of every BatchNorm as they are; scale and shift still train.
     rotation: also build the head that tells four rotations apart.
+    width: of the images, if known; a net that takes images of one size only refuses another.
 
     Returns an Embedder, in training mode, on the CPU.
     Raises InputError for an unknown name, a width below 1, or weights that cannot be had, read or fitted.
@@ -45,4 +46,8 @@ def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotati
         build = timm_models.build
     else:
         raise InputError(f"--net {name}: unknown net; known are {', '.join(names())}")
-    return Embedder(build(name, pretrained, weights), dim=dim, freeze_bn=freeze_bn, rotation=rotation)
+    backbone = build(name, pretrained, weights)
+    if width is not None and backbone.fixed_width not in (None, width):
+        raise InputError(f"--net {name} takes images of {backbone.fixed_width} pixels only: give --width "
+                         f"{backbone.fixed_width} and a larger --origin_width")
+    return Embedder(backbone, dim=dim, freeze_bn=freeze_bn, rotation=rotation)

@@ -10,11 +10,17 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 
+# setup_env.sh changes folder: paths named from here stay the same paths.
 args=("$1")
-for arg in "${@:2}"; do  # setup_env.sh changes folder: files named from here stay the same files
-    if [[ $arg != /* && -e $arg ]]; then arg="$PWD/$arg"; fi
+for arg in "${@:2}"; do
+    case $arg in
+        --*=/* | /* | --no_check | --data_root | --archive | -h | --help) ;;
+        --*=*) arg=${arg%%=*}=$PWD/${arg#*=} ;;
+        *) arg=$PWD/$arg ;;
+    esac
     args+=("$arg")
 done
+case ${DATA_ROOT:-} in /* | '') ;; *) export DATA_ROOT=$PWD/$DATA_ROOT ;; esac
 
 source "$(dirname "$0")/setup_env.sh"
 exec "$PYTHON" -m data.prepare "${args[@]}"

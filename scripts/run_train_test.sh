@@ -57,6 +57,9 @@ EPOCHS=${EPOCHS:-600}                   # an epoch visits every cluster once
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
 SEED=${SEED:-0}                         # of all random draws
 POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of the embedding
+ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
+WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
+DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 
@@ -64,7 +67,8 @@ TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 ROOT=$(absolute "$ROOT")
 if [ -n "${DATA_ROOT:-}" ]; then DATA_ROOT=$(absolute "$DATA_ROOT"); fi
-if [ -d "$DATA" ] && [ -z "${DATA_ROOT:-}" ]; then DATA=$(absolute "$DATA"); fi
+if [ -n "$WEIGHTS" ]; then WEIGHTS=$(absolute "$WEIGHTS"); fi
+case $DATA in */*) DATA=$(absolute "$DATA") ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
 name=$(basename "$NET")-DIM-$DIM-lr-$LR-ratio-$RATIO-BatchSize-$BATCH_SIZE-rot_lr-$ROT_LR-self_supervision_rot-$ROT
@@ -80,8 +84,9 @@ mkdir -p "$save_dir" scripts/out
 if [ "$DATA" = demo ]; then "$PYTHON" -m data.demo "${DATA_ROOT:=$ROOT/data}/demo"; fi
 
 common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH"
-        --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log")
+        --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log" --on_bad_image "$ON_BAD_IMAGE" --device "$DEVICE")
 if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
+if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
 
 echo "Training; the log is $log"
 "$PYTHON" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
@@ -97,7 +102,4 @@ if [ ! -e "$folder/test.txt" ] && [ ! -e "$folder/query.txt" ]; then
     exit
 fi
 echo "Testing"
-checkpoints=()
-for ((epoch = SAVE_STEP; epoch < EPOCHS; epoch += SAVE_STEP)); do checkpoints+=("$save_dir/ckp_ep$epoch.pth.tar"); done
-checkpoints+=("$save_dir/ckp_ep$EPOCHS.pth.tar")
-"$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "${checkpoints[@]}" --save_json "$result" $TEST_FLAGS
+"$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS

@@ -2,7 +2,8 @@
 #   PYTHON=... is used as it is. An active virtual environment is used, else .venv is made here; what requirements.txt
 #   names is installed into it when that has not been done yet. EXTRA_REQUIREMENTS: one more such file.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+case ${PYTHON:-} in /* | '') ;; */*) PYTHON=$PWD/$PYTHON ;; esac  # a relative path is from where the user stands
+CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 fail() { echo "error: $*" >&2; exit 2; }
 
@@ -11,10 +12,11 @@ if [ -z "${PYTHON:-}" ]; then
         environment=$VIRTUAL_ENV
     else
         environment=$PWD/.venv
-        if [ ! -x "$environment/bin/python" ]; then
+        if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then  # not there, or half made
+            rm -rf "$environment"
             command -v python3 >/dev/null || fail "python3 not found; install Python 3.10 or newer"
             python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-                fail "$(python3 --version) is too old; set PYTHON to Python 3.10 or newer"
+                fail "$(python3 --version) is too old; make a virtual environment with Python 3.10 or newer and activate it"
             echo "making the virtual environment .venv"
             python3 -m venv "$environment" || fail "python3 -m venv failed; on Debian or Ubuntu: apt install python3-venv"
         fi

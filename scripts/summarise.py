@@ -1,6 +1,8 @@
-"""Result files of test.py over seeds -> mean and standard deviation of the last epoch, in per cent.
+"""Result files of test.py over seeds -> a Markdown table of the last epoch, in per cent: mean ± standard deviation.
 
     python scripts/summarise.py NAME=RESULT.json[,RESULT.json...] ...
+
+A frozen backbone that the files hold beside it is the first row.
 """
 
 import json
@@ -8,22 +10,31 @@ import statistics
 import sys
 
 
-def row(name, files):
-    """One line of a Markdown table: Recall@K and NMI of each file's last entry, mean and spread over the files."""
-    results = []
-    for file in files:
-        with open(file, encoding="utf-8") as opened:
-            results.append(json.load(opened)[-1])
-    columns = zip(*([*r["recall"].values(), r["nmi"]] for r in results))
+def load(file):
+    with open(file, encoding="utf-8") as opened:
+        return json.load(opened)
+
+
+def row(name, results):
+    """One line: Recall@K and NMI over `results`, one entry of test.py for each seed."""
+    columns = zip(*([*result["recall"].values(), result["nmi"]] for result in results))
     cells = [f"{100 * statistics.mean(c):.2f}" + (f" ± {100 * statistics.stdev(c):.2f}" if len(c) > 1 else "")
              for c in columns]
-    return f"| {name} | {results[0]['epoch']} | {len(results)} | " + " | ".join(cells) + " |", list(results[0]["recall"])
+    return f"| {name} | {len(results)} | " + " | ".join(cells) + " |"
+
+
+def table(runs):
+    """runs: name -> list of files."""
+    loaded = {name: [load(file) for file in files] for name, files in runs.items()}
+    first = next(iter(loaded.values()))[0]
+    lines = ["| | seeds | " + " | ".join(f"R@{k}" for k in first[0]["recall"]) + " | NMI |",
+             "|---" * (len(first[0]["recall"]) + 3) + "|"]
+    if first[0]["epoch"] == 0:
+        lines.append(row("frozen backbone", first[:1]))
+    return "\n".join(lines + [row(name, [entries[-1] for entries in files]) for name, files in loaded.items()])
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or any("=" not in argument for argument in sys.argv[1:]):
         sys.exit(__doc__)
-    rows = [row(name, files.split(",")) for name, _, files in (argument.partition("=") for argument in sys.argv[1:])]
-    print("| run | epoch | seeds | " + " | ".join(f"R@{k}" for k in rows[0][1]) + " | NMI |")
-    print("|---" * (len(rows[0][1]) + 4) + "|")
-    print("\n".join(line for line, _ in rows))
+    print(table({name: files.split(",") for name, _, files in (argument.partition("=") for argument in sys.argv[1:])}))

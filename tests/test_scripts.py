@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import make_image_folder
+from thumbnails import make_image_folder
 from data.dataset import Dict
 from data.prepare.__main__ import FORMATS
 
@@ -80,7 +80,8 @@ def test_summarise(tmp_path):
         (tmp_path / f"{seed}.json").write_text(json.dumps(entries))
     done = subprocess.run([sys.executable, ROOT / "scripts" / "summarise.py",
                            f"x={tmp_path / '0.json'},{tmp_path / '1.json'}"], text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines()[-1] == "| x | 9 | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
+    assert done.stdout.splitlines()[-2] == "| frozen backbone | 1 | 50.00 | 70.00 |"
+    assert done.stdout.splitlines()[-1] == "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
 
 
 def test_loss_is_ten_times_faster_than_the_loop():

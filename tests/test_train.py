@@ -1,6 +1,7 @@
 """train.py and test.py end to end on thumbnails: what comes out, the same again, resumed, and what is refused."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import TINY, TINY_TRAIN, make_image_folder
+from thumbnails import TINY, TINY_TRAIN, make_image_folder
 from utils import checkpoint
 
 
@@ -68,13 +69,15 @@ def test_other_seed_other_run(run, image_folder, tmp_path):
     assert not same(weights(a, 1), weights(b, 1))
 
 
-@pytest.mark.parametrize("stop", [2, 3])  # before and between two clusterings
-def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop):
-    whole = train(run, image_folder, tmp_path / "whole", "--epochs", 5, "--save_step", stop)
-    parts = train(run, image_folder, tmp_path / "parts", "--epochs", stop, "--save_step", stop)
+@pytest.mark.parametrize("stop, more", [  # before and between two clusterings; with dropout, workers and tests
+    (2, ()), (3, ("--net", "timm/rexnet_100", "--nThreads", "1", "--eval_step", "1"))])
+def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop, more):
+    flags = ("--save_step", stop, *more)
+    whole = train(run, image_folder, tmp_path / "whole", "--epochs", 5, *flags)
+    parts = train(run, image_folder, tmp_path / "parts", "--epochs", stop, *flags)
     with open(parts / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 4, "of": "a run that died after its last checkpoint"}\n{"epo')
-    train(run, image_folder, parts, "--epochs", 5, "--save_step", stop, "--resume", "yes")
+    train(run, image_folder, parts, "--epochs", 5, *flags, "--resume", "yes")
     assert same(weights(whole, 5), weights(parts, 5))
     assert timeless(lines_of(whole)) == timeless(lines_of(parts))
 
@@ -141,6 +144,13 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
     (("--rot_batch", "9"), "--rot_batch 9"),
     (("--rot_only", "1", "--self_supervision_rot", "0"), "--rot_only needs"),
     (("--width", "64"), "--width 64"),
+    (("--seed", "-1"), "-1 is not at least 0"),
+    (("--lr", "nan"), "nan is not above 0"),
+    (("--alpha", "0"), "0 is not above 0"),
+    (("--weight_decay", "-1"), "-1 is not at least 0"),
+    (("--num_instances", "1"), "without positive pairs"),
+    (("--weights", "x.pth"), "--weights x.pth would be ignored"),
+    (("--net", "timm/vit_tiny_patch16_224"), "images of 224 pixels only"),
     (("--dim", "none"), "--dim"),
     (("--freeze_BN", "perhaps"), "neither True nor False"),
     (("--no_such_flag",), "--no_such_flag"),
@@ -184,20 +194,51 @@ def test_refused_tests(refused, run, image_folder, tmp_path):
     assert "--net" in refused(*base, "--net", "ResNet34", "--resume", checkpoint.path_of(str(save), 1))
 
 
+@pytest.mark.parametrize("flags", [("--lr", "1"), ("--num_clusters", "3"), ("--seed", "5"), ("--labels", "True")])
+def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp_path, flags):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    message = refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes",
+                      *flags)
+    assert f"{flags[0]} was " in message and "ckp_ep1" in message
+
+
+def test_a_finished_run_stays_as_it_is(run, image_folder, tmp_path, capsys):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 2)
+    before = weights(save, 2)
+    train(run, image_folder, save, "--epochs", 1, "--resume", "yes")
+    assert "epoch 2 is already reached" in capsys.readouterr().out and same(before, weights(save, 2))
+
+
 def test_resuming_on_other_images_is_refused(run, refused, image_folder, tmp_path):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     other = make_image_folder(tmp_path / "other", per_class=7)
-    assert "not of a run on these images" in refused(
+    assert "not a checkpoint of a run on these 28 images" in refused(
         "train", *TINY_TRAIN, "--data", other, "--save_dir", save, "--epochs", 2, "--resume", "yes")
 
 
-@pytest.mark.parametrize("program, flags", [("train", ("--save_dir", "unused")), ("test", ("--pretrained", "True"))])
-def test_exit_code_is_2_with_one_line_and_no_traceback(tmp_path, program, flags):
+@pytest.mark.parametrize("program, flags, file", [("train", ("--save_dir", "run"), "train.txt"),
+                                                  ("test", ("--pretrained", "True"), "test.txt")])
+def test_exit_code_is_2_with_one_line_and_no_traceback(tmp_path, program, flags, file):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
-    (tmp_path / "train.txt").write_text("a.jpg cat\n")
-    (tmp_path / "test.txt").write_text("a.jpg cat\n")
-    done = subprocess.run([sys.executable, f"{program}.py", "--data", str(tmp_path), "--save_dir", str(tmp_path / "run")]
-                          [:4 if program == "test" else None] + (["--pretrained", "True"] if program == "test" else []),
-                          capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "a.jpg" in done.stderr or "list" in done.stderr or "cat" in done.stderr
+    (tmp_path / file).write_text("a.jpg cat\n")
+    program = os.path.join(os.path.dirname(os.path.dirname(__file__)), f"{program}.py")
+    done = subprocess.run([sys.executable, program, "--data", str(tmp_path), *flags], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / file}:1: the label `cat` is not an integer; write `path label`\n"
+
+
+def test_a_folder_stands_for_its_checkpoints(run, refused, image_folder, tmp_path, capsys):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 3, "--save_step", 1)
+    run("test", "--data", image_folder, "--resume", save)
+    assert [line[:8] for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch")] == [
+        "Epoch-1 ", "Epoch-2 ", "Epoch-3 "]
+    other = train(run, image_folder, tmp_path / "other", "--epochs", 1, "--width", 36)
+    assert "--width is 36" in refused("test", "--data", image_folder, "--resume", save, other)
+
+
+def test_all_images_unreadable(refused, image_folder, tmp_path):
+    for path in (image_folder / "train").rglob("*.jpg"):
+        path.write_bytes(b"")
+    assert "none of the 24 images can be read" in refused(
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--on_bad_image", "skip")

@@ -24,6 +24,19 @@ def all_in(save_dir):
     return [found[epoch] for epoch in sorted(found)]
 
 
+# Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
+FREE = {"data", "data_root", "save_dir", "log_file", "resume", "weights", "epochs", "save_step", "eval_step", "print_freq",
+        "nThreads", "device", "amp", "channels_last", "on_bad_image", "gallery_eq_query", "pool_feature"}
+
+
+def refuse_other_settings(saved, now, path):
+    """Raise InputError when the settings `saved` in checkpoint `path` are of another run than `now`."""
+    differ = [f"--{name} was {saved[name]}, is {value}" for name, value in now.items()
+              if name not in FREE and name in saved and saved[name] != value]
+    if differ:
+        raise InputError(f"{path}: cannot resume with other settings: {'; '.join(differ)}; give another --save_dir")
+
+
 def random_state():
     """The state of torch's generators. All other draws are made anew from the seed and the epoch."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}

@@ -21,12 +21,21 @@ def boolean(text):
     return known[text.lower()]
 
 
-def positive(text):
-    """An int of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
+def number(kind, least, above=False):
+    """A parser of finite numbers, int or float, that are at least (or, with `above`, above) `least`."""
+
+    def parse(text):
+        value = kind(text)
+        if not (value > least if above else value >= least) or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'at least'} {least}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it in its own errors
+    return parse
+
+
+positive_int, natural = number(int, 1), number(int, 0)
+positive_float, weight = number(float, 0, above=True), number(float, 0)
 
 
 def add_common(parser):
@@ -39,9 +48,9 @@ def add_common(parser):
     add("--weights", default=None, help="file of pretrained backbone weights, instead of the net's own source")
     add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
     add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
-    add("--nThreads", "-j", type=int, default=None,
+    add("--nThreads", "-j", type=natural, default=None,
         help="data loading processes; 0 loads in the main one (default: 0 on the CPU, up to 8 for a GPU)")
-    add("--seed", type=int, default=0, help="of all random draws")
+    add("--seed", type=natural, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help="precision of the network's forward pass")
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")

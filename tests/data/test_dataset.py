@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import make_image_folder
+from thumbnails import make_image_folder
 from data.dataset import Dict, locate, read_test, read_train
 from utils.errors import InputError
 

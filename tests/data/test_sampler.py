@@ -9,7 +9,7 @@ from utils.errors import InputError
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 5), st.integers(0, 4), st.integers(0, 1000))
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(2, 5), st.integers(0, 4), st.integers(0, 1000))
 def test_every_batch_is_p_by_k(clusters, per_batch, k, rot_batch, seed):
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(clusters), rng.integers(-1, clusters, size=20)])

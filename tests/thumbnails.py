@@ -1,0 +1,26 @@
+"""Small image folders in the project's layout, and flags of runs on them that take a second."""
+
+import numpy as np
+from PIL import Image
+
+# Small and fast: a randomly initialised ResNet18 on thumbnails.
+TINY = ("--net", "ResNet18", "--width", "32", "--origin_width", "36", "--dim", "16", "--nThreads", "0", "--device", "cpu")
+TINY_TRAIN = (*TINY, "--pretrained", "False", "--num_clusters", "4", "--batch_size", "8", "--num_instances", "2",
+              "--rot_batch", "3", "--up_step", "2", "--lr", "1e-4", "--rot_lr", "1e-4", "--print_freq", "1")
+
+
+def make_image_folder(folder, train_classes=4, test_classes=3, per_class=6, size=(48, 40)):
+    """Noisy images around a colour for each class, with train.txt and test.txt."""
+    rng = np.random.default_rng(0)
+    for split, classes in (("train", train_classes), ("test", test_classes)):
+        lines = []
+        for label in range(classes):
+            colour = rng.integers(40, 215, size=3)
+            (folder / split / f"class {label}").mkdir(parents=True)
+            for i in range(per_class):
+                pixels = np.clip(colour + rng.normal(0, 25, size=(size[1], size[0], 3)), 0, 255).astype(np.uint8)
+                name = f"{split}/class {label}/{i}.jpg"
+                Image.fromarray(pixels).save(folder / name)
+                lines.append(f"{name} {label}\n")
+        (folder / f"{split}.txt").write_text("".join(lines))
+    return folder
