@@ -17,9 +17,18 @@ ROOT = Path(__file__).parents[1]
 
 def script(name, *arguments, **environment):
     """Run scripts/<name> with this interpreter and the given environment variables."""
-    clean = {key: value for key, value in os.environ.items() if key not in ("DATA_ROOT", "ROOT", "DATA")}
+    clean = {key: value for key, value in os.environ.items() if key not in ("DATA_ROOT", "ROOT", "DATA", "VIRTUAL_ENV")}
+    defaults = {} if "VIRTUAL_ENV" in environment else {"PYTHON": sys.executable}
     return subprocess.run([str(ROOT / "scripts" / name), *map(str, arguments)], text=True, capture_output=True,
-                          env={**clean, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment})
+                          env={**clean, **defaults, "OMP_NUM_THREADS": "1", **environment})
+
+
+@pytest.fixture
+def no_logs_left():
+    """Removes the logs of this file's runs from scripts/out."""
+    yield
+    for log in (ROOT / "scripts" / "out").glob("*-pytest.log"):
+        log.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +38,36 @@ def cub(tmp_path_factory):
     return root
 
 
+def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left):
+    small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest"}
+    done = script("run_train_test.sh", **small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    header, frozen, trained = done.stdout.splitlines()[-3:]
+    assert header.split() == ["R@1", "R@2", "R@4", "R@8", "R@16", "R@32", "NMI"]
+    assert frozen.startswith("frozen backbone") and trained.startswith("epoch 1 ")
+    assert len(frozen.split()) == len(trained.split()) == 9
+    again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
+    assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-3:] == [header, frozen, trained]
+
+
 @pytest.mark.parametrize("net", ["Inception", "BN-Inception"])
-def test_all_weight_runs_the_papers_settings(cub, tmp_path, net):
+def test_all_weight_runs_the_papers_settings(cub, tmp_path, no_logs_left, net):
     done = script("all_weight.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), NET=net, PRETRAINED="False", EPOCHS="1",
-                  WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest", TRAIN_FLAGS="-j 0", TEST_FLAGS="-j 0")
+                  WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest")
+    assert done.returncode == 0, done.stdout + done.stderr
     logs = list((ROOT / "scripts" / "out").glob(f"cub-Weight-{net}-*-pytest.log"))
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count("Epoch-1 ") == 2 and len(logs) == 2  # two rotation learning rates
-        name = (f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.000005-self_supervision_rot-0.1-rot_bt-1-"
-                "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest")
-        assert (tmp_path / "ckpt" / "Weight" / "cub" / name / "ckp_ep1.pth.tar").is_file()
-        assert json.loads((tmp_path / "result" / "Weight" / "cub" / f"{name}.json").read_text())[0]["epoch"] == 1
-        for word in ("clustered 200 images into 100", "Epoch-1 ", "weight_decay=0.0005"):
-            assert all(word in log.read_text() for log in logs)
-    finally:
-        for log in logs:
-            log.unlink()
+    assert done.stdout.count("Epoch-1 ") == 2 and len(logs) == 2  # two rotation learning rates
+    name = (f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.000005-self_supervision_rot-0.1-rot_bt-1-"
+            "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest")
+    assert (tmp_path / "ckpt" / "Weight" / "cub" / name / "ckp_ep1.pth.tar").is_file()
+    assert json.loads((tmp_path / "result" / "Weight" / "cub" / f"{name}.json").read_text())[0]["epoch"] == 1
+    for word in ("clustered 200 images into 100", "Epoch-1 ", "weight_decay=0.0005"):
+        assert all(word in log.read_text() for log in logs)
 
 
-def test_positional_arguments_keep_their_order(cub, tmp_path):
+def test_positional_arguments_keep_their_order(cub, tmp_path, no_logs_left):
     done = script("run_train_test.sh", 0.3, "cub", "Weight", 0.002, 41, 0, 7, 0.001, 64, 6, 50, 1, "False", "ResNet18",
-                  DATA_ROOT=str(cub), ROOT=str(tmp_path), EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest",
-                  TRAIN_FLAGS="-j 0", TEST_FLAGS="-j 0")
-    for log in (ROOT / "scripts" / "out").glob("cub-Weight-ResNet18-*-pytest.log"):
-        log.unlink()
+                  DATA_ROOT=str(cub), ROOT=str(tmp_path), EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest")
     assert done.returncode == 0, done.stdout + done.stderr
     settings = next(line for line in done.stdout.splitlines() if line.startswith("settings:"))
     for setting in ("self_supervision_rot=0.3", "data=cub", "loss=Weight", "rot_lr=0.002", "alpha=41.0", "rot_bt=False",
@@ -62,12 +76,39 @@ def test_positional_arguments_keep_their_order(cub, tmp_path):
         assert setting in settings
 
 
-def test_wrong_data_root_is_one_line(tmp_path):
+def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
+    photos = tmp_path / "my photos"
+    (photos / "train").mkdir(parents=True)
+    for i, image in enumerate((cub / Dict["cub"] / "train").rglob("*.jpg")):
+        if i < 20:
+            (photos / "train" / f"{i}.jpg").write_bytes(image.read_bytes())
+    (photos / "train.txt").write_text("".join(f"./train/{i}.jpg\n" for i in range(20)))
+    done = script("run_train_test.sh", DATA=str(photos), ROOT=str(tmp_path / "out put"), NET="ResNet18", PRETRAINED="False",
+                  NUM_CLUSTERS="6", EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest", BATCH_SIZE="20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "has no test.txt, nothing to test on" in done.stdout.splitlines()[-1]
+    assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
+
+
+def test_wrong_data_root_is_one_line(tmp_path, no_logs_left):
     done = script("run_train_test.sh", DATA_ROOT=str(tmp_path / "nowhere"), ROOT=str(tmp_path), RUN_SUFFIX="-pytest")
-    for log in (ROOT / "scripts" / "out").glob("*-pytest.log"):
-        log.unlink()
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --data_root {tmp_path / 'nowhere'}: no such folder") and done.stderr.count("\n") == 1
+
+
+def test_an_active_environment_is_used_and_filled_once(tmp_path):
+    """With a stand-in for the environment's python that writes down what it is asked to do."""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\n')
+    python.chmod(0o755)
+    for _ in range(2):
+        done = script("run_tests.sh", "-k", "something", VIRTUAL_ENV=str(tmp_path / "venv"))
+        assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    installs = [call.split("-r ")[1] for call in calls if "pip install" in call]
+    assert installs == ["requirements.txt", "tests/requirements.txt"]
+    assert calls.count("-m pytest -k something") == 2
 
 
 def test_converters_write_where_the_registry_looks():
