@@ -38,11 +38,12 @@ def parse_args():
     add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive, default=512, help="embedding size")
+    add("--init", choices=("pca", "random"), default="pca", help="the embedding starts at the PCA of the pooled features, "
+        "or at random as in the paper")
     # images
     add("--width", type=positive, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=positive, default=256, help="shorter side of an image before cropping")
-    add("--ratio", type=float, default=0.16, help="smallest share of the image in a random crop; raise it when the "
-        "subject is small in the picture")
+    add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
     # pseudo-labels
     add("--num_clusters", type=positive, default=100, help="about the number of kinds you expect, or a few times more")
     add("--up_step", type=positive, default=5, help="epochs between clusterings")
@@ -92,22 +93,26 @@ def find_checkpoint(args):
     return (path, checkpoint.load(path)) if path not in (None, "no") else (None, None)
 
 
-def relabel(model, normalise, compute, images, transforms, args, epoch, last):
-    """k-means pseudo-labels int64 (N,), -1 for an unreadable image: of pooled features first, of embeddings later."""
-    began = time.perf_counter()
-    crops = crops_loader(images.paths, transforms, args.batch_size, compute.workers(args.nThreads),
+def training_features(encode, model, images, transforms, args, workers, epoch):
+    """L2-normalised features (n, d) of the training images, and which of the N images the rows are."""
+    crops = crops_loader(images.paths, transforms, args.batch_size, workers,
                          seed=(args.seed, epoch) if args.cluster_crops == "random" else None)
-    encode = encoder(model.eval(), normalise, compute, pooled=last is None)
-    (features,), bad = extract([encode], crops, len(images), "clustering")
+    model.eval()
+    (features,), bad = extract([encode], crops, len(images), "features")
     report_bad(bad, args.on_bad_image, log.say)
     good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
-    features, last = l2_normalise(features[good]), None if last is None else last[good]
-    extracted = time.perf_counter()
+    return l2_normalise(features[good]), good
+
+
+def relabel(features, good, images, args, epoch, last):
+    """k-means pseudo-labels int64 (N,), -1 for an unreadable image; `last`: those of before, or None."""
+    began = time.perf_counter()
+    last = None if last is None else last[good]
     clusters = clustering.kmeans(features, args.num_clusters, last, args.seed)
     summary = clustering.describe(clusters, args.num_clusters, last,
                                   None if images.labels is None else images.labels[good])
-    log.say(f"epoch {epoch}: clustered {len(good)} images into {args.num_clusters}: {summary}; features "
-            f"{extracted - began:.1f} s, k-means {time.perf_counter() - extracted:.1f} s")
+    log.say(f"epoch {epoch}: clustered {len(good)} images into {args.num_clusters} in "
+            f"{time.perf_counter() - began:.1f} s: {summary}")
     labels = np.full(len(images), -1)
     labels[good] = clusters.labels
     return labels
@@ -167,11 +172,19 @@ def main():
             f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; "
             + (f"epochs {start + 1} to {args.epochs}" if start < args.epochs else f"epoch {start} is already reached"))
 
+    pooled, embedded = (encoder(model, normalise, compute, pooled) for pooled in (True, False))
+    features = None
+    if state is None and (clusters_needed or args.init == "pca") and not args.rot_only:
+        features, good = training_features(pooled, model, images, transforms, args, workers, epoch=1)
+        if args.init == "pca":
+            model.start_embedding_at(features)
     window = []  # of the steps since the last log line
     progress = tqdm(desc="training", unit="step", disable=None)
     for epoch in range(start + 1, args.epochs + 1):
         if clusters_needed and (epoch - 1) % args.up_step == 0:
-            labels = relabel(model, normalise, compute, images, transforms, args, epoch, labels)
+            if labels is not None:  # the first clustering is of the pooled features, the later ones are of embeddings
+                features, good = training_features(embedded, model, images, transforms, args, workers, epoch)
+            labels = relabel(features, good, images, args, epoch, labels)
         sampler.set_labels(labels, epoch)
         progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler)
         model.train()
@@ -210,7 +223,8 @@ def main():
             asked = time.perf_counter()
 
         if args.eval_step and epoch % args.eval_step == 0:
-            result, = evaluate([encoder(model.eval(), normalise, compute, args.pool_feature)], *held_out,
+            model.eval()
+            result, = evaluate([pooled if args.pool_feature else embedded], *held_out,
                                loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, workers),
                                on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
                                ks=recall_ks(folder), seed=args.seed)

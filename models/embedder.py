@@ -72,6 +72,20 @@ class Embedder(nn.Module):
                 nn.init.zeros_(bias)
         self.train()
 
+    @torch.no_grad()
+    def start_embedding_at(self, features):
+        """Set the embedding head to the linear map that keeps the inner products of `features` (N, feature_dim) best.
+
+        Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936), so training starts from what the backbone
+        knows; a random head starts from a random part of it. Scaled to the size of torch's random start, because
+        Adam's step does not scale with it. Rows beyond feature_dim are zero.
+        """
+        features = torch.as_tensor(features)
+        vectors = torch.linalg.eigh((features.T @ features).double()).eigenvectors.flip(1).T[:self.dim]
+        weight = self.classifier.linear.weight
+        weight.zero_()
+        weight[:len(vectors)] = vectors.to(weight) / 3**0.5
+
     def pool(self, images):
         """images: float32 (N, 3, H, W), normalised as `preprocessing` says. Returns float32 (N, feature_dim)."""
         return self.features(images).flatten(1).float()

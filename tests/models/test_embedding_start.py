@@ -1,0 +1,38 @@
+"""The embedding head's start from features."""
+
+import pytest
+import torch
+from sklearn.decomposition import TruncatedSVD
+
+import models
+
+
+def features_of(n, d, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=generator) * torch.linspace(3, 0.1, d) + 0.5
+    return torch.nn.functional.normalize(x)
+
+
+def test_keeps_similarities_as_well_as_sklearns_svd():
+    features = features_of(200, 512)
+    model = models.create("ResNet18", dim=20, pretrained=False)
+    model.start_embedding_at(features.numpy())
+    ours = features @ model.classifier.linear.weight.detach().T
+    peer = torch.from_numpy(TruncatedSVD(20, algorithm="arpack", random_state=0).fit_transform(features.numpy()))
+    assert torch.allclose(3 * ours @ ours.T, peer @ peer.T, atol=1e-4)
+
+
+def test_is_exact_when_the_embedding_is_no_smaller_than_the_features():
+    features = features_of(30, 512)
+    model = models.create("ResNet18", dim=600, pretrained=False)
+    model.start_embedding_at(features)
+    embeddings = model.embed(features)
+    assert embeddings.shape == (30, 600)
+    assert torch.allclose(embeddings @ embeddings.T, features @ features.T, atol=1e-5)
+
+
+def test_is_as_large_as_torchs_own_start():
+    model = models.create("ResNet18", dim=64, pretrained=False)
+    before = model.classifier.linear.weight.norm().item()
+    model.start_embedding_at(features_of(600, 512))
+    assert model.classifier.linear.weight.norm().item() == pytest.approx(before, rel=0.05)
