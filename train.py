@@ -85,14 +85,6 @@ def make_optimiser(model, args):
                             lr=args.lr, weight_decay=args.weight_decay)
 
 
-def find_checkpoint(args):
-    """(path, content) of the checkpoint to resume from, (None, None) for a fresh run."""
-    path = args.resume
-    if path == "yes":
-        path = next(reversed(checkpoint.all_in(args.save_dir)), None)
-    return (path, checkpoint.load(path)) if path not in (None, "no") else (None, None)
-
-
 def training_features(encode, model, images, transforms, args, workers, epoch):
     """L2-normalised features (n, d) of the training images, and which of the N images the rows are."""
     crops = crops_loader(images.paths, transforms, args.batch_size, workers,
@@ -144,7 +136,7 @@ def main():
     # model, losses, optimiser
     torch.manual_seed(args.seed)
     criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
-    path, state = find_checkpoint(args)
+    path, state = checkpoint.find(args.resume, args.save_dir)
     freeze_bn = args.freeze_BN and args.pretrained
     model = compute.place(models.create(args.net, args.dim, args.pretrained and state is None,
                                         args.weights if state is None else None, freeze_bn, width=args.width))

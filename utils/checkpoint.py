@@ -48,6 +48,16 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def find(resume, save_dir):
+    """(path, content) of the checkpoint that --resume asks for, (None, None) for a fresh run.
+
+    resume: a path, `yes` for the newest in `save_dir`, if there is one, None or `no` for none.
+    """
+    if resume == "yes":
+        resume = next(reversed(all_in(save_dir)), None)
+    return (resume, load(resume)) if resume not in (None, "no") else (None, None)
+
+
 def save(path, state):
     """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, atomically."""
     temporary = f"{path}.tmp{os.getpid()}"
