@@ -23,7 +23,7 @@ def parse_args():
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     flags.add_common(parser)
-    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT", 
+    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT",
         help="checkpoints, or folders of them, tested in one go")
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
     add("--net", default=None, help="backbone (default: the checkpoint's)")

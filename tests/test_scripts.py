@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from thumbnails import make_image_folder
 from data.dataset import Dict
@@ -93,7 +94,8 @@ def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
 def test_wrong_data_root_is_one_line(tmp_path, no_logs_left):
     done = script("run_train_test.sh", DATA_ROOT=str(tmp_path / "nowhere"), ROOT=str(tmp_path), RUN_SUFFIX="-pytest")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: --data_root {tmp_path / 'nowhere'}: no such folder") and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: --data_root {tmp_path / 'nowhere'}: no such folder")
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_active_environment_is_used_and_filled_once(tmp_path):
@@ -129,5 +131,8 @@ def test_loss_is_ten_times_faster_than_the_loop():
     sys.path.insert(0, str(ROOT / "scripts" / "benchmarks"))
     from loss import compare
 
-    times = compare(80, 512, repeats=5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so that a busy machine slows both alike
+    times = compare(80, 512, repeats=9)
+    torch.set_num_threads(threads)
     assert times["loop over anchors"] > 10 * times["ours"]
