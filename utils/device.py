@@ -51,7 +51,8 @@ def choose(device="auto", amp="auto", channels_last=None):
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from None
     if amp == "auto":
-        amp = "off" if chosen.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        amp = "off" if chosen.type != "cuda" else "bf16" if bf16 else "fp16"
     if channels_last is None:
         channels_last = chosen.type != "mps"
     return Compute(chosen, AMP[amp], channels_last)
