@@ -73,15 +73,14 @@ def test_crops_are_torchvisions(photo):
             with ours.seeded(seed) as crop:
                 got = crop(ours.load(photo, to_crop=True))
             torch.manual_seed(seed)
-            assert (got.float() - usual(image).float()).abs().mean() < 2
+            usual_crop = usual(image).float()
+            assert (got.float() - usual_crop).abs().mean() < 2
+            # cut from the image of origin_width, as the original does, it is the same picture, less sharp
+            torch.manual_seed(seed)
+            twice = peer.Compose([peer.Resize(40), *usual.transforms[1:]])(image).float()
+            assert (got.float() - twice).abs().mean() < 5
         centre = peer.Compose([peer.Resize(40), peer.CenterCrop(32), peer.PILToTensor()])(image)
     assert (ours.centre_crop(ours.load(photo)).float() - centre.float()).abs().mean() < 1
-
-
-def test_random_crops_come_from_up_to_twice_the_size_and_are_never_enlarged_first(photo):
-    assert Transforms(16, 20).load(photo).shape == (3, 20, 26)
-    assert Transforms(16, 20).load(photo, to_crop=True).shape == (3, 40, 53)
-    assert Transforms(64, 80).load(photo, to_crop=True).shape == (3, 90, 120)  # the file's own size
 
 
 def test_random_crops_for_clustering_repeat_by_seed(photo):
