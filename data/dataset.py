@@ -99,7 +99,7 @@ class TrainViews(Dataset):
 
     def __getitem__(self, draw):
         try:
-            image = self.transforms.load(self.paths[draw.index], to_crop=True)
+            image = self.transforms.load(self.paths[draw.index])
         except InputError as error:
             return BadImage(draw.index, str(error))
         with self.transforms.seeded(draw.seed) as crop:
@@ -146,7 +146,7 @@ class Crops(Dataset):
 
     def __getitem__(self, index):
         try:
-            image = self.transforms.load(self.paths[index], to_crop=self.seed is not None)
+            image = self.transforms.load(self.paths[index])
         except InputError as error:
             return BadImage(index, str(error))
         if self.seed is None:

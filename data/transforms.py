@@ -26,20 +26,15 @@ class Transforms:
         self._random = v2.Compose([v2.RandomResizedCrop(width, scale=(ratio, 1.0), antialias=True),
                                    v2.RandomHorizontalFlip()])
 
-    def load(self, path, to_crop=False):
-        """Decode to RGB, upright, shorter side `origin_width`: uint8 (3, H, W). InputError names an unreadable file.
-
-        to_crop: for random crops, whose boxes are relative to the image, keep up to twice that size: they are resampled
-        once instead of twice, and a crop of a quarter of the image is as sharp as the central one.
-        """
+    def load(self, path):
+        """Decode to RGB, upright, shorter side `origin_width`: uint8 (3, H, W). InputError names an unreadable file."""
         try:
             with Image.open(path) as image:
                 image = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = str(error).replace(str(path), "").strip() or type(error).__name__
             raise InputError(f"{path}: cannot be read as an image ({reason})") from None
-        side = min(min(image.size), 2 * self.origin_width) if to_crop else self.origin_width
-        return F.resize(F.pil_to_tensor(image), [side], antialias=True)
+        return F.resize(F.pil_to_tensor(image), [self.origin_width], antialias=True)
 
     def centre_crop(self, image):
         """uint8 (3, H, W) -> uint8 (3, width, width)."""
