@@ -21,6 +21,7 @@ if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
     DATA=demo
     DATA_ROOT=${ROOT:-results}/data
     NET=${NET:-EfficientNet-Lite0}
+    INIT=${INIT:-pca}
     WIDTH=${WIDTH:-96}
     ORIGIN_WIDTH=${ORIGIN_WIDTH:-110}
     NUM_CLUSTERS=${NUM_CLUSTERS:-60}
@@ -36,6 +37,7 @@ DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folde
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size
+INIT=${INIT:-random}                    # its start: random as in the paper, or pca: what the backbone knows already
 WIDTH=${WIDTH:-227}                     # side of the crops
 ORIGIN_WIDTH=${ORIGIN_WIDTH:-256}       # shorter side of an image before cropping
 RATIO=${RATIO:-0.16}                    # smallest share of the image in a random crop
@@ -53,7 +55,7 @@ ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
 LR=${LR:-0.00001}                       # learning rate of backbone and embedding
 ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
 FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
-EPOCHS=${EPOCHS:-600}                   # an epoch visits every cluster once
+EPOCHS=${EPOCHS:-600}                   # an epoch takes K images of every cluster
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
 SEED=${SEED:-0}                         # of all random draws
 POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of the embedding
@@ -90,7 +92,7 @@ if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
 
 echo "Training; the log is $log"
 "$PYTHON" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
-    --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" \
+    --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --init "$INIT" --ratio "$RATIO" \
     --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" \
     --loss "$LOSS" --alpha "$ALPHA" --beta "$BETA" --batch_size "$BATCH_SIZE" --num_instances "$NUM_INSTANCES" \
     --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH" --rot_bt "$ROT_BT" --rot_only "$ROT_ONLY" \

@@ -8,7 +8,7 @@ set -euo pipefail
 scripts=$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 case ${ROOT:=results} in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
 export ROOT DATA=$IMAGES NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 NUM_CLUSTERS=50 LR=0.0001 ROT_LR=0.00001 \
-    EPOCHS=50 SAVE_STEP=50
+    INIT=pca EPOCHS=50 SAVE_STEP=50
 
 # row NAME ROT SUFFIX [FLAGS]: runs what is missing, and adds NAME=FILE,... of all seeds to the table's rows.
 row() {

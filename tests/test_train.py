@@ -58,7 +58,8 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
     assert lines_of(save)[-1]["test"]["recall"] == three["recall"]
 
 
-@pytest.mark.parametrize("more", [(), ("--nThreads", "2"), ("--rot_bt", "0"), ("--freeze_BN", "False")])
+@pytest.mark.parametrize("more", [(), ("--nThreads", "2"), ("--rot_bt", "0"), ("--freeze_BN", "False"),
+                                  ("--init", "pca"), ("--init", "pca", "--labels", "True")])
 def test_same_seed_same_run(run, image_folder, tmp_path, more):
     a, b = (train(run, image_folder, tmp_path / name, "--epochs", 2, *more) for name in "ab")
     assert same(weights(a, 2), weights(b, 2)) and timeless(lines_of(a)) == timeless(lines_of(b))
