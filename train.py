@@ -150,7 +150,7 @@ def main():
     elif args.rot_only:  # they only set how many images an epoch visits
         labels = np.random.default_rng(args.seed).permutation(len(images)) % args.num_clusters
     if state is not None:
-        if "optimiser" not in state or len(state["labels"]) != len(images):
+        if state.get("images") != images.digest:
             raise InputError(f"{path}: not a checkpoint of a run on these {len(images)} images; it cannot be resumed here")
         checkpoint.refuse_other_settings(state["settings"], vars(args), path)
         models.load_state(model, state["state_dict"], path)
@@ -166,7 +166,7 @@ def main():
 
     pooled, embedded = (encoder(model, normalise, compute, pooled) for pooled in (True, False))
     features = None
-    if state is None and (clusters_needed or args.init == "pca") and not args.rot_only:
+    if state is None and (clusters_needed or args.init == "pca"):
         features, good = training_features(pooled, model, images, transforms, args, workers, epoch=1)
         if args.init == "pca":
             model.start_embedding_at(features)
@@ -226,7 +226,7 @@ def main():
             metrics.report(window, epoch, args.epochs)
             checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
                 "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
-                "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels),
+                "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels), "images": images.digest,
                 "random_state": checkpoint.random_state(), "settings": vars(args)})
     progress.close()
     log.say(f"done: the checkpoints are in {args.save_dir}")

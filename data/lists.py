@@ -1,5 +1,6 @@
 """List files: `path label` lines that name the images of a split."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 
@@ -17,6 +18,13 @@ class ImageList:
     paths: list  # N absolute file names
     labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
     source: str  # the list file
+
+    @property
+    def digest(self):
+        """Tells lists apart that name other images, or the same in another order; wherever the folder lies."""
+        folder = os.path.dirname(os.path.abspath(self.source))
+        names = "\n".join(os.path.relpath(path, folder) for path in self.paths)
+        return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
     def __len__(self):
         return len(self.paths)
@@ -77,7 +85,7 @@ def _split(line, place, label_required):
 def refuse_overlap(train, *held_out):
     """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
 
-    Files are compared, whatever links lead to them: labels may start again at 0 in test.txt, so equal numbers prove
+    Files are compared, whatever symbolic links lead to them: labels may start again at 0 in test.txt, so equal numbers prove
     nothing.
     """
     trained = {os.path.realpath(path) for path in train.paths}

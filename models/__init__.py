@@ -3,6 +3,8 @@
 To add a backbone: write one file with `build(name, pretrained, weights) -> Backbone`, and add one line to `_BUILDERS`.
 """
 
+import torch
+
 from models import bn_inception, efficientnet_lite, inception, resnet, timm_models
 from models.embedder import Backbone, Embedder, Preprocessing, load_state
 from utils.errors import InputError
@@ -31,7 +33,7 @@ def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotati
     weights: a file to read the pretrained weights from, in place of where they are published.
     freeze_bn: keep the running statistics of every BatchNorm as they are; scale and shift still train.
     rotation: also build the head that tells four rotations apart.
-    width: of the images, if known; a net that takes images of one size only refuses another.
+    width: of the images, if known: a net that cannot take that size is refused now and not at the first step.
 
     Returns an Embedder, in training mode, on the CPU.
     Raises InputError for an unknown name, a width below 1, or weights that cannot be had, read or fitted.
@@ -47,7 +49,11 @@ def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotati
     else:
         raise InputError(f"--net {name}: unknown net; known are {', '.join(names())}")
     backbone = build(name, pretrained, weights)
-    if width is not None and backbone.fixed_width not in (None, width):
-        raise InputError(f"--net {name} takes images of {backbone.fixed_width} pixels only: give --width "
-                         f"{backbone.fixed_width} and a larger --origin_width")
+    if width is not None:
+        try:
+            with torch.no_grad():
+                backbone.features.eval()(torch.zeros(1, 3, width, width))
+        except (RuntimeError, AssertionError, ValueError) as error:  # each library has its own
+            reason = " ".join(str(error).split())[:120]
+            raise InputError(f"--net {name} cannot take images of --width {width} ({reason}); give another width") from None
     return Embedder(backbone, dim=dim, freeze_bn=freeze_bn, rotation=rotation)

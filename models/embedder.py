@@ -34,14 +34,12 @@ class Backbone(NamedTuple):
 
     features: (N, 3, H, W) images -> pooled features, (N, feature_dim) or (N, feature_dim, 1, 1).
     rename: a key of the original project's checkpoints -> our key, where they differ.
-    fixed_width: of the images, where the net takes no other.
     """
 
     features: nn.Module
     feature_dim: int
     preprocessing: Preprocessing
     rename: Callable[[str], str] = str  # str leaves a key as it is
-    fixed_width: int | None = None
 
 
 class Embedder(nn.Module):

@@ -42,9 +42,7 @@ def build(name, pretrained, weights):
     config = timm.data.resolve_model_data_config(net)
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
     # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
-    fixed = net.pretrained_cfg.get("fixed_input_size") or hasattr(getattr(net, "patch_embed", None), "strict_img_size")
-    return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False),
-                    fixed_width=config["input_size"][-1] if fixed else None)
+    return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False))
 
 
 def _check_name(name, model_name):

@@ -6,7 +6,7 @@
 #   DATA_ROOT=~/data DATA=car NET=ResNet50 EPOCHS=100 scripts/run_train_test.sh
 #   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
 #
-# Every value below can be set from the environment. The log goes to scripts/out/<run name>.log as well.
+# Every value below can be set from the environment. The log goes to scripts/out/<data>-<loss>-<run name>.log too.
 set -euo pipefail
 
 # The original's positional arguments, in their order; left out or empty, the environment or the default counts.
@@ -62,6 +62,7 @@ POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of th
 ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
 DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 
@@ -76,7 +77,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 name=$(basename "$NET")-DIM-$DIM-lr-$LR-ratio-$RATIO-BatchSize-$BATCH_SIZE-rot_lr-$ROT_LR-self_supervision_rot-$ROT
 name+=-rot_bt-$ROT_BT-rot_batch-$ROT_BATCH-up_step-$UP_STEP-num_clusters-$NUM_CLUSTERS-ALPHA-$ALPHA-BETA-$BETA
 if [ "$SEED" != 0 ]; then name+=-seed-$SEED; fi
-name+=${RUN_SUFFIX:-}                   # tells runs apart that differ in nothing that the name says
+name+=$RUN_SUFFIX
 data_name=$(basename "$DATA")
 save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
 result=$ROOT/result/$LOSS/$data_name/$name.json

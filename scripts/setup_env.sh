@@ -12,16 +12,20 @@ if [ -z "${PYTHON:-}" ]; then
         environment=$VIRTUAL_ENV
     else
         environment=$PWD/.venv
-        if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then  # not there, or half made
-            rm -rf "$environment"
+        if [ ! -e "$environment" ]; then
             command -v python3 >/dev/null || fail "python3 not found; install Python 3.10 or newer"
             python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
                 fail "$(python3 --version) is too old; make a virtual environment with Python 3.10 or newer and activate it"
             echo "making the virtual environment .venv"
-            python3 -m venv "$environment" || fail "python3 -m venv failed; on Debian or Ubuntu: apt install python3-venv"
+            python3 -m venv "$environment" || {
+                rm -rf "$environment"
+                fail "python3 -m venv failed; on Debian or Ubuntu: apt install python3-venv"
+            }
         fi
     fi
     PYTHON=$environment/bin/python
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
+        fail "$environment has no pip; remove that folder, or activate another environment"
     for requirements in requirements.txt ${EXTRA_REQUIREMENTS:-}; do
         # A stamp named by the file's content: done once, and again only when the file changes.
         stamp=$environment/.installed-$(cksum < "$requirements" | tr ' ' '-')

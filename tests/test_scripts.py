@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def script(name, *arguments, **environment):
-    """Run scripts/<name> with this interpreter and the given environment variables."""
-    clean = {key: value for key, value in os.environ.items() if key not in ("DATA_ROOT", "ROOT", "DATA", "VIRTUAL_ENV")}
+    """Run scripts/<name> with this interpreter and the given environment variables, and no others that scripts read."""
+    clean = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if key in os.environ}
     defaults = {} if "VIRTUAL_ENV" in environment else {"PYTHON": sys.executable}
     return subprocess.run([str(ROOT / "scripts" / name), *map(str, arguments)], text=True, capture_output=True,
                           env={**clean, **defaults, "OMP_NUM_THREADS": "1", **environment})

@@ -65,6 +65,14 @@ def test_same_seed_same_run(run, image_folder, tmp_path, more):
     assert same(weights(a, 2), weights(b, 2)) and timeless(lines_of(a)) == timeless(lines_of(b))
 
 
+@pytest.mark.parametrize("init", ["random", "pca"])
+def test_the_embedding_starts_as_told(run, image_folder, tmp_path, init):
+    """After one step of next to no length: orthogonal rows of length 1/sqrt(3), or not."""
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1, "--init", init, "--lr", 1e-9, "--batch_size", 8)
+    rows = weights(save, 1)["classifier.linear.weight"]
+    assert torch.allclose(rows @ rows.T, torch.eye(16) / 3, atol=1e-4) == (init == "pca")
+
+
 def test_other_seed_other_run(run, image_folder, tmp_path):
     a, b = (train(run, image_folder, tmp_path / str(seed), "--epochs", 1, "--seed", seed) for seed in (0, 1))
     assert not same(weights(a, 1), weights(b, 1))
@@ -151,7 +159,9 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
     (("--weight_decay", "-1"), "-1 is not at least 0"),
     (("--num_instances", "1"), "without positive pairs"),
     (("--weights", "x.pth"), "--weights x.pth would be ignored"),
-    (("--net", "timm/vit_tiny_patch16_224"), "images of 224 pixels only"),
+    (("--seed", "3000000000"), "3000000000 is above"),
+    (("--net", "timm/vit_tiny_patch16_224"), "cannot take images of --width 32"),
+    (("--net", "Inception", "--width", "8"), "cannot take images of --width 8"),
     (("--dim", "none"), "--dim"),
     (("--freeze_BN", "perhaps"), "neither True nor False"),
     (("--no_such_flag",), "--no_such_flag"),
@@ -195,7 +205,7 @@ def test_refused_tests(refused, run, image_folder, tmp_path):
     assert "--net" in refused(*base, "--net", "ResNet34", "--resume", checkpoint.path_of(str(save), 1))
 
 
-@pytest.mark.parametrize("flags", [("--lr", "1"), ("--num_clusters", "3"), ("--seed", "5"), ("--labels", "True")])
+@pytest.mark.parametrize("flags", [("--lr", "1"), ("--init", "pca"), ("--num_clusters", "3"), ("--seed", "5"), ("--labels", "True")])
 def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp_path, flags):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     message = refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes",
@@ -212,9 +222,10 @@ def test_a_finished_run_stays_as_it_is(run, image_folder, tmp_path, capsys):
 
 def test_resuming_on_other_images_is_refused(run, refused, image_folder, tmp_path):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
-    other = make_image_folder(tmp_path / "other", per_class=7)
-    assert "not a checkpoint of a run on these 28 images" in refused(
-        "train", *TINY_TRAIN, "--data", other, "--save_dir", save, "--epochs", 2, "--resume", "yes")
+    lines = (image_folder / "train.txt").read_text().splitlines(True)
+    (image_folder / "train.txt").write_text("".join(lines[::-1]))  # the pseudo-labels would be of other images
+    assert "not a checkpoint of a run on these 24 images" in refused(
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes")
 
 
 @pytest.mark.parametrize("program, flags, file", [("train", ("--save_dir", "run"), "train.txt"),

@@ -34,7 +34,8 @@ def refuse_other_settings(saved, now, path):
     differ = [f"--{name} was {saved[name]}, is {value}" for name, value in now.items()
               if name not in FREE and name in saved and saved[name] != value]
     if differ:
-        raise InputError(f"{path}: cannot resume with other settings: {'; '.join(differ)}; give another --save_dir")
+        raise InputError(f"{path}: cannot resume with other settings: {'; '.join(differ)}; give another --save_dir "
+                         "(RUN_SUFFIX in run_train_test.sh)")
 
 
 def random_state():

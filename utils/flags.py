@@ -21,13 +21,18 @@ def boolean(text):
     return known[text.lower()]
 
 
-def number(kind, least, above=False):
-    """A parser of finite numbers, int or float, that are at least (or, with `above`, above) `least`."""
+def number(kind, least, above=False, most=2**31 - 100):
+    """A parser of numbers, int or float, that are at least (or, with `above`, above) `least`, and at most `most`.
+
+    Every count and seed fits 32 bits so, seeds of clusterings counted on from it too.
+    """
 
     def parse(text):
         value = kind(text)
-        if not (value > least if above else value >= least) or value == float("inf"):
+        if not (value > least if above else value >= least):
             raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'at least'} {least}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text} is above {most}")
         return value
 
     parse.__name__ = kind.__name__  # argparse names it in its own errors
