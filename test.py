@@ -8,8 +8,9 @@ import json
 import os
 
 import models
-from data.dataset import crops_loader, locate, read_test, recall_ks, report_bad
+from data.dataset import locate, read_test, recall_ks
 from data.transforms import Normalise, Transforms
+from data.views import crops_loader, report_bad
 from evaluations.features import encoder
 from evaluations.retrieval import evaluate, result_line
 from utils import checkpoint, device, flags, log

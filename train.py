@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 import losses
 import models
-from data.dataset import crops_loader, has_test, locate, read_test, read_train, recall_ks, report_bad, views_loader
+from data.dataset import has_test, locate, read_test, read_train, recall_ks
 from data.sampler import PKSampler
 from data.transforms import Normalise, Transforms
+from data.views import crops_loader, report_bad, views_loader
 from evaluations.features import encoder, extract, l2_normalise
 from evaluations.retrieval import evaluate, result_line
 from losses.orthogonal import orthogonal_penalty

@@ -21,7 +21,7 @@ def extract(encoders, loader, total, say=None):
     """Run every encoder over every batch of a loader; each image is decoded once, however many encoders there are.
 
     encoders: functions of a uint8 image batch (n, 3, H, W) that return float features (n, d).
-    loader: yields (indices (n,), images, list of bad images) as data.dataset.collate_crops does.
+    loader: yields (indices (n,), images, list of bad images) as data.views.collate_crops does.
     total: number of images N. say: what the progress bar is called.
     Returns (a C-contiguous float32 array (N, d) for each encoder, list of bad images); the rows of bad images are 0.
     """

@@ -7,9 +7,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torchvision import transforms as peer
 
-from data.dataset import BadImage, TrainViews, collate_crops, collate_views, crops_loader
 from data.sampler import Draw
 from data.transforms import Normalise, Transforms
+from data.views import BadImage, TrainViews, collate_crops, collate_views, crops_loader
 from models import Preprocessing
 from utils.errors import InputError
 

@@ -6,9 +6,9 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import normalized_mutual_info_score
 
-from data.dataset import crops_loader
 from data.lists import ImageList
 from data.transforms import Transforms
+from data.views import crops_loader
 from evaluations.features import extract
 from evaluations.nmi import nmi
 from evaluations.retrieval import evaluate, result_line

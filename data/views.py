@@ -1,0 +1,122 @@
+"""The images of a list as torch data sets: the views of a training step, or one crop of each image."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from utils.errors import InputError
+
+
+class BadImage(NamedTuple):
+    """An image that cannot be decoded, passed on as a value: an exception loses its type in a loader's worker."""
+
+    index: int
+    message: str
+
+
+class Batch(NamedTuple):
+    """The views of one training step. The first len(labels) images are the metric views."""
+
+    images: torch.Tensor  # uint8 (M, 3, width, width)
+    labels: torch.Tensor  # int64 (n,), n <= M
+    rotation_index: torch.Tensor  # int64 (4R,): which of the M images the rotation head sees
+    rotation_labels: torch.Tensor  # int64 (4R,): quarter turns, 0 to 3
+    bad: list  # of BadImage
+
+
+class TrainViews(Dataset):
+    """One item is all views of one image that one step needs, from one decode. Indexed by the sampler's `Draw`s."""
+
+    def __init__(self, paths, transforms, rot_bt):
+        self.paths, self.transforms, self.rot_bt = paths, transforms, rot_bt
+
+    def __getitem__(self, draw):
+        try:
+            image = self.transforms.load(self.paths[draw.index])
+        except InputError as error:
+            return BadImage(draw.index, str(error))
+        with self.transforms.seeded(draw.seed) as crop:
+            metric = crop(image) if draw.metric else None
+            turned = []
+            if draw.rotate and self.rot_bt:
+                # A crop for each rotation. Cropping the rotated image is the same, crops being equally often upright
+                # and lying, but flipping after it would turn a quarter to the left into one to the right.
+                turned = [crop(image).rot90(k, (1, 2)) for k in range(4)]
+            elif draw.rotate:  # crop once, rotate the crop; the metric view serves as the copy at 0 degrees
+                upright = crop(image) if metric is None else metric
+                turned = [None if k == 0 and metric is not None else upright.rot90(k, (1, 2)) for k in range(4)]
+        return draw.label, metric, turned
+
+
+def collate_views(items):
+    """Items of TrainViews -> Batch; undecodable images are left out and listed in `bad`."""
+    bad = [item for item in items if isinstance(item, BadImage)]
+    items = [item for item in items if not isinstance(item, BadImage)]
+    images = [metric for _, metric, _ in items if metric is not None]
+    labels = [label for label, metric, _ in items if metric is not None]
+    index, position = [], 0
+    for _, metric, turned in items:
+        for view in turned:
+            if view is None:
+                index.append(position)  # this image's metric view
+            else:
+                index.append(len(images))
+                images.append(view)
+        position += metric is not None
+    return Batch(torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+                 torch.tensor(labels, dtype=torch.int64), torch.tensor(index, dtype=torch.int64),
+                 torch.arange(len(index)) % 4, bad)
+
+
+class Crops(Dataset):
+    """Every image of a list once, as one uint8 (3, width, width) crop: central, or random when `seed` is given."""
+
+    def __init__(self, paths, transforms, seed=None):
+        self.paths, self.transforms, self.seed = paths, transforms, seed
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        try:
+            image = self.transforms.load(self.paths[index])
+        except InputError as error:
+            return BadImage(index, str(error))
+        if self.seed is None:
+            return index, self.transforms.centre_crop(image)
+        draw = np.random.SeedSequence([*self.seed, index]).generate_state(1)[0]
+        with self.transforms.seeded(int(draw)) as crop:
+            return index, crop(image)
+
+
+def collate_crops(items):
+    """Items of Crops -> (indices int64 (n,), images uint8 (n, 3, width, width), list of BadImage)."""
+    good = [item for item in items if not isinstance(item, BadImage)]
+    bad = [item for item in items if isinstance(item, BadImage)]
+    indices = torch.tensor([index for index, _ in good], dtype=torch.int64)
+    return indices, torch.stack([image for _, image in good]) if good else None, bad
+
+
+def crops_loader(paths, transforms, batch_size, workers, seed=None):
+    """A loader of `Crops` batches, in the order of the list; `seed` (a tuple of ints) makes the crops random."""
+    return DataLoader(Crops(paths, transforms, seed), batch_size=batch_size, num_workers=workers,
+                      collate_fn=collate_crops, generator=torch.Generator())
+
+
+def views_loader(paths, transforms, rot_bt, sampler, workers, pin_memory):
+    """A loader of Batches of `TrainViews`, as the sampler draws them."""
+    # Both loaders have a generator of their own, or each would take a number from torch's: a run that was resumed, with
+    # other loaders behind it, would then go on with other numbers.
+    return DataLoader(TrainViews(paths, transforms, rot_bt), batch_sampler=sampler, num_workers=workers,
+                      persistent_workers=workers > 0, collate_fn=collate_views, pin_memory=pin_memory,
+                      generator=torch.Generator())
+
+
+def report_bad(bad, on_bad_image, say):
+    """Undecodable images: InputError for the first of them, or under --on_bad_image skip a line for each."""
+    if bad and on_bad_image != "skip":
+        raise InputError(f"{bad[0].message}; repair or remove it, or leave such images out with --on_bad_image skip")
+    for number, item in enumerate(bad, 1):
+        say(f"left out ({number} of {len(bad)}): {item.message}")
