@@ -205,7 +205,8 @@ def test_refused_tests(refused, run, image_folder, tmp_path):
     assert "--net" in refused(*base, "--net", "ResNet34", "--resume", checkpoint.path_of(str(save), 1))
 
 
-@pytest.mark.parametrize("flags", [("--lr", "1"), ("--init", "pca"), ("--num_clusters", "3"), ("--seed", "5"), ("--labels", "True")])
+@pytest.mark.parametrize("flags", [("--lr", "1"), ("--init", "pca"), ("--num_clusters", "3"), ("--seed", "5"),
+                                   ("--labels", "True")])
 def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp_path, flags):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     message = refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes",
