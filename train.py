@@ -39,8 +39,7 @@ def parse_args():
     add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive, default=512, help="embedding size")
-    add("--init", choices=("random", "pca"), default="random", help="pca: the embedding starts at the PCA of the pooled "
-        "features, better for short runs")
+    add("--init", choices=("random", "pca"), default="random", help="pca: the embedding starts at the PCA of the features")
     # images
     add("--width", type=positive, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=positive, default=256, help="shorter side of an image before cropping")
