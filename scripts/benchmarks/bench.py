@@ -1,0 +1,141 @@
+"""What the benchmarks share: how time and memory are measured, the tables they print, synthetic embeddings."""
+
+import argparse
+import gc
+import os
+import platform
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+import torch
+import torchvision
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))  # the project, for all of them
+
+
+class Measured(NamedTuple):
+    """What one function took."""
+
+    seconds: float  # median over the repeats
+    peak_mb: float  # resident memory (RSS) at its highest, above what was resident before, in MB of 10^6 bytes
+    result: object  # what the last call returned
+
+
+def measure(function, repeats=1, warm_up=0):
+    """Time `function()` and watch the memory of the process meanwhile (sampled every 2 ms from /proc, 0 without it)."""
+    return measure_together({"": function}, repeats, warm_up)[""]
+
+
+def measure_together(functions, repeats=1, warm_up=0):
+    """The same for a dict of functions, taken in turns, so that a slow minute of the machine meets them all alike."""
+    seconds, peaks, results = ({name: [] for name in functions} for _ in range(3))
+    for turn in range(warm_up + repeats):
+        for name, function in functions.items():
+            results[name] = None
+            gc.collect()
+            with _PeakMemory() as memory:
+                began = time.perf_counter()
+                results[name] = function()
+                took = time.perf_counter() - began
+            if turn >= warm_up:
+                seconds[name].append(took)
+                peaks[name].append(memory.peak_mb)
+    return {name: Measured(float(np.median(seconds[name])), max(peaks[name]), results[name]) for name in functions}
+
+
+class _PeakMemory:
+    def __enter__(self):
+        self.peak_mb, self._before, self._stop = 0.0, _resident_mb(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self):
+        while not self._stop.wait(0.002):
+            self.peak_mb = max(self.peak_mb, _resident_mb() - self._before)
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+        self.peak_mb = max(self.peak_mb, _resident_mb() - self._before)
+
+
+def _resident_mb():
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return 0.0
+
+
+def embeddings(n, dim=512, classes=None, noise=0.1, seed=0):
+    """Clustered unit vectors: float32 (n, dim), int64 (n,).
+
+    Class centres plus noise of standard deviation `noise` in each dimension (a centre has length 1), normalised. Class
+    sizes are unequal (Dirichlet, concentration 3); classes: 11,316 for 60,502, as in Stanford Online Products' test half,
+    and in that proportion for other n, unless given.
+    """
+    rng = np.random.default_rng(seed)
+    classes = classes or max(2, round(n * 11316 / 60502))
+    share = rng.dirichlet(np.full(classes, 3.0))
+    labels = np.concatenate([np.arange(classes), rng.choice(classes, n - classes, p=share)])  # each at least once
+    centres = rng.standard_normal((classes, dim), dtype=np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    x = rng.standard_normal((n, dim), dtype=np.float32)
+    x *= noise
+    for block in range(0, n, 65536):
+        x[block:block + 65536] += centres[labels[block:block + 65536]]
+        x[block:block + 65536] /= np.linalg.norm(x[block:block + 65536], axis=1, keepdims=True)
+    return x, labels
+
+
+def parser(doc):
+    """An ArgumentParser with --threads."""
+    made = argparse.ArgumentParser(description=doc.split("\n")[0])
+    made.add_argument("--threads", type=int, default=0, help="0: as many as the machine has cores, or OMP_NUM_THREADS")
+    return made
+
+
+def set_threads(threads):
+    """Give torch and faiss the same number of threads."""
+    threads = threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+
+
+def heading(title):
+    """The title of a section, and the machine under it."""
+    print(f"## {title}\n\n{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
+          f"{torch.__version__}, torchvision {torchvision.__version__}, faiss {faiss.__version__}, numpy {np.__version__}"
+          + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "") + "\n", flush=True)
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def table(header, rows):
+    """Print a Markdown table; cells may be strings or numbers (3 significant digits)."""
+    def text(cell):
+        if not isinstance(cell, float):
+            return f"{cell:,}" if isinstance(cell, int) else str(cell)
+        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(text(cell) for cell in row) + " |")
+    print(flush=True)
+
+
+def compare(measured, unit="s", scale=1.0):
+    """Print a table of {name: Measured}, the first of which is ours: time, ratio to ours, memory."""
+    ours = next(iter(measured.values())).seconds
+    table(["", unit, "x ours", "MB above the inputs"],
+          [(name, m.seconds * scale, m.seconds / ours, m.peak_mb) for name, m in measured.items()])
