@@ -13,6 +13,7 @@ import faiss
 import numpy as np
 import torch
 import torchvision
+from scipy.optimize import nnls
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))  # the project, for all of them
 
@@ -82,7 +83,8 @@ def embeddings(n, dim=512, classes=None, noise=0.1, seed=0):
     rng = np.random.default_rng(seed)
     classes = classes or max(2, round(n * 11316 / 60502))
     share = rng.dirichlet(np.full(classes, 3.0))
-    labels = np.concatenate([np.arange(classes), rng.choice(classes, n - classes, p=share)])  # each at least once
+    twice = np.tile(np.arange(classes), 2)[:n]  # each has a positive, as far as n reaches
+    labels = np.concatenate([twice, rng.choice(classes, n - len(twice), p=share)])
     centres = rng.standard_normal((classes, dim), dtype=np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     x = rng.standard_normal((n, dim), dtype=np.float32)
@@ -132,6 +134,24 @@ def table(header, rows):
     for row in rows:
         print("| " + " | ".join(text(cell) for cell in row) + " |")
     print(flush=True)
+
+
+def curve(name, rows, predict, powers=(1, 2)):
+    """Print a cost curve and what it says of larger sizes.
+
+    rows: (size, seconds, MB), measured, by size. The model is a sum of `powers` of the size with coefficients of 0 or more,
+    fitted to relative errors; the exponent printed beside it is the slope between the last two sizes, in logarithms.
+    """
+    sizes, seconds = (np.array([row[i] for row in rows], dtype=float) for i in (0, 1))
+    basis = np.stack([sizes**p for p in powers], axis=1) / seconds[:, None]
+    factors = nnls(basis, np.ones(len(rows)))[0]
+    model = [(f"{size:,} (model)", float(sum(f * size**p for f, p in zip(factors, powers))), "") for size in predict
+             if size > sizes[-1]]
+    table([name, "s", "MB above the inputs"], [*rows, *model])
+    if len(rows) > 1:
+        exponent = np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])
+        print(f"time ~ {name}^{exponent:.2f} between the last two; model " + " + ".join(
+            f"{f:.3g} {name}^{p}" for f, p in zip(factors, powers)) + "\n", flush=True)
 
 
 def compare(measured, unit="s", scale=1.0):

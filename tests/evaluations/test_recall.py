@@ -5,10 +5,12 @@ from math import comb
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 
 import evaluations.recall
 from evaluations.recall import recall_at_k
+from utils.errors import InputError
 
 KS = (1, 2, 4, 8)
 
@@ -68,10 +70,49 @@ def test_a_collapsed_embedding_looks_broken():
     assert recall_at_k(features, np.arange(1000) // 10).at[1] == pytest.approx(9 / 999, abs=1e-6)
 
 
-def test_blocks_do_not_change_the_result(monkeypatch):
+@pytest.mark.parametrize("same_set", [True, False])
+@pytest.mark.parametrize("block, class_block", [(8, 3), (16, 50), (24, 1)])
+def test_blocks_do_not_change_the_result(monkeypatch, same_set, block, class_block):
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(50, 8)).astype(np.float32)
-    labels = rng.integers(5, size=50)
-    whole = recall_at_k(features, labels)
-    monkeypatch.setattr(evaluations.recall, "BLOCK_BYTES", 4 * 50 * 7)
-    assert recall_at_k(features, labels) == whole
+    features, labels = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(5, size=50)
+    gallery = () if same_set else (rng.normal(size=(61, 8)).astype(np.float32), rng.integers(6, size=61))
+    whole = recall_at_k(features, labels, *gallery)
+    monkeypatch.setattr(evaluations.recall, "BLOCK", block)
+    monkeypatch.setattr(evaluations.recall, "CLASS_BLOCK", class_block)
+    assert recall_at_k(features, labels, *gallery) == whole
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 700), st.floats(0, 1), st.integers(0, 1), st.integers(0, 10**6))
+def test_count_is_the_sum(rows, columns, share, dim, seed):
+    hits = torch.from_numpy(np.random.default_rng(seed).random((rows, columns)) < share)
+    assert torch.equal(evaluations.recall._count(hits, dim), hits.sum(dim))
+
+
+def test_count_does_not_overflow():
+    hits = torch.ones(2040, 4080, dtype=torch.bool)
+    assert (evaluations.recall._count(hits, 0) == 2040).all() and (evaluations.recall._count(hits, 1) == 4080).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype):
+    rng = np.random.default_rng(0)
+    features = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(300, 16))), dim=1).to(dtype)
+    labels = rng.integers(40, size=300)
+    assert recall_at_k(features, labels) == recall_at_k(features.float().numpy(), labels)
+
+
+def test_many_k_at_once_are_those_one_by_one():
+    rng = np.random.default_rng(0)
+    features = np.sign(rng.normal(size=(120, 6))).astype(np.float32) / 6**0.5
+    labels = rng.integers(12, size=120)
+    together = recall_at_k(features, labels, ks=range(1, 200)).at
+    assert together == {k: recall_at_k(features, labels, ks=(k,)).at[k] for k in range(1, 200)}
+    assert together[199] == pytest.approx(1)
+
+
+def test_diverged_features_are_refused():
+    features = np.ones((4, 2), np.float32)
+    features[2, 1] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        recall_at_k(features, np.array([0, 0, 1, 1]))
