@@ -27,6 +27,7 @@ from losses.orthogonal import orthogonal_penalty
 from utils import checkpoint, clustering, device, flags, log
 from utils.errors import InputError, exit_on_input_error
 from utils.metrics import Metrics
+from utils.timing import Parts, process_age
 
 
 def parse_args():
@@ -85,12 +86,11 @@ def make_optimiser(model, args):
                             lr=args.lr, weight_decay=args.weight_decay)
 
 
-def training_features(encode, model, images, transforms, args, workers, epoch):
+def training_features(encode, model, images, crops, args, epoch):
     """L2-normalised features (n, d) of the training images, and which of the N images the rows are."""
-    crops = crops_loader(images.paths, transforms, args.batch_size, workers,
-                         seed=(args.seed, epoch) if args.cluster_crops == "random" else None)
     model.eval()
-    (features,), bad = extract([encode], crops, len(images), "features")
+    seed = (args.seed, epoch) if args.cluster_crops == "random" else None
+    (features,), bad = extract([encode], crops(images, seed), len(images), "features")
     report_bad(bad, args.on_bad_image, log.say)
     good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
     return l2_normalise(features[good]), good
@@ -111,6 +111,7 @@ def relabel(features, good, images, args, epoch, last):
 
 
 def main():
+    parts = Parts("start-up", already=process_age() if __name__ == "__main__" else 0)
     args = parse_args()
     log.make_folder(args.save_dir)
     log.start(args, args.log_file)
@@ -132,6 +133,9 @@ def main():
     transforms = Transforms(args.width, args.origin_width, args.ratio)
     sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
     loader = views_loader(images.paths, transforms, args.rot_bt, sampler, workers, compute.device.type == "cuda")
+
+    def crops(images, seed=None):
+        return parts.over(crops_loader(images.paths, transforms, args.batch_size, workers, seed), "feature extraction")
 
     # model, losses, optimiser
     torch.manual_seed(args.seed)
@@ -164,10 +168,11 @@ def main():
             f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; "
             + (f"epochs {start + 1} to {args.epochs}" if start < args.epochs else f"epoch {start} is already reached"))
 
+    parts.outside("other")
     pooled, embedded = (encoder(model, normalise, compute, pooled) for pooled in (True, False))
     features = None
     if state is None and (clusters_needed or args.init == "pca"):
-        features, good = training_features(pooled, model, images, transforms, args, workers, epoch=1)
+        features, good = training_features(pooled, model, images, crops, args, epoch=1)
         if args.init == "pca":
             model.start_embedding_at(features)
     window = []  # of the steps since the last log line
@@ -175,20 +180,21 @@ def main():
     for epoch in range(start + 1, args.epochs + 1):
         if clusters_needed and (epoch - 1) % args.up_step == 0:
             if labels is not None:  # the first clustering is of the pooled features, the later ones are of embeddings
-                features, good = training_features(embedded, model, images, transforms, args, workers, epoch)
-            labels = relabel(features, good, images, args, epoch, labels)
+                features, good = training_features(embedded, model, images, crops, args, epoch)
+            with parts("clustering"):
+                labels = relabel(features, good, images, args, epoch, labels)
         sampler.set_labels(labels, epoch)
         progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler)
         model.train()
 
         asked = time.perf_counter()
-        for batch in loader:
+        for batch in parts.over(loader, "forward/backward"):
             arrived = time.perf_counter()
             report_bad(batch.bad, args.on_bad_image, log.say)
             if not len(batch.images):
                 continue
             with compute.autocast():
-                features = pool(model, normalise(batch.images), len(batch.labels), freeze_bn)
+                features = model.pool_views(normalise(batch.images), len(batch.labels))
             loss, measured = 0.0, {}
             if len(batch.labels):
                 pairs = criterion(model.embed(features[:len(batch.labels)]), batch.labels.to(compute.device))
@@ -213,31 +219,27 @@ def main():
             if len(window) == args.print_freq:
                 metrics.report(window, epoch, args.epochs)
             asked = time.perf_counter()
+        with parts("forward/backward"):
+            compute.synchronise()  # the last steps may still be running on a GPU
 
         if args.eval_step and epoch % args.eval_step == 0:
             model.eval()
-            result, = evaluate([pooled if args.pool_feature else embedded], *held_out,
-                               loader=lambda part: crops_loader(part.paths, transforms, args.batch_size, workers),
-                               on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                               ks=recall_ks(folder), seed=args.seed)
+            with parts("evaluation"):
+                result, = evaluate([pooled if args.pool_feature else embedded], *held_out, loader=crops,
+                                   on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
+                                   ks=recall_ks(folder), seed=args.seed)
             log.say(result_line(epoch, result))
             metrics.write(epoch, test=result)
         if epoch % args.save_step == 0 or epoch == args.epochs:
             metrics.report(window, epoch, args.epochs)
-            checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
-                "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
-                "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels), "images": images.digest,
-                "random_state": checkpoint.random_state(), "settings": vars(args)})
+            with parts("checkpoints"):
+                checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
+                    "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
+                    "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels), "images": images.digest,
+                    "random_state": checkpoint.random_state(), "settings": vars(args)})
     progress.close()
+    log.say(parts.summary())
     log.say(f"done: the checkpoints are in {args.save_dir}")
-
-
-def pool(model, images, num_metric, freeze_bn):
-    """Pooled features (M, d) of images (M, 3, H, W), the first `num_metric` of which are the metric views."""
-    if freeze_bn or num_metric in (0, len(images)):
-        return model.pool(images)  # one pass for all views
-    # rotated views would disturb the batch statistics of the others
-    return torch.cat([model.pool(images[:num_metric]), model.pool(images[num_metric:])])
 
 
 if __name__ == "__main__":

@@ -88,6 +88,13 @@ class Embedder(nn.Module):
         """images: float32 (N, 3, H, W), normalised as `preprocessing` says. Returns float32 (N, feature_dim)."""
         return self.features(images).flatten(1).float()
 
+    def pool_views(self, images, num_metric):
+        """As `pool`, of images the first `num_metric` of which are metric views and the others rotated copies."""
+        if self.freeze_bn or num_metric in (0, len(images)):
+            return self.pool(images)  # one pass for all views
+        # rotated copies would disturb the batch statistics of the others
+        return torch.cat([self.pool(images[:num_metric]), self.pool(images[num_metric:])])
+
     def embed(self, features):
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
         with _full_precision(features):

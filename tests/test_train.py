@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -56,6 +57,18 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
     assert f"Epoch-3 {three['recall']['1']:.4f}  " in out and "R@32" in out
     # testing a checkpoint afterwards gives what --eval_step gave
     assert lines_of(save)[-1]["test"]["recall"] == three["recall"]
+
+
+def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsys):
+    began = time.perf_counter()
+    train(run, image_folder, tmp_path / "run", "--epochs", 2, "--eval_step", 1)
+    took, out = time.perf_counter() - began, capsys.readouterr().out
+    total, *lines = out.partition("time by part, ")[2].splitlines()[:9]
+    assert abs(float(total.split()[0]) - took) < 0.2  # written with one decimal
+    parts = {line[:20].strip(): float(line[20:].split()[0]) for line in lines}
+    assert parts.keys() == {"start-up", "data", "feature extraction", "clustering", "forward/backward", "evaluation",
+                            "checkpoints", "other"}
+    assert abs(sum(parts.values()) - took) < 0.6 and parts["forward/backward"] > 0
 
 
 @pytest.mark.parametrize("more", [(), ("--nThreads", "2"), ("--rot_bt", "0"), ("--freeze_BN", "False"),

@@ -30,6 +30,11 @@ class Compute(NamedTuple):
         """The model on the device, in the layout."""
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
 
+    def synchronise(self):
+        """Wait until the device has done what it was given; the CPU never has anything left."""
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
     def workers(self, asked):
         """Data loading processes: as asked for, else none on the CPU, whose cores the network needs, up to 8 for a GPU."""
         if asked is not None:
