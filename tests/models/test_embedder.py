@@ -69,6 +69,23 @@ def test_batch_norm_moves_when_not_frozen():
     assert not torch.equal(before["features.1.running_mean"], statistics(model)["features.1.running_mean"])
 
 
+@pytest.mark.parametrize("freeze_bn", [True, False])
+def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(freeze_bn):
+    """One pass when BatchNorm is frozen, two when it is not: either way neither kind of view changes the other's."""
+    images = torch.randn(5, 3, 64, 64)
+
+    def features_gradient_statistics(pool):
+        torch.manual_seed(0)
+        model = models.create("ResNet18", dim=8, pretrained=False, freeze_bn=freeze_bn)
+        features = pool(model)
+        features.square().sum().backward()
+        return features, model.features[0].weight.grad, statistics(model)
+
+    together = features_gradient_statistics(lambda model: model.pool_views(images, 3))
+    apart = features_gradient_statistics(lambda model: torch.cat([model.pool(images[:3]), model.pool(images[3:])]))
+    torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-4)
+
+
 def test_same_seed_same_net():
     nets = []
     for _ in range(2):

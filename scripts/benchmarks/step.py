@@ -1,0 +1,162 @@
+"""One training step: one forward pass for all views against the original's two, memory layouts, torch.compile, the limit.
+
+    python scripts/benchmarks/step.py                     # small batches, about a minute
+    python scripts/benchmarks/step.py --full --compile    # the paper's 80 + 4 x 16 views, about a quarter of an hour
+
+The images are made up and there from the start, so that no decoding is in it; BatchNorm is frozen, as by default.
+"""
+
+import time
+from statistics import median
+from types import SimpleNamespace
+
+import torch
+from bench import heading, measure_together, parser, set_threads, table
+from torch.nn.functional import conv2d, cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+import losses
+import models
+from data.transforms import Normalise
+from train import make_optimiser
+from utils import device
+from utils.timing import Parts
+
+WIDTHS = {"ResNet18": 128, "Inception": 227, "EfficientNet-Lite0": 128}
+FULL = {"batch": 80, "rotations": 16}
+
+
+class Step:
+    """A step as train.py takes it, on the same batch each time. forwards: 1, or 2 as the original has it."""
+
+    def __init__(self, net, args, compute, forwards=1, compiled=False):
+        torch.manual_seed(0)
+        width, self.compute, self.metric_views = WIDTHS[net], compute, args.batch
+        self.images = torch.randint(256, (args.batch + 4 * args.rotations, 3, width, width), dtype=torch.uint8)
+        self.labels = (torch.arange(args.batch) // 5).to(compute.device)
+        self.turns = (torch.arange(4 * args.rotations) % 4).to(compute.device)
+        self.sizes = [args.batch, 4 * args.rotations] if forwards == 2 else len(self.images)
+        self.model = compute.place(models.create(net, pretrained=False, freeze_bn=True))
+        self.pool = torch.compile(self.model.pool) if compiled else self.model.pool
+        self.normalise = Normalise(self.model.preprocessing, compute.device, compute.channels_last)
+        self.criterion = losses.create("Weight")
+        self.optimiser = make_optimiser(self.model, SimpleNamespace(lr=1e-5, rot_lr=1e-5, weight_decay=5e-4))
+        self.calls = []
+
+    def __call__(self):
+        """Take the step, and note its seconds by part in `calls`. The heads count as part of the losses."""
+        parts = Parts()
+        with parts("normalise"):
+            images = self.normalise(self.images)
+            self.compute.synchronise()
+        with parts("forward"), self.compute.autocast():
+            features = torch.cat([self.pool(views) for views in images.split(self.sizes)])
+            self.compute.synchronise()
+        with parts("losses"):
+            self.optimiser.zero_grad(set_to_none=True)
+            leaf = features.detach().requires_grad_()  # so that the gradient of the losses is not timed as the network's
+            metric, rotated = leaf[:self.metric_views], leaf[self.metric_views:]
+            loss = self.criterion(self.model.embed(metric), self.labels).loss
+            (loss + 0.1 * cross_entropy(self.model.rotate(rotated), self.turns)).backward()
+            self.compute.synchronise()
+        with parts("backward"):
+            features.backward(leaf.grad)
+            self.compute.synchronise()
+        with parts("optimiser"):
+            self.optimiser.step()
+            self.compute.synchronise()
+        self.calls.append(parts.seconds)
+
+    def parts(self, repeats):
+        """Median seconds of each part in the last `repeats` calls."""
+        return {name: median(call[name] for call in self.calls[-repeats:]) for name in self.calls[-1]}
+
+    def flops(self):
+        """Floating point operations of both passes: counted in a forward pass of two images, a backward pass has twice
+        as many. (torch's counter takes depthwise convolutions for full ones on the way back.)"""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.model.pool(self.normalise(self.images[:2]))
+        return 3 * counter.get_total_flops() * len(self.images) / 2
+
+
+def machine_flops(compute, n=2048, channels=256, side=16, images=64):
+    """Floating point operations a second in the run's precision: of a matrix product, and of a 3 x 3 convolution.
+
+    The two come from different libraries, and either can be the slower one.
+    """
+    a = torch.randn(n, n, device=compute.device, dtype=compute.amp)
+    x = torch.randn(images, channels, side, side, device=compute.device, dtype=compute.amp)
+    x, kernel = (t.to(memory_format=torch.channels_last) for t in (x, x[:1, :, :3, :3].repeat(channels, 1, 1, 1)))
+
+    def timed(function):
+        return lambda: (function(), compute.synchronise())
+    took = measure_together({"product": timed(lambda: a @ a), "convolution": timed(lambda: conv2d(x, kernel, padding=1))},
+                            repeats=9, warm_up=2)
+    return 2 * n**3 / took["product"].seconds, 2 * 9 * x.numel() * channels / took["convolution"].seconds
+
+
+def compare(net, args, peak):
+    """The table of one net."""
+    steps, cells = {}, {}
+    for layout, channels_last in (("contiguous", False), ("channels_last", True)):
+        compute = device.choose(args.device, channels_last=channels_last)
+        steps[layout, "eager", 1] = Step(net, args, compute)
+        steps[layout, "eager", 2] = Step(net, args, compute, forwards=2)
+        if args.compile:
+            step = Step(net, args, compute, compiled=True)
+            began = time.perf_counter()
+            try:
+                step()
+            except Exception as error:  # no C++ compiler, no headers, an operator it does not know, ...
+                cells[layout, "compiled"] = f"not available: {' '.join(str(error).split())[:80]}"
+            else:
+                cells[layout, "compiled"] = f"{time.perf_counter() - began:.0f} s"
+                steps[layout, "compiled", 1] = step
+    limit = next(iter(steps.values())).flops() / peak
+    measured = measure_together(steps, args.repeats, warm_up=1)
+
+    print(f"### {net}, {args.batch} + 4 x {args.rotations} views of {WIDTHS[net]} px\n\n"
+          f"Limit: {limit * peak / 1e9:,.0f} GFLOP of forward and backward pass at {peak / 1e9:,.0f} GFLOP/s, "
+          f"{1e3 * limit:,.0f} ms.\n")
+    rows = []
+    for layout, how in dict.fromkeys([key[:2] for key in steps] + list(cells)):
+        compiling = cells.get((layout, how), "")
+        if (layout, how, 1) not in steps:
+            rows.append((layout, how, *[""] * 8, compiling))
+            continue
+        ours, theirs = measured[layout, how, 1], measured.get((layout, how, 2))
+        parts = steps[layout, how, 1].parts(args.repeats)
+        passes = parts["forward"] + parts["backward"]
+        rows.append((layout, how, 1e3 * ours.seconds, 1e3 * theirs.seconds if theirs else "",
+                     ours.seconds / theirs.seconds if theirs else "", 1e3 * passes,
+                     *[1e3 * parts[name] for name in ("normalise", "losses", "optimiser")],
+                     f"{1 - passes / sum(parts.values()):.1%}", f"{ours.seconds / limit:.2f}", compiling))
+    table(["layout", "", "one forward, ms", "two forwards, ms", "ratio", "forward/backward, ms", "normalise, ms",
+           "losses, ms", "optimiser, ms", "outside", "x limit", "first step"], rows)
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("--nets", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
+    flags.add_argument("--batch", type=int, default=20, help="metric views")
+    flags.add_argument("--rotations", type=int, default=4, help="images that also come in four rotations")
+    flags.add_argument("--full", action="store_true", help=f"the paper's sizes: {FULL}")
+    flags.add_argument("--compile", action="store_true", help="also with torch.compile, which takes minutes to start")
+    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--repeats", type=int, default=3)
+    args = flags.parse_args()
+    if args.full:
+        vars(args).update(FULL)
+    set_threads(args.threads)
+    heading("The training step")
+    print("Goals: one forward pass is faster than two; less than 5 % of the step outside the network's two passes.\n")
+    product, convolution = machine_flops(device.choose(args.device))
+    print(f"The machine: matrix product {product / 1e9:,.0f} GFLOP/s, 3 x 3 convolution {convolution / 1e9:,.0f} GFLOP/s; "
+          "the faster one sets the limit.\n")
+    peak = max(product, convolution)
+    for net in args.nets:
+        compare(net, args, peak)
+
+
+if __name__ == "__main__":
+    main()
