@@ -4,65 +4,120 @@ from typing import NamedTuple
 
 import faiss
 import numpy as np
-from sklearn.cluster import kmeans_plusplus
+from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from utils.errors import InputError
 
 ITERATIONS = 100  # at most: it stops when an iteration gains less than SETTLED of the objective
 SETTLED = 1e-4
-RESTARTS = 5  # of a cold start, the best objective wins
-GREEDY_UP_TO = 1000  # clusters; beyond, greedy seeding takes longer than the k-means itself
+TRIAL_ITERATIONS = 4  # of each restart of a cold start; the best of them goes on
+SMALL = 1000  # clusters; up to here a cold start may cost as much as many iterations
+CANDIDATES = 48  # whose distances to all points one matrix product gives
+TRAINING_POINTS = 256  # for each cluster, at most; the others are only assigned. As faiss's default
 
 
 class Clusters(NamedTuple):
     """A clustering of N features."""
 
-    labels: np.ndarray  # int64 (N,), values in 0..k-1
+    labels: np.ndarray  # int64 (N,), values in 0..k-1; each occurs
     objective: float  # sum of squared distances to the own centroid
 
 
-def kmeans(features, k, warm_labels=None, seed=0):
-    """k-means (faiss) of float32 (N, d) into k clusters.
+def kmeans(features, k, warm_labels=None, seed=0, spherical=False):
+    """k-means (faiss) of float32 (N, d) into k clusters, none of them empty.
 
     warm_labels: int64 (N,), an earlier clustering. It starts from the means of *these* features over those clusters:
     unlike the earlier centroids they fit whatever the network has become since, and another feature space too. Without
-    it, k-means++ (Arthur and Vassilvitskii 2007) chooses the start.
+    it, greedy k-means++ chooses the start, several times for few clusters.
+    spherical: centroids of length 1, for features of length 1 (Dhillon and Modha 2001); the nearest is the most similar.
+    Beyond 4 k * TRAINING_POINTS features the centroids come from a random sample. Features are not copied otherwise, and may
+    be memory-mapped. Uses the GPU where faiss has one.
     Raises InputError when there are fewer features than clusters, or one is not finite.
     """
     n = len(features)
     if not 1 <= k <= n:
         raise InputError(f"--num_clusters {k}: k-means needs 1 to {n} clusters for {n} images")
-    if not np.isfinite(features).all():
+    if not all(np.isfinite(features[i:i + 65536]).all() for i in range(0, n, 65536)):
         raise InputError("features are not finite: training has diverged; lower --lr, or start from pretrained weights")
+    rng = np.random.default_rng(seed)
+    sample = features
+    if n > 4 * k * TRAINING_POINTS:  # a smaller saving would not be worth the copy
+        sample = features[np.sort(rng.choice(n, k * TRAINING_POINTS, replace=False))]
     if warm_labels is not None:
-        starts = [cluster_means(features, warm_labels, k, seed)]
-    elif k <= GREEDY_UP_TO:  # scikit-learn's seeding tries several candidates for each centroid, faiss's only one
-        starts = (kmeans_plusplus(features, k, random_state=seed + redo)[0] for redo in range(RESTARTS))
+        start = cluster_means(features, warm_labels, k, seed)
+    elif k <= SMALL:
+        trials = [lloyd(sample, greedy_seeding(sample, k, rng, trials=12), TRIAL_ITERATIONS, spherical) for _ in range(3)]
+        start = min(trials, key=lambda solver: solver.obj[-1] * (-1 if spherical else 1)).centroids
     else:
-        starts = [None]
-    return min((_lloyd(features, k, start, seed) for start in starts), key=lambda found: found.objective)
+        start = greedy_seeding(sample, k, rng, trials=4)
+    return assign(lloyd(sample, start, ITERATIONS, spherical), features)
 
 
-def _lloyd(features, k, start, seed):
-    """k-means from the centroids `start`, or from faiss's own k-means++."""
-    solver = faiss.Kmeans(features.shape[1], k, niter=ITERATIONS, seed=seed + 1, early_stop_threshold=SETTLED,
-                          init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-                          min_points_per_centroid=1, max_points_per_centroid=len(features))
+def greedy_seeding(features, k, rng, trials):
+    """k of the float32 (N, d) features to start k-means from: float32 (k, d).
+
+    k-means++ (Arthur and Vassilvitskii 2007, section 2.2) in its greedy form: each next centroid is the best of `trials`
+    features drawn with probability in proportion to their squared distance D^2 from the centroids so far. Here the trials of
+    several next centroids are drawn from the same D^2, so that one product gives all their distances; which of them wins is
+    decided one centroid after the other, against the D^2 of the moment.
+    """
+    squares = np.einsum("nd,nd->n", features, features)
+    chosen = [rng.integers(len(features))]
+    nearest = np.maximum(squares - 2 * (features @ features[chosen[0]]) + squares[chosen[0]], 0)  # D^2
+    while len(chosen) < k:
+        together = min(CANDIDATES // trials, 1 + k // 25, k - len(chosen))  # few of k, or D^2 would be too old
+        mass = np.cumsum(nearest, dtype=np.float64)
+        drawn = np.searchsorted(mass, rng.random(together * trials) * mass[-1]).clip(max=len(features) - 1)
+        distances = features[drawn] @ features.T
+        distances *= -2
+        distances += squares
+        distances += squares[drawn, None]
+        for candidates, to_all in zip(drawn.reshape(together, trials), distances.reshape(together, trials, -1)):
+            np.minimum(to_all, nearest, out=to_all)
+            best = to_all.sum(1).argmin()
+            nearest = to_all[best].clip(min=0)
+            chosen.append(candidates[best])
+    return features[chosen]
+
+
+def lloyd(features, start, iterations, spherical=False, settled=SETTLED):
+    """A faiss.Kmeans, trained on float32 (N, d) features from the centroids `start`, float32 (k, d)."""
+    solver = faiss.Kmeans(features.shape[1], len(start), niter=iterations, spherical=spherical, gpu=faiss.get_num_gpus() > 0,
+                          early_stop_threshold=settled, min_points_per_centroid=1, max_points_per_centroid=len(features))
     solver.train(features, init_centroids=start)
+    return solver
+
+
+def assign(solver, features):
+    """The Clusters of a trained faiss.Kmeans; each empty one is given a feature."""
     distances, labels = solver.assign(features)
-    return Clusters(labels.astype(np.int64), float(distances.sum()))
+    if solver.cp.spherical:
+        distances = 2 - 2 * distances  # they are similarities
+    labels = labels.astype(np.int64)
+    _fill_empty(labels, distances, solver.k)
+    return Clusters(labels, float(distances.sum(dtype=np.float64)))
+
+
+def _fill_empty(labels, distances, k):
+    """Give each empty cluster the feature that lies farthest from its centroid, but no cluster's last one; in place."""
+    sizes = np.bincount(labels, minlength=k)
+    empty = list(np.flatnonzero(sizes == 0))
+    for point in np.argsort(-distances, kind="stable") if empty else ():
+        if empty and sizes[labels[point]] > 1:
+            sizes[labels[point]] -= 1
+            labels[point], distances[point] = empty.pop(), 0
 
 
 def cluster_means(features, labels, k, seed=0):
     """Mean of the float32 (N, d) features over each label 0..k-1: float32 (k, d). A label that does not occur gets a
     random feature; negative labels belong to no cluster."""
-    counts = np.bincount(labels[labels >= 0], minlength=k)
-    order = np.argsort(labels, kind="stable")[(labels < 0).sum():]
-    means = features[np.random.default_rng(seed).choice(len(features), k, replace=False)]
-    present = np.flatnonzero(counts)
-    starts = np.cumsum(counts)[present] - counts[present]
-    means[present] = np.add.reduceat(features[order], starts, axis=0) / counts[present, None]
+    n, clustered = len(features), np.flatnonzero(labels >= 0)
+    counts = np.bincount(labels[clustered], minlength=k)
+    sums = csr_matrix((np.ones(len(clustered), np.float32), (labels[clustered], clustered)), shape=(k, n)) @ features
+    means = sums / np.maximum(counts, 1)[:, None].astype(np.float32)
+    missing = np.flatnonzero(counts == 0)
+    means[missing] = features[np.random.default_rng(seed).choice(n, len(missing), replace=False)]
     return means
 
 
@@ -71,7 +126,7 @@ def describe(clusters, k, last_labels=None, true_labels=None):
     sizes = np.bincount(clusters.labels, minlength=k)
     parts = [f"objective {clusters.objective:.6g}",
              f"sizes {sizes.min()}/{int(np.median(sizes))}/{sizes.max()} (min/median/max)",
-             f"{(sizes == 0).sum()} empty, {(sizes == 1).sum()} singletons"]
+             f"{(sizes == 1).sum()} singletons"]
     if last_labels is not None:
         parts.append(f"NMI with the last {normalized_mutual_info_score(last_labels, clusters.labels):.4f}")
     if true_labels is not None:

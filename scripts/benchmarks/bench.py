@@ -22,7 +22,7 @@ class Measured(NamedTuple):
     """What one function took."""
 
     seconds: float  # median over the repeats
-    peak_mb: float  # resident memory (RSS) at its highest, above what was resident before, in MB of 10^6 bytes
+    peak_mb: float  # resident memory (anonymous and shared) at its highest, above what was resident before, in MB of 10^6 bytes
     result: object  # what the last call returned
 
 
@@ -66,9 +66,10 @@ class _PeakMemory:
 
 
 def _resident_mb():
+    """Memory that the system cannot take back: pages of mapped files, which it can, do not count."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        with open("/proc/self/status", encoding="ascii") as lines:
+            return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))) * 1024 / 1e6
     except OSError:
         return 0.0
 

@@ -1,11 +1,13 @@
 """k-means against scikit-learn's, and its warm start."""
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 
-from utils.clustering import Clusters, cluster_means, describe, kmeans
+from utils import clustering
+from utils.clustering import Clusters, cluster_means, describe, greedy_seeding, kmeans
 from utils.errors import InputError
 
 
@@ -61,9 +63,77 @@ def test_same_seed_same_clusters():
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_degenerate(k):
-    features = np.ones((5, 4), np.float32)  # all images the same
-    assert kmeans(features, k).objective == pytest.approx(0, abs=1e-5)
+@pytest.mark.parametrize("spherical", [False, True])
+def test_degenerate(k, spherical):
+    features = np.full((5, 4), 0.5, np.float32)  # all images the same
+    assert kmeans(features, k, spherical=spherical).objective == pytest.approx(0, abs=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(0, 1000), st.booleans())
+def test_no_cluster_is_empty(n, k, distinct, seed, warm):
+    """Even where fewer features are distinct than there are clusters."""
+    rng, k = np.random.default_rng(seed), min(n, k)
+    features = rng.normal(size=(distinct, 3)).astype(np.float32)[rng.integers(distinct, size=n)]
+    found = kmeans(features, k, warm_labels=np.zeros(n, int) if warm else None, seed=seed)
+    assert (np.bincount(found.labels, minlength=k) > 0).all()
+
+
+def test_seeding_is_better_than_plain_kmeans_plusplus():
+    features, _ = blobs(k=40)
+
+    def cost(centroids):
+        return ((features[:, None] - centroids) ** 2).sum(2).min(1).sum()
+
+    def mean_cost(trials):
+        return np.mean([cost(greedy_seeding(features, 40, np.random.default_rng(s), trials)) for s in range(10)])
+
+    plain = np.mean([cost(kmeans_plusplus(features, 40, random_state=s, n_local_trials=1)[0]) for s in range(10)])
+    assert mean_cost(12) < mean_cost(1) and mean_cost(12) < 0.95 * plain
+    assert mean_cost(1) < 1.05 * plain  # one trial is plain k-means++
+
+
+def test_spherical_centroids_have_length_one():
+    """The objective is then the sum of 2 - 2 cos; compare with a slow spherical k-means from the same start."""
+    features, labels = blobs()
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    found = kmeans(features, 12, warm_labels=labels, spherical=True)
+    centroids = cluster_means(features, labels, 12)
+    for _ in range(50):
+        centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+        nearest = (features @ centroids.T).argmax(1)
+        centroids = cluster_means(features, nearest, 12)
+    centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
+    assert found.objective == pytest.approx((2 - 2 * (features @ centroids.T).max(1)).sum(), rel=1e-3)
+
+
+def test_centroids_from_a_sample_label_everything(monkeypatch):
+    features, labels = blobs(n=3000)
+    monkeypatch.setattr(clustering, "TRAINING_POINTS", 50)  # x 12 x 4 < 3000
+    found = kmeans(features, 12)
+    whole = cluster_means(features, labels, 12)
+    assert found.labels.shape == (3000,)
+    assert found.objective < 1.1 * ((features - whole[labels]) ** 2).sum()
+
+
+def test_threads_do_not_change_the_labels():
+    features, _ = blobs(d=64)
+    threads = faiss.omp_get_max_threads()
+    try:
+        found = []
+        for count in (1, 2):
+            faiss.omp_set_num_threads(count)
+            found.append(kmeans(features, 12).labels)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    assert np.array_equal(*found)
+
+
+def test_memory_mapped_features(tmp_path):
+    features, _ = blobs()
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
+    assert np.array_equal(kmeans(mapped, 12).labels, kmeans(features, 12).labels)
 
 
 def test_more_clusters_than_images_and_diverged_features():
@@ -75,5 +145,5 @@ def test_more_clusters_than_images_and_diverged_features():
 
 def test_describe():
     line = describe(Clusters(np.array([0, 0, 0, 2]), 1.5), 4, np.array([1, 1, 1, 0]), np.array([0, 0, 1, 1]))
-    assert "0/0/3" in line and "2 empty, 1 singletons" in line and "last 1.0000" in line and "ARI" in line
+    assert "0/0/3" in line and "1 singletons" in line and "last 1.0000" in line and "ARI" in line
     assert "ARI" not in describe(Clusters(np.array([0, 1]), 1.5), 2)
