@@ -1,20 +1,26 @@
-"""Held-out images -> Recall@K and NMI, for one or several encoders at once."""
+"""Held-out images -> Recall@K, NMI and further metrics, for one or several encoders at once."""
 
 import numpy as np
 
+from evaluations import cluster_metrics
 from evaluations.features import extract, l2_normalise
-from evaluations.nmi import nmi
+from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
+from utils.clustering import kmeans
+
+# name -> heading of its column; Recall@K has a column for each K
+METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at_r": "MAP@R", "nmi": "NMI", "ami": "AMI",
+           "f1": "F1"}
 
 
-def evaluate(encoders, query, gallery, loader, on_bad, ks, seed=0):
+def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0):
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d), normalised here.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
     loader: function of an image list that returns its loader of crops; on_bad: called with the unreadable images.
-    Returns a dict for each encoder: `recall` {K: share}, `nmi` (of the gallery), `queries`, `without_positive`,
-    `unreadable`.
+    metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
+    Returns a dict for each encoder: its metrics as named, in that order, then `queries`, `without_positive`, `unreadable`.
     """
     features, labels, unreadable = [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
@@ -24,14 +30,49 @@ def evaluate(encoders, query, gallery, loader, on_bad, ks, seed=0):
         good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
         features.append([l2_normalise(array[good]) for array in arrays])
         labels.append(images.labels[good])
+    positives = count_positives(*labels)
     results = []
     for sets in zip(*features):
-        recall = recall_at_k(*[x for pair in zip(sets, labels) for x in pair], ks=ks)
-        results.append({"recall": recall.at, "nmi": nmi(sets[-1], labels[-1], seed), "queries": recall.queries,
-                        "without_positive": recall.without_positive, "unreadable": unreadable})
+        measured = score(sets, labels, ks, metrics, nmi_average, seed)
+        results.append({**measured, "queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum()),
+                        "unreadable": unreadable})
     return results
 
 
+def score(sets, labels, ks, metrics, nmi_average="arithmetic", seed=0):
+    """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
+
+    sets: (features float32 (N, d),) of images that are each other's gallery, or (those of the queries, of the gallery);
+    labels: the same of int64 (N,). Cluster metrics are of one k-means of the gallery with as many clusters as it has labels.
+    """
+    measured = {}
+    pairs = [x for pair in zip(sets, labels) for x in pair]
+    if {"recall", "precision_at_1"} & set(metrics):
+        at = recall_at_k(*pairs, ks=sorted({1, *ks})).at
+        measured.update(recall={k: at[k] for k in ks}, precision_at_1=at[1])  # one neighbour: its recall is its precision
+    if {"r_precision", "map_at_r"} & set(metrics):
+        measured.update(precision_at_r(*pairs, seed=seed)._asdict())
+    if {"nmi", "ami", "f1"} & set(metrics):
+        truth = labels[-1]
+        clusters = kmeans(sets[-1], len(np.unique(truth)), seed=seed).labels
+        measured["nmi"] = cluster_metrics.nmi(truth, clusters, nmi_average)
+        measured["f1"] = cluster_metrics.pairwise_f1(truth, clusters)
+        if "ami" in metrics:  # it takes long
+            measured["ami"] = cluster_metrics.ami(truth, clusters)
+    return {name: measured[name] for name in metrics}
+
+
+def columns(result):
+    """A result of `evaluate` as a dict of heading -> share, a column for each K of Recall@K and for each other metric."""
+    flat = {}
+    for name in result:
+        if name == "recall":
+            flat.update({f"{METRICS[name]}{k}": share for k, share in result[name].items()})
+        elif name in METRICS:
+            flat[METRICS[name]] = result[name]
+    return flat
+
+
 def result_line(epoch, result):
-    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it."""
-    return f"Epoch-{epoch} " + "  ".join(f"{value:.4f}" for value in (*result["recall"].values(), result["nmi"]))
+    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; other metrics in the order they were asked for."""
+    return f"Epoch-{epoch} " + "  ".join(f"{value:.4f}" for value in columns(result).values())

@@ -135,6 +135,27 @@ def test_query_and_gallery_lists(run, image_folder, tmp_path, capsys):
     assert "9 queries; left out: 1 without a positive" in capsys.readouterr().out
 
 
+def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
+    lines = (image_folder / "test.txt").read_text().splitlines()
+    mixed = [f"{line.rsplit(' ', 1)[0]} {i % 4 * i // 5}\n" for i, line in enumerate(lines)]  # far from perfect
+    (image_folder / "test.txt").write_text("".join(mixed))
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    test = ("test", "--data", image_folder, "--resume", save, *TINY)
+    capsys.readouterr()
+    run(*test, "--metrics", "map_at_r", "f1", "recall", "nmi", "--nmi_average", "geometric",
+        "--save_json", tmp_path / "result.json")
+    out = capsys.readouterr().out
+    result, = json.loads((tmp_path / "result.json").read_text())
+    assert list(result) == ["epoch", "map_at_r", "f1", "recall", "nmi", "queries", "without_positive", "unreadable"]
+    values = (result["map_at_r"], result["f1"], *result["recall"].values(), result["nmi"])
+    assert "Epoch-1 " + "  ".join(f"{value:.4f}" for value in values) + "\n" in out
+    assert "MAP@R      F1     R@1     R@2" in out and "NMI: geometric mean" in out
+
+    message = refused(*test, "--metrics", "recall", "mapr")
+    assert "--metrics: invalid choice: 'mapr'" in message and "map_at_r" in message
+    assert "--nmi_average: invalid choice: 'max'" in refused(*test, "--nmi_average", "max")
+
+
 def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, capsys):
     for name in ("train/class 1/2.jpg", "test/class 0/1.jpg"):
         whole = (image_folder / name).read_bytes()

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.cluster import KMeans
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
+import evaluations.retrieval
 from data.lists import ImageList
 from data.transforms import Transforms
 from data.views import crops_loader
-from evaluations.features import extract
-from evaluations.nmi import nmi
-from evaluations.retrieval import evaluate, result_line
+from evaluations.cluster_metrics import pairwise_f1
+from evaluations.features import extract, l2_normalise
+from evaluations.recall import recall_at_k
+from evaluations.retrieval import METRICS, columns, evaluate, result_line, score
+from utils.clustering import kmeans
 
 
 def mean_colour(images):
@@ -67,4 +70,33 @@ def test_nmi_is_sklearns_on_blobs():
     labels = np.repeat(np.arange(6), 40)
     features = (rng.normal(size=(6, 16))[labels] * 2 + rng.normal(size=(240, 16))).astype(np.float32)
     expected = normalized_mutual_info_score(labels, KMeans(6, n_init=10, random_state=0).fit_predict(features))
-    assert nmi(features, labels) == pytest.approx(expected, abs=0.03)
+    assert score([features], [labels], (1,), ["nmi"])["nmi"] == pytest.approx(expected, abs=0.03)
+
+
+def test_metrics_come_in_the_order_asked_for_from_one_clustering(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    features = l2_normalise(rng.normal(size=(4, 8))[labels] + rng.normal(size=(40, 8))).astype(np.float32)
+    clusterings = []
+
+    def counted(*args, **more):
+        clusterings.append(kmeans(*args, **more))
+        return clusterings[-1]
+
+    monkeypatch.setattr(evaluations.retrieval, "kmeans", counted)
+
+    everything = score([features], [labels], (2, 4), list(METRICS))
+    clusters = clusterings.pop().labels
+    assert not clusterings
+    assert everything["nmi"] == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-12)
+    assert everything["ami"] == pytest.approx(adjusted_mutual_info_score(labels, clusters), abs=1e-12)
+    assert everything["f1"] == pairwise_f1(labels, clusters)
+    assert everything["precision_at_1"] == recall_at_k(features, labels, ks=(1,)).at[1]
+    assert list(everything["recall"]) == [2, 4]
+    assert columns(everything).keys() == {"R@2", "R@4", "P@1", "RP", "MAP@R", "NMI", "AMI", "F1"}
+
+    asked = ["map_at_r", "recall", "precision_at_1", "r_precision"]
+    some = score([features], [labels], (2, 4), asked)
+    assert not clusterings and list(some) == asked and all(some[name] == everything[name] for name in asked)
+    geometric = score([features], [labels], (1,), ["nmi"], "geometric")["nmi"]
+    assert geometric == pytest.approx(normalized_mutual_info_score(labels, clusters, average_method="geometric"), abs=1e-12)
