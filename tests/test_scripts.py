@@ -127,12 +127,28 @@ def test_summarise(tmp_path):
     assert done.stdout.splitlines()[-1] == "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
 
 
+BENCHMARKS = ROOT / "scripts" / "benchmarks"
+
+
+@pytest.mark.parametrize("script, flags", [
+    ("loss", "--batch 10 --repeats 1"),
+    ("recall", "--n 300 --n_peers 200 --dim 16 --curve 200 300 --repeats 1"),
+    ("clustering", "--n 300 --k 30 --n_small 200 --k_small 10 --dim 16 --memory_n 500 --memory_k 5 --curve_n 100 200 "
+                   "--curve_k 10 --iterations 2"),
+])
+def test_benchmarks_print_tables(script, flags):
+    done = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", *flags.split()], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("## ") and "| ours" in done.stdout and "threads" in done.stdout
+
+
 def test_loss_is_ten_times_faster_than_the_loop():
-    sys.path.insert(0, str(ROOT / "scripts" / "benchmarks"))
-    from loss import compare
+    sys.path.insert(0, str(BENCHMARKS))
+    from bench import measure_together
+    from loss import steps
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so that a busy machine slows both alike
-    times = compare(80, 512, repeats=9)
+    times = measure_together(steps(80, 512), repeats=9, warm_up=2)
     torch.set_num_threads(threads)
-    assert times["loop over anchors"] > 10 * times["ours"]
+    assert times["loop over anchors"].seconds > 10 * times["ours"].seconds

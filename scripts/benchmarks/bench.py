@@ -27,17 +27,17 @@ class Measured(NamedTuple):
 
 
 def measure(function, repeats=1, warm_up=0):
-    """Time `function()` and watch the memory of the process meanwhile (sampled every 2 ms from /proc, 0 without it)."""
+    """Time `function()` and watch the memory of the process meanwhile (sampled from /proc, 0 without it)."""
     return measure_together({"": function}, repeats, warm_up)[""]
 
 
 def measure_together(functions, repeats=1, warm_up=0):
     """The same for a dict of functions, taken in turns, so that a slow minute of the machine meets them all alike."""
     seconds, peaks, results = ({name: [] for name in functions} for _ in range(3))
+    gc.collect()
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
-            results[name] = None
-            gc.collect()
+            results[name] = None  # what the last call returned is no memory of this one
             with _PeakMemory() as memory:
                 began = time.perf_counter()
                 results[name] = function()
@@ -56,7 +56,7 @@ class _PeakMemory:
         return self
 
     def _watch(self):
-        while not self._stop.wait(0.002):
+        while not self._stop.wait(0.02):  # seldom enough not to disturb what takes milliseconds
             self.peak_mb = max(self.peak_mb, _resident_mb() - self._before)
 
     def __exit__(self, *_):

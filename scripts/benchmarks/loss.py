@@ -1,20 +1,14 @@
 """Weight loss, forward and backward: ours, the loop over anchors, pytorch-metric-learning, and the matrix products alone.
 
-    python scripts/benchmarks/loss.py [--batch 80] [--dim 512] [--repeats 20]
+    python scripts/benchmarks/loss.py [--batch 80] [--dim 512] [--repeats 50]
 """
 
-import argparse
-import os
-import platform
-import sys
-import time
-
 import torch
+from bench import compare, heading, measure_together, parser, set_threads
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-import losses  # noqa: E402
+import losses
 
 
 def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):
@@ -35,38 +29,32 @@ def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):
     return total / len(sim)
 
 
-def median_seconds(function, raw, labels, repeats):
-    times = []
-    for _ in range(repeats + 2):
-        leaf = raw.clone().requires_grad_()
-        began = time.perf_counter()
-        function(leaf, labels).backward()
-        times.append(time.perf_counter() - began)
-    return sorted(times[2:])[repeats // 2]
-
-
-def compare(batch=80, dim=512, repeats=20):
-    """name -> median seconds of one forward and backward pass."""
+def steps(batch=80, dim=512):
+    """name -> function that takes the loss of one batch forward and backward."""
     labels = torch.arange(batch) // 5
-    centres = torch.randn(batch // 5 + 1, dim, generator=torch.Generator().manual_seed(0))
-    raw = torch.nn.functional.normalize(centres[labels] + 2 * torch.randn(batch, dim), dim=1)
-    ours, miner = losses.create("Weight"), MultiSimilarityMiner(0.1)
-    peer = MultiSimilarityLoss(alpha=2, beta=40, base=0.5)
-    return {name: median_seconds(function, raw, labels, repeats) for name, function in {
-        "ours": lambda x, y: ours(x, y).loss,
-        "loop over anchors": loop,
-        "pytorch-metric-learning": lambda x, y: peer(x, y, miner(x, y)),
-        "limit: x @ x.T and its gradient": lambda x, y: (x @ x.T).sum(),
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(batch // 5 + 1, dim, generator=generator)
+    raw = centres[labels] + 2 * torch.randn(batch, dim, generator=generator)
+    raw = torch.nn.functional.normalize(raw, dim=1).requires_grad_()
+    ours, miner, peer = losses.create("Weight"), MultiSimilarityMiner(0.1), MultiSimilarityLoss(alpha=2, beta=40, base=0.5)
+    return {name: lambda loss=loss: torch.autograd.grad(loss(), raw) for name, loss in {
+        "ours": lambda: ours(raw, labels).loss,
+        "loop over anchors": lambda: loop(raw, labels),
+        "pytorch-metric-learning": lambda: peer(raw, labels, miner(raw, labels)),
+        "limit: x @ x.T and its gradient": lambda: (raw @ raw.T).sum(),
     }.items()}
 
 
+def main():
+    flags = parser(__doc__)
+    for name, default in (("batch", 80), ("dim", 512), ("repeats", 50)):
+        flags.add_argument(f"--{name}", type=int, default=default)
+    args = flags.parse_args()
+    set_threads(args.threads or 1)
+    heading("Weight loss")
+    print(f"Forward and backward, batch {args.batch} x {args.dim}, in ms.\n")
+    compare(measure_together(steps(args.batch, args.dim), args.repeats, warm_up=3), "ms", 1e3)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, default in (("batch", 80), ("dim", 512), ("repeats", 20)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    args = parser.parse_args()
-    print(f"batch {args.batch} x {args.dim}, {torch.get_num_threads()} threads, {platform.machine()}, "
-          f"torch {torch.__version__}")
-    times = compare(args.batch, args.dim, args.repeats)
-    for name, seconds in times.items():
-        print(f"{name:<34}{1e3 * seconds:9.3f} ms {seconds / times['ours']:8.1f} x ours")
+    main()

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs every benchmark at full size, one after the other, and writes results.md. Takes about an hour on two cores.
+#   IMAGES=path/to/CUB100 scripts/benchmarks/run_all.sh      # IMAGES: a data set folder; made-up images without it
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+PYTHON="${PYTHON:-../../.venv/bin/python}"
+
+{
+    echo "# Benchmarks"
+    echo
+    echo "Written by \`scripts/benchmarks/run_all.sh\` on $(date +%F), commit $(git describe --always --dirty=+); what it"
+    echo "means at larger sizes is in [README.md](README.md)."
+    echo
+    "$PYTHON" loss.py
+    "$PYTHON" recall.py --n 60502 --n_peers 20000 --curve 10000 20000 40000 80000 200000
+    "$PYTHON" clustering.py --n 59551 --k 10000 --memory_n 1000000 --curve_n 20000 59551 200000
+    "$PYTHON" input.py ${IMAGES:+--images "$IMAGES"}
+    "$PYTHON" step.py --full --compile
+} > results.md.tmp
+mv results.md.tmp results.md
