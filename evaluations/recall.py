@@ -56,7 +56,7 @@ def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks=(1, 2
 
 
 def _nearest_positive(query, query_labels, gallery, gallery_labels, same_set):
-    """Similarity float32 (N,) to the nearest positive (-inf where there is none), int64 (N,) number of positives tied with it.
+    """float32 (N,) similarity to the nearest positive, -inf where there is none; int64 (N,) positives tied with it.
 
     In order of class, the positives of neighbouring queries are neighbours too: a block of queries needs only the stretch
     of the gallery in which its classes lie.
@@ -88,7 +88,7 @@ def _nearest_positive(query, query_labels, gallery, gallery_labels, same_set):
 
 
 def _count_above(query, gallery, best, same_set):
-    """How many gallery images are more similar than `best` by more than TIE, and how many equal it within TIE: two int64 (N,).
+    """How many gallery images are above `best` by more than TIE, and how many equal it within TIE: two int64 (N,).
 
     Where gallery and query are the same set, a block of the product serves its rows and, transposed, its columns.
     """
@@ -138,7 +138,8 @@ def _expectation(above, tied, positive, ks):
 
 
 def _hit_probability(above, tied, positive, k):
-    """With m = k - above places left for the tied, all positives miss with probability C(tied - positive, m) / C(tied, m)."""
+    """With m = k - above places left for the tied, all positives miss with probability C(tied - positive, m) / C(tied, m).
+    """
     places = np.clip(k - above, 0, tied)
     negative = tied - positive
     can_miss = places <= negative

@@ -6,8 +6,12 @@ A frozen backbone that the files hold beside it is the first row.
 """
 
 import json
+import os
 import statistics
 import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from evaluations.retrieval import columns  # noqa: E402
 
 
 def load(file):
@@ -16,10 +20,10 @@ def load(file):
 
 
 def row(name, results):
-    """One line: Recall@K and NMI over `results`, one entry of test.py for each seed."""
-    columns = zip(*([*result["recall"].values(), result["nmi"]] for result in results))
+    """One line: every metric over `results`, one entry of test.py for each seed."""
+    over_seeds = zip(*(columns(result).values() for result in results))
     cells = [f"{100 * statistics.mean(c):.2f}" + (f" ± {100 * statistics.stdev(c):.2f}" if len(c) > 1 else "")
-             for c in columns]
+             for c in over_seeds]
     return f"| {name} | {len(results)} | " + " | ".join(cells) + " |"
 
 
@@ -27,8 +31,8 @@ def table(runs):
     """runs: name -> list of files."""
     loaded = {name: [load(file) for file in files] for name, files in runs.items()}
     first = next(iter(loaded.values()))[0]
-    lines = ["| | seeds | " + " | ".join(f"R@{k}" for k in first[0]["recall"]) + " | NMI |",
-             "|---" * (len(first[0]["recall"]) + 3) + "|"]
+    headings = columns(first[0])
+    lines = ["| | seeds | " + " | ".join(headings) + " |", "|---" * (len(headings) + 2) + "|"]
     if first[0]["epoch"] == 0:
         lines.append(row("frozen backbone", first[:1]))
     return "\n".join(lines + [row(name, [entries[-1] for entries in files]) for name, files in loaded.items()])

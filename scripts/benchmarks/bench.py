@@ -15,14 +15,15 @@ import torch
 import torchvision
 from scipy.optimize import nnls
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))  # the project, for all of them
+# The project, for all of them.
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 
 class Measured(NamedTuple):
     """What one function took."""
 
     seconds: float  # median over the repeats
-    peak_mb: float  # resident memory (anonymous and shared) at its highest, above what was resident before, in MB of 10^6 bytes
+    peak_mb: float  # highest resident memory (anonymous and shared) above that before, in MB of 10^6 bytes
     result: object  # what the last call returned
 
 

@@ -42,8 +42,8 @@ def drifted(x, labels, k, strength=0.3, seed=1):
 
 def against_scikit_learn(n, dim, k):
     print(f"### N = {n:,}, d = {dim}, {k} clusters: the original's call of scikit-learn\n\nGoal: 10 times faster, the "
-          "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension; three seeds "
-          "of ours.\n")
+          "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension; three "
+          "seeds of ours.\n")
     rows = []
     kmeans(embeddings(n, dim, k)[0], k)  # threads and libraries awake
     for noise in (0.03, 0.05, 0.1, 0.2):
