@@ -15,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models import state
 
 ROTATIONS = 4
+# On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
+# exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
+SLICE = 2**18
 
 
 class Preprocessing(NamedTuple):
@@ -86,7 +89,10 @@ class Embedder(nn.Module):
 
     def pool(self, images):
         """images: float32 (N, 3, H, W), normalised as `preprocessing` says. Returns float32 (N, feature_dim)."""
-        return self.features(images).flatten(1).float()
+        if images.device.type != "cpu" or self.training and not self.freeze_bn:  # batch statistics are of the batch
+            return self.features(images).flatten(1).float()
+        size = max(1, SLICE // images.shape[2:].numel(), torch.get_num_threads())  # and an image for each thread at least
+        return torch.cat([self.features(part).flatten(1).float() for part in images.split(size)])
 
     def pool_views(self, images, num_metric):
         """As `pool`, of images the first `num_metric` of which are metric views and the others rotated copies."""

@@ -156,7 +156,7 @@ def main():
         vars(args).update(FULL)
     set_threads(args.threads)
     heading("The training step")
-    print("Goals: faster than the original's two forward passes; less than 5 % of the step outside the network's two passes.\n")
+    print("Goals: faster than the original's two forward passes; under 5 % of the step outside the network.\n")
     product, convolution = machine_flops(device.choose(args.device))
     print(f"The machine: matrix product {product / 1e9:,.0f} GFLOP/s, 3 x 3 convolution {convolution / 1e9:,.0f} GFLOP/s; "
           "the faster one sets the limit.\n")

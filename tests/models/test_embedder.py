@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import models
+from models import embedder
 from utils.errors import InputError
 
 FAST = ["BN-Inception", "Inception", "ResNet18", "EfficientNet-Lite0", "timm/resnet18"]
@@ -84,6 +85,24 @@ def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(
     together = features_gradient_statistics(lambda model: model.pool_views(images, 3))
     apart = features_gradient_statistics(lambda model: torch.cat([model.pool(images[:3]), model.pool(images[3:])]))
     torch.testing.assert_close(together, apart, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_slices_on_the_cpu_are_the_whole_batch(name, monkeypatch):
+    """Features and gradients, against one call of the backbone; 7 images in slices of 3."""
+    model, images = models.create(name, dim=8, pretrained=False, freeze_bn=True).eval(), torch.randn(7, 3, 96, 96)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(embedder, "SLICE", 3 * 96 * 96)
+    sizes = []
+    model.features.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    found = []
+    for pool in (model.pool, lambda images: model.features(images).flatten(1)):
+        model.zero_grad()
+        features = pool(images)
+        features.square().mean().backward()
+        found.append((features, *[p.grad for p in model.features.parameters()]))
+    assert sizes == [3, 3, 1, 7]
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
 
 
 def test_same_seed_same_net():
