@@ -1,7 +1,7 @@
 """One training step: ours, one forward pass for all views, the original's two; memory layouts, torch.compile, the limit.
 
-    python scripts/benchmarks/step.py                     # small batches, about a minute
-    python scripts/benchmarks/step.py --full --compile    # the paper's 80 + 4 x 16 views, about a quarter of an hour
+    python scripts/benchmarks/step.py            # small batches, about a minute
+    python scripts/benchmarks/step.py --full [--compile ResNet18 EfficientNet-Lite0]    # the paper's, 10 minutes
 
 The images are made up and there from the start, so that no decoding is in it; BatchNorm is frozen, as by default.
 """
@@ -109,7 +109,7 @@ def compare(net, args, peak):
         compute = device.choose(args.device, channels_last=channels_last)
         for schedule in ("ours", "one", "two"):
             steps[layout, "eager", schedule] = Step(net, args, compute, schedule)
-        if args.compile:
+        if net in args.compile:
             step = Step(net, args, compute, compiled=True)
             began = time.perf_counter()
             try:
@@ -148,7 +148,8 @@ def main():
     flags.add_argument("--batch", type=int, default=20, help="metric views")
     flags.add_argument("--rotations", type=int, default=4, help="images that also come in four rotations")
     flags.add_argument("--full", action="store_true", help=f"the paper's sizes: {FULL}")
-    flags.add_argument("--compile", action="store_true", help="also with torch.compile, which takes minutes to start")
+    flags.add_argument("--compile", nargs="+", default=[], choices=list(WIDTHS), metavar="NET",
+                       help="nets to try with torch.compile too; Inception takes it more than four minutes to start")
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--repeats", type=int, default=3)
     args = flags.parse_args()
