@@ -24,17 +24,13 @@ def product(x, block=2040):
 
 
 def original(x, labels, ks=(1, 2, 4, 8, 16, 32)):
-    """The original's algorithm: one dense matrix, and for every query a scan of its row through masks."""
-    sim = x @ x.T
-    sim.fill_diagonal_(-1)
-    hits = {k: 0 for k in ks}
-    for i in range(len(sim)):
-        same = labels == labels[i]
-        best = sim[i][same].max()
-        above = (sim[i][~same] > best).sum()
-        for k in ks:
-            hits[k] += int(above < k)
-    return {k: count / len(sim) for k, count in hits.items()}
+    """The original's algorithm: the dense matrix, less a dense identity, and for every query a scan of its row by masks."""
+    sim = (x @ x.T - torch.eye(len(x))).numpy()
+    above = np.empty(len(x))
+    for i, row in enumerate(sim):
+        nearest = row[labels == labels[i]].max()
+        above[i] = np.sum(row > nearest)
+    return {k: (above < k).mean() for k in ks}
 
 
 def precision_at_1(x, labels):
@@ -79,12 +75,12 @@ def main():
     }.items()])
 
     x, labels = embeddings(args.n_peers, args.dim)
-    tensor, tensor_labels = torch.from_numpy(x), torch.from_numpy(labels)
+    tensor = torch.from_numpy(x)
     print(f"N = {args.n_peers:,}. Goals: 5 times faster than the original's algorithm in a tenth of the memory; faster than "
           "pytorch-metric-learning.\n")
     peers = measure_together({
         "ours, K = 1..1000": lambda: recall_at_k(x, labels, ks=KS),
-        "the original's algorithm, 6 K": lambda: original(tensor, tensor_labels),
+        "the original's algorithm, 6 K": lambda: original(tensor, labels),
         "pytorch-metric-learning (faiss), K = 1": lambda: precision_at_1(x, labels),
         "faiss lists, K = 1..1000": lambda: recall_from_lists(x, labels)}, repeats=1)
     compare(peers)
