@@ -10,6 +10,7 @@ import os
 
 import models
 from data.dataset import locate, read_test, recall_ks
+from data.images import Images
 from data.transforms import Normalise, Transforms
 from data.views import crops_loader, report_bad
 from evaluations.features import encoder
@@ -77,17 +78,18 @@ def main():
     args = parse_args()
     log.start(args, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
-    workers = compute.workers(args.nThreads)
     folder = locate(args.data, args.data_root)
     query, gallery = read_test(folder, args.gallery_eq_query)
+    workers = compute.workers(args.nThreads, len(gallery))
     tested = load_models(args, compute)
     transforms = Transforms(args.width, args.origin_width)
     normalise = Normalise(tested[0][1].preprocessing, compute.device, compute.channels_last)
 
     results = evaluate([encoder(model, normalise, compute, pooled) for _, model, pooled in tested], query, gallery,
-                       loader=lambda images: crops_loader(images.paths, transforms, args.batch_size, workers),
+                       loader=lambda images: crops_loader(Images(images.paths, transforms), args.batch_size, workers),
                        on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                       ks=recall_ks(folder), metrics=args.metrics, nmi_average=args.nmi_average, seed=args.seed)
+                       ks=recall_ks(folder), metrics=args.metrics, nmi_average=args.nmi_average, seed=args.seed,
+                       features_dir=args.features_dir)
 
     first = results[0]
     log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "

@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 import losses
 import models
+from data.cache import open_images
 from data.dataset import has_test, locate, read_test, read_train, recall_ks
 from data.sampler import PKSampler
 from data.transforms import Normalise, Transforms
 from data.views import crops_loader, report_bad, views_loader
-from evaluations.features import encoder, extract, l2_normalise
+from evaluations.features import encoder, extract
 from evaluations.retrieval import evaluate, result_line
 from losses.orthogonal import orthogonal_penalty
 from utils import checkpoint, clustering, device, flags, log
@@ -35,19 +36,17 @@ def parse_args():
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add, boolean, positive, weight = parser.add_argument, flags.boolean, flags.positive_int, flags.weight
     flags.add_common(parser)
+    flags.add_crops(parser)
     # model
     add("--net", default="Inception", help=f"backbone: {', '.join(models.names())}")
     add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive, default=512, help="embedding size")
     add("--init", choices=("random", "pca"), default="random", help="pca: the embedding starts at the PCA of the features")
-    # images
-    add("--width", type=positive, default=227, help="side of the crops; smaller is faster")
-    add("--origin_width", type=positive, default=256, help="shorter side of an image before cropping")
-    add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
     # pseudo-labels
     add("--num_clusters", type=positive, default=100, help="about the number of kinds you expect, or a few times more")
     add("--up_step", type=positive, default=5, help="epochs between clusterings")
+    add("--spherical", type=boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
     add("--cluster_crops", choices=("centre", "random"), default="centre", help="random: as the original clusters")
     add("--labels", type=boolean, default=False, help="train on the given labels: the supervised upper bound")
     # metric loss
@@ -90,17 +89,16 @@ def training_features(encode, model, images, crops, args, epoch):
     """L2-normalised features (n, d) of the training images, and which of the N images the rows are."""
     model.eval()
     seed = (args.seed, epoch) if args.cluster_crops == "random" else None
-    (features,), bad = extract([encode], crops(images, seed), len(images), "features")
+    (features,), good, bad = extract([encode], crops(images, seed), len(images), "features", args.features_dir)
     report_bad(bad, args.on_bad_image, log.say)
-    good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
-    return l2_normalise(features[good]), good
+    return features, good
 
 
 def relabel(features, good, images, args, epoch, last):
     """k-means pseudo-labels int64 (N,), -1 for an unreadable image; `last`: those of before, or None."""
     began = time.perf_counter()
     last = None if last is None else last[good]
-    clusters = clustering.kmeans(features, args.num_clusters, last, args.seed)
+    clusters = clustering.kmeans(features, args.num_clusters, last, args.seed, args.spherical)
     summary = clustering.describe(clusters, args.num_clusters, last,
                                   None if images.labels is None else images.labels[good])
     log.say(f"epoch {epoch}: clustered {len(good)} images into {args.num_clusters} in "
@@ -121,9 +119,9 @@ def main():
 
     # images
     compute = device.choose(args.device, args.amp, args.channels_last)
-    workers = compute.workers(args.nThreads)
     folder = locate(args.data, args.data_root)
     images = read_train(folder)
+    workers = compute.workers(args.nThreads, len(images))
     clusters_needed = not args.labels and not args.rot_only
     if args.labels and images.labels is None:
         raise InputError(f"{images.source}: --labels True needs a label on every line")
@@ -132,10 +130,15 @@ def main():
     held_out = read_test(folder, args.gallery_eq_query) if args.eval_step or has_test(folder) else None
     transforms = Transforms(args.width, args.origin_width, args.ratio)
     sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
-    loader = views_loader(images.paths, transforms, args.rot_bt, sampler, workers, compute.device.type == "cuda")
+    with parts("data"):
+        decoded = open_images(images, transforms, args.cache, args.cache_dir)
+    loader = views_loader(decoded, args.rot_bt, sampler, workers, compute.pin_memory)
+    train_crops = crops_loader(decoded, args.batch_size, workers, compute.pin_memory, persistent=True)
 
-    def crops(images, seed=None):
-        return parts.over(crops_loader(images.paths, transforms, args.batch_size, workers, seed), "feature extraction")
+    def crops(part, seed=None):
+        made = train_crops if part is images else crops_loader(open_images(part, transforms), args.batch_size, workers)
+        made.sampler.seed = seed
+        return parts.over(made, "feature extraction")
 
     # model, losses, optimiser
     torch.manual_seed(args.seed)
@@ -194,7 +197,7 @@ def main():
             if not len(batch.images):
                 continue
             with compute.autocast():
-                features = model.pool_views(normalise(batch.images), len(batch.labels))
+                features = model.pool_views(batch.images, len(batch.labels), normalise)
             loss, measured = 0.0, {}
             if len(batch.labels):
                 pairs = criterion(model.embed(features[:len(batch.labels)]), batch.labels.to(compute.device))
@@ -227,7 +230,7 @@ def main():
             with parts("evaluation"):
                 result, = evaluate([pooled if args.pool_feature else embedded], *held_out, loader=crops,
                                    on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                                   ks=recall_ks(folder), seed=args.seed)
+                                   ks=recall_ks(folder), seed=args.seed, features_dir=args.features_dir)
             log.say(result_line(epoch, result))
             metrics.write(epoch, test=result)
         if epoch % args.save_step == 0 or epoch == args.epochs:

@@ -2,20 +2,52 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import torch
 
 from utils.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 
+class Paths(Sequence):
+    """A read-only sequence of file names, held in two tensors.
+
+    Worker processes share tensors, forked or not. Of a list of str each forked worker soon has a copy of its own:
+    reading a string writes its reference count.
+    """
+
+    def __init__(self, paths):
+        names = [path.encode("utf-8", "surrogateescape") for path in paths]  # a file name need not be UTF-8
+        self.bytes = torch.frombuffer(bytearray(b"".join(names) or b" "), dtype=torch.uint8)
+        self.ends = torch.from_numpy(np.cumsum([0, *map(len, names)], dtype=np.int64))
+
+    def __len__(self):
+        return len(self.ends) - 1
+
+    def __getitem__(self, index):
+        """A str, or the list of str of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        begin, end = self.ends[index % len(self):][:2].tolist()
+        return bytes(self.bytes[begin:end].numpy()).decode("utf-8", "surrogateescape")
+
+    def __iter__(self):
+        names = bytes(self.bytes.numpy())
+        return (names[begin:end].decode("utf-8", "surrogateescape") for begin, end in pairwise(self.ends.tolist()))
+
+
 @dataclass(frozen=True, eq=False)
 class ImageList:
     """The images of one split."""
 
-    paths: list  # N absolute file names
+    paths: Paths  # N absolute file names
     labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
     source: str  # the list file
 
@@ -61,7 +93,7 @@ def read_list(file, labels_required):
         first = ", ".join(missing[:3])
         raise InputError(f"{file}: {len(missing)} of {len(paths)} listed files do not exist: {first}"
                          f"{', ...' if len(missing) > 3 else ''}; correct the list or put the images there")
-    return ImageList(paths, None if None in labels else np.array(labels, dtype=np.int64), str(file))
+    return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
 
 
 def _split(line, place, label_required):

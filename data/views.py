@@ -29,15 +29,15 @@ class Batch(NamedTuple):
 class TrainViews(Dataset):
     """One item is all views of one image that one step needs, from one decode. Indexed by the sampler's `Draw`s."""
 
-    def __init__(self, paths, transforms, rot_bt):
-        self.paths, self.transforms, self.rot_bt = paths, transforms, rot_bt
+    def __init__(self, images, rot_bt):
+        self.images, self.rot_bt = images, rot_bt
 
     def __getitem__(self, draw):
         try:
-            image = self.transforms.load(self.paths[draw.index])
+            image = self.images[draw.index]
         except InputError as error:
             return BadImage(draw.index, str(error))
-        with self.transforms.seeded(draw.seed) as crop:
+        with self.images.transforms.seeded(draw.seed) as crop:
             metric = crop(image) if draw.metric else None
             turned = []
             if draw.rotate and self.rot_bt:
@@ -65,30 +65,49 @@ def collate_views(items):
                 index.append(len(images))
                 images.append(view)
         position += metric is not None
-    return Batch(torch.stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
+    return Batch(_stack(images) if images else torch.empty(0, 3, 1, 1, dtype=torch.uint8),
                  torch.tensor(labels, dtype=torch.int64), torch.tensor(index, dtype=torch.int64),
                  torch.arange(len(index)) % 4, bad)
 
 
+def _stack(views):
+    """(3, H, W) tensors -> (M, 3, H, W), channels last in memory, as decoders and resizing give them."""
+    return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
+
+
 class Crops(Dataset):
-    """Every image of a list once, as one uint8 (3, width, width) crop: central, or random when `seed` is given."""
+    """One item is one uint8 (3, width, width) crop of an image: central, or random where it comes with a seed."""
 
-    def __init__(self, paths, transforms, seed=None):
-        self.paths, self.transforms, self.seed = paths, transforms, seed
+    def __init__(self, images):
+        self.images = images
 
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
+    def __getitem__(self, item):
+        index, seed = item
         try:
-            image = self.transforms.load(self.paths[index])
+            image = self.images[index]
         except InputError as error:
             return BadImage(index, str(error))
-        if self.seed is None:
-            return index, self.transforms.centre_crop(image)
-        draw = np.random.SeedSequence([*self.seed, index]).generate_state(1)[0]
-        with self.transforms.seeded(int(draw)) as crop:
+        if seed is None:
+            return index, self.images.transforms.centre_crop(image)
+        draw = np.random.SeedSequence([*seed, index]).generate_state(1)[0]
+        with self.images.transforms.seeded(int(draw)) as crop:
             return index, crop(image)
+
+
+class InOrder:
+    """The sampler of `Crops`: every image once, as (index, seed). seed: None, or ints that make the crops random.
+
+    The seed travels with the items because persistent workers keep the data set as it was when they started.
+    """
+
+    def __init__(self, count):
+        self.count, self.seed = count, None
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return ((index, self.seed) for index in range(self.count))
 
 
 def collate_crops(items):
@@ -96,20 +115,24 @@ def collate_crops(items):
     good = [item for item in items if not isinstance(item, BadImage)]
     bad = [item for item in items if isinstance(item, BadImage)]
     indices = torch.tensor([index for index, _ in good], dtype=torch.int64)
-    return indices, torch.stack([image for _, image in good]) if good else None, bad
+    return indices, _stack([image for _, image in good]) if good else None, bad
 
 
-def crops_loader(paths, transforms, batch_size, workers, seed=None):
-    """A loader of `Crops` batches, in the order of the list; `seed` (a tuple of ints) makes the crops random."""
-    return DataLoader(Crops(paths, transforms, seed), batch_size=batch_size, num_workers=workers,
-                      collate_fn=collate_crops, generator=torch.Generator())
+def crops_loader(images, batch_size, workers, pin_memory=False, persistent=False):
+    """A loader of `Crops` batches, in the order of the list; set `loader.sampler.seed` for random crops.
+
+    persistent: the workers live on for the next pass.
+    """
+    return DataLoader(Crops(images), batch_size=batch_size, sampler=InOrder(len(images)), num_workers=workers,
+                      persistent_workers=persistent and workers > 0, collate_fn=collate_crops, pin_memory=pin_memory,
+                      generator=torch.Generator())
 
 
-def views_loader(paths, transforms, rot_bt, sampler, workers, pin_memory):
+def views_loader(images, rot_bt, sampler, workers, pin_memory):
     """A loader of Batches of `TrainViews`, as the sampler draws them."""
     # Both loaders have a generator of their own, or each would take a number from torch's: a run that was resumed, with
     # other loaders behind it, would then go on with other numbers.
-    return DataLoader(TrainViews(paths, transforms, rot_bt), batch_sampler=sampler, num_workers=workers,
+    return DataLoader(TrainViews(images, rot_bt), batch_sampler=sampler, num_workers=workers,
                       persistent_workers=workers > 0, collate_fn=collate_views, pin_memory=pin_memory,
                       generator=torch.Generator())
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from evaluations import cluster_metrics
-from evaluations.features import extract, l2_normalise
+from evaluations.features import extract
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
 from utils.clustering import kmeans
@@ -13,10 +13,12 @@ METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at
            "f1": "F1"}
 
 
-def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0):
+def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0,
+             features_dir=None):
     """Score every encoder on the same images, each decoded once.
 
-    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d), normalised here.
+    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
+    features_dir: see extract.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
     loader: function of an image list that returns its loader of crops; on_bad: called with the unreadable images.
     metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
@@ -24,11 +26,10 @@ def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "n
     """
     features, labels, unreadable = [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
-        arrays, bad = extract(encoders, loader(images), len(images), "test images")
+        arrays, good, bad = extract(encoders, loader(images), len(images), "test images", features_dir)
         on_bad(bad)
         unreadable += len(bad)
-        good = np.setdiff1d(np.arange(len(images)), [item.index for item in bad])
-        features.append([l2_normalise(array[good]) for array in arrays])
+        features.append(arrays)
         labels.append(images.labels[good])
     positives = count_positives(*labels)
     results = []

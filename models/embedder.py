@@ -87,19 +87,20 @@ class Embedder(nn.Module):
         weight.zero_()
         weight[:len(vectors)] = vectors.to(weight) / 3**0.5
 
-    def pool(self, images):
-        """images: float32 (N, 3, H, W), normalised as `preprocessing` says. Returns float32 (N, feature_dim)."""
-        if images.device.type != "cpu" or self.training and not self.freeze_bn:  # batch statistics are of the batch
-            return self.features(images).flatten(1).float()
-        size = max(1, SLICE // images.shape[2:].numel(), torch.get_num_threads())  # and an image for each thread at least
-        return torch.cat([self.features(part).flatten(1).float() for part in images.split(size)])
+    def pool(self, images, normalise=nn.Identity()):
+        """images: float32 (N, 3, H, W), normalised as `preprocessing` says, or what `normalise` makes so (uint8, say; on a
+        CPU it is called slice by slice). Returns float32 (N, feature_dim)."""
+        size = len(images)
+        if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
+            size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
+        return torch.cat([self.features(normalise(part)).flatten(1).float() for part in images.split(max(1, size))])
 
-    def pool_views(self, images, num_metric):
+    def pool_views(self, images, num_metric, normalise=nn.Identity()):
         """As `pool`, of images the first `num_metric` of which are metric views and the others rotated copies."""
         if self.freeze_bn or num_metric in (0, len(images)):
-            return self.pool(images)  # one pass for all views
+            return self.pool(images, normalise)  # one pass for all views
         # rotated copies would disturb the batch statistics of the others
-        return torch.cat([self.pool(images[:num_metric]), self.pool(images[num_metric:])])
+        return torch.cat([self.pool(part, normalise) for part in (images[:num_metric], images[num_metric:])])
 
     def embed(self, features):
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""

@@ -26,7 +26,8 @@ def all_in(save_dir):
 
 # Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
 FREE = {"data", "data_root", "save_dir", "log_file", "resume", "weights", "epochs", "save_step", "eval_step", "print_freq",
-        "nThreads", "device", "amp", "channels_last", "on_bad_image", "gallery_eq_query", "pool_feature"}
+        "nThreads", "cache", "cache_dir", "device", "amp", "channels_last", "on_bad_image", "features_dir",
+        "gallery_eq_query", "pool_feature"}
 
 
 def refuse_other_settings(saved, now, path):

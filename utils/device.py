@@ -35,11 +35,19 @@ class Compute(NamedTuple):
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
-    def workers(self, asked):
-        """Data loading processes: as asked for, else none on the CPU, whose cores the network needs, up to 8 for a GPU."""
+    @property
+    def pin_memory(self):
+        """Whether loaders should put batches into page-locked memory, from which they move to the device in parallel."""
+        return self.device.type == "cuda"
+
+    def workers(self, asked, images):
+        """Data loading processes for a list of `images` images: as asked for, else up to 8.
+
+        None on the CPU, whose cores the network needs, and none for under 1,000 images, read before workers have started.
+        """
         if asked is not None:
             return asked
-        return 0 if self.device.type == "cpu" else min(8, os.cpu_count() or 1)
+        return 0 if self.device.type == "cpu" or images < 1000 else min(8, os.cpu_count() or 1)
 
 
 def choose(device="auto", amp="auto", channels_last=None):

@@ -54,9 +54,22 @@ def add_common(parser):
     add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
     add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
     add("--nThreads", "-j", type=natural, default=None,
-        help="data loading processes; 0 loads in the main one (default: 0 on the CPU, up to 8 for a GPU)")
+        help="data loading processes; 0 loads in the main one (default: up to 8 for a GPU, 0 on the CPU and for few images)")
     add("--seed", type=natural, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help="precision of the network's forward pass")
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
+    add("--features_dir", default=None, help="keep features in temporary files there: for lists larger than the memory")
     add("--log_file", default=None, help="also append the log to this file")
+
+
+def add_crops(parser):
+    """How training cuts its crops out of the images, and whether it keeps these decoded."""
+    add = parser.add_argument
+    add("--width", type=positive_int, default=227, help="side of the crops; smaller is faster")
+    add("--origin_width", type=positive_int, default=256, help="shorter side of an image before cropping")
+    add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
+    add("--cache", choices=("auto", "none", "ram", "disk"), default="auto",
+        help="keep the images decoded, in memory or in a file (disk: for many photos far larger than --origin_width); auto: "
+        "in memory, where they are few")
+    add("--cache_dir", default=None, help="folder of --cache disk, one for each data set (default: .cache beside train.txt)")

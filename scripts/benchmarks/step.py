@@ -43,8 +43,8 @@ class Step:
         if compiled:
             self.model.features = torch.compile(backbone)
         sizes = [args.batch, 4 * args.rotations] if schedule == "two" else len(self.images)
-        self.pool = self.model.pool if schedule == "ours" else lambda images: torch.cat(
-            [backbone(views).flatten(1).float() for views in images.split(sizes)])
+        self.pool = self.model.pool if schedule == "ours" else lambda images, normalise: torch.cat(
+            [backbone(views).flatten(1).float() for views in normalise(images).split(sizes)])
         self.normalise = Normalise(self.model.preprocessing, compute.device, compute.channels_last)
         self.criterion = losses.create("Weight")
         self.optimiser = make_optimiser(self.model, SimpleNamespace(lr=1e-5, rot_lr=1e-5, weight_decay=5e-4))
@@ -53,11 +53,13 @@ class Step:
     def __call__(self):
         """Take the step, and note its seconds by part in `calls`. The heads count as part of the losses."""
         parts = Parts()
-        with parts("normalise"):
-            images = self.normalise(self.images)
-            self.compute.synchronise()
+
+        def normalise(images):
+            with parts("normalise"):
+                return self.normalise(images)
+
         with parts("forward"), self.compute.autocast():
-            features = self.pool(images)
+            features = self.pool(self.images, normalise)
             self.compute.synchronise()
         with parts("losses"):
             self.optimiser.zero_grad(set_to_none=True)
@@ -82,7 +84,7 @@ class Step:
         """Floating point operations of both passes: counted in a forward pass of two images, a backward pass has twice
         as many. (torch's counter takes depthwise convolutions for full ones on the way back.)"""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.model.pool(self.normalise(self.images[:2]))
+            self.model.pool(self.images[:2], self.normalise)
         return 3 * counter.get_total_flops() * len(self.images) / 2
 
 

@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings, strategies as st
 
-from data.lists import _split, read_list, refuse_overlap
+from data.lists import Paths, _split, read_list, refuse_overlap
 from utils.errors import InputError
 
 
@@ -31,7 +33,7 @@ def test_spaces_absolute_paths_and_blank_lines(tmp_path):
     elsewhere.touch()
     file = write(tmp_path, f"a dir/b  c.jpg 3\n\n{elsewhere} 7\r\n", "a dir/b  c.jpg")
     images = read_list(file, labels_required=True)
-    assert images.paths == [str(tmp_path / "a dir/b  c.jpg"), str(elsewhere)]
+    assert list(images.paths) == [str(tmp_path / "a dir/b  c.jpg"), str(elsewhere)]
     assert images.labels.dtype == np.int64 and images.labels.tolist() == [3, 7]
 
 
@@ -86,3 +88,22 @@ def test_any_path_and_label_survive(path, label):
         assert _split(line, "x:1", True) == (f"{path} ".strip(), label)
     except InputError:
         assert not path.strip()
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1)
+                .map(lambda text: text.encode("utf-8", "replace").decode("utf-8", "surrogateescape"))
+                | st.binary(min_size=1).map(lambda name: name.decode("utf-8", "surrogateescape"))))
+def test_packed_paths_are_the_paths(names):
+    packed = Paths(names)
+    assert len(packed) == len(names) and list(packed) == names == [packed[i] for i in range(len(names))]
+    assert packed[1:] == names[1:] and packed[::-1] == names[::-1] and packed[-2:] == names[-2:]
+    for beyond in (len(names), -len(names) - 1):
+        with pytest.raises(IndexError):
+            packed[beyond]
+
+
+def test_workers_share_the_paths():
+    """What a spawned worker is sent does not grow with the list, and a forked one finds no strings to write to."""
+    packed = Paths([f"images/{i:06d}.jpg" for i in range(10000)])
+    assert len(ForkingPickler.dumps(packed)) < 2000
+    assert all(torch.is_tensor(value) for value in vars(packed).values())

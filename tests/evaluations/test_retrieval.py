@@ -1,5 +1,8 @@
 """Extraction and evaluation over a loader, with an encoder whose answer is known."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,13 +11,15 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 import evaluations.retrieval
 from data.lists import ImageList
+from data.images import Images
 from data.transforms import Transforms
 from data.views import crops_loader
 from evaluations.cluster_metrics import pairwise_f1
-from evaluations.features import extract, l2_normalise
+from evaluations.features import extract
 from evaluations.recall import recall_at_k
 from evaluations.retrieval import METRICS, columns, evaluate, result_line, score
 from utils.clustering import kmeans
+from utils.errors import InputError
 
 
 def mean_colour(images):
@@ -34,21 +39,41 @@ def coloured(tmp_path):
     return ImageList(paths, np.arange(9) // 3, "test.txt")
 
 
+def loader(part):
+    return crops_loader(Images(part.paths, Transforms(16, 20)), 4, 0)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_extract_keeps_order_and_reports_bad_images(coloured, workers):
-    loader = crops_loader(coloured.paths, Transforms(16, 20), 4, workers)
-    (means, doubled), bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], loader, 9)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, tmp_path):
+    folder = tmp_path / "features"
+    folder.mkdir()
+    loader = crops_loader(Images(coloured.paths, Transforms(16, 20)), 4, workers)
+    (means, doubled), good, bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], loader, 9,
+                                          folder=folder if mapped else None)
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
-    assert means.dtype == np.float32 and means.flags.c_contiguous
-    assert np.array_equal(doubled, 2 * means) and not means[4].any()
-    for i in set(range(9)) - {4}:
-        assert means[i].argmax() == i // 3 and means[i].max() == pytest.approx(200 + 5 * (i % 3))
+    assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert means.shape == (8, 3) and means.dtype == np.float32 and means.flags.c_contiguous
+    assert isinstance(means, np.memmap) == mapped and not list(folder.iterdir())  # the file goes with the array
+    assert np.allclose(doubled, means)  # both of length 1
+    for row, i in enumerate(good):
+        colour = np.full(3, 20.0)
+        colour[i // 3] = 200 + 5 * (i % 3)
+        assert means[row] == pytest.approx(colour / np.linalg.norm(colour), abs=1e-6)
+
+
+def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp_path, monkeypatch):
+    loader = crops_loader(Images(coloured.paths, Transforms(16, 20)), 4, 0)
+    with pytest.raises(InputError, match="--features_dir .*no.*cannot keep"):
+        extract([mean_colour], loader, 9, folder=tmp_path / "no")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=107))
+    with pytest.raises(InputError, match="9 features of 3 numbers"):  # 108 bytes
+        extract([mean_colour], loader, 9, folder=tmp_path)
 
 
 def test_evaluate_counts_and_scores(coloured):
     seen = []
-    result, = evaluate([mean_colour], coloured, coloured, lambda part: crops_loader(part.paths, Transforms(16, 20), 4, 0),
-                       seen.extend, ks=(1, 2))
+    result, = evaluate([mean_colour], coloured, coloured, loader, seen.extend, ks=(1, 2))
     assert result["recall"] == {1: 1.0, 2: 1.0} and result["nmi"] == pytest.approx(1)
     assert (result["queries"], result["without_positive"], result["unreadable"], len(seen)) == (8, 0, 1, 1)
     assert result_line(600, result) == "Epoch-600 1.0000  1.0000  1.0000"
@@ -57,8 +82,7 @@ def test_evaluate_counts_and_scores(coloured):
 def test_evaluate_query_against_gallery(coloured):
     query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
     gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two equal images
-    result, = evaluate([mean_colour], query, gallery, lambda part: crops_loader(part.paths, Transforms(16, 20), 4, 0),
-                       lambda bad: None, ks=(1, 2, 4))
+    result, = evaluate([mean_colour], query, gallery, loader, lambda bad: None, ks=(1, 2, 4))
     assert result["queries"] == 4
     # Blue (6) is nearer to red than green (5) is: three red queries meet the tie. The green one finds green.
     assert result["recall"][1] == pytest.approx((3 * 0.5 + 1) / 4)
@@ -76,7 +100,8 @@ def test_nmi_is_sklearns_on_blobs():
 def test_metrics_come_in_the_order_asked_for_from_one_clustering(monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 4
-    features = l2_normalise(rng.normal(size=(4, 8))[labels] + rng.normal(size=(40, 8))).astype(np.float32)
+    features = (rng.normal(size=(4, 8))[labels] + rng.normal(size=(40, 8))).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
     clusterings = []
 
     def counted(*args, **more):

@@ -1,5 +1,7 @@
 """Device, precision and layout as the flags choose them."""
 
+import os
+
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from utils.errors import InputError
 def test_cpu_computes_in_float32_unless_told():
     compute = device.choose("cpu")
     assert compute == (torch.device("cpu"), None, True) and not compute.scaler().is_enabled()
-    assert compute.workers(None) == 0 and compute.workers(3) == 3
+    assert compute.workers(None, 10**6) == 0 and compute.workers(3, 10) == 3 and not compute.pin_memory
+    gpu = device.Compute(torch.device("cuda"), None, True)
+    assert gpu.workers(None, 999) == 0 and gpu.workers(None, 1000) == min(8, os.cpu_count()) and gpu.pin_memory
     layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
     with compute.autocast():
         assert layer(x).dtype == torch.float32
