@@ -138,8 +138,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         if not args.images:
             make_photos(f"{folder}/small", 160, (227, 227), 90)
-        step(args.images and f"Images of {args.images}" or "Images of 227 x 227", args.images or f"{folder}/small",
-             args.repeats)
+        name = os.path.basename(os.path.abspath(args.images)) if args.images else "227 x 227"
+        step(f"Images of {name}", args.images or f"{folder}/small", args.repeats)
         make_photos(f"{folder}/large", args.photos, (1600, 1200), 88)
         step("Photos of 1600 x 1200", f"{folder}/large", args.repeats)
 
