@@ -138,7 +138,7 @@ def table(header, rows):
     print(flush=True)
 
 
-def curve(name, rows, predict, powers=(1, 2)):
+def curve(name, rows, predict=(), powers=(1, 2)):
     """Print a cost curve and what it says of larger sizes.
 
     rows: (size, seconds, MB), measured, by size. The model is a sum of `powers` of the size with coefficients of 0 or more,
@@ -152,8 +152,8 @@ def curve(name, rows, predict, powers=(1, 2)):
     table([name, "s", "MB above the inputs"], [*rows, *model])
     if len(rows) > 1:
         exponent = np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])
-        print(f"time ~ {name}^{exponent:.2f} between the last two; model " + " + ".join(
-            f"{f:.3g} {name}^{p}" for f, p in zip(factors, powers)) + "\n", flush=True)
+        terms = [f"{f:.3g}" + (f" {name}" if p else "") + (f"^{p}" if p > 1 else "") for f, p in zip(factors, powers) if f]
+        print(f"time ~ {name}^{exponent:.2f} between the last two; model {' + '.join(terms)}\n", flush=True)
 
 
 def compare(measured, unit="s", scale=1.0):
