@@ -89,7 +89,7 @@ def main():
                        loader=lambda images: crops_loader(Images(images.paths, transforms), args.batch_size, workers),
                        on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
                        ks=recall_ks(folder), metrics=args.metrics, nmi_average=args.nmi_average, seed=args.seed,
-                       features_dir=args.features_dir)
+                       features_dir=args.features_dir, device=compute.scores)
 
     first = results[0]
     log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "

@@ -178,8 +178,7 @@ def main():
         features, good = training_features(pooled, model, images, crops, args, epoch=1)
         if args.init == "pca":
             model.start_embedding_at(features)
-    window = []  # of the steps since the last log line
-    progress = tqdm(desc="training", unit="step", disable=None)
+    window, progress = [], tqdm(desc="training", unit="step", disable=None)  # window: the steps since the last log line
     for epoch in range(start + 1, args.epochs + 1):
         if clusters_needed and (epoch - 1) % args.up_step == 0:
             if labels is not None:  # the first clustering is of the pooled features, the later ones are of embeddings
@@ -230,7 +229,8 @@ def main():
             with parts("evaluation"):
                 result, = evaluate([pooled if args.pool_feature else embedded], *held_out, loader=crops,
                                    on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                                   ks=recall_ks(folder), seed=args.seed, features_dir=args.features_dir)
+                                   ks=recall_ks(folder), seed=args.seed, features_dir=args.features_dir,
+                                   device=compute.scores)
             log.say(result_line(epoch, result))
             metrics.write(epoch, test=result)
         if epoch % args.save_step == 0 or epoch == args.epochs:

@@ -54,10 +54,10 @@ class Cached(Images):
 def open_images(images, transforms, kind="none", folder=None):
     """The images of an ImageList, by `kind` of --cache: decoded when asked for (none), or all now, at most once.
 
-    auto: as ram for a set whose pixels are few (SMALL), else as none. ram: kept in memory that worker processes share. disk: in a file in `folder` (None: .cache beside the list), where later
+    ram: kept in memory that worker processes share. disk: in a file in `folder` (None: .cache beside the list), where later
     runs find it as long as list, `origin_width`, and size and mtime of every image are the same; it is written under
-    another name and renamed when whole, so that runs may build it at the same time. InputError: no room, or a folder that
-    cannot be written.
+    another name and renamed when whole, so that runs may build it at the same time. auto: as ram for a set whose pixels are
+    few (SMALL), else as none. InputError: no room, or a folder that cannot be written.
     """
     free = _free_memory()
     few = min(SMALL, free / 4)

@@ -1,6 +1,7 @@
 """Held-out images -> Recall@K, NMI and further metrics, for one or several encoders at once."""
 
 import numpy as np
+import torch
 
 from evaluations import cluster_metrics
 from evaluations.features import extract
@@ -14,11 +15,11 @@ METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at
 
 
 def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0,
-             features_dir=None):
+             features_dir=None, device="cpu"):
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
-    features_dir: see extract.
+    features_dir: see extract. device: where retrieval metrics are computed.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
     loader: function of an image list that returns its loader of crops; on_bad: called with the unreadable images.
     metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
@@ -34,20 +35,20 @@ def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "n
     positives = count_positives(*labels)
     results = []
     for sets in zip(*features):
-        measured = score(sets, labels, ks, metrics, nmi_average, seed)
+        measured = score(sets, labels, ks, metrics, nmi_average, seed, device)
         results.append({**measured, "queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum()),
                         "unreadable": unreadable})
     return results
 
 
-def score(sets, labels, ks, metrics, nmi_average="arithmetic", seed=0):
+def score(sets, labels, ks, metrics, nmi_average="arithmetic", seed=0, device="cpu"):
     """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
 
     sets: (features float32 (N, d),) of images that are each other's gallery, or (those of the queries, of the gallery);
     labels: the same of int64 (N,). Cluster metrics are of one k-means of the gallery with as many clusters as it has labels.
     """
     measured = {}
-    pairs = [x for pair in zip(sets, labels) for x in pair]
+    pairs = [x for features, classes in zip(sets, labels) for x in (torch.from_numpy(features).to(device), classes)]
     if {"recall", "precision_at_1"} & set(metrics):
         at = recall_at_k(*pairs, ks=sorted({1, *ks})).at
         measured.update(recall={k: at[k] for k in ks}, precision_at_1=at[1])  # one neighbour: its recall is its precision

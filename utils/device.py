@@ -36,6 +36,11 @@ class Compute(NamedTuple):
             torch.accelerator.synchronize(self.device)
 
     @property
+    def scores(self):
+        """Where similarities of a whole set are computed: on a CUDA device, else on the CPU."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+    @property
     def pin_memory(self):
         """Whether loaders should put batches into page-locked memory, from which they move to the device in parallel."""
         return self.device.type == "cuda"

@@ -66,7 +66,7 @@ def main():
     args = flags.parse_args()
     bench.set_threads(args.threads)
     bench.heading("Cost curves")
-    n, k, dim = args.n, args.clusters[-1], args.dims[-2]
+    n, k, dim, threads = args.n, args.clusters[-1], args.dims[-2], torch.get_num_threads()
 
     print(f"### Recall@K of {n:,} images against dimension\n")
     curve("d", [(d, *recall_seconds(n, d)) for d in args.dims], powers=(0, 1))
@@ -81,7 +81,7 @@ def main():
     torch.set_num_threads(1)
     print("### Decoding one photo (4:3, to a shorter side of 256, one thread) against its width\n")
     curve("w", photos := [(width, *decode_seconds(width)) for width in args.photos], powers=(0, 1, 2))
-    bench.set_threads(args.threads)
+    torch.set_num_threads(threads)
     print(f"### Features of one crop, {args.net}, against its width\n")
     curve("w", network := [(width, *network_seconds(args.net, width)) for width in args.widths], powers=(0, 2))
 
@@ -89,7 +89,7 @@ def main():
     rows = []
     for name, images, clusters in (("Stanford Online Products", 60_000, 10_000), ("ImageNet", 1_200_000, 10_000),
                                    ("100 million", 100_000_000, 100_000)):
-        rows.append((name, images, clusters, 4 * images * dim / 1e9, hours(images * photos[2][1] / torch.get_num_threads()),
+        rows.append((name, images, clusters, 4 * images * dim / 1e9, hours(images * photos[2][1] / threads),
                      hours(images * network[1][1]), hours(per_iteration * images * clusters * dim),
                      hours(recall * images**2)))
     print(f"### What that makes of larger sets, on this machine, d = {dim}\n\nPhotos {args.photos[2]} pixels wide, crops of "

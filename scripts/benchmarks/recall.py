@@ -94,6 +94,5 @@ def main():
     curve("N", rows, predict=(200_000, 1_000_000))
 
 
-
 if __name__ == "__main__":
     main()

@@ -31,7 +31,8 @@ def scene():
 def test_every_kind_of_file_becomes_rgb(tmp_path, scene):
     picture = scene(50, 33)
     kinds = {"rgb.jpg": picture, "grey.jpg": picture.convert("L"), "cmyk.jpg": picture.convert("CMYK"),
-             "grey.png": picture.convert("L"), "16bit.png": Image.new("I;16", (30, 20)), "alpha.png": picture.convert("RGBA"),
+             "grey.png": picture.convert("L"), "16bit.png": Image.new("I;16", (30, 20)),
+             "alpha.png": picture.convert("RGBA"),
              "palette.gif": picture.convert("P"), "long.png": Image.new("RGB", (1, 500)), "rgb.webp": picture}
     for name, image in kinds.items():
         path = str(tmp_path / name)
@@ -53,7 +54,8 @@ def test_exif_orientation_is_applied(tmp_path, scene, orientation, size):
     assert (got.float() - expected.float()).abs().mean() < (0.01 if min(size) < 48 else 2)
 
 
-@pytest.mark.parametrize("size, scaled", [((640, 479), False), ((800, 480), True), ((480, 1937), True), ((2000, 1999), True)])
+@pytest.mark.parametrize("size, scaled", [((640, 479), False), ((800, 480), True), ((480, 1937), True),
+                                          ((2000, 1999), True)])
 def test_large_jpegs_are_decoded_scaled(tmp_path, scene, size, scaled):
     path = str(tmp_path / "large.jpg")
     scene(*size).save(path, quality=92)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from utils import timing
-from utils.timing import Parts, process_age
+from utils.timing import Parts
 
 ROOT = Path(__file__).parents[2]
 
