@@ -14,7 +14,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" loss.py
     "$PYTHON" recall.py --n 60502 --n_peers 20000 --curve 10000 20000 40000 80000 200000
     "$PYTHON" clustering.py --n 59551 --k 10000 --memory_n 1000000 --curve_n 20000 59551 200000
-    "$PYTHON" input.py ${IMAGES:+--images "$IMAGES"}
+    "$PYTHON" input.py --entries 1000000 ${IMAGES:+--images "$IMAGES"}
     "$PYTHON" curves.py
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0
 } > results.md.tmp
