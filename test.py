@@ -16,7 +16,7 @@ from data.views import crops_loader, report_bad
 from evaluations.features import encoder
 from evaluations.retrieval import METRICS, columns, evaluate, result_line
 from utils import checkpoint, device, flags, log
-from utils.errors import InputError, exit_on_input_error
+from utils.errors import InputError, exit_on_error
 
 # What a checkpoint knows about its model. A flag overrides it; these stand in where neither says it.
 MODEL_DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
@@ -113,4 +113,4 @@ def table(tested, results):
 
 
 if __name__ == "__main__":
-    exit_on_input_error(main)
+    exit_on_error(main)

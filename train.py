@@ -9,11 +9,11 @@ P x K batches of them train a metric loss, and rotated copies of some images a r
 """
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 import losses
 import models
@@ -25,9 +25,15 @@ from data.views import crops_loader, report_bad, views_loader
 from evaluations.features import encoder, extract
 from evaluations.retrieval import evaluate, result_line
 from losses.orthogonal import orthogonal_penalty
-from utils import checkpoint, clustering, device, flags, log
-from utils.errors import InputError, exit_on_input_error
+from models.training import Passes
+from utils import checkpoint, clustering, device, distributed, flags, health, log
+from utils.errors import InputError, exit_on_error
+from utils.interrupt import Stop
+from utils.lock import locked
 from utils.metrics import Metrics
+from utils.progress import bar
+from utils.run_state import Position, capture, restore
+from utils.seeding import seed_step
 from utils.timing import Parts, process_age
 
 
@@ -70,9 +76,14 @@ def parse_args():
     add("--epochs", type=positive, default=600, help="an epoch takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
+    add("--micro_batch", type=flags.natural, default=0,
+        help="images in the network at once; the same gradient in less memory and half as much time again; 0: all")
     add("--save_step", type=positive, default=50, help="epochs between checkpoints; the last epoch always has one")
+    add("--save_minutes", type=weight, default=10, help="minutes between writes of latest.pth.tar; 0: only when stopped")
+    add("--keep_last", type=flags.natural, default=0, help="checkpoints of epochs to keep, the newest; 0: all")
     add("--eval_step", type=flags.natural, default=0, help="epochs between tests on the held-out classes; 0: none")
-    add("--resume", "-r", default=None, help="a checkpoint to go on from, or `yes`: the newest in --save_dir, if any")
+    add("--resume", "-r", default="yes", help="a checkpoint to go on from, `yes`: the newest in --save_dir, if any, or `no`")
+    add("--override", action="store_true", help="resume with other settings than the checkpoint's")
     add("--print_freq", type=positive, default=20, help="steps between log lines")
     return parser.parse_args()
 
@@ -85,11 +96,11 @@ def make_optimiser(model, args):
                             lr=args.lr, weight_decay=args.weight_decay)
 
 
-def training_features(encode, model, images, crops, args, epoch):
+def training_features(encode, model, images, crops, args, epoch, group):
     """L2-normalised features (n, d) of the training images, and which of the N images the rows are."""
     model.eval()
     seed = (args.seed, epoch) if args.cluster_crops == "random" else None
-    (features,), good, bad = extract([encode], crops(images, seed), len(images), "features", args.features_dir)
+    (features,), good, bad = extract([encode], crops(images, seed), len(images), "features", args.features_dir, group)
     report_bad(bad, args.on_bad_image, log.say)
     return features, good
 
@@ -97,12 +108,13 @@ def training_features(encode, model, images, crops, args, epoch):
 def relabel(features, good, images, args, epoch, last):
     """k-means pseudo-labels int64 (N,), -1 for an unreadable image; `last`: those of before, or None."""
     began = time.perf_counter()
-    last = None if last is None else last[good]
+    last = None if last is None or last.max() >= args.num_clusters else last[good]
     clusters = clustering.kmeans(features, args.num_clusters, last, args.seed, args.spherical)
     summary = clustering.describe(clusters, args.num_clusters, last,
                                   None if images.labels is None else images.labels[good])
     log.say(f"epoch {epoch}: clustered {len(good)} images into {args.num_clusters} in "
             f"{time.perf_counter() - began:.1f} s: {summary}")
+    health.watch_clusters(clusters.labels, args.num_clusters)
     labels = np.full(len(images), -1)
     labels[good] = clusters.labels
     return labels
@@ -110,15 +122,24 @@ def relabel(features, good, images, args, epoch, last):
 
 def main():
     parts = Parts("start-up", already=process_age() if __name__ == "__main__" else 0)
+    stop = Stop()
     args = parse_args()
     log.make_folder(args.save_dir)
     log.start(args, args.log_file)
+    compute = device.choose(args.device, args.amp, args.channels_last)
+    group = distributed.join(compute.device)
+    with nullcontext() if group.rank else locked(args.save_dir), group.watching():
+        run(args, parts, stop, compute, group)
+    group.leave()
+
+
+def run(args, parts, stop, compute, group):
+    """The whole run of one process. parts: where its time goes. stop: the signals it listens to."""
     rot_batch = args.rot_batch if args.self_supervision_rot else 0
     if args.rot_only and not rot_batch:
         raise InputError("--rot_only needs --self_supervision_rot and --rot_batch above 0: nothing is left to train on")
 
     # images
-    compute = device.choose(args.device, args.amp, args.channels_last)
     folder = locate(args.data, args.data_root)
     images = read_train(folder)
     workers = compute.workers(args.nThreads, len(images))
@@ -129,14 +150,16 @@ def main():
         raise InputError(f"--num_clusters {args.num_clusters} is more than the {len(images)} images of {images.source}")
     held_out = read_test(folder, args.gallery_eq_query) if args.eval_step or has_test(folder) else None
     transforms = Transforms(args.width, args.origin_width, args.ratio)
-    sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed)
-    with parts("data"):
-        decoded = open_images(images, transforms, args.cache, args.cache_dir)
+    sampler = PKSampler(args.batch_size, args.num_instances, rot_batch, args.rot_only, args.seed, group.rank, group.size)
+    kind = "none" if args.cache == "auto" and group.size > 1 else args.cache  # not once for each process, unless asked to
+    with parts("data"), group.first() if kind == "disk" else nullcontext():
+        decoded = open_images(images, transforms, kind, args.cache_dir)
     loader = views_loader(decoded, args.rot_bt, sampler, workers, compute.pin_memory)
-    train_crops = crops_loader(decoded, args.batch_size, workers, compute.pin_memory, persistent=True)
+    train_crops = crops_loader(decoded, args.batch_size, workers, compute.pin_memory, True, group.share(len(images)))
 
     def crops(part, seed=None):
-        made = train_crops if part is images else crops_loader(open_images(part, transforms), args.batch_size, workers)
+        made = train_crops if part is images else crops_loader(open_images(part, transforms), args.batch_size, workers,
+                                                               share=group.share(len(part)))
         made.sampler.seed = seed
         return parts.over(made, "feature extraction")
 
@@ -145,105 +168,123 @@ def main():
     criterion = losses.create(args.loss, alpha=args.alpha, beta=args.beta, base=args.loss_base, margin=args.margin)
     path, state = checkpoint.find(args.resume, args.save_dir)
     freeze_bn = args.freeze_BN and args.pretrained
-    model = compute.place(models.create(args.net, args.dim, args.pretrained and state is None,
-                                        args.weights if state is None else None, freeze_bn, width=args.width))
+    with group.first():
+        model = models.create(args.net, args.dim, args.pretrained and state is None,
+                              args.weights if state is None else None, freeze_bn, width=args.width)
+    model = compute.place(model)
+    model.classifier.requires_grad_(not args.rot_only)
+    model.classifier_rot.requires_grad_(rot_batch > 0)
     normalise = Normalise(model.preprocessing, compute.device, compute.channels_last)
     optimiser, scaler = make_optimiser(model, args), compute.scaler()
 
-    # labels: int64 (N,), the true ones, or clusters that relabel() makes below
-    start, labels = 0, None
-    if args.labels:
-        labels = np.unique(images.labels, return_inverse=True)[1]
-    elif args.rot_only:  # they only set how many images an epoch visits
-        labels = np.random.default_rng(args.seed).permutation(len(images)) % args.num_clusters
+    # labels: the true ones, or clusters that relabel() makes below
+    at, window = Position(), ()
     if state is not None:
-        if state.get("images") != images.digest:
-            raise InputError(f"{path}: not a checkpoint of a run on these {len(images)} images; it cannot be resumed here")
-        checkpoint.refuse_other_settings(state["settings"], vars(args), path)
+        at, window = restore(state, path, optimiser, scaler, images, args)
         models.load_state(model, state["state_dict"], path)
-        optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"]:  # empty when that run needed none
-            scaler.load_state_dict(state["scaler"])
-        checkpoint.set_random_state(state["random_state"])
-        start, labels = state["epoch"], state["labels"].numpy()
-    metrics = Metrics(args.save_dir, start)
+    elif args.labels:
+        at.labels = np.unique(images.labels, return_inverse=True)[1]
+    elif args.rot_only:  # they only set how many images an epoch visits
+        at.labels = np.random.default_rng(args.seed).permutation(len(images)) % args.num_clusters
+    metrics = Metrics(args.save_dir, at.epoch, at.step, window, writes=group.rank == 0)
+
+    def content():
+        if not (at.epoch or at.step or at.labelled):
+            return None  # nothing yet that would be lost
+        metrics.sync()
+        return capture(at, model, optimiser, scaler, metrics.window, images, args)
+
+    saver = checkpoint.Saver(args.save_dir, content, args.save_minutes, args.keep_last, writes=group.rank == 0)
     log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in "
-            f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; "
-            + (f"epochs {start + 1} to {args.epochs}" if start < args.epochs else f"epoch {start} is already reached"))
+            f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; {group.size} process(es); "
+            + (f"epochs {at.epoch + 1} to {args.epochs}" if at.epoch < args.epochs else f"epoch {at.epoch} is already reached")
+            + (f" from step {at.step + 1}" if at.step else ""))
 
     parts.outside("other")
     pooled, embedded = (encoder(model, normalise, compute, pooled) for pooled in (True, False))
     features = None
     if state is None and (clusters_needed or args.init == "pca"):
-        features, good = training_features(pooled, model, images, crops, args, epoch=1)
-        if args.init == "pca":
+        features, good = training_features(pooled, model, images, crops, args, 1, group)
+        if args.init == "pca" and not group.rank:
             model.start_embedding_at(features)
-    window, progress = [], tqdm(desc="training", unit="step", disable=None)  # window: the steps since the last log line
-    for epoch in range(start + 1, args.epochs + 1):
-        if clusters_needed and (epoch - 1) % args.up_step == 0:
-            if labels is not None:  # the first clustering is of the pooled features, the later ones are of embeddings
-                features, good = training_features(embedded, model, images, crops, args, epoch)
-            with parts("clustering"):
-                labels = relabel(features, good, images, args, epoch, labels)
-        sampler.set_labels(labels, epoch)
-        progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler)
-        model.train()
+    passes = Passes(model, normalise, compute, group, args.width, args.micro_batch)
+    watch, progress = health.Watch(), bar(desc="training", unit="step")
+    with stop.deferred(), saver.rescue(), group.watching():
+        for epoch in range(at.epoch + 1, args.epochs + 1):
+            if clusters_needed and (epoch - 1) % args.up_step == 0 and at.labelled < epoch:
+                with stop.at_once():
+                    if at.labels is not None:  # the first clustering is of pooled features, the later ones are of embeddings
+                        features, good = training_features(embedded, model, images, crops, args, epoch, group)
+                    with parts("clustering"):
+                        labels = None if group.rank else relabel(features, good, images, args, epoch, at.labels)
+                        labels = group.broadcast(labels, len(images))
+                at.labels, at.labelled = labels, epoch
+            sampler.set_labels(at.labels, epoch, at.step)
+            progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler) - at.step
+            model.train()
 
-        asked = time.perf_counter()
-        for batch in parts.over(loader, "forward/backward"):
-            arrived = time.perf_counter()
-            report_bad(batch.bad, args.on_bad_image, log.say)
-            if not len(batch.images):
-                continue
-            with compute.autocast():
-                features = model.pool_views(batch.images, len(batch.labels), normalise)
-            loss, measured = 0.0, {}
-            if len(batch.labels):
-                pairs = criterion(model.embed(features[:len(batch.labels)]), batch.labels.to(compute.device))
-                loss = pairs.loss
-                measured.update(loss=pairs.loss, positive=pairs.positive, negative=pairs.negative)
-            if len(batch.rotation_labels):
-                logits, turns = model.rotate(features[batch.rotation_index]), batch.rotation_labels.to(compute.device)
-                rotation_loss = cross_entropy(logits, turns)
-                loss = loss + args.self_supervision_rot * rotation_loss
-                measured.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == turns).float().mean())
-            if args.orth_reg:
-                loss = loss + args.orth_reg * orthogonal_penalty(model)
-
-            optimiser.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.step(optimiser)
-            scaler.update()
-
-            window.append({**{name: value.detach() for name, value in measured.items()}, "images": len(batch.images),
-                           "waited": arrived - asked, "seconds": time.perf_counter() - asked})
-            progress.update()
-            if len(window) == args.print_freq:
-                metrics.report(window, epoch, args.epochs)
             asked = time.perf_counter()
-        with parts("forward/backward"):
-            compute.synchronise()  # the last steps may still be running on a GPU
+            for step, batch in enumerate(parts.over(loader, "forward/backward"), at.step + 1):
+                arrived, where = time.perf_counter(), f"epoch {epoch} step {step}"
+                total, bad, stopping = group.total(len(batch.images), len(batch.bad), bool(stop.signal))
+                stop.check(stopping)
+                if bad:
+                    report_bad(sum(group.objects(batch.bad), []), args.on_bad_image, log.say)
+                if not total:
+                    at.step = step
+                    continue
+                seed_step(args.seed, epoch, step, group.rank)
+                embeddings, logits = map(group.gather, passes.forward(batch.images, len(batch.labels), batch.rotation_index))
+                labels, turns = (group.gather(x.to(compute.device)) for x in (batch.labels, batch.rotation_labels))
+                loss, measured = 0 * (embeddings.sum() + logits.sum()), {}  # a gradient for both heads, in every process
+                if len(embeddings):
+                    pairs = criterion(embeddings, labels)
+                    loss = loss + pairs.loss
+                    measured.update(loss=pairs.loss, positive=pairs.positive, negative=pairs.negative)
+                if len(logits):
+                    rotation_loss = cross_entropy(logits, turns)
+                    loss = loss + args.self_supervision_rot * rotation_loss
+                    measured.update(rotation_loss=rotation_loss,
+                                    rotation_accuracy=(logits.argmax(1) == turns).float().mean())
+                if args.orth_reg:
+                    loss = loss + args.orth_reg * orthogonal_penalty(model)
 
-        if args.eval_step and epoch % args.eval_step == 0:
-            model.eval()
-            with parts("evaluation"):
-                result, = evaluate([pooled if args.pool_feature else embedded], *held_out, loader=crops,
-                                   on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                                   ks=recall_ks(folder), seed=args.seed, features_dir=args.features_dir,
-                                   device=compute.scores)
-            log.say(result_line(epoch, result))
-            metrics.write(epoch, test=result)
-        if epoch % args.save_step == 0 or epoch == args.epochs:
-            metrics.report(window, epoch, args.epochs)
-            with parts("checkpoints"):
-                checkpoint.save(checkpoint.path_of(args.save_dir, epoch), {
-                    "state_dict": model.state_dict(), "epoch": epoch, "optimiser": optimiser.state_dict(),
-                    "scaler": scaler.state_dict(), "labels": torch.from_numpy(labels), "images": images.digest,
-                    "random_state": checkpoint.random_state(), "settings": vars(args)})
+                optimiser.zero_grad(set_to_none=True)
+                passes.backward(scaler.scale(loss))
+                scaler.step(optimiser)
+                scaler.update()
+
+                lowest = pairs.lowest if len(embeddings) else loss.new_zeros(())
+                values = torch.stack([loss.detach(), lowest, *(value.detach() for value in measured.values())]).tolist()
+                watch.step(where, *values[:2])
+                at.step = step
+                metrics.window.append({**dict(zip(measured, values[2:])), "images": total, "waited": arrived - asked,
+                                       "seconds": time.perf_counter() - asked})
+                progress.update()
+                if len(metrics.window) == args.print_freq:
+                    metrics.report(epoch, args.epochs, step)
+                saver.after_step()
+                asked = time.perf_counter()
+
+            if args.eval_step and epoch % args.eval_step == 0:
+                model.eval()
+                with stop.at_once(), parts("evaluation"):
+                    result, = evaluate([pooled if args.pool_feature else embedded], *held_out, loader=crops,
+                                       on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
+                                       ks=recall_ks(folder), seed=args.seed, features_dir=args.features_dir,
+                                       device=compute.scores, group=group)
+                if result:
+                    log.say(result_line(epoch, result))
+                    metrics.write(epoch, test=result)
+            at.epoch, at.step = epoch, 0
+            if epoch % args.save_step == 0 or epoch == args.epochs:
+                metrics.report(epoch, args.epochs, len(sampler))
+                with parts("checkpoints"):
+                    saver.epoch(epoch)
     progress.close()
     log.say(parts.summary())
     log.say(f"done: the checkpoints are in {args.save_dir}")
 
 
 if __name__ == "__main__":
-    exit_on_input_error(main)
+    exit_on_error(main)

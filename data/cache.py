@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data.images import Images, decoded_size
 from utils import log
 from utils.errors import InputError
+from utils.progress import bar
 
 VERSION = 1  # raise it when the format or the decoding changes: older files are then made anew
 HEADER = 4096
@@ -159,7 +159,7 @@ def _survey(paths, transforms):
         except InputError:
             return 0, 0
     stats = _stat(paths)  # before anything is read: a file that changes meanwhile is found to have changed later
-    sizes = np.array([size(path) for path in tqdm(paths, desc="measuring images", unit="img", disable=None, leave=False)],
+    sizes = np.array([size(path) for path in bar(paths, desc="measuring images", unit="img", leave=False)],
                      dtype=np.int64)
     ends = np.cumsum(3 * sizes.prod(1))
     return np.column_stack([stats, np.concatenate([[0], ends[:-1]]), sizes]), int(ends[-1])
@@ -179,12 +179,12 @@ def _fill(paths, transforms, records, write):
                         records[index, 3] = 0
                 except InputError:
                     records[index, 3] = 0
-            bar.update()
+            progress.update()
 
     began, threads = time.perf_counter(), torch.get_num_threads()
     torch.set_num_threads(1)  # of each thread of the pool
     try:
-        with (tqdm(total=len(paths), desc="decoding images", unit="img", disable=None, leave=False) as bar,
+        with (bar(total=len(paths), desc="decoding images", unit="img", leave=False) as progress,
               ThreadPoolExecutor(threads) as pool):
             try:
                 list(pool.map(decode, range(0, len(paths), BLOCK)))

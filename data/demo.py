@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.creatures import recipe, snapshot
-from utils.errors import InputError, exit_on_input_error
+from utils.errors import InputError, exit_on_error
 
 VERSION = 1  # raise it when the drawing changes: an older set is then refused, not taken for this one
 
@@ -72,4 +72,4 @@ def main():
 
 
 if __name__ == "__main__":
-    exit_on_input_error(main)
+    exit_on_error(main)

@@ -26,9 +26,11 @@ class PKSampler:
     As in the original, clusters that do not fill a last batch wait for another epoch; where there are fewer than P
     clusters, one smaller batch holds them all. A cluster of fewer than K images gives some of them twice (in different
     crops). An epoch's draws depend on (seed, epoch) and the labels alone: resuming needs no generator state.
+
+    rank, size: of several processes that each draw the same and take their share, with as many rotated images as the others.
     """
 
-    def __init__(self, batch_size, num_instances, rot_batch=0, rot_only=False, seed=0):
+    def __init__(self, batch_size, num_instances, rot_batch=0, rot_only=False, seed=0, rank=0, size=1):
         if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
             raise InputError(f"--batch_size {batch_size} is not a multiple of --num_instances {num_instances}; "
                              f"a batch is P clusters x {num_instances} images")
@@ -38,14 +40,16 @@ class PKSampler:
             raise InputError("--num_instances 1 leaves the metric loss without positive pairs; give at least 2")
         self.clusters_per_batch, self.num_instances = batch_size // num_instances, num_instances
         self.rot_batch, self.rot_only, self.seed, self.epoch = rot_batch, rot_only, seed, 0
-        self.clusters, self.labels = [], None
+        self.rank, self.size = rank, size
+        self.clusters, self.labels, self.done = [], None, 0
 
-    def set_labels(self, labels, epoch):
-        """labels: int64 (N,), the cluster of every image; an image with a negative one is never drawn."""
+    def set_labels(self, labels, epoch, done=0):
+        """labels: int64 (N,), the cluster of every image; an image with a negative one is never drawn. done: steps of the
+        epoch that have been made already, and are left out."""
         order = np.argsort(labels, kind="stable")
         order = order[labels[order] >= 0]
         self.clusters = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
-        self.labels, self.epoch = labels, epoch
+        self.labels, self.epoch, self.done = labels, epoch, done
 
     def __len__(self):
         return max(1, len(self.clusters) // self.clusters_per_batch)
@@ -61,5 +65,8 @@ class PKSampler:
             rotate = np.zeros(len(indices), dtype=bool)
             rotate[rng.choice(len(indices), min(self.rot_batch, len(indices)), replace=False)] = True
             seeds = rng.integers(2**62, size=len(indices))
-            yield [Draw(int(i), int(self.labels[i]), int(s), not self.rot_only, bool(r))
-                   for i, s, r in zip(indices, seeds, rotate) if r or not self.rot_only]
+            if step < self.done:
+                continue
+            draws = [Draw(int(i), int(self.labels[i]), int(s), not self.rot_only, bool(r))
+                     for i, s, r in zip(indices, seeds, rotate) if r or not self.rot_only]
+            yield draws if self.size == 1 else sorted(draws, key=lambda draw: not draw.rotate)[self.rank::self.size]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from utils.errors import InputError
+from utils.errors import InputError, RunError
+from utils.interrupt import ignore_in_worker
 
 
 class BadImage(NamedTuple):
@@ -95,19 +96,19 @@ class Crops(Dataset):
 
 
 class InOrder:
-    """The sampler of `Crops`: every image once, as (index, seed). seed: None, or ints that make the crops random.
+    """The sampler of `Crops`: every image of a range once, as (index, seed). seed: None, or ints that make crops random.
 
     The seed travels with the items because persistent workers keep the data set as it was when they started.
     """
 
-    def __init__(self, count):
-        self.count, self.seed = count, None
+    def __init__(self, indices):
+        self.indices, self.seed = indices, None
 
     def __len__(self):
-        return self.count
+        return len(self.indices)
 
     def __iter__(self):
-        return ((index, self.seed) for index in range(self.count))
+        return ((index, self.seed) for index in self.indices)
 
 
 def collate_crops(items):
@@ -118,23 +119,36 @@ def collate_crops(items):
     return indices, _stack([image for _, image in good]) if good else None, bad
 
 
-def crops_loader(images, batch_size, workers, pin_memory=False, persistent=False):
+class Loader(DataLoader):
+    """A DataLoader whose worker's end is a RunError."""
+
+    def __iter__(self):
+        try:
+            yield from super().__iter__()
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise RunError("a data loading process was killed, most often because the memory was full: lower --nThreads, or "
+                           "take --cache none or disk instead of ram; the same command goes on", rescue=True) from None
+
+
+def crops_loader(images, batch_size, workers, pin_memory=False, persistent=False, share=None):
     """A loader of `Crops` batches, in the order of the list; set `loader.sampler.seed` for random crops.
 
-    persistent: the workers live on for the next pass.
+    persistent: the workers live on for the next pass. share: a range of the images, None for all.
     """
-    return DataLoader(Crops(images), batch_size=batch_size, sampler=InOrder(len(images)), num_workers=workers,
-                      persistent_workers=persistent and workers > 0, collate_fn=collate_crops, pin_memory=pin_memory,
-                      generator=torch.Generator())
+    return Loader(Crops(images), batch_size=batch_size, sampler=InOrder(range(len(images)) if share is None else share),
+                  num_workers=workers, persistent_workers=persistent and workers > 0, collate_fn=collate_crops,
+                  pin_memory=pin_memory, generator=torch.Generator(), worker_init_fn=ignore_in_worker)
 
 
 def views_loader(images, rot_bt, sampler, workers, pin_memory):
     """A loader of Batches of `TrainViews`, as the sampler draws them."""
     # Both loaders have a generator of their own, or each would take a number from torch's: a run that was resumed, with
     # other loaders behind it, would then go on with other numbers.
-    return DataLoader(TrainViews(images, rot_bt), batch_sampler=sampler, num_workers=workers,
-                      persistent_workers=workers > 0, collate_fn=collate_views, pin_memory=pin_memory,
-                      generator=torch.Generator())
+    return Loader(TrainViews(images, rot_bt), batch_sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
+                  collate_fn=collate_views, pin_memory=pin_memory, generator=torch.Generator(),
+                  worker_init_fn=ignore_in_worker)
 
 
 def report_bad(bad, on_bad_image, say):

@@ -8,6 +8,7 @@ from evaluations.features import extract
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
 from utils.clustering import kmeans
+from utils.distributed import Group
 
 # name -> heading of its column; Recall@K has a column for each K
 METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at_r": "MAP@R", "nmi": "NMI", "ami": "AMI",
@@ -15,11 +16,12 @@ METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at
 
 
 def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0,
-             features_dir=None, device="cpu"):
+             features_dir=None, device="cpu", group=Group()):
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
-    features_dir: see extract. device: where retrieval metrics are computed.
+    features_dir, group: see extract; of several processes only the first scores, the others return None for each encoder.
+    device: where retrieval metrics are computed.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
     loader: function of an image list that returns its loader of crops; on_bad: called with the unreadable images.
     metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
@@ -27,11 +29,13 @@ def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "n
     """
     features, labels, unreadable = [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
-        arrays, good, bad = extract(encoders, loader(images), len(images), "test images", features_dir)
+        arrays, good, bad = extract(encoders, loader(images), len(images), "test images", features_dir, group)
         on_bad(bad)
         unreadable += len(bad)
         features.append(arrays)
         labels.append(images.labels[good])
+    if group.rank:
+        return [None] * len(encoders)
     positives = count_positives(*labels)
     results = []
     for sets in zip(*features):

@@ -12,6 +12,7 @@ class PairLoss(NamedTuple):
     loss: torch.Tensor  # back-propagates, also when no pair is left
     positive: torch.Tensor  # mean similarity of all positive pairs (nan if there are none)
     negative: torch.Tensor  # mean similarity of all negative pairs (nan if there are none)
+    lowest: torch.Tensor  # similarity of the least similar pair; close to 1 when the embedding has collapsed
 
 
 class WeightLoss(nn.Module):
@@ -40,10 +41,11 @@ class WeightLoss(nn.Module):
             mined_negative = negative & (sim + self.margin > hardest_positive)
             mined_positive = positive & (sim - self.margin < hardest_negative)
             mean_positive, mean_negative = sim[positive].mean(), sim[negative].mean()
+            lowest = sim.amin()
 
         loss = (_log1p_sum_exp(-self.beta * (sim - self.base), mined_positive) / self.beta
                 + _log1p_sum_exp(self.alpha * (sim - self.base), mined_negative) / self.alpha)
-        return PairLoss(loss.mean(), mean_positive, mean_negative)
+        return PairLoss(loss.mean(), mean_positive, mean_negative, lowest)
 
 
 def _log1p_sum_exp(x, mask):

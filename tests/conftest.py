@@ -1,11 +1,14 @@
 """Fixtures that several test files share: a small image folder, and a way to run the entry points."""
 
+import signal
+
 import pytest
 
 import test as test_program
 import train as train_program
 from thumbnails import make_image_folder
 from utils.errors import InputError
+from utils.interrupt import EXIT_CODES
 
 
 @pytest.fixture
@@ -15,12 +18,17 @@ def image_folder(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch):
-    """run("train", "--flag", value, ...) runs an entry point in this process."""
+    """run("train", "--flag", value, ...) runs an entry point in this process, which hears no signals afterwards."""
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
 
     def call(program, *arguments):
         main = {"train": train_program, "test": test_program}[program].main
         monkeypatch.setattr("sys.argv", [f"{program}.py", *map(str, arguments)])
-        main()
+        try:
+            main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
     return call
 

@@ -166,9 +166,9 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
     assert "--on_bad_image skip" in refused(*stop, *every_image)  # by the first step
     run(*stop, *every_image, "--on_bad_image", "skip")
     assert "left out (1 of 1)" in capsys.readouterr().out
-    run(*stop, "--on_bad_image", "skip")
+    run(*stop, "--save_dir", tmp_path / "other", "--on_bad_image", "skip")
     assert "left out (1 of 1)" in capsys.readouterr().out
-    saved = checkpoint.path_of(str(tmp_path / "run"), 1)
+    saved = checkpoint.path_of(str(tmp_path / "other"), 1)
     assert checkpoint.load(saved)["labels"][8] == -1
     test = ("test", "--data", image_folder, "--resume", saved, "-j", 0)
     assert "class 0/1.jpg" in refused(*test)

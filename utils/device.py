@@ -1,11 +1,13 @@
 """Where and in which precision a run computes: the one place that decides it."""
 
 import os
+import re
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 
+from utils.distributed import under_torchrun
 from utils.errors import InputError
 
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,17 +54,23 @@ class Compute(NamedTuple):
         """
         if asked is not None:
             return asked
-        return 0 if self.device.type == "cpu" or images < 1000 else min(8, os.cpu_count() or 1)
+        if self.device.type == "cpu" or images < 1000:
+            return 0
+        return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def choose(device="auto", amp="auto", channels_last=None):
     """The Compute of the flags --device, --amp and --channels_last.
 
-    auto: CUDA, else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones, float32 on the CPU and MPS;
+    auto: CUDA (a GPU for each process of torchrun), else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones, float32 on the CPU and MPS;
     channels_last on CUDA and the CPU, where convolutions are faster in it.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cuda" and under_torchrun():
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):  # torch knows more, some of them without memory or kernels
+        raise InputError(f"--device {device}: unknown; give cpu, cuda, cuda:1 (or another number), mps or auto")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)

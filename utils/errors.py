@@ -1,29 +1,70 @@
-"""What a user got wrong, said in one line."""
+"""What ends a run early: said in one line, with an exit code of its own."""
 
 import logging
+import os
+import signal
 import sys
+import time
 
 
 class InputError(Exception):
     """Something the user gave is wrong. The message is one line: what is wrong, where (file:line), and the remedy."""
 
 
-def exit_on_input_error(main):
-    """Run `main()`. An InputError ends the program with its one line and exit code 2, never a traceback.
+class RunError(Exception):
+    """The run cannot go on: a full disk, a lost process, a loss that is not finite. One line, with the remedy.
 
-    Anything else is a fault of ours: its traceback also goes into the log file, where a long run is looked up later.
+    rescue: whether the run as it is after its last whole step is worth a checkpoint, and one can be written.
     """
-    log = logging.getLogger("udml")
+
+    def __init__(self, message, rescue=False):
+        super().__init__(message)
+        self.rescue = rescue
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop. No Exception, lest a library takes it for one of its own.
+
+    code: the exit code, 128 + the signal's number by the shell's custom.
+    """
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
+
+
+def exit_on_error(main):
+    """Run `main()`. What a user can do something about ends it with one line, never a traceback.
+
+    Exit codes: 2 for an InputError, 1 for a RunError, 143, 130 or 129 when a signal stopped it. Anything else is a fault of
+    ours: its traceback also goes into the log file, where a long run is looked up later.
+    """
     try:
         main()
     except InputError as error:
-        if log.handlers:
-            log.error("error: %s", error)
-        else:
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave("error: ", error, 2)
+    except RunError as error:
+        _leave("error: ", error, 1)
+    except Interrupted as error:
+        _leave("stopped: ", error, error.code)
     except Exception:
-        if log.handlers:
-            log.exception("the run ended with an unexpected error")
-            sys.exit(1)
-        raise
+        if not logging.getLogger("udml").handlers:
+            raise
+        logging.getLogger("udml").exception("the run ended with an unexpected error")
+        _leave("", None, 1)
+
+
+def _leave(title, error, code):
+    if int(os.environ.get("RANK", 0)) and code == 2:
+        # Several processes: what is wrong for all of them the first one says, and its end ends the others meanwhile.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(3)
+    log = logging.getLogger("udml")
+    if error is None:
+        pass
+    elif log.handlers:
+        log.error("%s%s", title, error)
+    else:
+        print(f"{title}{error}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.exit(code)

@@ -2,12 +2,21 @@
 
 import argparse
 import os
+import re
+import sys
 
 from utils.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are InputErrors, one line like all others."""
+
+    def parse_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else args
+        for text in args:  # no file needs such a name, and the log, the errors and the system would each trip over it
+            if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
+                self.error(f"{ascii(text)[:200]} holds a line break or another control character")
+        return super().parse_args(args, namespace)
 
     def error(self, message):
         raise InputError(f"{message} (see {self.prog} --help)")
@@ -41,6 +50,7 @@ def number(kind, least, above=False, most=2**31 - 100):
 
 positive_int, natural = number(int, 1), number(int, 0)
 positive_float, weight = number(float, 0, above=True), number(float, 0)
+side = number(int, 1, most=4096)  # of images in pixels; one of that size takes 50 MB, and the network some GB for it
 
 
 def add_common(parser):
@@ -53,7 +63,7 @@ def add_common(parser):
     add("--weights", default=None, help="file of pretrained backbone weights, instead of the net's own source")
     add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
     add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
-    add("--nThreads", "-j", type=natural, default=None,
+    add("--nThreads", "-j", type=number(int, 0, most=1024), default=None,
         help="data loading processes; 0 loads in the main one (default: up to 8 for a GPU, 0 on the CPU and for few images)")
     add("--seed", type=natural, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
@@ -66,8 +76,8 @@ def add_common(parser):
 def add_crops(parser):
     """How training cuts its crops out of the images, and whether it keeps these decoded."""
     add = parser.add_argument
-    add("--width", type=positive_int, default=227, help="side of the crops; smaller is faster")
-    add("--origin_width", type=positive_int, default=256, help="shorter side of an image before cropping")
+    add("--width", type=side, default=227, help="side of the crops; smaller is faster")
+    add("--origin_width", type=side, default=256, help="shorter side of an image before cropping")
     add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
     add("--cache", choices=("auto", "none", "ram", "disk"), default="auto",
         help="keep the images decoded, in memory or in a file (disk: for many photos far larger than --origin_width); auto: "

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from utils.errors import InputError
 
 log = logging.getLogger("udml")
-say = log.info
+say, warn = log.info, log.warning
 
 
 class _Terminal(logging.Handler):
@@ -23,8 +23,20 @@ class _Terminal(logging.Handler):
 
     def emit(self, record):
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
-        tqdm.write(self.format(record), file=stream)
-        stream.flush()
+        try:
+            tqdm.write(self.format(record), file=stream)
+            stream.flush()
+        except OSError:
+            pass  # nobody reads any more (`| head`, a closed terminal); that must not end a run
+
+
+class _File(logging.FileHandler):
+    """A log file that is given up, with one line, when it cannot be written: the run matters more."""
+
+    def handleError(self, record):
+        log.removeHandler(self)
+        log.warning("%s: the log cannot be written there any more (%s); it goes on without the file", self.baseFilename,
+                    sys.exc_info()[1])
 
 
 def make_folder(folder):
@@ -39,9 +51,16 @@ def start(args, log_file=None):
     """Open the log and write what makes the run repeatable: command, commit, versions, machine, settings."""
     log.setLevel(logging.INFO)
     log.handlers = [_Terminal()]
-    if log_file:
+    rank = os.environ.get("RANK", "0")
+    if rank != "0":  # of several processes the first one speaks for all
+        log.handlers[0].setLevel(logging.ERROR)
+        log.handlers[0].setFormatter(logging.Formatter(f"process {rank}: %(message)s"))
+    elif log_file:
         make_folder(os.path.dirname(os.path.abspath(log_file)))
-        log.addHandler(logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace"))
+        try:
+            log.addHandler(_File(log_file, encoding="utf-8", errors="backslashreplace"))
+        except OSError as error:
+            raise InputError(f"--log_file {log_file}: cannot be written ({error.strerror})") from None
     say("command: " + " ".join(sys.argv))
     say(f"commit {_commit()}, python {platform.python_version()}, torch {torch.__version__}, torchvision "
         f"{torchvision.__version__}, faiss {faiss.__version__}, numpy {numpy.__version__}, {platform.system()} "

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from data.prepare import archives, car, cub, download, layout, product, shop
-from utils.errors import InputError, exit_on_input_error
+from utils.errors import InputError, exit_on_error
 
 # A format file holds FOLDER, URLS, PAGE, COUNTS {list: (images, classes)}, INDEX_FILES and index(files) -> [Image].
 FORMATS = {"cub": cub, "car": car, "product": product, "shop": shop}
@@ -84,4 +84,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    exit_on_input_error(main)
+    exit_on_error(main)

@@ -1,0 +1,142 @@
+"""Several processes that train one model together, started by torchrun; a single process is a group of one.
+
+Every process holds the whole model and makes its share of every batch. `Group.gather` gives all of them the global batch, so
+each computes the same loss; DistributedDataParallel then averages the gradients.
+"""
+
+import os
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from utils.errors import RunError
+
+BLOCK = 2**16  # rows that are sent at once
+LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "process group")
+
+
+class Group:
+    """The processes of a run: `size` of them, of which this is number `rank`. Collective calls are made by all or none.
+
+    device: where tensors of the model live.
+    """
+
+    def __init__(self, rank=0, size=1, device="cpu"):
+        self.rank, self.size, self.device = rank, size, device
+
+    def gather(self, x):
+        """x (n, ...), n may differ -> the rows of all processes in their order, (sum of n, ...).
+
+        It is differentiable where every process makes the same scalar of the result, and DistributedDataParallel averages
+        the gradients of the parameters: they come out as those of the scalar, once.
+        """
+        return x if self.size == 1 else _Gather.apply(x, self)
+
+    def total(self, *numbers):
+        """The sum of each number over the processes, as ints."""
+        if self.size == 1:
+            return numbers
+        sums = torch.tensor(numbers, dtype=torch.int64)
+        dist.all_reduce(sums)
+        return sums.tolist()
+
+    def objects(self, x):
+        """[x of process 0, x of process 1, ...], for small things."""
+        if self.size == 1:
+            return [x]
+        everyone = [None] * self.size
+        dist.all_gather_object(everyone, x)
+        return everyone
+
+    def share(self, count):
+        """The stretch of range(count) that is this process's; the stretches of all follow each other."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def collect(self, rows, used):
+        """Fill `rows` (N, d) of process 0, whose first `used` are its own, with the used rows of all, in order.
+
+        NumPy arrays; those of the other processes need only hold their own rows.
+        """
+        counts = self.objects(used)
+        if self.rank:
+            for start in range(0, used, BLOCK):
+                dist.send(torch.from_numpy(rows[start:min(start + BLOCK, used)]), dst=0)
+        else:
+            for sender in range(1, self.size):
+                end = used + counts[sender]
+                for start in range(used, end, BLOCK):
+                    dist.recv(torch.from_numpy(rows[start:min(start + BLOCK, end)]), src=sender)
+                used = end
+
+    def broadcast(self, labels, count):
+        """int64 (count,) of process 0, for all. The others give None."""
+        if self.size == 1:
+            return labels
+        labels = torch.empty(count, dtype=torch.int64) if labels is None else torch.from_numpy(np.ascontiguousarray(labels))
+        dist.broadcast(labels, src=0)
+        return labels.numpy()
+
+    @contextmanager
+    def first(self):
+        """A block that process 0 goes through before the others: what it makes on disk, they find."""
+        if self.size > 1 and self.rank:
+            dist.barrier()
+        yield
+        if self.size > 1 and not self.rank:
+            dist.barrier()
+
+    @contextmanager
+    def watching(self):
+        """A block in which the end of another process becomes a RunError."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size > 1 and (isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)):
+                raise RunError(f"process {self.rank} of {self.size} has lost another one, which ended or cannot be reached; "
+                               "its own message, if it left one, says why; the same command goes on from the last "
+                               "checkpoint", rescue=True) from error
+            raise
+
+    def leave(self):
+        """At the end of the run."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, group):
+        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(group.size)]
+        dist.all_gather(counts, torch.tensor([len(x)]))
+        counts = [int(count) for count in counts]
+        padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives want equal shapes
+        padded[:len(x)] = x
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        ctx.own, ctx.size = slice(sum(counts[:group.rank]), sum(counts[:group.rank + 1])), group.size
+        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        # The own rows alone: the other processes do theirs. Times the size, because the mean of them will be taken.
+        return gradient[ctx.own] * ctx.size, None
+
+
+def under_torchrun():
+    """Whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def join(device):
+    """The Group of this process: those that torchrun started, or itself alone. `device`: torch.device of the model.
+
+    CPU tensors travel by gloo, those on a GPU by nccl.
+    """
+    if not under_torchrun():
+        return Group(device=device)
+    # The others wait while process 0 clusters, which may take hours. A process that ends is noticed without a time limit.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=2))
+    return Group(dist.get_rank(), dist.get_world_size(), device)

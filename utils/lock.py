@@ -1,0 +1,60 @@
+"""One run in a folder at a time."""
+
+import fcntl
+import json
+import os
+import platform
+from contextlib import contextmanager
+
+from utils import log
+from utils.errors import InputError
+
+
+@contextmanager
+def locked(folder):
+    """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
+
+    The system drops the lock when its process ends, however it ends (POSIX record locks, which network file systems have
+    too, and which data loading processes do not inherit), and what a dead process of this host left is taken over. What
+    another host left is not: from here one cannot see whether its process lives, and not every network file system tells
+    of locks across hosts. A SLURM job that was requeued elsewhere is the same job, so it is.
+    """
+    path = os.path.join(folder, "run.lock")
+    me = {"host": platform.node(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --save_dir") from None
+    try:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except OSError:
+            free = False
+        holder = _read(file)
+        same_job = me["job"] is not None and holder.get("job") == me["job"]
+        if not free or holder and holder.get("host") != me["host"] and not same_job:
+            raise InputError(f"{folder}: in use by another run, pid {holder.get('pid', 'unknown')} on host "
+                             f"{holder.get('host', 'unknown')}; wait for it, give another --save_dir, or, if that process "
+                             f"no longer exists, remove {path}")
+        if holder:
+            log.say(f"{path}: left by pid {holder.get('pid')} of this {'job' if same_job else 'host'}, which has ended; "
+                    "taken over")
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(me).encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(file, 0)  # not removed: a run that has just opened it would lock a file that no one sees
+    finally:
+        os.close(file)
+
+
+def _read(file):
+    """What the holder wrote; {} for nothing."""
+    text = os.pread(file, 4096, 0)
+    try:
+        holder = json.loads(text) if text else {}
+    except ValueError:
+        holder = None
+    return holder if isinstance(holder, dict) else {"host": "unknown"}

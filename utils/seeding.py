@@ -1,0 +1,18 @@
+"""The random numbers of a step."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_step(seed, epoch, step, rank=0):
+    """Seed Python's, NumPy's and torch's global generators for one step of one process.
+
+    Whatever a net or a loss draws (dropout, say) then depends on (seed, epoch, step, rank) alone, as the sampler's and the
+    crops' draws do: the position of a run stands for the state of every generator, also when it goes on elsewhere.
+    """
+    words = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.manual_seed(int(words[2]))
