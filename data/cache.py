@@ -6,8 +6,10 @@ and mtime in ns of its file, offset, height and width of its pixels (height 0: i
 """
 
 import errno
+import glob
 import json
 import os
+import platform
 import secrets
 import shutil
 import time
@@ -21,7 +23,7 @@ from utils import log
 from utils.errors import InputError
 from utils.progress import bar
 
-VERSION = 1  # raise it when the format or the decoding changes: older files are then made anew
+VERSION = 2  # raise it when the format or the decoding changes: older files are then made anew
 HEADER = 4096
 BLOCK = 64  # images that one task of the thread pool decodes
 SMALL = 4e9  # bytes of pixels that `auto` keeps in memory, if they are no more than a quarter of what is free
@@ -119,7 +121,8 @@ def _build(file, settings, paths, transforms):
         free = shutil.disk_usage(os.path.dirname(file)).free
         if begin + total > free:
             raise OSError(errno.ENOSPC, f"the cache needs {(begin + total) / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
-        temporary = f"{file}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        _remove_left_over(file)
+        temporary = f"{file}.{platform.node()}-{os.getpid()}.tmp"
         try:
             with open(temporary, "xb") as opened:
                 def write(offset, data):
@@ -138,6 +141,17 @@ def _build(file, settings, paths, transforms):
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror}); name another folder with --cache_dir, "
                          "make room, or take --cache none") from None
+
+
+def _remove_left_over(file):
+    """What runs of this host that were killed while they built `file` have left."""
+    for left in glob.glob(f"{glob.escape(file)}.{glob.escape(platform.node())}-*.tmp"):
+        try:
+            os.kill(int(left.rsplit("-", 1)[1].removesuffix(".tmp")), 0)
+        except ProcessLookupError:
+            os.remove(left)
+        except (ValueError, PermissionError):
+            pass
 
 
 def _stat(paths):

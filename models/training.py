@@ -44,7 +44,7 @@ class Passes:
         self.local = TwoHeads(model, normalise)
         self.wrapped = self.local
         if group.size > 1:  # it also gives all processes the weights of the first
-            self.wrapped = DistributedDataParallel(self.local, broadcast_buffers=batch_norm)
+            self.wrapped = DistributedDataParallel(self.local, forward_sync_buffers=batch_norm)
         self.compute, self.width, self.micro_batch, self._pieces = compute, width, micro_batch, []
 
     def forward(self, images, metric, rotated):

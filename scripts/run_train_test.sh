@@ -4,6 +4,7 @@
 #   scripts/run_train_test.sh                                  the built-in demo, frozen backbone against trained
 #   DATA_ROOT=~/data scripts/run_train_test.sh                 CUB-200-2011 with the paper's settings
 #   DATA_ROOT=~/data DATA=car NET=ResNet50 EPOCHS=100 scripts/run_train_test.sh
+#   DATA_ROOT=~/data NPROC=4 scripts/run_train_test.sh         trains in four processes, with a GPU each where there are some
 #   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
 #
 # Every value below can be set from the environment. The log goes to scripts/out/<data>-<loss>-<run name>.log too.
@@ -61,6 +62,7 @@ POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of th
 ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
 DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
 RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
@@ -90,8 +92,27 @@ common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width
 if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
 
+launch=("$PYTHON")
+if [ "$NPROC" != 1 ]; then
+    launch+=(-m torch.distributed.run --nproc_per_node "$NPROC" ${TORCHRUN_FLAGS:---standalone})
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(getconf _NPROCESSORS_ONLN) + NPROC - 1) / NPROC))}
+fi
+
+# Runs a command to whose end signals are passed on: it saves first, while this script waits and ends with its exit code.
+stoppable() {
+    local code stopped=
+    set -m  # else the shell would have it ignore Ctrl-C
+    "$@" &
+    set +m
+    trap "stopped=143; kill -TERM $! 2>/dev/null" TERM USR1
+    trap "stopped=130; kill -INT $! 2>/dev/null" INT
+    while code=0; wait $! || code=$?; kill -0 $! 2>/dev/null; do :; done
+    trap - TERM USR1 INT
+    if [ "$code" != 0 ]; then exit "${stopped:-$code}"; fi
+}
+
 echo "Training; the log is $log"
-"$PYTHON" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
+stoppable "${launch[@]}" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
     --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --init "$INIT" --ratio "$RATIO" \
     --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" \
     --loss "$LOSS" --alpha "$ALPHA" --beta "$BETA" --batch_size "$BATCH_SIZE" --num_instances "$NUM_INSTANCES" \

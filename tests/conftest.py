@@ -3,12 +3,15 @@
 import signal
 
 import pytest
+import torch
 
 import test as test_program
 import train as train_program
 from thumbnails import make_image_folder
 from utils.errors import InputError
 from utils.interrupt import EXIT_CODES
+
+torch.set_num_threads(1)  # of small work: several threads on a busy machine wait for each other many times over
 
 
 @pytest.fixture

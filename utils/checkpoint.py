@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, read without running what they hold."""
 
+import errno
 import glob
 import os
-import pickle
 import re
 import time
 import zipfile
@@ -15,6 +15,7 @@ from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
+FOLDER = 0x10  # the mark of one in an entry of a zip file
 
 
 def path_of(save_dir, epoch):
@@ -106,8 +107,10 @@ def save(path, state):
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(os.path.dirname(path))
-    except (OSError, RuntimeError) as error:  # torch hides some of the former in the latter
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except (OSError, RuntimeError) as error:
+        if isinstance(error.__context__, OSError):
+            error = error.__context__  # torch could not end its file after it, and says that instead
+        reason = getattr(error, "strerror", None) or _first_line(error)
         raise RunError(f"{path}: cannot be written ({reason}); earlier checkpoints are as they were. Make room or correct "
                        "the permissions, the same command goes on from the last one") from None
     finally:
@@ -126,10 +129,12 @@ def load(path):
             with zipfile.ZipFile(path) as archive:
                 if damaged := archive.testzip():
                     raise ValueError(f"the checksum of {damaged} is wrong")
+                if any(entry.external_attr & FOLDER for entry in archive.infolist()):
+                    raise ValueError("an entry is marked as a folder")  # torch would leave its tensor as the memory was
         # weights_only: a pickle may hold code, and nothing of it shall run
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # a damaged file can fail in any way: zlib.error, IndexError, ...
+        raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
     if not isinstance(state, dict) or "state_dict" not in state or "epoch" not in state:
         raise InputError(f"{path}: not a checkpoint of this project, `state_dict` or `epoch` is missing; a backbone's "
                          "weights go to --weights")
@@ -155,8 +160,9 @@ class Saver:
         """Write the checkpoint of an epoch, and remove the oldest of more than `keep_last`."""
         self._write(path_of(self.save_dir, epoch))
         if self.keep_last and self.writes:
-            for path in all_in(self.save_dir)[:-self.keep_last]:
-                os.remove(path)
+            numbered = _numbered(self.save_dir)  # later ones are of a run that went further, before this one went back
+            for number in sorted(number for number in numbered if number <= epoch)[:-self.keep_last]:
+                os.remove(numbered[number])
 
     def after_step(self):
         """Write the rolling checkpoint when it is due."""
@@ -195,5 +201,12 @@ def _sync_folder(folder):
     handle = os.open(folder or ".", os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+            raise
     finally:
         os.close(handle)
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]  # an EOFError may have no text

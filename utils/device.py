@@ -62,8 +62,8 @@ class Compute(NamedTuple):
 def choose(device="auto", amp="auto", channels_last=None):
     """The Compute of the flags --device, --amp and --channels_last.
 
-    auto: CUDA (a GPU for each process of torchrun), else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones, float32 on the CPU and MPS;
-    channels_last on CUDA and the CPU, where convolutions are faster in it.
+    auto: CUDA (a GPU for each process of torchrun), else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones,
+    float32 on the CPU and MPS; channels_last on CUDA and the CPU, where convolutions are faster in it.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -66,5 +66,6 @@ def _leave(title, error, code):
         log.error("%s%s", title, error)
     else:
         print(f"{title}{error}", file=sys.stderr)
-    sys.stdout.flush()
+    if sys.stdout:  # None where it was closed before the start
+        sys.stdout.flush()
     sys.exit(code)

@@ -16,6 +16,8 @@ class Parser(argparse.ArgumentParser):
         for text in args:  # no file needs such a name, and the log, the errors and the system would each trip over it
             if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
                 self.error(f"{ascii(text)[:200]} holds a line break or another control character")
+            if re.fullmatch(r"--?[\w-]+=--|-\w--", text):  # argparse makes an empty list of it, whatever the flag's type
+                self.error(f"{text}: `--` is not a value")
         return super().parse_args(args, namespace)
 
     def error(self, message):

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from utils.errors import Interrupted
 
@@ -31,7 +31,8 @@ class Stop:
         if not self.signal:
             self.signal, self._since = int(number), time.monotonic()
             if self._deferred:
-                os.write(2, b"\nfinishing the step, then saving; a second Ctrl-C ends at once\n")
+                with suppress(OSError):  # SIGHUP says that the terminal has gone
+                    os.write(2, b"\nfinishing the step, then saving; a second Ctrl-C ends at once\n")
             else:
                 self.check(True)
 

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import platform
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from utils import log
 from utils.errors import InputError
@@ -29,10 +29,14 @@ def locked(folder):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True
-        except OSError:
+        except (BlockingIOError, PermissionError):
             free = False
+        except OSError:  # no locks on this file system: what the file says has to do
+            free = None
         holder = _read(file)
         same_job = me["job"] is not None and holder.get("job") == me["job"]
+        if free is None:
+            free = not holder or same_job
         if not free or holder and holder.get("host") != me["host"] and not same_job:
             raise InputError(f"{folder}: in use by another run, pid {holder.get('pid', 'unknown')} on host "
                              f"{holder.get('host', 'unknown')}; wait for it, give another --save_dir, or, if that process "
@@ -40,12 +44,16 @@ def locked(folder):
         if holder:
             log.say(f"{path}: left by pid {holder.get('pid')} of this {'job' if same_job else 'host'}, which has ended; "
                     "taken over")
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(me).encode(), 0)
+        try:
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps(me).encode(), 0)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); make room or give another --save_dir") from None
         try:
             yield
         finally:
-            os.ftruncate(file, 0)  # not removed: a run that has just opened it would lock a file that no one sees
+            with suppress(OSError):  # the folder may be gone
+                os.ftruncate(file, 0)  # not removed: a run that has just opened it would lock a file that no one sees
     finally:
         os.close(file)
 
@@ -55,6 +63,6 @@ def _read(file):
     text = os.pread(file, 4096, 0)
     try:
         holder = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         holder = None
     return holder if isinstance(holder, dict) else {"host": "unknown"}

@@ -23,8 +23,11 @@ class _Terminal(logging.Handler):
 
     def emit(self, record):
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        if stream is None:  # closed before the start (`>&-`)
+            return
+        encoding = getattr(stream, "encoding", None) or "utf-8"  # a file name need not fit it
         try:
-            tqdm.write(self.format(record), file=stream)
+            tqdm.write(self.format(record).encode(encoding, "backslashreplace").decode(encoding), file=stream)
             stream.flush()
         except OSError:
             pass  # nobody reads any more (`| head`, a closed terminal); that must not end a run

@@ -20,16 +20,17 @@ class Metrics:
         self.path, self.window, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(window), writes
         if not writes:
             return
-        kept = []
-        if (epoch or step) and os.path.exists(self.path):
-            with open(self.path, encoding="utf-8", errors="replace") as lines:
-                kept = [line for line in lines if _is_of(line, epoch, step)]
-        temporary = self.path + ".tmp"
-        with self._reported(), open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        kept, temporary = [], self.path + ".tmp"
+        with self._reported():
+            if (epoch or step) and os.path.exists(self.path):
+                with open(self.path, encoding="utf-8", errors="replace") as lines:
+                    # The line of a window that is still open was not there yet; that run wrote it before it died.
+                    kept = [line for line in lines if _is_of(line, epoch, step - bool(self.window))]
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.writelines(kept)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
 
     def write(self, epoch, **values):
         """epoch: 1-based, the epoch in which it was measured."""
@@ -70,9 +71,7 @@ class Metrics:
 def _is_of(line, epoch, step):
     """Whether a line is of what a run had measured after `epoch` whole epochs and `step` steps of the next."""
     try:
-        measured = json.loads(line) if line.endswith("\n") else None  # a run that was killed may have left half a line
-    except ValueError:
-        measured = None
-    if not isinstance(measured, dict) or "epoch" not in measured:
+        measured = json.loads(line) if line.endswith("\n") else {}  # a run that was killed may have left half a line
+        return measured["epoch"] <= epoch or measured["epoch"] == epoch + 1 and measured.get("step", step + 1) <= step
+    except (ValueError, TypeError, LookupError, RecursionError):  # no line of ours
         return False
-    return measured["epoch"] <= epoch or measured["epoch"] == epoch + 1 and measured.get("step", step + 1) <= step

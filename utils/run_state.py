@@ -40,7 +40,10 @@ def restore(state, path, optimiser, scaler, images, args):
     if state.get("versions", versions()) != versions():
         log.say(f"{path}: made with {state['versions']}, goes on with {versions()}: the last digits may differ")
     rates = [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
-    optimiser.load_state_dict(state["optimiser"])
+    try:
+        optimiser.load_state_dict(state["optimiser"])
+    except ValueError:
+        raise InputError(f"{path}: of a net with other parameters; give the --net that it was made with") from None
     for group, (lr, weight_decay) in zip(optimiser.param_groups, rates):
         group.update(lr=lr, weight_decay=weight_decay)  # equal, unless they are what --override is for
     if state["scaler"]:  # empty when that run needed none

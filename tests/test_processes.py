@@ -1,0 +1,128 @@
+"""Several processes (gloo, on this machine) against one: the same batches, losses, gradients, features and labels."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from test_survival import measured
+from thumbnails import TINY_TRAIN, make_image_folder
+from utils import checkpoint
+
+ROOT = Path(__file__).parents[1]
+# Weights and frozen BatchNorm as in real runs: statistics of a share would not be those of the batch. Small steps, because
+# Adam's is as long for a gradient of mere rounding as for any other: the second and third ones would start apart.
+FLAGS = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", "--pretrained", "True", "--num_clusters", "10", "--batch_size", "20",
+         "--num_instances", "4", "--rot_batch", "7", "--up_step", "1", "--orth_reg", "0.1", "--lr", "1e-6", "--rot_lr", "1e-6")
+
+
+def torchrun(processes, *command):
+    """The finished torchrun of so many processes (1: none at all)."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    return subprocess.run([sys.executable, *launch, *map(str, command)], cwd=ROOT, capture_output=True, text=True,
+                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def succeeds(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return make_image_folder(tmp_path_factory.mktemp("processes") / "images", per_class=11, train_classes=5)
+
+
+def steps(processes, images, folder, *more):
+    """What each process recorded of the first steps, and its save folder."""
+    save_dir = folder / f"run-{processes}-{len(more)}"
+    succeeds(torchrun(processes, "tests/one_of_several.py", "steps", f"{save_dir}.pt", *FLAGS, "--data", images, "--save_dir",
+                      save_dir, "--epochs", 2, "--eval_step", 2, *more))
+    return [torch.load(f"{save_dir}.pt-{rank}", weights_only=True) for rank in range(processes)], save_dir
+
+
+@pytest.fixture(scope="module")
+def alone(images):
+    (recorded,), save_dir = steps(1, images, images.parent)
+    return recorded, save_dir
+
+
+@pytest.mark.parametrize("processes, more", [(2, ()), (3, ("--micro_batch", "4"))])
+def test_several_processes_take_the_steps_of_one(images, alone, processes, more):
+    expected, save_dir_alone = alone
+    everyone, save_dir = steps(processes, images, images.parent, *more)
+    for recorded in everyone:
+        assert len(recorded["loss"]) == len(expected["loss"]) == 4
+        for step in range(3):
+            assert recorded["loss"][step] == pytest.approx(expected["loss"][step], rel=1e-5)
+            ours, theirs = recorded["gradients"][step], expected["gradients"][step]
+            assert ours.keys() == theirs.keys()
+            largest = max(gradient.abs().max() for gradient in theirs.values())
+            for name in theirs:
+                assert (ours[name] - theirs[name]).abs().max() <= 1e-5 * largest, (step, name)
+        assert all(map(torch.equal, recorded["labels"], everyone[0]["labels"]))  # to the last bit, in every process
+    assert torch.equal(everyone[0]["labels"][0], expected["labels"][0])
+    ours, theirs = measured(save_dir), measured(save_dir_alone)
+    assert [line.keys() for line in ours] == [line.keys() for line in theirs]
+    for one, other in zip(ours[:3], theirs[:3]):
+        assert one == pytest.approx(other, rel=1e-4)  # metrics are of all the images
+    assert ours[-1]["test"]["queries"] == theirs[-1]["test"]["queries"]
+
+
+def test_micro_batches_take_the_steps_of_whole_ones(images, alone):
+    (recorded,), _ = steps(1, images, images.parent, "--micro_batch", "7", "--print_freq", "1")
+    for step in range(3):
+        assert recorded["loss"][step] == pytest.approx(alone[0]["loss"][step], rel=1e-5)
+        largest = max(gradient.abs().max() for gradient in alone[0]["gradients"][step].values())
+        for name, gradient in alone[0]["gradients"][step].items():
+            assert (recorded["gradients"][step][name] - gradient).abs().max() <= 1e-5 * largest, (step, name)
+
+
+@pytest.mark.parametrize("processes, count, bad", [(2, 23, "3,22"), (3, 40, "0,13,14,15"), (3, 4, "2")])
+def test_features_extracted_in_shares(tmp_path, processes, count, bad):
+    """Also where a process finds no readable image at all."""
+    for n in (1, processes):
+        succeeds(torchrun(n, "tests/one_of_several.py", "features", tmp_path / str(n), count, 5, bad))
+    expected = np.load(tmp_path / "1-0.npz")
+    ours = [np.load(tmp_path / f"{processes}-{rank}.npz") for rank in range(processes)]
+    assert all(np.array_equal(ours[0][name], expected[name]) for name in ("good", "bad", "first", "second"))
+    assert all(np.array_equal(other[name], expected[name]) for other in ours for name in ("good", "bad"))
+    assert expected["first"].shape == (count - len(bad.split(",")), 5)
+
+
+def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(images, alone, tmp_path):
+    flags = (*FLAGS, "--data", images, "--save_dir", tmp_path / "run", "--epochs", 2, "--eval_step", 2)
+    began = time.monotonic()
+    done = torchrun(3, "tests/one_of_several.py", "dies", "-", *flags)
+    assert done.returncode and time.monotonic() - began < 60
+    assert "process 0 of 3 has lost another one" in done.stderr, done.stderr
+    assert "the same command goes on" in done.stderr
+    state = checkpoint.load(str(tmp_path / "run" / "latest.pth.tar"))
+    assert (state["epoch"], state["step"]) == (1, 0)  # two steps were whole
+    succeeds(torchrun(2, "train.py", *flags))
+    ours, theirs = measured(tmp_path / "run"), measured(alone[1])
+    assert [(line["epoch"], line.get("step")) for line in ours] == [(line["epoch"], line.get("step")) for line in theirs]
+    assert ours[2] == pytest.approx(theirs[2], rel=1e-4)
+
+
+def test_what_is_wrong_for_all_is_said_once(images, tmp_path):
+    done = torchrun(2, "train.py", *FLAGS, "--data", images, "--save_dir", tmp_path, "--num_clusters", 999)
+    assert done.returncode and done.stderr.count("--num_clusters 999 is more than the 55 images") == 1
+
+
+def test_the_script_with_two_processes(images, tmp_path):
+    settings = {"PYTHON": sys.executable, "DATA": str(images), "ROOT": str(tmp_path), "NPROC": "2", "NET": "ResNet18",
+                "PRETRAINED": "False", "NUM_CLUSTERS": "8", "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36",
+                "BATCH_SIZE": "20", "RUN_SUFFIX": "-pytest"}
+    try:
+        done = subprocess.run([ROOT / "scripts" / "run_train_test.sh"], capture_output=True, text=True,
+                              env={**os.environ, **settings})
+        assert "2 process(es)" in succeeds(done) and "Epoch-1 " in done.stdout
+    finally:
+        for log in (ROOT / "scripts" / "out").glob("*-pytest.log"):
+            log.unlink()

@@ -1,0 +1,308 @@
+"""Runs that are killed, stopped and hit by faults: nothing is lost, and what goes on is the same run, bit by bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import models.training
+from thumbnails import TINY_TRAIN, make_image_folder
+from utils import checkpoint
+from utils.errors import Interrupted, RunError
+
+ROOT = Path(__file__).parents[1]
+KILLS = int(os.environ.get("KILLS", 20))  # scripts/kill_and_resume.sh asks for more
+
+# Two steps an epoch of a net for tests, and as much of everything else as can be.
+EPOCHS = max(100, 5 * KILLS)
+FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--up_step", "1", "--eval_step", "1",
+         "--cache", "disk", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
+MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
+    "step": ("models.training:Passes.backward", 4, 0.03), "checkpoint": ("utils.checkpoint:save", 4, 0.03),
+    "clustering": ("utils.clustering:lloyd", 3, 0.002), "cache": ("data.cache:_fill", 1, 0.02),
+    "evaluation": ("evaluations.retrieval:score", 3, 0.01), "metrics": ("utils.metrics:Metrics.write", 4, 0.001)}
+
+
+def start(images, save_dir, *more, moment=None):
+    """The real train.py as a process; moment: (function, call, delay) of kill_at.py."""
+    program = ["train.py"] if moment is None else ["tests/kill_at.py", *map(str, moment)]
+    return subprocess.Popen([sys.executable, *program, *FLAGS, "--data", str(images), "--save_dir", str(save_dir),
+                             "--cache_dir", str(save_dir) + "-cache", *map(str, more)],
+                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def finish(process, code=0, timeout=120):
+    out = process.communicate(timeout=timeout)[0]
+    assert process.returncode == code, out
+    assert "Traceback" not in out, out
+    return out
+
+
+def measured(save_dir):
+    """The lines of metrics.jsonl without what a clock measured."""
+    lines = [json.loads(line) for line in (Path(save_dir) / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
+
+
+def learned(save_dir, epoch):
+    """Everything of a checkpoint that the next step depends on, flat."""
+    state = checkpoint.load(checkpoint.path_of(str(save_dir), epoch))
+    adam = {f"adam {i} {name}": value for i, values in state["optimiser"]["state"].items() for name, value in values.items()}
+    return {**state["state_dict"], **adam, "labels": state["labels"]}
+
+
+def same_run(a, b, epoch):
+    one, other = learned(a, epoch), learned(b, epoch)
+    assert one.keys() == other.keys() and [k for k in one if not torch.equal(one[k], other[k])] == []
+    assert measured(a) == measured(b)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return make_image_folder(tmp_path_factory.mktemp("survival") / "images")
+
+
+@pytest.fixture(scope="module")
+def whole(images):
+    """The save folder of a run that nothing happened to."""
+    save_dir = images.parent / "whole"
+    finish(start(images, save_dir, "--save_minutes", 0))
+    return save_dir
+
+
+def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
+    """One run, killed again and again, by turns at a chosen and at any moment; rolling checkpoints after every step."""
+    rng, save_dir = random.Random(0), tmp_path / "run"
+    chosen = [name for name in MOMENTS for _ in range(-(-3 * KILLS // 4 // len(MOMENTS)))]
+    plan = chosen + ["any"] * (KILLS - len(chosen))
+    rng.shuffle(plan)
+    for name in plan:
+        print("killed during:", name)
+        if name == "any":
+            process = start(images, save_dir, "--save_minutes", 1e-9)
+            time.sleep(rng.uniform(1, 7))
+            process.kill()
+        else:
+            if name == "cache":
+                shutil.rmtree(f"{save_dir}-cache", ignore_errors=True)
+            function, calls, seconds = MOMENTS[name]
+            process = start(images, save_dir, "--save_minutes", 1e-9,
+                            moment=(function, rng.randint(1, calls), rng.uniform(0, seconds)))
+        out = process.communicate(timeout=120)[0]
+        assert "Traceback" not in out and process.returncode == -signal.SIGKILL, (name, out)  # 0: raise EPOCHS
+        for path in save_dir.glob("*.pth.tar"):
+            checkpoint.load(str(path))  # whatever has its final name is whole
+    finish(start(images, save_dir, "--save_minutes", 1e-9))
+    same_run(whole, save_dir, EPOCHS)
+    assert not list(save_dir.glob("*.tmp*")) and not list(Path(f"{save_dir}-cache").glob("*.tmp"))
+
+
+def wait_for(save_dir, lines):
+    """Wait until a run has written so many lines of metrics."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if (save_dir / "metrics.jsonl").exists() and len(measured(save_dir)) >= lines:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run does not get on")
+
+
+def test_signals_end_a_run_soon_and_the_same_command_goes_on(images, whole, tmp_path, refused):
+    save_dir = tmp_path / "run"
+    for turn, (number, code) in enumerate([(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)]):
+        process = start(images, save_dir, "--save_minutes", 0)
+        wait_for(save_dir, 5 + 8 * turn)
+        if not turn:  # a colleague starts the same command
+            message = refused("train", *FLAGS, "--data", images, "--save_dir", save_dir)
+            assert f"in use by another run, pid {process.pid} on host {os.uname().nodename}" in message
+        began = time.monotonic()
+        process.send_signal(number)
+        out = finish(process, code)
+        assert time.monotonic() - began < 10
+        assert f"stopped: by {number.name}" in out and (save_dir / "latest.pth.tar").exists()
+    finish(start(images, save_dir, "--save_minutes", 0))
+    same_run(whole, save_dir, EPOCHS)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """at_step(n, happens) calls `happens()` in the middle of the n-th step that follows."""
+    def arrange(n, happens):
+        original, calls = models.training.Passes.backward, []
+
+        def backward(self, loss):
+            calls.append(1)
+            if len(calls) == n:
+                happens()
+            return original(self, loss)
+        monkeypatch.setattr(models.training.Passes, "backward", backward)
+    return arrange
+
+
+@pytest.fixture
+def train(run, images, tmp_path):
+    """train(name, "--flag", value, ...) trains in this process into a folder of that name, and returns it."""
+    def call(name, *more):
+        run("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--data", images, "--save_dir",
+            tmp_path / name, *more)
+        return tmp_path / name
+    return call
+
+
+@pytest.mark.parametrize("net, stop_at", [("timm/rexnet_100", 1), ("timm/rexnet_100", 4), ("timm/test_resnet", 3)])
+def test_stopped_in_the_middle_of_an_epoch(train, at_step, capsys, net, stop_at):
+    """Two steps an epoch; also with dropout, whose draws go on as if nothing had been."""
+    flags = ("--net", net, "--epochs", 3, "--print_freq", 4)
+    same = train("whole", *flags)
+    at_step(stop_at, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train("parts", *flags)
+    state = checkpoint.load(str(same.parent / "parts" / "latest.pth.tar"))
+    assert 2 * state["epoch"] + state["step"] == stop_at
+    same_run(same, train("parts", *flags), 3)
+
+
+def test_a_signal_while_features_are_extracted(train, monkeypatch):
+    """Nothing to wait for: it ends right there, and the next run extracts them anew."""
+    import train as program
+    original, calls = program.extract, []
+
+    def extract(*args):
+        calls.append(1)
+        if len(calls) == 2:  # before the second clustering, after two epochs
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            raise AssertionError("still here")
+        return original(*args)
+
+    flags = ("--epochs", 4)
+    whole = train("whole", *flags)
+    monkeypatch.setattr(program, "extract", extract)
+    with pytest.raises(Interrupted):
+        train("parts", *flags)
+    same_run(whole, train("parts", *flags), 4)
+
+
+def test_disk_full_while_saving(train, tmp_path):
+    save_dir = train("run", "--epochs", 1)
+    before = (save_dir / "ckp_ep1.pth.tar").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+    try:
+        with pytest.raises(RunError, match="ckp_ep2.pth.tar: cannot be written .*earlier checkpoints are as they were"):
+            train("run", "--epochs", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (save_dir / "ckp_ep1.pth.tar").read_bytes() == before
+    assert sorted(path.name for path in save_dir.iterdir()) == ["ckp_ep1.pth.tar", "metrics.jsonl", "run.lock"]
+    same_run(train("whole", "--epochs", 2), train("run", "--epochs", 2), 2)
+
+
+def test_a_full_disk_is_exit_code_1_and_one_line(images, tmp_path):
+    script = f'ulimit -f 100; exec "$0" train.py --data "{images}" --save_dir "{tmp_path}/run" --epochs 1 "$@"'
+    done = subprocess.run(["bash", "-c", script, sys.executable, *TINY_TRAIN], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "ckp_ep1.pth.tar: cannot be written (File too large)" in done.stderr
+    assert list((tmp_path / "run").glob("*.pth.tar*")) == []
+
+
+@pytest.fixture
+def read_only(tmp_path):
+    """A folder that even root cannot write."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+    else:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True).returncode:
+            pytest.skip("cannot mount a read-only folder here")
+        yield folder
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_read_only_output(refused, read_only, images):
+    flags = (*TINY_TRAIN, "--data", images, "--epochs", 1)
+    assert f"{read_only}/run: cannot make this folder" in refused("train", *flags, "--save_dir", read_only / "run")
+    assert f"{read_only}/run.lock: cannot be written" in refused("train", *flags, "--save_dir", read_only)
+    assert "--log_file" in refused("train", *flags, "--save_dir", read_only.parent / "run", "--log_file", read_only / "log")
+
+
+def test_output_folder_removed_during_the_run(train, at_step, tmp_path, capsys):
+    same = train("whole", "--epochs", 3)
+    at_step(2, lambda: shutil.rmtree(tmp_path / "run"))
+    save_dir = train("run", "--epochs", 3)
+    assert all(torch.equal(a, b) for a, b in zip(learned(same, 3).values(), learned(save_dir, 3).values()))
+    assert measured(save_dir) == measured(same)[1:]  # the first step's line went with the folder
+
+
+def test_a_data_loading_process_is_killed(train, at_step, capfd):
+    flags = ("--epochs", 4, "--nThreads", 1, "--cache", "none", "--up_step", 4)
+    same = train("whole", *flags)
+    at_step(3, lambda: [child.kill() for child in multiprocessing.active_children()])
+    with pytest.raises(RunError, match="a data loading process was killed"):
+        train("run", *flags)
+    same_run(same, train("run", *flags), 4)
+
+
+def test_an_image_breaks_after_the_start(train, at_step, images, refused, tmp_path):
+    flags = ("--epochs", 4, "--cache", "none", "--up_step", 4)
+    same = train("whole", *flags)
+    contents = {path: path.read_bytes() for path in (images / "train").rglob("*.jpg")}
+    at_step(3, lambda: [path.write_bytes(content[:100]) for path, content in contents.items()])
+    message = refused("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--data", images,
+                      "--save_dir", tmp_path / "run", *flags)
+    assert "cannot be read as an image" in message
+    for path, content in contents.items():
+        path.write_bytes(content)
+    assert checkpoint.load(str(tmp_path / "run" / "latest.pth.tar"))["step"] == 1  # of the second epoch: nothing is lost
+    same_run(same, train("run", *flags), 4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(train, tmp_path):
+    save_dir = train("run", "--epochs", 1)
+    before = (save_dir / "ckp_ep1.pth.tar").read_bytes()
+    with pytest.raises(RunError, match=r"epoch \d step \d: the loss is nan: training has diverged.* Lower --lr"):
+        train("run", "--epochs", 9, "--lr", 1e9, "--override", "--save_minutes", 1e-9)
+    assert (save_dir / "ckp_ep1.pth.tar").read_bytes() == before
+    for path in save_dir.glob("*.pth.tar"):
+        assert all(value.isfinite().all() for value in checkpoint.load(str(path))["state_dict"].values())
+    assert all(line["epoch"] < 9 for line in measured(save_dir))
+
+
+def test_collapse_and_a_giant_cluster_are_warned_of(run, tmp_path, capsys):
+    folder = make_image_folder(tmp_path / "alike", per_class=3)
+    for path in (folder / "train").rglob("*.jpg"):
+        Image.new("RGB", (48, 40), "grey").save(path)
+    run("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--data", folder, "--save_dir", tmp_path / "run", "--epochs", 60,
+        "--up_step", 60, "--self_supervision_rot", 0, "--print_freq", 100)
+    err = capsys.readouterr().err
+    assert "one cluster holds 75% of the images" in err
+    assert err.count("all similarities have been above 0.999 for 50 steps") == 1
+
+
+def test_resuming_says_what_differs(train, capsys):
+    train("run", "--epochs", 1)
+    capsys.readouterr()
+    train("run", "--epochs", 2, "--lr", 2e-4, "--override")
+    out = capsys.readouterr().out
+    assert "goes on with other settings" in out and "--epochs was 1, is 2" in out and "--lr was 0.0001, is 0.0002" in out
+
+
+def test_a_new_run_does_not_mix_with_an_old_one(train, images, refused, tmp_path):
+    train("run", "--epochs", 1)
+    assert "holds checkpoints of an earlier run" in refused(
+        "train", *TINY_TRAIN, "--data", images, "--save_dir", tmp_path / "run", "--resume", "no")
