@@ -263,7 +263,8 @@ def run(args, parts, stop, compute, group):
                 progress.update()
                 if len(metrics.window) == args.print_freq:
                     metrics.report(epoch, args.epochs, step)
-                saver.after_step()
+                with parts("checkpoints"):
+                    saver.after_step()
                 asked = time.perf_counter()
 
             if args.eval_step and epoch % args.eval_step == 0:

@@ -63,7 +63,8 @@ def features(file, count, columns, bad):
 
     encoders = [lambda x, d=d: x.double() + torch.arange(d) ** 2 for d in (int(columns), 3)]
     done = extract(encoders, loader(), int(count), group=group)
-    np.savez(f"{file}-{rank}", good=done.good, bad=np.array(done.bad, dtype=int), first=done.arrays[0], second=done.arrays[1])
+    np.savez(f"{file}-{rank}", good=done.good, bad=np.array(done.bad, dtype=int), first=done.arrays[0],
+             second=done.arrays[1])
     group.leave()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,27 @@ def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "has no test.txt, nothing to test on" in done.stdout.splitlines()[-1]
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
+
+
+def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_logs_left):
+    """With a stand-in for scontrol; the signal reaches the job's script alone, as SLURM sends it."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    settings = {"DATA_ROOT": str(cub), "ROOT": str(tmp_path / "results"), "EPOCHS": "100000", "NET": "ResNet18", "DIM": "16",
+                "PRETRAINED": "False", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest", "ROT_BATCH": "2",
+                "BATCH_SIZE": "10", "SLURM_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable,
+                "OMP_NUM_THREADS": "1", "TRAIN_FLAGS": "--print_freq 1"}
+    job = subprocess.Popen([ROOT / "scripts" / "slurm_train.sh"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           env={**os.environ, **settings, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    before = ""
+    while "images/s" not in before:  # training has begun
+        before += (line := job.stdout.readline())
+        assert line, before
+    job.send_signal(signal.SIGUSR1)
+    out = job.communicate(timeout=30)[0]
+    assert job.returncode == 143 and "stopped: by SIGTERM" in out, out
+    assert (tmp_path / "calls").read_text() == "requeue 77\n"
+    assert len(list((tmp_path / "results").rglob("latest.pth.tar"))) == 1
 
 
 def test_wrong_data_root_is_one_line(tmp_path, no_logs_left):

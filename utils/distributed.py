@@ -137,6 +137,8 @@ def join(device):
     """
     if not under_torchrun():
         return Group(device=device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     # The others wait while process 0 clusters, which may take hours. A process that ends is noticed without a time limit.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=2))
     return Group(dist.get_rank(), dist.get_world_size(), device)
