@@ -31,8 +31,8 @@ def parse_args():
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
     add("--net", default=None, help="backbone (default: the checkpoint's)")
     add("--dim", "-d", type=flags.positive_int, default=None, help="embedding size (default: the checkpoint's)")
-    add("--width", type=flags.positive_int, default=None, help="side of the crop (default: the checkpoint's)")
-    add("--origin_width", type=flags.positive_int, default=None, help="shorter side before it (default: the checkpoint's)")
+    add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's)")
+    add("--origin_width", type=flags.side, default=None, help="shorter side before it (default: the checkpoint's)")
     add("--batch_size", "-b", type=flags.positive_int, default=100, help="images in one forward pass")
     add("--metrics", nargs="+", choices=METRICS, default=("recall", "nmi"), metavar="METRIC",
         help=f"any of {', '.join(METRICS)}; the values come in the order asked for. The last three share a k-means; ami "

@@ -195,10 +195,10 @@ def run(args, parts, stop, compute, group):
         return capture(at, model, optimiser, scaler, metrics.window, images, args)
 
     saver = checkpoint.Saver(args.save_dir, content, args.save_minutes, args.keep_last, writes=group.rank == 0)
-    log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in "
-            f"{compute.amp or torch.float32}, BatchNorm {'frozen' if freeze_bn else 'not frozen'}; {group.size} process(es); "
-            + (f"epochs {at.epoch + 1} to {args.epochs}" if at.epoch < args.epochs else f"epoch {at.epoch} is already reached")
-            + (f" from step {at.step + 1}" if at.step else ""))
+    log.say(f"{len(images)} images of {images.source}; {args.net} on {compute.device} in {compute.amp or torch.float32}, "
+            f"BatchNorm {'frozen' if freeze_bn else 'not frozen'}; {group.size} process(es); "
+            + (f"epochs {at.epoch + 1} to {args.epochs}" + (f", from step {at.step + 1}" if at.step else "")
+               if at.epoch < args.epochs else f"epoch {at.epoch} is already reached"))
 
     parts.outside("other")
     pooled, embedded = (encoder(model, normalise, compute, pooled) for pooled in (True, False))

@@ -96,7 +96,7 @@ def _read(file, count):
     with open(file, "rb") as opened:
         header = json.loads(opened.read(HEADER))
         records = torch.frombuffer(bytearray(opened.read(40 * count)), dtype=torch.int64).view(count, 5)
-    whole = torch.from_file(file, shared=False, size=os.path.getsize(file), dtype=torch.uint8)
+    whole = torch.from_numpy(np.memmap(file, np.uint8, mode="c"))
     return header, records, whole[HEADER + 40 * count:]
 
 
@@ -122,7 +122,7 @@ def _build(file, settings, paths, transforms):
         if begin + total > free:
             raise OSError(errno.ENOSPC, f"the cache needs {(begin + total) / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
         _remove_left_over(file)
-        temporary = f"{file}.{platform.node()}-{os.getpid()}.tmp"
+        temporary = f"{file}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
             with open(temporary, "xb") as opened:
                 def write(offset, data):
@@ -147,7 +147,7 @@ def _remove_left_over(file):
     """What runs of this host that were killed while they built `file` have left."""
     for left in glob.glob(f"{glob.escape(file)}.{glob.escape(platform.node())}-*.tmp"):
         try:
-            os.kill(int(left.rsplit("-", 1)[1].removesuffix(".tmp")), 0)
+            os.kill(int(left.split("-")[-2]), 0)
         except ProcessLookupError:
             os.remove(left)
         except (ValueError, PermissionError):

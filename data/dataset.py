@@ -2,7 +2,7 @@
 
 import os
 
-from data.lists import read_list, refuse_overlap
+from data.lists import read_list, refuse_overlap, shown
 from utils.errors import InputError
 
 # name for --data -> folder under --data_root
@@ -27,17 +27,17 @@ def locate(data, data_root):
     """The folder of data set `data`: a name in `Dict`, the name of a folder under `data_root`, or a path."""
     root = data_root or "."
     if data_root and not os.path.isdir(root):
-        raise InputError(f"--data_root {root}: no such folder; set DATA_ROOT to the folder that holds the data sets")
+        raise InputError(f"--data_root {shown(root)}: no such folder; set DATA_ROOT to the folder that holds the data sets")
     folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
     for found in (folder, data):
         if os.path.isdir(found) and (found == folder or data not in Dict):
             return found
     if data in Dict:
-        maker = f"python -m data.demo {folder}" if data == "demo" else f"scripts/prepare_data.sh {data}"
-        raise InputError(f"{folder}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
+        maker = f"python -m data.demo {shown(folder)}" if data == "demo" else f"scripts/prepare_data.sh {data}"
+        raise InputError(f"{shown(folder)}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
                          f"or make it with {maker}")
-    raise InputError(f"--data {data}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
-                     f"{root}, or a path")
+    raise InputError(f"--data {shown(data)}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
+                     f"{shown(root)}, or a path")
 
 
 def has_test(folder):

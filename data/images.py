@@ -1,5 +1,6 @@
 """Image file -> pixels at the size from which crops are made: the one place that opens image files."""
 
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -7,7 +8,14 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch.nn.functional import interpolate
 
+from data.lists import shown
 from utils.errors import InputError
+
+# An image is enlarged until its shorter side is as long as asked for: of 1 x 5000 pixels, 1 GB would come at 256.
+MAX_ASPECT = 100  # longer side / shorter side; 20 MB at 256
+
+# Pillow warns of odd metadata and of large images. What cannot be read is an error here, the rest nobody has to know.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Images:
@@ -30,19 +38,28 @@ def decode(path, side):
     """Decode an image file: uint8 (3, H, W), channels last in memory, RGB, upright, its shorter side `side`.
 
     A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of it (libjpeg's scaled decoding): several times
-    faster, and not pixel by pixel what shrinking the whole image gives. Raises InputError for an unreadable file.
+    faster, and not pixel by pixel what shrinking the whole image gives. Of an animation the first frame is taken.
+    Transparent pixels show white behind them; what colour they hold is arbitrary. Grey of 16 bits keeps its high byte;
+    grey of 32 bits or of floats, whose range no format tells, is stretched from its least to its largest value.
+    Raises InputError for a file that is unreadable, more elongated than MAX_ASPECT, or has more pixels than Pillow trusts
+    (2 * Image.MAX_IMAGE_PIXELS, 179 million): a small file may declare any number of them.
     """
     with _opened(path) as image:
         size = _target(image, side)
         if image.format == "JPEG":
             image.draft(None, (side, side))
-        ImageOps.exif_transpose(image, in_place=True)
-        image = image if image.mode == "RGB" else image.convert("RGB")
-        return resize(torch.from_numpy(np.array(image)).permute(2, 0, 1), size)
+        image.load()
+        if image.format != "TIFF":  # Pillow turns these itself
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.array(_rgb(image))
+    return resize(torch.from_numpy(pixels).permute(2, 0, 1), size)
 
 
 def decoded_size(path, side):
-    """(H, W) of what `decode` gives, from the file's header. Raises InputError for a file without a readable one."""
+    """(H, W) of what `decode` gives, from the file's header (of a PNG from all of it, as its orientation may come last).
+
+    Raises InputError for a file without a readable one.
+    """
     with _opened(path) as image:
         return _target(image, side)
 
@@ -64,15 +81,44 @@ def _opened(path):
     """The PIL image of `path` with only its header read; whatever goes wrong inside names the file."""
     try:
         with Image.open(path) as image:
+            if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+                raise ValueError("PostScript is not decoded")
             yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "").strip() or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from None
+    except Exception as error:  # a damaged file can fail in any way: struct.error, IndexError, MemoryError, ...
+        reason = str(error).replace(repr(path), "").replace(str(path), "").strip() or type(error).__name__
+        raise InputError(f"{shown(str(path))}: cannot be read as an image ({shown(reason)})") from None
 
 
 def _target(image, side):
     """(H, W) of an image when it is upright and its shorter side is `side`, as torchvision rounds it."""
-    turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-    width, height = image.size if turn not in (5, 6, 7, 8) else image.size[::-1]
+    width, height = image.size
+    if image.format == "TIFF":  # some versions of Pillow swap `size` already here, others when the pixels are read
+        width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} x {height} pixels: its longer side is more than {MAX_ASPECT} times its shorter one")
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+        width, height = height, width
     long = int(side * max(width, height) / min(width, height))
     return (long, side) if width <= height else (side, long)
+
+
+def _rgb(image):
+    """A loaded image in mode RGB, its odd kinds converted as `decode` says."""
+    if image.mode[0] in "IF":
+        image = Image.fromarray(_grey(image))
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(image):
+    """uint8 (H, W) of an image of one channel with more than 8 bits."""
+    pixels = np.array(image)
+    # Pillow gives 16 bits as mode I where a format (PGM), or an older version of Pillow (PNG), has them so.
+    if image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PNG", "PPM"):
+        return (pixels >> 8).clip(0, 255).astype(np.uint8)
+    pixels = pixels.astype(np.float64)
+    known = pixels[np.isfinite(pixels)]
+    scaled = (pixels - known.min()) * (255 / (np.ptp(known) or 1))
+    return np.nan_to_num(scaled, nan=0).clip(0, 255).round().astype(np.uint8)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ import torch
 from utils.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are rather names
 
 
 class Paths(Sequence):
@@ -67,51 +69,60 @@ def read_list(file, labels_required):
 
     The label is the last field, so paths may contain spaces; relative paths start at the list's folder. Without
     `labels_required` a line may be a bare path, known by its image extension; then `labels` of the result is None.
+    A line ends at \\n or \\r\\n and nowhere else: any other byte but NUL may be part of a file's name. Spaces and tabs
+    around path and label are not.
 
     Raises InputError, with file and line number, for: no such file, no lines, a line without a path, a label that is
-    not an integer, and listed files that do not exist (how many, and the first three).
+    not an integer of 64 bits, a NUL, and listed files that do not exist (how many, and the first three).
     """
-    folder = os.path.dirname(os.path.abspath(file))
+    folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
     try:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise OSError(0, "not a file")  # a pipe might never end
         # surrogateescape: a file name is bytes, and need not be UTF-8.
-        with open(file, encoding="utf-8-sig", errors="surrogateescape") as lines:
-            lines = lines.read().splitlines()
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
+            lines = lines.read().split("\n")
     except OSError as error:
-        raise InputError(f"{file}: cannot read the list file ({error.strerror}); it holds one `path label` line an image")
+        raise InputError(f"{name}: cannot read the list file ({error.strerror}); it holds one `path label` line an image")
     paths, labels = [], []
     for number, line in enumerate(lines, 1):
-        line = line.strip()
+        line = line.removesuffix("\r").strip(" \t")
         if not line:
             continue
-        path, label = _split(line, f"{file}:{number}", labels_required)
+        path, label = _split(line, f"{name}:{number}", labels_required)
         paths.append(os.path.normpath(os.path.join(folder, path)))
         labels.append(label)
     if not paths:
-        raise InputError(f"{file}: the list is empty; write one `path label` line an image")
+        raise InputError(f"{name}: the list is empty; write one `path label` line an image")
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        first = ", ".join(missing[:3])
-        raise InputError(f"{file}: {len(missing)} of {len(paths)} listed files do not exist: {first}"
+        first = ", ".join(map(shown, missing[:3]))
+        raise InputError(f"{name}: {len(missing)} of {len(paths)} listed files do not exist: {first}"
                          f"{', ...' if len(missing) > 3 else ''}; correct the list or put the images there")
     return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
 
 
 def _split(line, place, label_required):
     """`path label` -> (path, int); `path` -> (path, None). `place` is file:line, for errors."""
-    path, _, last = line.rpartition(" ")
-    path = path.rstrip()
-    try:
-        label = int(last)
-        np.int64(label)
-    except (ValueError, OverflowError):
+    if "\0" in line:
+        raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
+    space = max(line.rfind(" "), line.rfind("\t"))
+    path, last = line[:max(space, 0)].rstrip(" \t"), line[space + 1:]
+    if not INTEGER.fullmatch(last) or not -2**63 <= int(last) < 2**63:
         if line.lower().endswith(EXTENSIONS):
             if label_required:
-                raise InputError(f"{place}: `{line}` has no label; write `path label`") from None
+                raise InputError(f"{place}: `{shown(line)}` has no label; write `path label`")
             return line, None
-        raise InputError(f"{place}: the label `{last}` is not an integer; write `path label`") from None
+        raise InputError(f"{place}: the label `{shown(last)}` is not an integer; write `path label`")
     if not path:
-        raise InputError(f"{place}: the line `{line}` has no path; write `path label`")
-    return path, label
+        raise InputError(f"{place}: the line `{shown(line)}` has no path; write `path label`")
+    return path, int(last)
+
+
+def shown(text, most=300):
+    """`text` as an error shows it: on one line, of moderate length, readable wherever the log goes."""
+    text = text if len(text) <= most else f"{text[:most // 2]}...{text[-most // 2:]}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def refuse_overlap(train, *held_out):
@@ -124,5 +135,6 @@ def refuse_overlap(train, *held_out):
     for other in held_out:
         shared = [path for path in other.paths if os.path.realpath(path) in trained]
         if shared:
-            raise InputError(f"{other.source}: {len(shared)} images are also in {train.source}, first {shared[0]}; "
-                             "the classes of the two must differ, remove the images from one of the lists")
+            raise InputError(f"{shown(other.source)}: {len(shared)} images are also in {shown(train.source)}, first "
+                             f"{shown(shared[0])}; the classes of the two must differ, remove the images from one of the "
+                             "lists")

@@ -1,5 +1,6 @@
 """The images of a list as torch data sets: the views of a training step, or one crop of each image."""
 
+import signal
 from typing import NamedTuple
 
 import numpy as np
@@ -120,13 +121,17 @@ def collate_crops(items):
 
 
 class Loader(DataLoader):
-    """A DataLoader whose worker's end is a RunError."""
+    """A DataLoader whose worker's end is a RunError, raised when the next batch is asked for."""
 
     def __iter__(self):
         try:
-            yield from super().__iter__()
+            batches = super().__iter__()
+            if self.num_workers:
+                # torch's handler raises where the news arrives: in the middle of a step, which would then be half done
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            yield from batches
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):  # an error of what it does says "in DataLoader worker process"
                 raise
             raise RunError("a data loading process was killed, most often because the memory was full: lower --nThreads, or "
                            "take --cache none or disk instead of ram; the same command goes on", rescue=True) from None

@@ -11,6 +11,8 @@ from utils.errors import InputError
 
 __all__ = ["Backbone", "Embedder", "Preprocessing", "create", "load_state", "names"]
 
+MAX_DIM = 2**16  # an embedding of more numbers is a slip, whose memory would run out later
+
 _BUILDERS = {
     "BN-Inception": bn_inception.build,
     "Inception": inception.build,
@@ -36,10 +38,10 @@ def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotati
     width: of the images, if known: a net that cannot take that size is refused now and not at the first step.
 
     Returns an Embedder, in training mode, on the CPU.
-    Raises InputError for an unknown name, a width below 1, or weights that cannot be had, read or fitted.
+    Raises InputError for an unknown name, a dim that is not 1 to MAX_DIM, or weights that cannot be had, read or fitted.
     """
-    if dim < 1:
-        raise InputError(f"--dim {dim}: the embedding needs at least one number")
+    if not 1 <= dim <= MAX_DIM:
+        raise InputError(f"--dim {dim}: the embedding has 1 to {MAX_DIM} numbers")
     if weights and not pretrained:
         raise InputError(f"--weights {weights} would be ignored: it needs --pretrained True")
     if name in _BUILDERS:

@@ -16,9 +16,11 @@ def tensors(state_dict, source):
     clean = {}
     for key, value in state_dict.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
-            value = torch.from_numpy(np.ascontiguousarray(value))
+            value = torch.from_numpy(np.ascontiguousarray(value, value.dtype.newbyteorder("=")))
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"{source}: entry {str(key)[:60]!r} is a {type(value).__name__}, not a tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise InputError(f"{source}: entry {key[:60]!r} is no plain tensor of numbers, but sparse, quantized or such")
         clean[key.removeprefix("module.")] = value
     return clean
 

@@ -38,8 +38,8 @@ class Passes:
         images. micro_batch: 0 for one pass."""
         batch_norm = not model.freeze_bn and any(isinstance(module, _BatchNorm) for module in model.modules())
         if micro_batch and batch_norm:
-            raise InputError("--micro_batch needs frozen BatchNorm (--freeze_BN True with --pretrained True): the statistics of "
-                             "a piece are not those of the batch")
+            raise InputError("--micro_batch needs frozen BatchNorm (--freeze_BN True with --pretrained True): the "
+                             "statistics of a piece are not those of the batch")
         if group.size > 1 and batch_norm and group.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.local = TwoHeads(model, normalise)

@@ -95,8 +95,8 @@ def read(path):
 
     path: a file of torch.save, or .safetensors. Raises InputError if it is missing, broken or more than data.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(path))  # Path's own raises for the home of an unknown user
+    if not os.path.isfile(path):  # also false for names that are too long
         raise InputError(f"{path}: no such weights file")
     try:
         if path.suffix == ".safetensors":

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 # Weights and frozen BatchNorm as in real runs: statistics of a share would not be those of the batch. Small steps, because
 # Adam's is as long for a gradient of mere rounding as for any other: the second and third ones would start apart.
 FLAGS = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", "--pretrained", "True", "--num_clusters", "10", "--batch_size", "20",
-         "--num_instances", "4", "--rot_batch", "7", "--up_step", "1", "--orth_reg", "0.1", "--lr", "1e-6", "--rot_lr", "1e-6")
+         "--num_instances", "4", "--rot_batch", "7", "--up_step", "1", "--orth_reg", "0.1",
+         "--lr", "1e-6", "--rot_lr", "1e-6")
 
 
 def torchrun(processes, *command):
@@ -41,8 +42,8 @@ def images(tmp_path_factory):
 def steps(processes, images, folder, *more):
     """What each process recorded of the first steps, and its save folder."""
     save_dir = folder / f"run-{processes}-{len(more)}"
-    succeeds(torchrun(processes, "tests/one_of_several.py", "steps", f"{save_dir}.pt", *FLAGS, "--data", images, "--save_dir",
-                      save_dir, "--epochs", 2, "--eval_step", 2, *more))
+    succeeds(torchrun(processes, "tests/one_of_several.py", "steps", f"{save_dir}.pt", *FLAGS, "--data", images,
+                      "--save_dir", save_dir, "--epochs", 2, "--eval_step", 2, *more))
     return [torch.load(f"{save_dir}.pt-{rank}", weights_only=True) for rank in range(processes)], save_dir
 
 

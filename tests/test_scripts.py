@@ -99,9 +99,9 @@ def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_log
     settings = {"DATA_ROOT": str(cub), "ROOT": str(tmp_path / "results"), "EPOCHS": "100000", "NET": "ResNet18", "DIM": "16",
                 "PRETRAINED": "False", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest", "ROT_BATCH": "2",
                 "BATCH_SIZE": "10", "SLURM_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable,
-                "OMP_NUM_THREADS": "1", "TRAIN_FLAGS": "--print_freq 1"}
-    job = subprocess.Popen([ROOT / "scripts" / "slurm_train.sh"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                           env={**os.environ, **settings, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+                "OMP_NUM_THREADS": "1", "TRAIN_FLAGS": "--print_freq 1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    job = subprocess.Popen([ROOT / "scripts" / "slurm_train.sh"], text=True, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, env={**os.environ, **settings})
     before = ""
     while "images/s" not in before:  # training has begun
         before += (line := job.stdout.readline())

@@ -15,6 +15,7 @@ from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
+KINDS = {"net": str, "dim": int, "width": int, "origin_width": int}  # of the settings that tell how to build its net
 FOLDER = 0x10  # the mark of one in an entry of a zip file
 
 
@@ -135,9 +136,13 @@ def load(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can fail in any way: zlib.error, IndexError, ...
         raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
-    if not isinstance(state, dict) or "state_dict" not in state or "epoch" not in state:
+    if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
         raise InputError(f"{path}: not a checkpoint of this project, `state_dict` or `epoch` is missing; a backbone's "
                          "weights go to --weights")
+    settings = state.get("settings", {})
+    if not isinstance(settings, dict) or any(not isinstance(settings[name], kind) or kind is int and settings[name] < 1
+                                             for name, kind in KINDS.items() if name in settings):
+        raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
     return state
 
 

@@ -7,8 +7,10 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
+from PIL import Image
 
+from data.images import decode
 from data.lists import Paths, _split, read_list, refuse_overlap
 from utils.errors import InputError
 
@@ -24,7 +26,7 @@ def write(folder, text, *images):
 def message(file, labels_required=True):
     with pytest.raises(InputError) as caught:
         read_list(file, labels_required)
-    assert "\n" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 2000
     return str(caught.value)
 
 
@@ -43,11 +45,56 @@ def test_labels_are_optional_in_training_lists(tmp_path):
     assert "list.txt:1" in message(file) and "label" in message(file)
 
 
-def test_names_that_are_not_utf8(tmp_path):
-    name = b"caf\xe9.jpg"
-    open(os.path.join(os.fsencode(tmp_path), name), "w").close()
-    images = read_list(write(tmp_path, name + b" 1\n"), labels_required=True)
-    assert open(images.paths[0]).read() == ""
+@pytest.mark.parametrize("name", [
+    b"caf\xe9.jpg", "cafe\u0301 ☕.jpg".encode(), b"a  b.jpg", b"a\x0bb\x0cc\x1cd\re.jpg",
+    "a\x85b\u2028c\u2029d.jpg".encode(), "\xa0.jpg\u3000".encode(), b"a 7.jpg", b"-1", b"#.jpg"])
+def test_odd_names_are_decoded(tmp_path, name):
+    """Also those that are not UTF-8, or hold what Unicode takes for the end of a line."""
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "plain.png")
+    os.rename(tmp_path / "plain.png", os.path.join(os.fsencode(tmp_path), name))
+    images = read_list(write(tmp_path, name + b" 1\n" + name + b" 2\r\n" + name + b" \t3"), labels_required=True)
+    assert images.labels.tolist() == [1, 2, 3]
+    assert all(os.fsencode(path) == os.path.join(os.fsencode(tmp_path), name) for path in images.paths)
+    assert (decode(images.paths[1], 8)[0] == 200).all()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.binary(min_size=1, max_size=255).map(lambda name: name.translate(None, b"\0\n/").strip(b" \t"))
+       .filter(lambda name: name not in (b"", b".", b"..")), end=st.sampled_from([b"", b"\n", b"\r\n"]))
+def test_any_name_that_a_file_can_have(tmp_path, name, end):
+    (tmp_path / "any").mkdir(exist_ok=True)
+    file = os.path.join(os.fsencode(tmp_path / "any"), name)
+    open(file, "w").close()
+    images = read_list(write(tmp_path, b"any/" + name + b" 5" + end), labels_required=True)
+    assert os.fsencode(images.paths[0]) == file and images.labels.tolist() == [5]
+    os.remove(file)
+
+
+def test_a_name_with_a_newline_is_refused_as_the_line_it_becomes(tmp_path):
+    text = message(write(tmp_path, "b.jpg 0\nnew\nline.jpg 1\n", "b.jpg", "new\nline.jpg"))
+    assert "list.txt:2: the label `new` is not an integer" in text
+
+
+@pytest.mark.parametrize("line, shown", [
+    (b"a\0.jpg 0", "list.txt:1: the line holds a NUL byte"), ("a.jpg 0\n".encode("utf-16"), "is the list saved as UTF-8?"),
+    (b"n" * 300 + b".jpg 0", "1 of 1 listed files do not exist"), (b"n" * 10**6 + b" 0", "1 of 1 listed files do not exist"),
+    (b"a.jpg " + b"9" * 10**6, "list.txt:1: the label `999"), (b"a.jpg 1_0", "the label `1_0`"),
+    ("a.jpg ٣".encode(), "the label `٣`"), (b"x\x1b[2J\xe9.jpg 0", "x\\x1b[2J\\udce9.jpg"),
+    (b"\xff\xfe\r 0", "\\udcff\\udcfe"), (b"loop.jpg 0", "loop.jpg; correct the list"), (b"folder.jpg 0", "do not exist"),
+    (b"loop.jpg/a.jpg 0", "do not exist"), (b"pipe.jpg 0", "do not exist")])
+def test_hostile_lines(tmp_path, line, shown):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert shown in message(write(tmp_path, line, "a.jpg"))
+
+
+def test_a_list_that_is_no_file(tmp_path):
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
+    os.mkfifo(tmp_path / "pipe.txt")  # would be waited for
+    for name in ("folder.txt", "loop.txt", "pipe.txt", "n" * 300, "nowhere.txt/list.txt"):
+        assert "cannot read the list file" in message(str(tmp_path / name))
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -83,11 +130,11 @@ def test_overlap(tmp_path):
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1), st.integers(-2**63, 2**63 - 1))
 def test_any_path_and_label_survive(path, label):
-    line = f"{path} {label}".strip()
+    line = f"{path} {label}".strip(" ")
     try:
-        assert _split(line, "x:1", True) == (f"{path} ".strip(), label)
+        assert _split(line, "x:1", True) == (path.strip(" "), label)
     except InputError:
-        assert not path.strip()
+        assert not path.strip(" ")
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1)

@@ -400,6 +400,10 @@ def special(name, kind, target=""):
     (special("CUB_200_2011/images/link.jpg", tarfile.SYMTYPE, "/etc/passwd"), "symbolic link"),
     (special("CUB_200_2011/images", tarfile.SYMTYPE, "../.."), "symbolic link"),
     (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "../../outside.txt"), "hard link"),
+    (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "/etc/passwd"), "hard link"),
+    (special("CUB_200_2011/images.txt", tarfile.SYMTYPE, "images/a.txt"), "symbolic link"),  # even one that stays inside
+    (special("../" + "n" * 300 + "é/evil.jpg", tarfile.REGTYPE), "path with .."),  # in a header of its own, for its length
+    (special("CUB_200_2011/images/..", tarfile.REGTYPE), "path with .."),
     (special("CUB_200_2011/device", tarfile.CHRTYPE), "device file"),
     (special("CUB_200_2011/pipe", tarfile.FIFOTYPE), "device file")], ids=lambda value: getattr(value, "name", None))
 def test_unsafe_tar(tmp_path, info, reason):
@@ -411,21 +415,24 @@ def test_unsafe_tar(tmp_path, info, reason):
     assert tree(tmp_path) == before
 
 
-def zip_link(name, target):
+def zip_link(name, target, mode=0o120777):
     info = zipfile.ZipInfo(name)
-    info.create_system, info.external_attr = 3, 0o120777 << 16
+    info.create_system, info.external_attr = 3, mode << 16
     return info, target
 
 
 @pytest.mark.parametrize("extra, reason", [
     (("Stanford_Online_Products/../../evil.JPG", b"x"), "path with .."), (("/evil.JPG", b"x"), "absolute path"),
-    (("c:/evil.JPG", b"x"), "absolute path"), (zip_link("bicycle_final/link.JPG", "/etc/passwd"), "symbolic link")],
-    ids=["dots", "absolute", "drive", "symlink"])
+    (("c:/evil.JPG", b"x"), "absolute path"), (zip_link("bicycle_final/link.JPG", "/etc/passwd"), "symbolic link"),
+    (zip_link("bicycle_final", "../.."), "symbolic link"), (("..\\evil.JPG", b"x"), "path with .."),
+    (("\\\\host\\evil.JPG", b"x"), "absolute path"), (zip_link("bicycle_final/null", "", 0o020666), "special file"),
+    (zip_link("bicycle_final/pipe", "", 0o010666), "special file")],
+    ids=["dots", "absolute", "drive", "symlink", "symlink-up", "backslash", "host", "device", "pipe"])
 def test_unsafe_zip(tmp_path, extra, reason):
     archive = product_zip(tmp_path / "products.zip", [extra])
     before = tree(tmp_path)
     message = error_of("product", tmp_path / "a/b/out", archive)
-    assert str(archive) in message and reason in message and getattr(extra[0], "filename", extra[0]) in message
+    assert str(archive) in message and reason in message and repr(getattr(extra[0], "filename", extra[0])) in message
     assert tree(tmp_path) == before
 
 

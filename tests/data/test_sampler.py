@@ -56,6 +56,16 @@ def test_rot_only_loads_only_what_is_rotated():
     assert all(len(batch) == 3 and not any(d.metric for d in batch) for batch in sampler)
 
 
+@pytest.mark.parametrize("rot_only", [False, True])
+def test_one_image_fills_a_batch(rot_only):
+    """K larger than the cluster, fewer clusters than P, more rotated images than there are."""
+    sampler = PKSampler(80, 5, 16, rot_only)
+    sampler.set_labels(np.array([-1, 3, -1]), 1)
+    batch, = sampler
+    assert len(sampler) == 1 and [draw[:2] for draw in batch] == [(1, 3)] * 5 and all(draw.rotate for draw in batch)
+    assert len({draw.seed for draw in batch}) == 5 and all(draw.metric != rot_only for draw in batch)
+
+
 @pytest.mark.parametrize("arguments, expected", [
     ((80, 7), "--batch_size 80 is not a multiple of --num_instances 7"), ((80, 5, 81), "--rot_batch 81"),
     ((80, 5, -1), "--rot_batch -1")])

@@ -1,5 +1,9 @@
 """The views of a step and the crops: against torchvision and against what the flags promise."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +14,10 @@ from torchvision.transforms import v2
 from data.images import Images
 from data.sampler import Draw
 from data.transforms import Normalise, Transforms
-from data.views import BadImage, TrainViews, collate_crops, collate_views, crops_loader
+from data.views import BadImage, Loader, TrainViews, collate_crops, collate_views, crops_loader
 from models import Preprocessing
-from utils.errors import InputError
+from utils.distributed import Group
+from utils.errors import InputError, RunError
 
 
 @pytest.fixture
@@ -126,3 +131,78 @@ def test_broken_images_are_left_out(tmp_path, photo):
 def test_sizes_that_do_not_fit(arguments):
     with pytest.raises(InputError):
         Transforms(*arguments)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_shares_of_several_processes_are_the_whole_list(photo, size):
+    images = Images([photo] * 5, Transforms(32, 40))
+
+    def crops(share):
+        loader = crops_loader(images, 2, 0, share=share)
+        loader.sampler.seed = (0, 1)
+        return [(int(i), image) for indices, made, _ in loader for i, image in zip(indices, made)]
+
+    shares = [crops(Group(rank, size).share(5)) for rank in range(size)]
+    whole, together = crops(None), sum(shares, [])
+    assert [index for index, _ in whole] == [index for index, _ in together] == [0, 1, 2, 3, 4]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole, together))  # random crops, the same in any process
+
+
+class Ends(torch.utils.data.Dataset):
+    """Whose item 1 is the end of the process that is to load it."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index == 1:
+            time.sleep(0.1)
+            self.how()
+        return index
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does when the memory is full
+
+
+def fault():
+    raise RuntimeError("a fault of ours")
+
+
+@pytest.fixture
+def short_waits(monkeypatch):
+    """For a batch, between looks whether the workers live: not 5 s."""
+    waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(waits, "__defaults__", (0.1,))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_killed_worker_is_a_run_error(short_waits, persistent):
+    batches = iter(Loader(Ends(killed), num_workers=1, persistent_workers=persistent))
+    assert next(batches).tolist() == [0]
+    with pytest.raises(RunError, match="--nThreads") as caught:
+        next(batches)
+    assert caught.value.rescue and len(str(caught.value).splitlines()) == 1 and caught.value.__suppress_context__
+
+
+def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
+    """It is noticed when its batch is asked for; before, the run would not be at a position that can be saved."""
+    whole = []
+    with pytest.raises(RunError):
+        for batch in Loader(Ends(killed), num_workers=1):
+            time.sleep(0.5)
+            whole.append(batch.item())
+    assert whole == [0]
+
+
+def test_a_fault_in_a_worker_is_not_taken_for_a_kill():
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        list(Loader(Ends(fault), num_workers=1))
+
+
+def test_a_fault_without_workers_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="^a fault of ours"):
+        list(Loader(Ends(fault)))

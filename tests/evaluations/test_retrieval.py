@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -95,6 +96,28 @@ def test_nmi_is_sklearns_on_blobs():
     features = (rng.normal(size=(6, 16))[labels] * 2 + rng.normal(size=(240, 16))).astype(np.float32)
     expected = normalized_mutual_info_score(labels, KMeans(6, n_init=10, random_state=0).fit_predict(features))
     assert score([features], [labels], (1,), ["nmi"])["nmi"] == pytest.approx(expected, abs=0.03)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-2, 3), min_size=1, max_size=12), st.integers(1, 3), st.sampled_from([0.0, 1.0]), st.booleans(),
+       st.integers(0, 1000))
+def test_every_metric_of_any_small_set_is_a_share(names, dim, spread, same_set, seed):
+    """One image, one class, one number to an embedding, all images the same, K beyond N; nan only where no query counts."""
+    rng, labels = np.random.default_rng(seed), np.array(names)
+    features = (np.ones((len(labels), dim)) + 9 * spread * rng.normal(size=(len(labels), dim))).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    sets, both = ([features], [labels]) if same_set else ([features[::2], features], [labels[::2], labels])
+    got = score(sets, both, (1, 2, 1000), list(METRICS))
+    recall, alone = got.pop("recall"), same_set and len(set(names)) == len(names)
+    assert recall[1] <= recall[2] <= recall[1000] == 1 or alone and np.isnan(list(recall.values())).all()
+    assert got.keys() == METRICS.keys() - {"recall"}
+    for name, share in got.items():
+        if alone and name in ("precision_at_1", "r_precision", "map_at_r"):
+            assert np.isnan(share)
+        else:
+            assert (-1 if name == "ami" else 0) <= share <= 1 + 1e-6, name
+    if len(set(names)) == 1 and not alone:
+        assert list(got.values()) == [1] * len(got)
 
 
 def test_metrics_come_in_the_order_asked_for_from_one_clustering(monkeypatch):

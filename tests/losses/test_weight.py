@@ -86,6 +86,24 @@ def test_one_class_or_no_positives(labels):
     assert value == 0 and torch.equal(gradient, torch.zeros_like(raw))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=7), st.integers(1, 3),
+       st.sampled_from(["same", "zero", "signs", "any"]), st.integers(0, 1000))
+def test_any_small_batch_equals_the_loop(labels, dim, kind, seed):
+    """One image, one class, embeddings of one number, of no length, or all the same: finite, and so is the gradient."""
+    x = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(seed))
+    x = {"same": x[:1].expand(len(labels), dim), "zero": 0 * x, "signs": x.sign(), "any": x}[kind]
+    x, labels = torch.nn.functional.normalize(x), torch.tensor(labels)
+    found = []
+    for function in (our_loss, slow_loss):
+        leaf = x.clone().requires_grad_()
+        loss = function(leaf, labels)
+        loss.backward()
+        found.append((loss.detach(), leaf.grad))
+    assert all(value.isfinite().all() for value in found[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_equal_images_are_positives_of_each_other():
     """The original drops positives of similarity 1 as if they were the anchor; here only the anchor itself goes."""
     raw, labels = torch.tensor([[1.0, 0], [1, 0], [1, 0.1]]), torch.tensor([0, 0, 1])
@@ -110,6 +128,13 @@ def test_mean_similarities():
 def test_unknown_loss_names_the_known():
     with pytest.raises(InputError, match="Triplet.*Weight"):
         losses.create("Triplet")
+
+
+@pytest.mark.parametrize("setting", ["alpha", "beta", "base", "margin"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_settings_that_are_no_numbers(setting, value):
+    with pytest.raises(InputError, match=f"{setting} is {value}"):
+        losses.create("Weight", **{setting: value})
 
 
 def test_orthogonal_penalty():

@@ -137,7 +137,7 @@ def test_names_can_all_be_created():
             assert models.create(name, dim=8, pretrained=False).feature_dim in (512, 1024, 1280, 2048)
 
 
-@pytest.mark.parametrize("arguments", [{"dim": 0}, {"pretrained": False, "weights": "some.pth"}])
+@pytest.mark.parametrize("arguments", [{"dim": 0}, {"dim": 2**31 - 100}, {"pretrained": False, "weights": "some.pth"}])
 def test_arguments_that_make_no_sense(arguments):
     with pytest.raises(InputError):
         models.create("ResNet18", **arguments)

@@ -36,3 +36,14 @@ def test_is_as_large_as_torchs_own_start():
     before = model.classifier.linear.weight.norm().item()
     model.start_embedding_at(features_of(600, 512))
     assert model.classifier.linear.weight.norm().item() == pytest.approx(before, rel=0.05)
+
+
+@pytest.mark.parametrize("dim", [1, 16, 600])
+@pytest.mark.parametrize("features", [features_of(1, 512), features_of(1, 512).expand(5, 512), torch.eye(512)[[0, 0, 0]]])
+def test_one_image_and_images_that_are_all_the_same(features, dim):
+    """Of rank 1: a single number holds them, and more make no difference."""
+    model = models.create("ResNet18", dim=dim, pretrained=False)
+    model.start_embedding_at(features)
+    projected, embeddings = features @ model.classifier.linear.weight.detach().T, model.embed(features)
+    for product in (3 * projected @ projected.T, embeddings @ embeddings.T):
+        assert torch.allclose(product, torch.ones(len(features), len(features)), atol=1e-5)

@@ -80,6 +80,17 @@ def test_equal_count_in_another_shape_is_refused():
     assert "classifier_rot.0.weight is (256, 1024), not (512, 512)" in complaint(net(), state)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch, on making these
+@pytest.mark.parametrize("odd", [
+    lambda x: x.to_sparse(), lambda x: x.to("meta"), lambda x: x.to(torch.complex64),
+    lambda x: torch.zeros(3, 3).to_sparse_csr(), lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)],
+    ids=["sparse", "meta", "complex", "csr", "quantized"])
+def test_tensors_without_plain_numbers_are_named(odd):
+    state = net().state_dict()
+    state["features.0.weight"] = odd(state["features.0.weight"])
+    assert "'features.0.weight' is no plain tensor" in complaint(net(), state)
+
+
 @pytest.mark.parametrize("state", [None, {}, [1, 2], {"features.0.weight": "text"}, {3: torch.ones(1)}])
 def test_not_a_state_dict(state):
     complaint(net(), state)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import pickle
 import shutil
 import socket
 import subprocess
@@ -13,7 +12,8 @@ import pytest
 import torch
 
 import models
-from models import weights
+import payloads
+from models import state, weights
 from utils.errors import InputError
 
 
@@ -101,28 +101,20 @@ def test_a_stalled_download_is_given_up(monkeypatch, published):
     assert seen == [weights.TIMEOUT] and socket.getdefaulttimeout() is None
 
 
-class Payload:
-    """Runs a command when unpickled by a careless reader."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.marker}",)
-
-
-@pytest.mark.parametrize("how", ["torch", "legacy", "pickle"])
-def test_code_in_a_file_is_refused_and_never_run(tmp_path, how):
+@pytest.mark.parametrize("form", payloads.WRITERS)
+def test_code_in_a_file_is_refused_and_never_run(tmp_path, form):
     path, marker = tmp_path / "evil.pth", tmp_path / "ran"
-    held = {"conv1.7x7_s2.weight": np.ones(3, np.float32), "x": Payload(marker)}
-    if how == "pickle":
-        path.write_bytes(pickle.dumps(held, protocol=2))
-    else:
-        torch.save(held, path, _use_new_zipfile_serialization=how == "torch")
-    with pytest.raises(InputError, match=r"evil\.pth: ") as caught:
-        models.create("Inception", weights=path)
-    assert not marker.exists() and "\n" not in str(caught.value)
-    assert "refused, because it holds" in str(caught.value) and "system" in str(caught.value)
+    payloads.write(form, {"conv1.7x7_s2.weight": np.ones(3, np.float32), "x": payloads.Payload(marker)}, path)
+    for path in (path, path.with_suffix(".safetensors"), path.with_suffix(".npz")):
+        if path.suffix != ".pth":
+            shutil.copy(path.with_suffix(".pth"), path)
+        with pytest.raises(InputError, match=r"evil\.\w+: ") as caught:
+            models.create("Inception", weights=path)
+        assert not marker.exists() and "\n" not in str(caught.value)
+        if form in ("zip", "legacy", "pickle") and path.suffix != ".safetensors":
+            assert "refused, because it holds" in str(caught.value) and "system" in str(caught.value)
+    payloads.read_carelessly(form, tmp_path / "evil.pth")
+    assert marker.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 broken zip", b"\x80\x02broken", "truncated"])
@@ -141,9 +133,10 @@ def test_broken_file(tmp_path, content):
         path = renamed
 
 
-def test_missing_file():
-    with pytest.raises(InputError, match="nowhere.pth: no such weights file"):
-        models.create("ResNet18", weights="nowhere.pth")
+@pytest.mark.parametrize("path", ["nowhere.pth", "~no-such-user/x.pth", "n" * 300, "."])
+def test_missing_file(path):
+    with pytest.raises(InputError, match=f"{path}: no such weights file"):
+        models.create("ResNet18", weights=path)
 
 
 @pytest.mark.parametrize("held", [[1, 2], {}, {"a": 1}, {"a": np.array(["text"])}])
@@ -159,3 +152,8 @@ def test_arrays_of_every_usual_kind_are_read(tmp_path):
     got = weights.read(tmp_path / "arrays.pth")
     for code, array in held.items():
         assert got[code].dtype == array.dtype and (got[code] == array).all()
+
+
+def test_arrays_of_the_other_byte_order_become_tensors(tmp_path):
+    torch.save({"a": np.arange(4).astype(">f4")}, tmp_path / "arrays.pth")
+    assert state.tensors(weights.read(tmp_path / "arrays.pth"), "arrays.pth")["a"].tolist() == [0, 1, 2, 3]

@@ -79,6 +79,19 @@ def test_no_cluster_is_empty(n, k, distinct, seed, warm):
     assert (np.bincount(found.labels, minlength=k) > 0).all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 30), st.booleans(), st.integers(0, 1000))
+def test_one_cluster_and_a_cluster_for_every_feature(n, dim, distinct, warm, seed):
+    """From one feature of one number on; the objective of one cluster is the spread around the mean, of n clusters 0."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=n)]
+    one, own = (kmeans(features, k, warm_labels=rng.integers(-1, k, size=n) if warm else None, seed=seed) for k in (1, n))
+    assert not one.labels.any() and sorted(own.labels) == list(range(n))
+    assert one.objective == pytest.approx(((features - features.mean(0, dtype=np.float64)) ** 2).sum(), rel=1e-3, abs=1e-4)
+    assert warm or own.objective == pytest.approx(0, abs=1e-4)
+    assert describe(own, n, own.labels, one.labels).startswith("objective ")
+
+
 def test_seeding_is_better_than_plain_kmeans_plusplus():
     features, _ = blobs(k=40)
 

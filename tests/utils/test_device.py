@@ -28,7 +28,7 @@ def test_channels_last():
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cud"])
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cud", "meta", "hpu", "cpu:1", ""])
 def test_a_device_that_is_not_there(name):
     with pytest.raises(InputError, match=f"--device {name}"):
         device.choose(name)
