@@ -219,6 +219,7 @@ def run(args, parts, stop, compute, group):
                         labels = None if group.rank else relabel(features, good, images, args, epoch, at.labels)
                         labels = group.broadcast(labels, len(images))
                 at.labels, at.labelled = labels, epoch
+                features = None  # as large as the set
             sampler.set_labels(at.labels, epoch, at.step)
             progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler) - at.step
             model.train()

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 20))  # scripts/kill_and_resume.sh asks for more
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
-EPOCHS = max(100, 5 * KILLS)
+EPOCHS = max(60, 5 * KILLS)
 FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--up_step", "1", "--eval_step", "1",
          "--cache", "disk", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
