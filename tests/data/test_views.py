@@ -1,5 +1,6 @@
 """The views of a step and the crops: against torchvision and against what the flags promise."""
 
+import gc
 import os
 import signal
 import time
@@ -174,9 +175,12 @@ def fault():
 
 @pytest.fixture
 def short_waits(monkeypatch):
-    """For a batch, between looks whether the workers live: not 5 s."""
+    """For a batch, between looks whether the workers live, and for workers to end: not 5 s."""
     waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
     monkeypatch.setattr(waits, "__defaults__", (0.1,))
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    yield
+    gc.collect()  # loaders that an exception still holds end their workers now, and not in a later test
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -198,7 +202,7 @@ def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
     assert whole == [0]
 
 
-def test_a_fault_in_a_worker_is_not_taken_for_a_kill():
+def test_a_fault_in_a_worker_is_not_taken_for_a_kill(short_waits):
     with pytest.raises(RuntimeError, match="a fault of ours"):
         list(Loader(Ends(fault), num_workers=1))
 

@@ -136,7 +136,7 @@ def test_a_frozen_head_gets_no_gradient(model):
     assert model.classifier.linear.weight.grad is None and model.classifier_rot[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("micro_batch, expected", [(0, [10]), (10, [10]), (4, [4, 4, 2] * 2)])
+@pytest.mark.parametrize("micro_batch, expected", [(0, [10]), (10, [10]), (9, [9, 1] * 2), (4, [4, 4, 2] * 2)])
 def test_no_more_images_than_that_are_in_the_network(model, micro_batch, expected):
     """And what a piece left there is gone before the next one comes."""
     images, labels = batch(4, 6)
