@@ -69,7 +69,12 @@ def find(resume, save_dir):
     numbered = _numbered(save_dir)
     latest = os.path.join(save_dir, LATEST)
     if resume not in ("yes", "no"):
-        return resume, load(resume)
+        state = load(resume)
+        inside = os.path.dirname(os.path.abspath(resume)) == os.path.abspath(save_dir)
+        if inside and max(numbered, default=0) > state["epoch"]:
+            log.warn(f"{resume}: {save_dir} holds later checkpoints; --resume yes would go on from those until this run has "
+                     "come as far: remove them, or give another --save_dir")
+        return resume, state
     if resume == "no":
         if numbered or os.path.exists(latest):
             raise InputError(f"{save_dir}: holds checkpoints of an earlier run, which a new one would mix with its own; "

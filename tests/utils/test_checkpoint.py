@@ -259,11 +259,15 @@ def test_no_means_a_folder_without_checkpoints(tmp_path):
         (tmp_path / name).unlink()
 
 
-def test_a_path_is_taken_as_it_is(tmp_path):
+def test_a_path_is_taken_as_it_is(tmp_path, lines):
     for epoch in (1, 2):
         save(path_of(str(tmp_path), epoch), state(epoch))
     path, content = find(path_of(str(tmp_path), 1), str(tmp_path))
     assert path == path_of(str(tmp_path), 1) and content["epoch"] == 1
+    assert len(lines) == 1 and "holds later checkpoints" in lines[0]
+    for resume, save_dir in ((path_of(str(tmp_path), 2), tmp_path), (path, tmp_path / "elsewhere")):
+        find(resume, str(save_dir))
+    assert len(lines) == 1
     with open(path, "w"):
         pass
     assert path in one_line(InputError, find, path, str(tmp_path))  # no other one in its place
