@@ -108,7 +108,7 @@ stoppable() {
     trap "stopped=130; kill -INT $! 2>/dev/null" INT
     while code=0; wait $! || code=$?; kill -0 $! 2>/dev/null; do :; done
     trap - TERM USR1 INT
-    if [ "$code" != 0 ]; then exit "${stopped:-$code}"; fi
+    if [ "$code" != 0 ] || [ -n "$stopped" ]; then exit "${stopped:-$code}"; fi
 }
 
 echo "Training; the log is $log"
