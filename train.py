@@ -27,7 +27,7 @@ from evaluations.retrieval import evaluate, result_line
 from losses.orthogonal import orthogonal_penalty
 from models.training import Passes
 from utils import checkpoint, clustering, device, distributed, flags, health, log
-from utils.errors import InputError, exit_on_error
+from utils.errors import InputError, RunError, exit_on_error
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.metrics import Metrics
@@ -77,7 +77,7 @@ def parse_args():
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
     add("--micro_batch", type=flags.natural, default=0,
-        help="images in the network at once; the same gradient in less memory and half as much time again; 0: all")
+        help="images in the network at once; the same gradient in less memory, for one more forward pass; 0: all")
     add("--save_step", type=positive, default=50, help="epochs between checkpoints; the last epoch always has one")
     add("--save_minutes", type=weight, default=10, help="minutes between writes of latest.pth.tar; 0: only when stopped")
     add("--keep_last", type=flags.natural, default=0, help="checkpoints of epochs to keep, the newest; 0: all")
@@ -182,6 +182,8 @@ def run(args, parts, stop, compute, group):
     if state is not None:
         at, window = restore(state, path, optimiser, scaler, images, args)
         models.load_state(model, state["state_dict"], path)
+        if len(set(group.objects((at.epoch, at.step, at.labelled)))) > 1:
+            raise RunError(f"{path}: the processes found different checkpoints; all have to share --save_dir")
     elif args.labels:
         at.labels = np.unique(images.labels, return_inverse=True)[1]
     elif args.rot_only:  # they only set how many images an epoch visits
@@ -219,7 +221,7 @@ def run(args, parts, stop, compute, group):
                         labels = None if group.rank else relabel(features, good, images, args, epoch, at.labels)
                         labels = group.broadcast(labels, len(images))
                 at.labels, at.labelled = labels, epoch
-                features = None  # as large as the set
+            features = None  # as large as the set
             sampler.set_labels(at.labels, epoch, at.step)
             progress.total = progress.n + (args.epochs - epoch + 1) * len(sampler) - at.step
             model.train()
@@ -262,7 +264,7 @@ def run(args, parts, stop, compute, group):
                 metrics.window.append({**dict(zip(measured, values[2:])), "images": total, "waited": arrived - asked,
                                        "seconds": time.perf_counter() - asked})
                 progress.update()
-                if len(metrics.window) == args.print_freq:
+                if len(metrics.window) >= args.print_freq:
                     metrics.report(epoch, args.epochs, step)
                 with parts("checkpoints"):
                     saver.after_step()

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -149,7 +150,8 @@ def _remove_left_over(file):
         try:
             os.kill(int(left.split("-")[-2]), 0)
         except ProcessLookupError:
-            os.remove(left)
+            with suppress(FileNotFoundError):  # another run that starts now was faster
+                os.remove(left)
         except (ValueError, PermissionError):
             pass
 

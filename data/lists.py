@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -53,7 +54,7 @@ class ImageList:
     labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
     source: str  # the list file
 
-    @property
+    @cached_property
     def digest(self):
         """Tells lists apart that name other images, or the same in another order; wherever the folder lies."""
         folder = os.path.dirname(os.path.abspath(self.source))

@@ -29,8 +29,8 @@ class Passes:
 
     With `micro_batch`, no more images than that are in the network at once: a first pass without gradients gives the outputs
     of the whole batch, a pair loss of them its gradient by each, and a second pass, piece by piece, takes these on to the
-    weights (GradCache, Gao et al. 2021, arXiv 2101.06983, section 3.2). The gradient is that of a single pass, for half as
-    much forward work again; splitting the loss instead would lose the pairs across the pieces.
+    weights (GradCache, Gao et al. 2021, arXiv 2101.06983, section 3.2). The gradient is that of a single pass, for one more
+    forward pass; splitting the loss instead would lose the pairs across the pieces.
     """
 
     def __init__(self, model, normalise, compute, group, width, micro_batch=0):
@@ -40,19 +40,19 @@ class Passes:
         if micro_batch and batch_norm:
             raise InputError("--micro_batch needs frozen BatchNorm (--freeze_BN True with --pretrained True): the "
                              "statistics of a piece are not those of the batch")
-        if group.size > 1 and batch_norm and group.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.local = TwoHeads(model, normalise)
         self.wrapped = self.local
         if group.size > 1:  # it also gives all processes the weights of the first
             self.wrapped = DistributedDataParallel(self.local, forward_sync_buffers=batch_norm)
         self.compute, self.width, self.micro_batch, self._pieces = compute, width, micro_batch, []
+        # Processes talk in the same order only if all make two passes, also where one's share would fit into one piece.
+        self.always_two = micro_batch and group.size > 1
 
     def forward(self, images, metric, rotated):
         """As TwoHeads. The outputs carry gradients, to be used in a loss for `backward`."""
         if not len(images):  # the other processes have some, and this one takes part
             images = images.new_zeros(1, 3, self.width, self.width)
-        if not self.micro_batch or len(images) <= self.micro_batch:
+        if not self.micro_batch or len(images) <= self.micro_batch and not self.always_two:
             self._pieces = []
             with self.compute.autocast():
                 return self.wrapped(images, metric, rotated)

@@ -93,21 +93,22 @@ if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
 
 launch=("$PYTHON")
-if [ "$NPROC" != 1 ]; then
+if [ "$NPROC" != 1 ] || [ -n "${TORCHRUN_FLAGS:-}" ]; then
     launch+=(-m torch.distributed.run --nproc_per_node "$NPROC" ${TORCHRUN_FLAGS:---standalone})
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(getconf _NPROCESSORS_ONLN) + NPROC - 1) / NPROC))}
 fi
 
-# Runs a command to whose end signals are passed on: it saves first, while this script waits and ends with its exit code.
+# Runs a command and passes signals on to it: training saves first, while this script waits, to end with its exit code.
 stoppable() {
     local code stopped=
     set -m  # else the shell would have it ignore Ctrl-C
     "$@" &
     set +m
-    trap "stopped=143; kill -TERM $! 2>/dev/null" TERM USR1
-    trap "stopped=130; kill -INT $! 2>/dev/null" INT
+    trap "stopped=143; kill -TERM $! 2>/dev/null || :" TERM USR1
+    trap "stopped=130; kill -INT $! 2>/dev/null || :" INT
+    trap "stopped=129; kill -HUP $! 2>/dev/null || :" HUP
     while code=0; wait $! || code=$?; kill -0 $! 2>/dev/null; do :; done
-    trap - TERM USR1 INT
+    trap - TERM USR1 INT HUP
     if [ "$code" != 0 ] || [ -n "$stopped" ]; then exit "${stopped:-$code}"; fi
 }
 
@@ -125,4 +126,4 @@ if [ ! -e "$folder/test.txt" ] && [ ! -e "$folder/query.txt" ]; then
     exit
 fi
 echo "Testing"
-"$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS
+stoppable "$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS

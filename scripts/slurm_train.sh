@@ -16,10 +16,10 @@ cd "${SLURM_SUBMIT_DIR:-.}"
 
 NPROC=${NPROC:-${SLURM_GPUS_ON_NODE:-1}} scripts/run_train_test.sh "$@" &
 limit=
-trap 'limit=near; kill -USR1 $!' USR1
-trap 'kill -TERM $!' TERM
+trap 'limit=near; kill -USR1 $! || :' USR1
+trap 'kill -TERM $! || :' TERM
 while code=0; wait $! || code=$?; kill -0 $! 2>/dev/null; do :; done
-if [ -n "$limit" ] && [ "$code" = 143 ]; then
+if [ -n "$limit" ] && [ "$code" != 0 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -1,12 +1,15 @@
 """One process of several, for test_processes.py: torchrun ... tests/one_of_several.py WHAT FILE [train.py's arguments].
 
 WHAT: `steps` runs train.py and writes the loss, the summed gradients and the labels of its steps to FILE-<rank>; `features`
-writes features extracted in shares; `dies` runs train.py, in which process 1 kills itself in its third step.
+writes features extracted in shares; `dies` runs train.py, in which process 1 kills itself in its third step, and writes to
+FILE when.
 """
 
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -75,6 +78,7 @@ def dies(file, *arguments):
     def dying(self, loss):
         calls.append(1)
         if rank == 1 and len(calls) == 3:
+            Path(file).write_text(str(time.monotonic()))
             os.kill(os.getpid(), signal.SIGKILL)
         backward(self, loss)
 

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from PIL import Image
 
 import models
-import payloads
 import test as test_program
 import train as train_program
 from data.dataset import locate, read_test, read_train
@@ -169,18 +168,6 @@ def test_checkpoints_and_weights(checkpoints, tmp_path_factory, which, damages):
     path.write_bytes(damaged(checkpoints[which], damages))
     ends_well(checkpoint.load, str(path))
     ends_well(lambda: state.tensors(weights.read(path), path))
-
-
-@pytest.mark.parametrize("form", payloads.WRITERS)
-def test_code_in_a_checkpoint_never_runs(tmp_path, form):
-    """Weights: tests/models/test_weight_files.py."""
-    path, marker = tmp_path / "ckp_ep1.pth.tar", tmp_path / "ran"
-    payloads.write(form, {"state_dict": payloads.Payload(marker), "epoch": 1}, path)
-    with pytest.raises(InputError, match="ckp_ep1.pth.tar: not a readable checkpoint"):
-        checkpoint.load(str(path))
-    assert ends_well(checkpoint.load, str(path)) is None and not marker.exists()
-    payloads.read_carelessly(form, path)
-    assert marker.exists()
 
 
 # ---- command lines --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import re
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -164,7 +164,8 @@ class Saver:
         self._due = time.monotonic() + 60 * minutes
         if writes:
             for left in glob.glob(os.path.join(glob.escape(save_dir), "*.pth.tar.tmp*")):
-                os.remove(left)  # by a run that was killed while it wrote; the lock says that no other one is writing
+                with suppress(OSError):
+                    os.remove(left)  # by a run that was killed while it wrote; the lock says that no other one is writing
 
     def epoch(self, epoch):
         """Write the checkpoint of an epoch, and remove the oldest of more than `keep_last`."""
@@ -172,7 +173,8 @@ class Saver:
         if self.keep_last and self.writes:
             numbered = _numbered(self.save_dir)  # later ones are of a run that went further, before this one went back
             for number in sorted(number for number in numbered if number <= epoch)[:-self.keep_last]:
-                os.remove(numbered[number])
+                with suppress(OSError):
+                    os.remove(numbered[number])
 
     def after_step(self):
         """Write the rolling checkpoint when it is due."""

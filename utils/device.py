@@ -68,7 +68,7 @@ def choose(device="auto", amp="auto", channels_last=None):
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and under_torchrun():
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):  # torch knows more, some of them without memory or kernels
         raise InputError(f"--device {device}: unknown; give cpu, cuda, cuda:1 (or another number), mps or auto")
     try:

@@ -19,13 +19,10 @@ LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "process group")
 
 
 class Group:
-    """The processes of a run: `size` of them, of which this is number `rank`. Collective calls are made by all or none.
+    """The processes of a run: `size` of them, of which this is number `rank`. Collective calls are made by all or none."""
 
-    device: where tensors of the model live.
-    """
-
-    def __init__(self, rank=0, size=1, device="cpu"):
-        self.rank, self.size, self.device = rank, size, device
+    def __init__(self, rank=0, size=1):
+        self.rank, self.size = rank, size
 
     def gather(self, x):
         """x (n, ...), n may differ -> the rows of all processes in their order, (sum of n, ...).
@@ -136,9 +133,9 @@ def join(device):
     CPU tensors travel by gloo, those on a GPU by nccl.
     """
     if not under_torchrun():
-        return Group(device=device)
+        return Group()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # The others wait while process 0 clusters, which may take hours. A process that ends is noticed without a time limit.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=2))
-    return Group(dist.get_rank(), dist.get_world_size(), device)
+    return Group(dist.get_rank(), dist.get_world_size())

@@ -58,7 +58,7 @@ def _leave(title, error, code):
     if int(os.environ.get("RANK", 0)) and code == 2:
         # Several processes: what is wrong for all of them the first one says, and its end ends the others meanwhile.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(3)
+        time.sleep(5)
     log = logging.getLogger("udml")
     if error is None:
         pass

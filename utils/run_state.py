@@ -1,5 +1,6 @@
 """Where a run stands between two steps, and how it is taken up again from a checkpoint."""
 
+import os
 from dataclasses import dataclass
 
 import faiss
@@ -53,5 +54,6 @@ def restore(state, path, optimiser, scaler, images, args):
 
 
 def versions():
-    """Of the libraries that numbers come from."""
-    return {module.__name__: str(module.__version__) for module in (torch, np, faiss)}
+    """Of the libraries that numbers come from, and how many threads and processes share the work."""
+    libraries = {module.__name__: str(module.__version__) for module in (torch, np, faiss)}
+    return {**libraries, "threads": torch.get_num_threads(), "processes": int(os.environ.get("WORLD_SIZE", 1))}

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pickle
 import random
 import zipfile
 from itertools import product
@@ -10,6 +9,7 @@ from itertools import product
 import pytest
 import torch
 
+import payloads
 from utils import checkpoint
 from utils.checkpoint import compare_settings, find, load, path_of, save
 from utils.errors import InputError, Interrupted, RunError
@@ -192,19 +192,15 @@ def test_a_truncated_file_is_refused(realistic, reads):
     assert not any(reads(data[:end]) for end in ends)
 
 
-class Payload:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-@pytest.mark.parametrize("write", [torch.save, lambda state, path: path.write_bytes(pickle.dumps(state))])
-def test_code_in_a_checkpoint_does_not_run(tmp_path, write):
-    write({"state_dict": Payload(str(tmp_path / "ran")), "epoch": 1}, tmp_path / "ckp_ep1.pth.tar")
-    assert "ckp_ep1.pth.tar: not a readable checkpoint" in one_line(InputError, load, str(tmp_path / "ckp_ep1.pth.tar"))
-    assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize("form", payloads.WRITERS)
+def test_code_in_a_checkpoint_never_runs(tmp_path, form):
+    """Weights: tests/models/test_weight_files.py."""
+    path, marker = tmp_path / "ckp_ep1.pth.tar", tmp_path / "ran"
+    payloads.write(form, {"state_dict": payloads.Payload(marker), "epoch": 1}, path)
+    assert "ckp_ep1.pth.tar: not a readable checkpoint" in one_line(InputError, load, str(path))
+    assert not marker.exists()
+    payloads.read_carelessly(form, path)
+    assert marker.exists()
 
 
 def test_other_files_are_refused(tmp_path):

@@ -121,7 +121,8 @@ def test_a_checkpoint_of_before_there_were_steps(tmp_path, said):
 def test_other_versions_are_said(tmp_path, monkeypatch, said):
     assert run_state.versions()["torch"] == torch.__version__ and run_state.versions()["numpy"] == np.__version__
     state, *_ = written(tmp_path, settings())
-    monkeypatch.setattr(run_state, "torch", SimpleNamespace(__name__="torch", __version__="9.9"))
+    monkeypatch.setattr(run_state, "torch", SimpleNamespace(
+        __name__="torch", __version__="9.9", get_num_threads=torch.get_num_threads))
     restore(state, "ckp", *parts(settings())[1:], IMAGES, settings())
     line, = said
     assert line.startswith("ckp: made with ") and torch.__version__ in line and "9.9" in line
