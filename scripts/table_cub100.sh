@@ -30,4 +30,5 @@ rows=()
 row "UDML-SS" 0.1 ""
 row "without rotation" 0 ""
 row "supervised upper bound" 0.1 -supervised "--labels True"
-python3 "$scripts/summarise.py" "${rows[@]}"
+source "$scripts/setup_env.sh"
+"$PYTHON" "$scripts/summarise.py" "${rows[@]}"
