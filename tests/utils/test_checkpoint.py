@@ -19,15 +19,6 @@ def state(epoch, step=0):
     return {"state_dict": {"w": torch.full((2,), float(epoch))}, "epoch": epoch, "step": step}
 
 
-@pytest.fixture
-def lines(monkeypatch):
-    """What is said and warned of."""
-    lines = []
-    for level in ("say", "warn"):
-        monkeypatch.setattr(checkpoint.log, level, lines.append)
-    return lines
-
-
 def one_line(error, call, *arguments, **settings):
     with pytest.raises(error) as caught:
         call(*arguments, **settings)

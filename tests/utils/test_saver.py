@@ -15,15 +15,6 @@ def state(epoch, step=0):
     return {"state_dict": {"w": torch.full((2,), float(epoch))}, "epoch": epoch, "step": step}
 
 
-@pytest.fixture
-def lines(monkeypatch):
-    """What is said and warned of."""
-    lines = []
-    for level in ("say", "warn"):
-        monkeypatch.setattr(checkpoint.log, level, lines.append)
-    return lines
-
-
 def epochs_in(folder):
     return [load(path)["epoch"] for path in checkpoint.all_in(str(folder))]
 
