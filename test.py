@@ -5,24 +5,26 @@
     python test.py ... --metrics recall map_at_r nmi --save_json result.json
 """
 
+import argparse
 import json
 import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 import models
 from data.dataset import locate, read_test, recall_ks
 from data.images import Images
-from data.transforms import Normalise, Transforms
-from data.views import crops_loader, report_bad
-from evaluations.features import encoder
-from evaluations.retrieval import METRICS, columns, evaluate, result_line
+from data.views import ImageBatches, count_workers
+from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from utils import checkpoint, device, flags, log
 from utils.errors import InputError, exit_on_error
-
-# What a checkpoint knows about its model. A flag overrides it; these stand in where neither says it.
-MODEL_DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
+from utils.features import encoder, report_bad
 
 
-def parse_args():
+def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The settings, and those of them that are not the defaults."""
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     flags.add_common(parser)
@@ -40,73 +42,73 @@ def parse_args():
     add("--nmi_average", choices=("arithmetic", "geometric"), default="arithmetic",
         help="mean of the entropies in NMI; geometric gives what old tables used, a little higher")
     add("--save_json", default=None, help="write the results to this file")
-    return parser.parse_args()
+    add("--save_neighbours", "--save_txt", default=None, metavar="FILE",
+        help=f"write the {NEIGHBOURS} nearest images of each query, by the last model tested, to this file (.npz)")
+    args = parser.parse_args()
+    return args, parser.changed(args)
 
 
-def load_models(args, compute):
-    """The models to test as a list of (epoch, Embedder, on pooled features?); sets args.net, dim, width, origin_width."""
+def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]:
+    """(epoch, Embedder) of all that is to be tested; epoch 0 is the frozen backbone, which comes first."""
     paths = [path for given in args.resume for path in (checkpoint.all_in(given) if os.path.isdir(given) else [given])]
     if not paths and not args.pretrained:
         raise InputError("nothing to test: give checkpoints with --resume, or --pretrained True for the frozen backbone")
     if args.weights and not args.pretrained:
         raise InputError("--weights is of the frozen backbone: it needs --pretrained True")
-    asked = {name: getattr(args, name) for name in MODEL_DEFAULTS}
-    tested = []
-    for path in paths:
-        state = checkpoint.load(path)
-        for name, default in MODEL_DEFAULTS.items():
-            value = state.get("settings", {}).get(name, default) if asked[name] is None else asked[name]
-            if tested and value != getattr(args, name):
-                raise InputError(f"{path}: its --{name} is {value}, the first checkpoint's is {getattr(args, name)}; "
-                                 "test them one by one")
-            setattr(args, name, value)
-        model = models.create(args.net, args.dim, pretrained=False, rotation=False, width=args.width)
-        unused = models.load_state(model, state["state_dict"], path)
-        unused = [key for key in unused if not key.startswith("classifier_rot.")]
-        if unused:
-            log.say(f"{path}: not used: {', '.join(unused)}")
-        tested.append((state["epoch"], compute.place(model).eval(), args.pool_feature))
+    settings = {name: getattr(args, name) for name in models.DEFAULTS}
+    trained = [models.load(path, **settings) for path in paths]
     if args.pretrained:
-        for name, default in MODEL_DEFAULTS.items():
-            setattr(args, name, default if getattr(args, name) is None else getattr(args, name))
-        frozen = models.create(args.net, args.dim, weights=args.weights, rotation=False, width=args.width)
-        tested.insert(0, (0, compute.place(frozen).eval(), True))
-    return tested
+        like = trained[0].settings if trained else models.DEFAULTS
+        known = {name: like[name] if value is None else value for name, value in settings.items()}
+        yield 0, models.create(known.pop("net"), weights=args.weights, **known).eval()
+    for path, embedder in zip(paths, trained):
+        for name in ("width", "origin_width"):  # all see the same crops
+            if embedder.settings[name] != trained[0].settings[name]:
+                raise InputError(f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
+                                 f"{trained[0].settings[name]}; test them one by one")
+        yield embedder.epoch, embedder
 
 
-def main():
-    args = parse_args()
-    log.start(args, args.log_file)
+def main() -> None:
+    args, changed = parse_args()
+    log.start(vars(args), changed, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
     folder = locate(args.data, args.data_root)
     query, gallery = read_test(folder, args.gallery_eq_query)
-    workers = compute.workers(args.nThreads, len(gallery))
-    tested = load_models(args, compute)
-    transforms = Transforms(args.width, args.origin_width)
-    normalise = Normalise(tested[0][1].preprocessing, compute.device, compute.channels_last)
+    tested = [(epoch, compute.place(embedder)) for epoch, embedder in embedders(args)]
+    transforms = tested[0][1].transforms
 
-    results = evaluate([encoder(model, normalise, compute, pooled) for _, model, pooled in tested], query, gallery,
-                       loader=lambda images: crops_loader(Images(images.paths, transforms), args.batch_size, workers),
-                       on_bad=lambda bad: report_bad(bad, args.on_bad_image, log.say),
-                       ks=recall_ks(folder), metrics=args.metrics, nmi_average=args.nmi_average, seed=args.seed,
-                       features_dir=args.features_dir, device=compute.scores)
+    def crops(part: Any) -> Any:
+        workers = count_workers(args.nThreads, len(part), compute.device.type)
+        return ImageBatches(Images(part.paths, transforms), args.batch_size, workers).crops()
+
+    encoders = [encoder(embedder, "pooled" if args.pool_feature or not epoch else "embedding", compute)
+                for epoch, embedder in tested]
+    results = evaluate(encoders, query, gallery, crops, lambda bad: report_bad(bad, args.on_bad_image), recall_ks(folder),
+                       args.metrics, args.nmi_average, args.seed,
+                       args.features_dir, compute.scores, neighbours=bool(args.save_neighbours))
+    neighbours = [result.pop("neighbours", None) for result in results][-1]
 
     first = results[0]
     log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
             f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else ""))
-    for (epoch, *_), result in zip(tested, results):
+    for (epoch, _), result in zip(tested, results):
         log.say(result_line(epoch, result))
-    log.say(table(tested, results))
+    log.say(table([epoch for epoch, _ in tested], results))
     if args.save_json:
         log.make_folder(os.path.dirname(os.path.abspath(args.save_json)))
         with open(args.save_json, "w", encoding="utf-8") as file:
-            json.dump([{"epoch": epoch, **result} for (epoch, *_), result in zip(tested, results)], file, indent=1)
+            json.dump([{"epoch": epoch, **result} for (epoch, _), result in zip(tested, results)], file, indent=1)
+    if args.save_neighbours:
+        log.make_folder(os.path.dirname(os.path.abspath(args.save_neighbours)))
+        with open(args.save_neighbours, "wb") as file:
+            np.savez(file, **neighbours)
 
 
-def table(tested, results):
+def table(epochs: list[int], results: list[dict]) -> str:
     """The results for people: a row for each model, in per cent."""
     rows = [f"{'':<18}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
-    for (epoch, *_), result in zip(tested, results):
+    for epoch, result in zip(epochs, results):
         name = f"epoch {epoch}" if epoch else "frozen backbone"
         rows.append(f"{name:<18}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
     return "\n".join(rows)

@@ -1,8 +1,14 @@
-"""The registry of data sets, where they lie and which lists they have. A new data set is one line in `Dict`."""
+"""The registry of data sets, where they lie and which images they have. A new data set is one line in `Dict`.
+
+A data set is a folder. train.txt in it names the images to train on; without one they are all images in the folder and
+below it. test.txt, or query.txt and gallery.txt, name the held-out images, with labels; they are only read for a test.
+"""
 
 import os
+import re
 
-from data.lists import read_list, refuse_overlap, shown
+from data.lists import EXTENSIONS, ImageList, Paths, first_few, read_list, real_paths, refuse_overlap, shown
+from utils import log
 from utils.errors import InputError
 
 # name for --data -> folder under --data_root
@@ -17,53 +23,147 @@ Dict = {
 # folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
 
+# A folder that holds one of these is a training run's, and none of its images is of the data set.
+RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar", re.DOTALL)
 
-def recall_ks(folder):
+
+def recall_ks(folder: str) -> tuple[int, ...]:
     """The K of Recall@K for the data set in `folder`."""
     return RECALL_KS.get(os.path.basename(os.path.abspath(folder)), (1, 2, 4, 8, 16, 32))
 
 
-def locate(data, data_root):
+def locate(data: str, data_root: str | None) -> str:
     """The folder of data set `data`: a name in `Dict`, the name of a folder under `data_root`, or a path."""
     root = data_root or "."
     if data_root and not os.path.isdir(root):
-        raise InputError(f"--data_root {shown(root)}: no such folder; set DATA_ROOT to the folder that holds the data sets")
+        raise InputError(f"{shown(root)}: no such folder; set DATA_ROOT to the folder that holds the data sets",
+                         setting="data_root")
     folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
     for found in (folder, data):
-        if os.path.isdir(found) and (found == folder or data not in Dict):
+        if data and os.path.isdir(found) and (found == folder or data not in Dict):
             return found
     if data in Dict:
         maker = f"python -m data.demo {shown(folder)}" if data == "demo" else f"scripts/prepare_data.sh {data}"
         raise InputError(f"{shown(folder)}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
                          f"or make it with {maker}")
-    raise InputError(f"--data {shown(data)}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
-                     f"{shown(root)}, or a path")
+    raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
+                     f"{shown(root)}, or a path", setting="data")
 
 
-def has_test(folder):
-    """Whether `folder` has lists of held-out images."""
+# ---- images to train on ---------------------------------------------------------------------------------------------
+
+def read_train(folder: str) -> ImageList:
+    """The images that train.txt names; without one, all images that `find_images` finds but those that a test list names.
+
+    Labels are optional in train.txt, and None without it. Raises InputError for a faulty list (see `read_list`), a folder
+    without images, and a data set of `Dict` without its train.txt: it is half-made, and also holds test images.
+    """
+    if _has(folder, "train.txt") or os.path.basename(os.path.abspath(folder)) in Dict.values():
+        return read_list(os.path.join(folder, "train.txt"), labels_required=False)
+    images = find_images(folder)
+    if not images:
+        raise InputError(f"{shown(folder)}: no image in this folder or below it; give one with images "
+                         f"({', '.join(EXTENSIONS)}) or with a train.txt", setting="data")
+    held_out = set()
+    for name in ("test.txt", "query.txt", "gallery.txt"):
+        if _has(folder, name):
+            listed = read_list(os.path.join(folder, name), labels_required=False, check_files=False)
+            held_out.update(real_paths(listed.paths))
+    if held_out:
+        images = [path for path, real in zip(images, real_paths(images)) if real not in held_out]
+    if not images:
+        raise InputError(f"{shown(folder)}: its test lists name all its images, none is left to train on; add images, or "
+                         "shorten the lists", setting="data")
+    return ImageList(Paths(images), None, str(folder))
+
+
+def find_images(folder: str) -> list[str]:
+    """The absolute names of the images in `folder` and below it, sorted; an image is known by its extension.
+
+    Left out is what a name that begins with a dot hides, and the folders of training runs, with all below them. Links to
+    files are followed, links to folders are not: they may go in circles. Sub-folders that may not be read are left out with
+    a warning (the system's own on a disk, `lost+found`, is one); anything else that cannot be read raises InputError, lest
+    a failing disk makes a smaller data set.
+    """
+    top = os.path.abspath(folder)
+    images, runs, closed, waiting = [], [], [], [top]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:  # which tells files from folders without a look at each
+                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name[0] != "."]
+        except OSError as error:
+            if here == top or not isinstance(error, PermissionError):
+                raise InputError(f"{shown(here)}: cannot read this folder ({error.strerror})", setting="data") from None
+            closed.append(here)
+            continue
+        files = [entry for entry, is_folder in entries if not is_folder]
+        if here != top and any(RUN_FILES.fullmatch(entry.name) for entry in files):
+            runs.append(here)
+            continue
+        waiting += [entry.path for entry, is_folder in entries if is_folder]
+        images += [entry.path for entry in files if entry.name.lower().endswith(EXTENSIONS) and _is_file(entry)]
+    if runs:
+        log.say(f"{shown(folder)}: folders of training runs left out ({len(runs)}): {first_few(sorted(runs))}")
+    if closed:
+        log.warn(f"{shown(folder)}: folders left out that may not be read ({len(closed)}): {first_few(sorted(closed))}")
+    return sorted(images)
+
+
+def _is_file(entry):
+    """Whether it is a file, or a link to one; a link may lead nowhere, or to itself."""
+    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+
+
+def _has(folder, name):
+    """Whether the folder has the list `name`, if only as a broken link: what it should name is then not known."""
+    return os.path.lexists(os.path.join(folder, name))
+
+
+# ---- held-out images ------------------------------------------------------------------------------------------------
+
+def has_test(folder: str) -> bool:
+    """Whether `folder` has lists of held-out images; `why_no_test` also looks into them."""
     return any(os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt"))
 
 
-def read_train(folder):
-    """The ImageList of train.txt; labels are optional."""
-    return read_list(os.path.join(folder, "train.txt"), labels_required=False)
+def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None:
+    """Why there is nothing to test on, in a few words or the line of an error; None when the lists are in order.
+
+    Whether the images that they name exist is not looked up.
+    """
+    if not has_test(folder):
+        return "no test.txt or query.txt"
+    for name in _test_lists(folder, gallery_eq_query):
+        try:
+            if read_list(os.path.join(folder, name), labels_required=False, check_files=False).labels is None:
+                return f"{name} has no labels, or not on every line"
+        except InputError as error:
+            return str(error)
+    return None
 
 
-def read_test(folder, gallery_eq_query=None):
+def read_test(folder: str, gallery_eq_query: bool | None = None) -> tuple[ImageList, ImageList]:
     """The held-out (query, gallery) ImageLists; `gallery is query` when one list, test.txt, serves as both.
 
     gallery_eq_query: True takes test.txt, False takes query.txt and gallery.txt, None whichever is there.
+    Raises InputError for a faulty list, and for images that train.txt also names. Of train.txt no image need exist; one that
+    cannot be read is a warning, as there may be no training here.
     """
-    test = os.path.join(folder, "test.txt")
+    lists = [read_list(os.path.join(folder, name), labels_required=True) for name in _test_lists(folder, gallery_eq_query)]
+    if _has(folder, "train.txt"):
+        try:
+            train = read_list(os.path.join(folder, "train.txt"), labels_required=False, check_files=False)
+        except InputError as error:
+            log.warn(f"not checked that no test image is also a training image: {error}")
+        else:
+            refuse_overlap(train, *lists)
+    return lists[0], lists[-1]
+
+
+def _test_lists(folder, gallery_eq_query):
+    """The names of the lists to test on."""
     if gallery_eq_query is None:
-        gallery_eq_query = os.path.exists(test) or not os.path.exists(os.path.join(folder, "query.txt"))
-    if gallery_eq_query:
-        query = gallery = read_list(test, labels_required=True)
-    else:
-        query, gallery = (read_list(os.path.join(folder, name), labels_required=True)
-                          for name in ("query.txt", "gallery.txt"))
-    train = os.path.join(folder, "train.txt")
-    if os.path.exists(train):
-        refuse_overlap(read_train(folder), query, *([] if gallery is query else [gallery]))
-    return query, gallery
+        test, query = (os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt"))
+        gallery_eq_query = test or not query
+    return ("test.txt",) if gallery_eq_query else ("query.txt", "gallery.txt")

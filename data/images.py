@@ -55,6 +55,23 @@ def decode(path, side):
     return resize(torch.from_numpy(pixels).permute(2, 0, 1), size)
 
 
+def from_memory(image: Image.Image | np.ndarray, side: int) -> torch.Tensor:
+    """A PIL image, or a uint8 array (H, W, 3), as `decode` gives that of a file: uint8 (3, H, W), its shorter side `side`.
+
+    Raises InputError for an array of another kind, and for an image more elongated than MAX_ASPECT.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(f"an image of {image.dtype} {image.shape} cannot be embedded: give uint8 (height, width, 3)")
+        image = Image.fromarray(image)
+    try:
+        size = _target(image, side)
+        pixels = np.array(_rgb(ImageOps.exif_transpose(image)))
+    except (OSError, ValueError) as error:
+        raise InputError(f"an image of {image.size[0]} x {image.size[1]} pixels cannot be embedded ({error})") from None
+    return resize(torch.from_numpy(pixels).permute(2, 0, 1), size)
+
+
 def decoded_size(path, side):
     """(H, W) of what `decode` gives, from the file's header (of a PNG from all of it, as its orientation may come last).
 

@@ -1,11 +1,11 @@
-"""List files: `path label` lines that name the images of a split."""
+"""The images of a split, and the list files of `path label` lines that name them."""
 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 
 from utils.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+# What a file in a folder, or a line without a label, is known as an image by; in any case of letters.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".avif")
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are rather names
 
 
@@ -24,15 +25,15 @@ class Paths(Sequence):
     reading a string writes its reference count.
     """
 
-    def __init__(self, paths):
+    def __init__(self, paths: Iterable[str]) -> None:
         names = [path.encode("utf-8", "surrogateescape") for path in paths]  # a file name need not be UTF-8
         self.bytes = torch.frombuffer(bytearray(b"".join(names) or b" "), dtype=torch.uint8)
         self.ends = torch.from_numpy(np.cumsum([0, *map(len, names)], dtype=np.int64))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> str | list[str]:
         """A str, or the list of str of a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -41,7 +42,7 @@ class Paths(Sequence):
         begin, end = self.ends[index % len(self):][:2].tolist()
         return bytes(self.bytes[begin:end].numpy()).decode("utf-8", "surrogateescape")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         names = bytes(self.bytes.numpy())
         return (names[begin:end].decode("utf-8", "surrogateescape") for begin, end in pairwise(self.ends.tolist()))
 
@@ -52,20 +53,32 @@ class ImageList:
 
     paths: Paths  # N absolute file names
     labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
-    source: str  # the list file
+    source: str  # the list file, or the folder that was searched for images
+
+    @property
+    def folder(self) -> str:
+        """The absolute name of the folder that is searched, or that the list file lies in."""
+        source = os.path.abspath(self.source)
+        return source if os.path.isdir(source) else os.path.dirname(source)
 
     @cached_property
-    def digest(self):
+    def digest(self) -> str:
         """Tells lists apart that name other images, or the same in another order; wherever the folder lies."""
-        folder = os.path.dirname(os.path.abspath(self.source))
-        names = "\n".join(os.path.relpath(path, folder) for path in self.paths)
+        # Only a searched folder has names with a line break; no name has a NUL.
+        folder = self.folder
+        names = "\n".join(_below(path, folder).replace("\n", "\0") for path in self.paths)
         return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
 
-def read_list(file, labels_required):
+def _below(path, folder):
+    """os.path.relpath(path, folder), which takes seconds for a million paths."""
+    return path[len(folder) + 1:] if path.startswith(folder + os.sep) else os.path.relpath(path, folder)
+
+
+def read_list(file: str, labels_required: bool, check_files: bool = True) -> ImageList:
     """Read one list file.
 
     The label is the last field, so paths may contain spaces; relative paths start at the list's folder. Without
@@ -74,7 +87,8 @@ def read_list(file, labels_required):
     around path and label are not.
 
     Raises InputError, with file and line number, for: no such file, no lines, a line without a path, a label that is
-    not an integer of 64 bits, a NUL, and listed files that do not exist (how many, and the first three).
+    not an integer of 64 bits, a NUL, and, unless `check_files` is False, listed files that do not exist (how many, and
+    the first three).
     """
     folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
     try:
@@ -95,11 +109,10 @@ def read_list(file, labels_required):
         labels.append(label)
     if not paths:
         raise InputError(f"{name}: the list is empty; write one `path label` line an image")
-    missing = [path for path in paths if not os.path.isfile(path)]
+    missing = [path for path in paths if not os.path.isfile(path)] if check_files else []
     if missing:
-        first = ", ".join(map(shown, missing[:3]))
-        raise InputError(f"{name}: {len(missing)} of {len(paths)} listed files do not exist: {first}"
-                         f"{', ...' if len(missing) > 3 else ''}; correct the list or put the images there")
+        raise InputError(f"{name}: {len(missing)} of {len(paths)} listed files do not exist: {first_few(missing)}; correct "
+                         "the list or put the images there")
     return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
 
 
@@ -120,21 +133,35 @@ def _split(line, place, label_required):
     return path, int(last)
 
 
-def shown(text, most=300):
+def shown(text: str, most: int = 300) -> str:
     """`text` as an error shows it: on one line, of moderate length, readable wherever the log goes."""
     text = text if len(text) <= most else f"{text[:most // 2]}...{text[-most // 2:]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def refuse_overlap(train, *held_out):
+def first_few(paths: Sequence[str]) -> str:
+    """The first three paths as an error shows them."""
+    return ", ".join(map(shown, paths[:3])) + (", ..." if len(paths) > 3 else "")
+
+
+def real_paths(paths: Iterable[str]) -> Iterator[str]:
+    """os.path.realpath of each absolute path, which need not exist; a folder that many of them share is looked up once."""
+    real_folder = cache(os.path.realpath)
+    for path in paths:
+        folder, name = os.path.split(path)
+        path = os.path.join(real_folder(folder), name)
+        yield os.path.realpath(path) if os.path.islink(path) else path
+
+
+def refuse_overlap(train: ImageList, *held_out: ImageList) -> None:
     """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
 
-    Files are compared, whatever symbolic links lead to them: labels may start again at 0 in test.txt, so equal numbers prove
-    nothing.
+    Files are compared, whatever symbolic links lead to them, and need not exist: labels may start again at 0 in test.txt, so
+    equal numbers prove nothing.
     """
-    trained = {os.path.realpath(path) for path in train.paths}
+    trained = set(real_paths(train.paths))
     for other in held_out:
-        shared = [path for path in other.paths if os.path.realpath(path) in trained]
+        shared = [path for path, real in zip(other.paths, real_paths(other.paths)) if real in trained]
         if shared:
             raise InputError(f"{shown(other.source)}: {len(shared)} images are also in {shown(train.source)}, first "
                              f"{shown(shared[0])}; the classes of the two must differ, remove the images from one of the "

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import gammaln
 
 from utils.errors import InputError
 
@@ -140,6 +139,8 @@ def _expectation(above, tied, positive, ks):
 def _hit_probability(above, tied, positive, k):
     """With m = k - above places left for the tied, all positives miss with probability C(tied - positive, m) / C(tied, m).
     """
+    from scipy.special import gammaln  # here, because scipy takes long to import
+
     places = np.clip(k - above, 0, tied)
     negative = tied - positive
     can_miss = places <= negative

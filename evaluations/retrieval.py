@@ -1,39 +1,48 @@
 """Held-out images -> Recall@K, NMI and further metrics, for one or several encoders at once."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
 from evaluations import cluster_metrics
-from evaluations.features import extract
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
 from utils.clustering import kmeans
 from utils.distributed import Group
+from utils.features import Encoder, extract
 
+NEIGHBOURS = 16  # nearest images of each query that can be asked for
 # name -> heading of its column; Recall@K has a column for each K
 METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at_r": "MAP@R", "nmi": "NMI", "ami": "AMI",
            "f1": "F1"}
 
 
-def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "nmi"), nmi_average="arithmetic", seed=0,
-             features_dir=None, device="cpu", group=Group()):
+def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[[Any], Iterable],
+             on_bad: Callable[[list], None], ks: Sequence[int], metrics: Sequence[str] = ("recall", "nmi"),
+             nmi_average: str = "arithmetic", seed: int = 0, features_dir: str | None = None,
+             device: str | torch.device = "cpu", group: Group = Group(), neighbours: bool = False) -> list[dict | None]:
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
     features_dir, group: see extract; of several processes only the first scores, the others return None for each encoder.
     device: where retrieval metrics are computed.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
-    loader: function of an image list that returns its loader of crops; on_bad: called with the unreadable images.
+    crops: function of an image list that returns batches of its central crops, as extract takes them; on_bad: called with
+    the unreadable images.
     metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
-    Returns a dict for each encoder: its metrics as named, in that order, then `queries`, `without_positive`, `unreadable`.
+    Returns a dict for each encoder: its metrics as named, in that order, then `queries`, `without_positive`, `unreadable`,
+    and with `neighbours` what `nearest` gives, its numbers being places in the lists.
     """
-    features, labels, unreadable = [], [], 0
+    features, labels, readable, unreadable = [], [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
-        arrays, good, bad = extract(encoders, loader(images), len(images), "test images", features_dir, group)
+        arrays, rows, bad = extract(encoders, crops(images), len(images), "test images", features_dir, group)
         on_bad(bad)
         unreadable += len(bad)
         features.append(arrays)
-        labels.append(images.labels[good])
+        labels.append(images.labels[rows])
+        readable.append(rows)
     if group.rank:
         return [None] * len(encoders)
     positives = count_positives(*labels)
@@ -42,10 +51,34 @@ def evaluate(encoders, query, gallery, loader, on_bad, ks, metrics=("recall", "n
         measured = score(sets, labels, ks, metrics, nmi_average, seed, device)
         results.append({**measured, "queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum()),
                         "unreadable": unreadable})
+        if neighbours:
+            indices, similarities = nearest(*sets)
+            results[-1]["neighbours"] = {"query": readable[0], "indices": readable[-1][indices], "similarities": similarities}
     return results
 
 
-def score(sets, labels, ks, metrics, nmi_average="arithmetic", seed=0, device="cpu"):
+def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar gallery images of each query, the most similar first: int64 and float32 (Q, k).
+
+    query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery the queries are each other's, and each is
+    left out of its own. k is at most the number of images there are to find.
+    """
+    import faiss
+
+    index = faiss.IndexFlatIP(query.shape[1])
+    index.add(query if gallery is None else gallery)
+    if gallery is not None:
+        similarities, indices = index.search(query, min(k, len(gallery)))
+        return indices, similarities
+    k = min(k, len(query) - 1)
+    similarities, indices = index.search(query, k + 1)
+    other = indices != np.arange(len(query))[:, None]
+    other[other.all(1), -1] = False  # among that many copies of itself the image was not found
+    return indices[other].reshape(-1, k), similarities[other].reshape(-1, k)
+
+
+def score(sets: Sequence[np.ndarray], labels: Sequence[np.ndarray], ks: Sequence[int], metrics: Sequence[str],
+          nmi_average: str = "arithmetic", seed: int = 0, device: str | torch.device = "cpu") -> dict:
     """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
 
     sets: (features float32 (N, d),) of images that are each other's gallery, or (those of the queries, of the gallery);
@@ -68,7 +101,7 @@ def score(sets, labels, ks, metrics, nmi_average="arithmetic", seed=0, device="c
     return {name: measured[name] for name in metrics}
 
 
-def columns(result):
+def columns(result: dict) -> dict[str, float]:
     """A result of `evaluate` as a dict of heading -> share, a column for each K of Recall@K and for each other metric."""
     flat = {}
     for name in result:
@@ -79,6 +112,6 @@ def columns(result):
     return flat
 
 
-def result_line(epoch, result):
+def result_line(epoch: int, result: dict) -> str:
     """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; other metrics in the order they were asked for."""
     return f"Epoch-{epoch} " + "  ".join(f"{value:.4f}" for value in columns(result).values())

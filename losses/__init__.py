@@ -1,21 +1,55 @@
-"""Metric losses by name. A new loss is one file here and one line in `LOSSES`.
+"""Metric losses by name. A new loss is a file here, or a function in library.py, and a line in `LOSSES`.
 
-A loss is a module called with embeddings float32 (N, dim), L2-normalised, and labels int64 (N,); it returns a
-`weight.PairLoss`. Nothing here knows about data or files.
+A loss is a module called with embeddings float32 (N, dim), L2-normalised, and labels int64 (N,). It returns a scalar that
+always back-propagates, also when the batch holds no pair for it. Nothing here knows about data or files.
 """
 
 import math
+from collections.abc import Callable
 
+from torch import nn
+
+from losses.binomial import BinomialLoss
+from losses.hard_mining import HardMiningLoss
+from losses.lifted_structure import LiftedStructureLoss
 from losses.weight import WeightLoss
 from utils.errors import InputError
 
-LOSSES = {
-    "Weight": WeightLoss,
+
+def _library():
+    from losses import library  # here, because it takes seconds, and `train.py --help` asks for the names alone
+    return library
+
+
+LOSSES: dict[str, Callable[..., nn.Module]] = {  # each takes the settings of `create` that it names
+    "Weight": lambda alpha, beta, base, margin, **_: WeightLoss(alpha, beta, base, margin),
+    "Binomial": lambda **_: BinomialLoss(),
+    "Contrastive": lambda **_: _library().contrastive(),
+    "HardMining": lambda **_: HardMiningLoss(),
+    "LiftedStructure": lambda **_: LiftedStructureLoss(),
+    "Margin": lambda num_classes, **_: _library().margin(num_classes),
+    "NCA": lambda **_: _library().nca(),
+    "ProxyAnchor": lambda dim, num_classes, **_: _library().proxy_anchor(dim, num_classes),
+    "SemiHard": lambda **_: _library().semi_hard(),
+    "Triplet": lambda **_: _library().triplet(),
 }
 
 
-def create(name, **settings):
-    """The loss called `name`; `settings` are its keyword arguments (alpha, beta, base, margin)."""
+def names() -> list[str]:
+    """What --loss may be."""
+    return list(LOSSES)
+
+
+def create(name: str, *, dim: int = 512, num_classes: int = 100, alpha: float = 40.0, beta: float = 2.0, base: float = 0.5,
+           margin: float = 0.1) -> nn.Module:
+    """The loss called `name`. Raises InputError for an unknown name and for a setting that is not finite.
+
+    alpha, beta, base, margin: of `Weight` alone (see there). Every other loss has its own numbers of these names on another
+    scale; they stand in its file and are not to be set from outside.
+    dim, num_classes: of the embedding and of the pseudo-labels; for the losses that learn something for each class, which
+    are `ProxyAnchor` and `Margin`. Their parameters want to be trained and saved with the net.
+    """
+    settings = {"dim": dim, "num_classes": num_classes, "alpha": alpha, "beta": beta, "base": base, "margin": margin}
     if name not in LOSSES:
         raise InputError(f"--loss {name}: unknown; known losses: {', '.join(LOSSES)}")
     for setting, value in settings.items():

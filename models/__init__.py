@@ -1,61 +1,73 @@
-"""The nets by name: `create(name, ...)` gives an Embedder, `names()` lists what there is, `load_state` fills one.
+"""Embedders: `create(net, ...)` builds one, `load(checkpoint)` brings a trained one back, `names()` lists the nets.
 
-To add a backbone: write one file with `build(name, pretrained, weights) -> Backbone`, and add one line to `_BUILDERS`.
+    embedder = models.load("results/.../ckp_ep600.pth.tar")
+    embedder.embed(["a.jpg", "b.jpg"])        # float32 (2, dim), rows of length 1: similarity is their product
 """
 
 import torch
 
-from models import bn_inception, efficientnet_lite, inception, resnet, timm_models
-from models.embedder import Backbone, Embedder, Preprocessing, load_state
+from models import backbones
+from models.backbones import names
+from models.embedder import Embedder, load_state
+from utils import checkpoint as checkpoints, log
 from utils.errors import InputError
 
-__all__ = ["Backbone", "Embedder", "Preprocessing", "create", "load_state", "names"]
+__all__ = ["Embedder", "create", "load", "load_state", "names"]
 
 MAX_DIM = 2**16  # an embedding of more numbers is a slip, whose memory would run out later
 
-_BUILDERS = {
-    "BN-Inception": bn_inception.build,
-    "Inception": inception.build,
-    **{name: resnet.build for name in resnet.NAMES},
-    "EfficientNet-Lite0": efficientnet_lite.build,
-}
+# What a checkpoint's settings say of its net. These stand in where they do not: the original project's have none.
+DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
 
 
-def names():
-    """Every name that `create` knows; the last entry stands for all models of the timm library."""
-    return [*_BUILDERS, "timm/<any timm model>"]
-
-
-def create(name, dim=512, pretrained=True, weights=None, freeze_bn=False, rotation=True, width=None):
-    """Build a net.
+def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | None = None, freeze_bn: bool = False,
+           width: int | None = None, origin_width: int | None = None) -> Embedder:
+    """Build an Embedder.
 
     name: one of `names()`, for example "Inception" or "timm/convnext_tiny".
     dim: width of the embedding.
-    pretrained: start the backbone from ImageNet weights (True) or at random (False). The heads always start at random.
+    pretrained: start the backbone from ImageNet weights (True) or at random (False). The head always starts at random.
     weights: a file to read the pretrained weights from, in place of where they are published.
     freeze_bn: keep the running statistics of every BatchNorm as they are; scale and shift still train.
-    rotation: also build the head that tells four rotations apart.
-    width: of the images, if known: a net that cannot take that size is refused now and not at the first step.
+    width, origin_width: side of its crops, and the shorter side of an image before cropping, in pixels; None: 227 and 256.
+        A net that cannot take crops of the width given is refused now and not at the first step.
 
     Returns an Embedder, in training mode, on the CPU.
-    Raises InputError for an unknown name, a dim that is not 1 to MAX_DIM, or weights that cannot be had, read or fitted.
+    Raises InputError for an unknown name, a dim that is not 1 to MAX_DIM, weights that cannot be had, read or fitted, and a
+    width that the net cannot take.
     """
     if not 1 <= dim <= MAX_DIM:
-        raise InputError(f"--dim {dim}: the embedding has 1 to {MAX_DIM} numbers")
+        raise InputError(f"{dim}: the embedding has 1 to {MAX_DIM} numbers", setting="dim")
     if weights and not pretrained:
-        raise InputError(f"--weights {weights} would be ignored: it needs --pretrained True")
-    if name in _BUILDERS:
-        build = _BUILDERS[name]
-    elif name.startswith(timm_models.PREFIX):
-        build = timm_models.build
-    else:
-        raise InputError(f"--net {name}: unknown net; known are {', '.join(names())}")
-    backbone = build(name, pretrained, weights)
+        raise InputError(f"{weights} would be ignored: it is for a net that starts from pretrained weights",
+                         setting="weights")
+    backbone = backbones.build(name, pretrained, weights)
     if width is not None:
         try:
             with torch.no_grad():
                 backbone.features.eval()(torch.zeros(1, 3, width, width))
         except (RuntimeError, AssertionError, ValueError) as error:  # each library has its own
             reason = " ".join(str(error).split())[:120]
-            raise InputError(f"--net {name} cannot take images of --width {width} ({reason}); give another width") from None
-    return Embedder(backbone, dim=dim, freeze_bn=freeze_bn, rotation=rotation)
+            raise InputError(f"{width}: the net {name} cannot take images of that size ({reason}); give another width",
+                             setting="width") from None
+    settings = {"net": name, "dim": dim, "width": width or DEFAULTS["width"],
+                "origin_width": origin_width or DEFAULTS["origin_width"]}
+    return Embedder(backbone, settings, freeze_bn)
+
+
+def load(checkpoint: str, device: str | torch.device = "cpu", **settings: str | int | None) -> Embedder:
+    """The Embedder in a checkpoint of this project or of the original one, in evaluation mode.
+
+    settings: net, dim, width or origin_width, in place of what the checkpoint says; None leaves it to the checkpoint.
+    Raises InputError for a file that is missing, damaged, no checkpoint, or one of another net.
+    """
+    state = checkpoints.load(checkpoint)
+    known = {**DEFAULTS, **{name: value for name, value in state.get("settings", {}).items() if name in DEFAULTS},
+             **{name: value for name, value in settings.items() if value is not None}}
+    embedder = create(known["net"], known["dim"], False, width=known["width"], origin_width=known["origin_width"])
+    unused = [key for key in load_state(embedder, state["state_dict"], checkpoint)
+              if not key.startswith("classifier_rot.")]
+    if unused:
+        log.say(f"{checkpoint}: not used: {', '.join(unused)}")
+    embedder.epoch = state["epoch"]
+    return embedder.to(device).eval()

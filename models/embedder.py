@@ -1,80 +1,55 @@
-"""The Embedder: any backbone, with an embedding head and a rotation head on its pooled features.
+"""The Embedder: a backbone and an embedding head, with the crop and the normalisation that they were made for."""
 
-UDML-SS (Cao, Chen, Lim 2019, arXiv 1911.07072): one backbone learns from pseudo-labels through the embedding and from
-four rotations (Gidaris et al. 2018, arXiv 1803.07728) through a second head.
-"""
-
+import os
 from collections import OrderedDict
-from typing import Callable, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from data.images import from_memory
+from data.transforms import Transforms
 from models import state
+from models.backbones import Backbone
+from models.normalise import Normalise
 
-ROTATIONS = 4
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
 # exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
 SLICE = 2**18
 
-
-class Preprocessing(NamedTuple):
-    """What a backbone expects: (pixel - mean) / std on 0..255 values, in the channel order of its input."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    bgr: bool
-
-
-# The two Caffe-born Inceptions were trained on BGR pixels from which only a mean was taken.
-CAFFE = Preprocessing(mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), bgr=True)
-
-
-class Backbone(NamedTuple):
-    """What a family's `build` returns.
-
-    features: (N, 3, H, W) images -> pooled features, (N, feature_dim) or (N, feature_dim, 1, 1).
-    rename: a key of the original project's checkpoints -> our key, where they differ.
-    """
-
-    features: nn.Module
-    feature_dim: int
-    preprocessing: Preprocessing
-    rename: Callable[[str], str] = str  # str leaves a key as it is
+Picture = str | os.PathLike | Image.Image | np.ndarray
 
 
 class Embedder(nn.Module):
-    """images -> pooled features -> embedding, or -> rotation logits.
+    """images -> pooled features -> embedding.
 
-    The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`,
-    `classifier_rot.0`, `classifier_rot.2`.
+    The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`.
     """
 
-    def __init__(self, backbone, dim=512, freeze_bn=False, rotation=True):
-        """backbone: a Backbone; the rest as in `models.create`."""
+    epoch: int | None = None  # of the checkpoint that it comes from
+
+    def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
+        """settings: those of models.DEFAULTS: the net's name, dim, width, origin_width. The rest as in `models.create`."""
         super().__init__()
         self.features = backbone.features
         self.feature_dim = backbone.feature_dim
-        self.preprocessing = backbone.preprocessing
         self.rename = backbone.rename
-        self.dim = dim
+        self.normalise = Normalise(backbone.preprocessing)
+        self.settings = settings
+        self.dim = settings["dim"]
+        self.transforms = Transforms(settings["width"], settings["origin_width"])
         self.freeze_bn = freeze_bn
-        self.classifier = nn.Sequential(OrderedDict(linear=nn.Linear(self.feature_dim, dim)))
-        self.classifier_rot = None
-        if rotation:
-            # No ReLU after the last layer, where the original has one: it would cut the gradient of negative logits.
-            self.classifier_rot = nn.Sequential(
-                nn.Linear(self.feature_dim, 512), nn.ReLU(inplace=True), nn.Linear(512, ROTATIONS)
-            )
-        for name, bias in self.named_parameters():
-            if name.startswith("classifier") and name.endswith("bias"):
-                nn.init.zeros_(bias)
+        self.classifier = nn.Sequential(OrderedDict(linear=nn.Linear(self.feature_dim, self.dim)))
+        nn.init.zeros_(self.classifier.linear.bias)
         self.train()
 
     @torch.no_grad()
-    def start_embedding_at(self, features):
+    def start_embedding_at(self, features: np.ndarray | Tensor) -> None:
         """Set the embedding head to the linear map that keeps the inner products of `features` (N, feature_dim) best.
 
         Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936), so training starts from what the backbone
@@ -87,39 +62,59 @@ class Embedder(nn.Module):
         weight.zero_()
         weight[:len(vectors)] = vectors.to(weight) / 3**0.5
 
-    def pool(self, images, normalise=nn.Identity()):
-        """images: float32 (N, 3, H, W), normalised as `preprocessing` says, or what `normalise` makes so (uint8, say; on a
-        CPU it is called slice by slice). Returns float32 (N, feature_dim)."""
+    def pool(self, images: Tensor) -> Tensor:
+        """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
+
+        On a CPU they are normalised slice by slice.
+        """
         size = len(images)
         if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
             size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
-        return torch.cat([self.features(normalise(part)).flatten(1).float() for part in images.split(max(1, size))])
+        layout = self._layout()
+        return torch.cat([self.features(part if part.is_floating_point() else self.normalise(part, layout))
+                          .flatten(1).float() for part in images.split(max(1, size))])
 
-    def pool_views(self, images, num_metric, normalise=nn.Identity()):
-        """As `pool`, of images the first `num_metric` of which are metric views and the others rotated copies."""
-        if self.freeze_bn or num_metric in (0, len(images)):
-            return self.pool(images, normalise)  # one pass for all views
-        # rotated copies would disturb the batch statistics of the others
-        return torch.cat([self.pool(part, normalise) for part in (images[:num_metric], images[num_metric:])])
-
-    def embed(self, features):
+    def project(self, features: Tensor) -> Tensor:
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
-        with _full_precision(features):
+        with full_precision(features):
             # eps bounds the gradient at a zero vector by 1e6; no real embedding is that short.
             return F.normalize(self.classifier(features.float()), dim=1, eps=1e-6)
 
-    def rotate(self, features):
-        """features: (N, feature_dim). Returns float32 (N, 4): logits for 0, 90, 180 and 270 degrees."""
-        if self.classifier_rot is None:
-            raise RuntimeError("this Embedder was created with rotation=False")
-        with _full_precision(features):
-            return self.classifier_rot(features.float())
+    def forward(self, images: Tensor) -> Tensor:
+        """images as for `pool`. Returns their embeddings, float32 (N, dim)."""
+        return self.project(self.pool(images))
 
-    def forward(self, images):
-        """images: (N, 3, H, W). Returns their embeddings, float32 (N, dim)."""
-        return self.embed(self.pool(images))
+    @torch.inference_mode()
+    def embed(self, pictures: Picture | Iterable[Picture], batch_size: int = 64, pooled: bool = False) -> np.ndarray:
+        """Paths, PIL images or uint8 arrays (H, W, 3) -> their embeddings, float32 (N, dim); one or any number of them.
 
-    def train(self, mode=True):
+        pooled: the L2-normalised pooled features instead, (N, feature_dim). The net is used in evaluation mode.
+        Raises InputError for a file that cannot be read.
+        """
+        if isinstance(pictures, Picture):
+            pictures = [pictures]
+        was_training, rows, batch = self.training, [np.empty((0, self.feature_dim if pooled else self.dim), np.float32)], []
+
+        def flush() -> None:
+            if batch:
+                features = self.pool(torch.stack(batch))
+                rows.append((F.normalize(features) if pooled else self.project(features)).cpu().numpy())
+                batch.clear()
+
+        self.eval()
+        try:
+            for picture in pictures:
+                image = (self.transforms.load(os.fspath(picture)) if isinstance(picture, str | os.PathLike)
+                         else from_memory(picture, self.transforms.origin_width))
+                batch.append(self.transforms.centre_crop(image))
+                if len(batch) == batch_size:
+                    flush()
+            flush()
+        finally:
+            self.train(was_training)
+        return np.concatenate(rows)
+
+    def train(self, mode: bool = True) -> "Embedder":
         """As in torch, except that with freeze_bn every BatchNorm stays in evaluation mode."""
         super().train(mode)
         if self.freeze_bn:
@@ -128,28 +123,32 @@ class Embedder(nn.Module):
                     module.eval()
         return self
 
+    def _layout(self) -> torch.memory_format:
+        """The memory format of the backbone's first convolution, which its images should have too."""
+        first = next((weight for weight in self.features.parameters() if weight.ndim == 4), None)
+        if first is None or not first.is_contiguous(memory_format=torch.channels_last):
+            return torch.contiguous_format
+        return torch.channels_last
 
-def _full_precision(features):
-    """The heads cost nothing next to the backbone, and similarities are compared to 1e-3: keep them out of autocast."""
+
+def full_precision(features: Tensor) -> Any:
+    """A context without autocast: heads cost nothing next to a backbone, and similarities are compared to 1e-3."""
     return torch.autocast(features.device.type, enabled=False)
 
 
-def load_state(model, state_dict, source="checkpoint"):
+def load_state(embedder: Embedder, state_dict: dict, source: str = "checkpoint") -> list[str]:
     """Fill an Embedder from a checkpoint of this project or of the original one; all or nothing.
 
     state_dict: key -> tensor, also with the "module." that DataParallel puts before each key. Every parameter and
-        running statistic of the model has to be there, except the rotation head when the checkpoint has none.
+        running statistic of the Embedder has to be there.
     source: what to call the checkpoint in an error, best its path.
 
-    Returns the keys that the model has no use for (`classifier.bn.*` of the original, a rotation head).
+    Returns the keys that it has no use for (`classifier.bn.*` of the original, a rotation head).
     Raises InputError naming the keys that are missing or too many and the shapes that differ.
     """
-    tensors = {model.rename(key): value for key, value in state.tensors(state_dict, source).items()}
-    rot = "classifier_rot."
-    optional = () if any(key.startswith(rot) for key in tensors) else (rot,)
-    ignored = ("classifier.bn.",) if model.classifier_rot is not None else ("classifier.bn.", rot)
+    tensors = {embedder.rename(key): value for key, value in state.tensors(state_dict, source).items()}
     width = tensors.get("classifier.linear.weight")
-    hint = "is it from another --net?"
-    if width is not None and width.ndim == 2 and width.shape[0] != model.dim:
-        hint = f"it was trained with --dim {width.shape[0]}, not {model.dim}"
-    return state.fit(model, tensors, source, ignored=ignored, optional=optional, hint=hint)
+    hint = "is it from another net?"
+    if width is not None and width.ndim == 2 and width.shape[0] != embedder.dim:
+        hint = f"its embedding has {width.shape[0]} numbers, not {embedder.dim}"
+    return state.load_tensors(embedder, tensors, source, ignored=("classifier.bn.", "classifier_rot."), hint=hint)

@@ -25,7 +25,7 @@ def tensors(state_dict, source):
     return clean
 
 
-def fit(module, state, source, ignored=(), optional=(), hint="is it for another --net?"):
+def load_tensors(module, state, source, ignored=(), optional=(), hint="is it for another --net?"):
     """Copy tensors into a module by name, all or nothing.
 
     state: key -> tensor.

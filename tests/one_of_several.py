@@ -29,22 +29,22 @@ def train(arguments):
 
 
 def steps(file, *arguments):
-    import models.training
-    import train as program
+    from utils.passes import ForwardBackward
+    from utils.run import Run
     recorded = {"loss": [], "gradients": [], "labels": []}
-    backward, set_labels = models.training.Passes.backward, program.PKSampler.set_labels
+    backward, prepare = ForwardBackward.backward, Run.prepare
 
     def recording_backward(self, loss):
         backward(self, loss)
         recorded["loss"].append(loss.item())
-        recorded["gradients"].append({name: p.grad.clone() for name, p in self.local.model.named_parameters()
+        recorded["gradients"].append({name: p.grad.clone() for name, p in self.local.named_parameters()
                                       if p.grad is not None})
 
-    def recording_labels(self, labels, *more):
-        recorded["labels"].append(torch.from_numpy(labels.copy()))
-        set_labels(self, labels, *more)
+    def recording_labels(self, method, *more):
+        prepare(self, method, *more)
+        recorded["labels"].append(method.labels.clone())
 
-    models.training.Passes.backward, program.PKSampler.set_labels = recording_backward, recording_labels
+    ForwardBackward.backward, Run.prepare = recording_backward, recording_labels
     try:
         train(arguments)
     finally:
@@ -53,10 +53,10 @@ def steps(file, *arguments):
 
 def features(file, count, columns, bad):
     """Image i has the feature (i, i^2, ...) before normalising; `bad` ones cannot be read."""
-    from evaluations.features import extract
+    from utils.features import extract
     from utils import distributed
     group = distributed.join(torch.device("cpu"))
-    share, bad = group.share(int(count)), [int(index) for index in bad.split(",") if index]
+    share, bad = group.stretch(int(count)), [int(index) for index in bad.split(",") if index]
 
     def loader():
         for start in range(share.start, share.stop, 4):
@@ -66,14 +66,14 @@ def features(file, count, columns, bad):
 
     encoders = [lambda x, d=d: x.double() + torch.arange(d) ** 2 for d in (int(columns), 3)]
     done = extract(encoders, loader(), int(count), group=group)
-    np.savez(f"{file}-{rank}", good=done.good, bad=np.array(done.bad, dtype=int), first=done.arrays[0],
+    np.savez(f"{file}-{rank}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0],
              second=done.arrays[1])
     group.leave()
 
 
 def dies(file, *arguments):
-    import models.training
-    backward, calls = models.training.Passes.backward, []
+    from utils.passes import ForwardBackward
+    backward, calls = ForwardBackward.backward, []
 
     def dying(self, loss):
         calls.append(1)
@@ -82,7 +82,7 @@ def dies(file, *arguments):
             os.kill(os.getpid(), signal.SIGKILL)
         backward(self, loss)
 
-    models.training.Passes.backward = dying
+    ForwardBackward.backward = dying
     train(arguments)
 
 

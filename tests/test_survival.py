@@ -16,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-import models.training
+import utils.run
 from thumbnails import TINY_TRAIN, make_image_folder
 from utils import checkpoint
 from utils.errors import Interrupted, RunError
+from utils.passes import ForwardBackward
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 20))  # scripts/kill_and_resume.sh asks for more
@@ -29,7 +30,7 @@ EPOCHS = max(100, 5 * KILLS)
 FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--up_step", "1", "--eval_step", "1",
          "--cache", "disk", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
-    "step": ("models.training:Passes.backward", 4, 0.03), "checkpoint": ("utils.checkpoint:save", 4, 0.03),
+    "step": ("utils.passes:ForwardBackward.backward", 4, 0.03), "checkpoint": ("utils.checkpoint:save", 4, 0.03),
     "clustering": ("utils.clustering:lloyd", 3, 0.002), "cache": ("data.cache:_fill", 1, 0.02),
     "evaluation": ("evaluations.retrieval:score", 3, 0.01), "metrics": ("utils.metrics:Metrics.write", 4, 0.001),
     "any": ("models:create", 1, 1)}  # up to a second after the imports, which take most of the time
@@ -61,7 +62,7 @@ def learned(save_dir, epoch):
     """Everything of a checkpoint that the next step depends on, flat."""
     state = checkpoint.load(checkpoint.path_of(str(save_dir), epoch))
     adam = {f"adam {i} {name}": value for i, values in state["optimiser"]["state"].items() for name, value in values.items()}
-    return {**state["state_dict"], **adam, "labels": state["labels"]}
+    return {**state["state_dict"], **adam, "labels": state["method"]["labels"]}
 
 
 def same_run(a, b, epoch):
@@ -137,14 +138,14 @@ def test_signals_end_a_run_soon_and_the_same_command_goes_on(images, whole, tmp_
 def at_step(monkeypatch):
     """at_step(n, happens) calls `happens()` in the middle of the n-th step that follows."""
     def arrange(n, happens):
-        original, calls = models.training.Passes.backward, []
+        original, calls = ForwardBackward.backward, []
 
         def backward(self, loss):
             calls.append(1)
             if len(calls) == n:
                 happens()
             return original(self, loss)
-        monkeypatch.setattr(models.training.Passes, "backward", backward)
+        monkeypatch.setattr(ForwardBackward, "backward", backward)
     return arrange
 
 
@@ -173,8 +174,7 @@ def test_stopped_in_the_middle_of_an_epoch(train, at_step, capsys, net, stop_at)
 
 def test_a_signal_while_features_are_extracted(train, monkeypatch):
     """Nothing to wait for: it ends right there, and the next run extracts them anew."""
-    import train as program
-    original, calls = program.extract, []
+    original, calls = utils.run.extract, []
 
     def extract(*args):
         calls.append(1)
@@ -186,7 +186,7 @@ def test_a_signal_while_features_are_extracted(train, monkeypatch):
 
     flags = ("--epochs", 4)
     whole = train("whole", *flags)
-    monkeypatch.setattr(program, "extract", extract)
+    monkeypatch.setattr(utils.run, "extract", extract)
     with pytest.raises(Interrupted):
         train("parts", *flags)
     same_run(whole, train("parts", *flags), 4)

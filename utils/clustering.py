@@ -1,11 +1,8 @@
 """k-means pseudo-labels, and what the log says about them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
-from scipy.sparse import csr_matrix
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from utils.errors import InputError
 
@@ -24,7 +21,8 @@ class Clusters(NamedTuple):
     objective: float  # sum of squared distances to the own centroid
 
 
-def kmeans(features, k, warm_labels=None, seed=0, spherical=False):
+def kmeans(features: np.ndarray, k: int, warm_labels: np.ndarray | None = None, seed: int = 0,
+           spherical: bool = False) -> Clusters:
     """k-means (faiss) of float32 (N, d) into k clusters, none of them empty.
 
     warm_labels: int64 (N,), an earlier clustering. It starts from the means of *these* features over those clusters:
@@ -37,9 +35,9 @@ def kmeans(features, k, warm_labels=None, seed=0, spherical=False):
     """
     n = len(features)
     if not 1 <= k <= n:
-        raise InputError(f"--num_clusters {k}: k-means needs 1 to {n} clusters for {n} images")
+        raise InputError(f"{k}: k-means needs 1 to {n} clusters for {n} images", setting="num_clusters")
     if not all(np.isfinite(features[i:i + 65536]).all() for i in range(0, n, 65536)):
-        raise InputError("features are not finite: training has diverged; lower --lr, or start from pretrained weights")
+        raise InputError("features are not finite: training has diverged; lower the learning rate, or start from pretrained weights")
     rng = np.random.default_rng(seed)
     sample = features
     if n > 4 * k * TRAINING_POINTS:  # a smaller saving would not be worth the copy
@@ -54,7 +52,7 @@ def kmeans(features, k, warm_labels=None, seed=0, spherical=False):
     return assign(lloyd(sample, start, ITERATIONS, spherical), features)
 
 
-def greedy_seeding(features, k, rng, trials):
+def greedy_seeding(features: np.ndarray, k: int, rng: np.random.Generator, trials: int) -> np.ndarray:
     """k of the float32 (N, d) features to start k-means from: float32 (k, d).
 
     k-means++ (Arthur and Vassilvitskii 2007, section 2.2) in its greedy form: each next centroid is the best of `trials`
@@ -81,15 +79,17 @@ def greedy_seeding(features, k, rng, trials):
     return features[chosen]
 
 
-def lloyd(features, start, iterations, spherical=False, settled=SETTLED):
+def lloyd(features: np.ndarray, start: np.ndarray, iterations: int, spherical: bool = False, settled: float = SETTLED) -> Any:
     """A faiss.Kmeans, trained on float32 (N, d) features from the centroids `start`, float32 (k, d)."""
+    import faiss  # here, as scipy and scikit-learn below: with them `train.py --help` would take seconds
+
     solver = faiss.Kmeans(features.shape[1], len(start), niter=iterations, spherical=spherical, gpu=faiss.get_num_gpus() > 0,
                           early_stop_threshold=settled, min_points_per_centroid=1, max_points_per_centroid=len(features))
     solver.train(features, init_centroids=start)
     return solver
 
 
-def assign(solver, features):
+def assign(solver: Any, features: np.ndarray) -> Clusters:
     """The Clusters of a trained faiss.Kmeans; each empty one is given a feature."""
     distances, labels = solver.assign(features)
     if solver.cp.spherical:
@@ -99,7 +99,7 @@ def assign(solver, features):
     return Clusters(labels, float(distances.sum(dtype=np.float64)))
 
 
-def _fill_empty(labels, distances, k):
+def _fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
     """Give each empty cluster the feature that lies farthest from its centroid, but no cluster's last one; in place."""
     sizes = np.bincount(labels, minlength=k)
     empty = list(np.flatnonzero(sizes == 0))
@@ -109,9 +109,11 @@ def _fill_empty(labels, distances, k):
             labels[point], distances[point] = empty.pop(), 0
 
 
-def cluster_means(features, labels, k, seed=0):
+def cluster_means(features: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
     """Mean of the float32 (N, d) features over each label 0..k-1: float32 (k, d). A label that does not occur gets a
     random feature; negative labels belong to no cluster."""
+    from scipy.sparse import csr_matrix
+
     n, clustered = len(features), np.flatnonzero(labels >= 0)
     counts = np.bincount(labels[clustered], minlength=k)
     sums = csr_matrix((np.ones(len(clustered), np.float32), (labels[clustered], clustered)), shape=(k, n)) @ features
@@ -121,8 +123,11 @@ def cluster_means(features, labels, k, seed=0):
     return means
 
 
-def describe(clusters, k, last_labels=None, true_labels=None):
+def describe(clusters: Clusters, k: int, last_labels: np.ndarray | None = None,
+             true_labels: np.ndarray | None = None) -> str:
     """One line about a clustering; `true_labels`, where there are any, only serve this print."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     sizes = np.bincount(clusters.labels, minlength=k)
     parts = [f"objective {clusters.objective:.6g}",
              f"sizes {sizes.min()}/{int(np.median(sizes))}/{sizes.max()} (min/median/max)",

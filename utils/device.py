@@ -3,7 +3,7 @@
 import os
 import re
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,47 +20,36 @@ class Compute(NamedTuple):
     amp: torch.dtype | None  # of autocast; None computes in float32
     channels_last: bool
 
-    def autocast(self):
+    def autocast(self) -> Any:
         """A context in which the forward pass runs in the chosen precision."""
         return torch.autocast(self.device.type, dtype=self.amp) if self.amp else nullcontext()
 
-    def scaler(self):
+    def scaler(self) -> torch.amp.GradScaler:
         """The gradient scaler: float16 needs it, for the other precisions it does nothing."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == torch.float16)
 
-    def place(self, model):
-        """The model on the device, in the layout."""
+    def place(self, model: Any) -> Any:
+        """The module on the device, in the layout."""
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
 
-    def synchronise(self):
+    def synchronise(self) -> None:
         """Wait until the device has done what it was given; the CPU never has anything left."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
     @property
-    def scores(self):
+    def scores(self) -> torch.device:
         """Where similarities of a whole set are computed: on a CUDA device, else on the CPU."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     @property
-    def pin_memory(self):
+    def pin_memory(self) -> bool:
         """Whether loaders should put batches into page-locked memory, from which they move to the device in parallel."""
         return self.device.type == "cuda"
 
-    def workers(self, asked, images):
-        """Data loading processes for a list of `images` images: as asked for, else up to 8.
 
-        None on the CPU, whose cores the network needs, and none for under 1,000 images, read before workers have started.
-        """
-        if asked is not None:
-            return asked
-        if self.device.type == "cpu" or images < 1000:
-            return 0
-        return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-
-
-def choose(device="auto", amp="auto", channels_last=None):
-    """The Compute of the flags --device, --amp and --channels_last.
+def choose(device: str = "auto", amp: str = "auto", channels_last: bool | None = None) -> Compute:
+    """The Compute of the settings `device`, `amp` and `channels_last`.
 
     auto: CUDA (a GPU for each process of torchrun), else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones,
     float32 on the CPU and MPS; channels_last on CUDA and the CPU, where convolutions are faster in it.
@@ -70,12 +59,12 @@ def choose(device="auto", amp="auto", channels_last=None):
     if device == "cuda" and under_torchrun():
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):  # torch knows more, some of them without memory or kernels
-        raise InputError(f"--device {device}: unknown; give cpu, cuda, cuda:1 (or another number), mps or auto")
+        raise InputError(f"{device}: unknown; give cpu, cuda, cuda:1 (or another number), mps or auto", setting="device")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{device}: not available here ({str(error).splitlines()[0]})", setting="device") from None
     if amp == "auto":
         bf16 = chosen.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         amp = "off" if chosen.type != "cuda" else "bf16" if bf16 else "fp16"

@@ -5,12 +5,15 @@ each computes the same loss; DistributedDataParallel then averages the gradients
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from utils.errors import RunError
 
@@ -21,10 +24,10 @@ LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "process group")
 class Group:
     """The processes of a run: `size` of them, of which this is number `rank`. Collective calls are made by all or none."""
 
-    def __init__(self, rank=0, size=1):
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
-    def gather(self, x):
+    def gather(self, x: Tensor) -> Tensor:
         """x (n, ...), n may differ -> the rows of all processes in their order, (sum of n, ...).
 
         It is differentiable where every process makes the same scalar of the result, and DistributedDataParallel averages
@@ -32,7 +35,7 @@ class Group:
         """
         return x if self.size == 1 else _Gather.apply(x, self)
 
-    def total(self, *numbers):
+    def total(self, *numbers: int) -> Sequence[int]:
         """The sum of each number over the processes, as ints."""
         if self.size == 1:
             return numbers
@@ -40,7 +43,7 @@ class Group:
         dist.all_reduce(sums)
         return sums.tolist()
 
-    def objects(self, x):
+    def gather_objects(self, x: Any) -> list:
         """[x of process 0, x of process 1, ...], for small things."""
         if self.size == 1:
             return [x]
@@ -48,16 +51,16 @@ class Group:
         dist.all_gather_object(everyone, x)
         return everyone
 
-    def share(self, count):
-        """The stretch of range(count) that is this process's; the stretches of all follow each other."""
+    def stretch(self, count: int) -> range:
+        """The part of range(count) that is this process's; those of all processes follow each other."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def collect(self, rows, used):
+    def collect(self, rows: np.ndarray, used: int) -> None:
         """Fill `rows` (N, d) of process 0, whose first `used` are its own, with the used rows of all, in order.
 
         NumPy arrays; those of the other processes need only hold their own rows.
         """
-        counts = self.objects(used)
+        counts = self.gather_objects(used)
         if self.rank:
             for start in range(0, used, BLOCK):
                 dist.send(torch.from_numpy(rows[start:min(start + BLOCK, used)]), dst=0)
@@ -68,16 +71,20 @@ class Group:
                     dist.recv(torch.from_numpy(rows[start:min(start + BLOCK, end)]), src=sender)
                 used = end
 
-    def broadcast(self, labels, count):
-        """int64 (count,) of process 0, for all. The others give None."""
+    def share_state(self, module: nn.Module) -> None:
+        """Give all processes the parameters, buffers and extra state that a module has in process 0."""
         if self.size == 1:
-            return labels
-        labels = torch.empty(count, dtype=torch.int64) if labels is None else torch.from_numpy(np.ascontiguousarray(labels))
-        dist.broadcast(labels, src=0)
-        return labels.numpy()
+            return
+        state = module.state_dict()
+        extra = [{name: value for name, value in state.items() if not isinstance(value, Tensor)}]
+        dist.broadcast_object_list(extra, src=0)
+        for value in state.values():
+            if isinstance(value, Tensor):
+                dist.broadcast(value, src=0)  # in place
+        module.load_state_dict({**state, **extra[0]})
 
     @contextmanager
-    def first(self):
+    def first_before_others(self) -> Iterator[None]:
         """A block that process 0 goes through before the others: what it makes on disk, they find."""
         if self.size > 1 and self.rank:
             dist.barrier()
@@ -86,7 +93,7 @@ class Group:
             dist.barrier()
 
     @contextmanager
-    def watching(self):
+    def watching(self) -> Iterator[None]:
         """A block in which the end of another process becomes a RunError."""
         try:
             yield
@@ -97,7 +104,7 @@ class Group:
                                "checkpoint", rescue=True) from error
             raise
 
-    def leave(self):
+    def leave(self) -> None:
         """At the end of the run."""
         if self.size > 1:
             dist.destroy_process_group()
@@ -105,7 +112,7 @@ class Group:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, group):
+    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(group.size)]
         dist.all_gather(counts, torch.tensor([len(x)]))
         counts = [int(count) for count in counts]
@@ -117,17 +124,17 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, counts)])
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         # The own rows alone: the other processes do theirs. Times the size, because the mean of them will be taken.
         return gradient[ctx.own] * ctx.size, None
 
 
-def under_torchrun():
+def under_torchrun() -> bool:
     """Whether torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
-def join(device):
+def join(device: torch.device) -> Group:
     """The Group of this process: those that torchrun started, or itself alone. `device`: torch.device of the model.
 
     CPU tensors travel by gloo, those on a GPU by nccl.

@@ -8,7 +8,19 @@ import time
 
 
 class InputError(Exception):
-    """Something the user gave is wrong. The message is one line: what is wrong, where (file:line), and the remedy."""
+    """Something the user gave is wrong. The message is one line: what is wrong, where (file:line), and the remedy.
+
+    setting: the name of the setting that the message begins with, if it is about one: an entry point has a flag for it.
+    """
+
+    def __init__(self, message: str, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+    @property
+    def shown(self) -> str:
+        """The message as an entry point shows it."""
+        return f"--{self.setting} {self}" if self.setting else str(self)
 
 
 class RunError(Exception):
@@ -42,7 +54,7 @@ def exit_on_error(main):
     try:
         main()
     except InputError as error:
-        _leave("error: ", error, 2)
+        _leave("error: ", error.shown, 2)
     except RunError as error:
         _leave("error: ", error, 1)
     except Interrupted as error:

@@ -1,30 +1,40 @@
-"""The flags that train.py and test.py share, and how flags are read."""
+"""How command lines are read, and the flags that several entry points share."""
 
 import argparse
 import os
 import re
 import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from utils.errors import InputError
+
+
+DEFAULT_METHOD = "udml_ss"
+METHOD_ALIASES = {"labels": "supervised", "rot_only": "rotation"}  # flag of the original -> the method it stands for
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are InputErrors, one line like all others."""
 
-    def parse_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = sys.argv[1:] if args is None else args
         for text in args:  # no file needs such a name, and the log, the errors and the system would each trip over it
             if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
                 self.error(f"{ascii(text)[:200]} holds a line break or another control character")
             if re.fullmatch(r"--?[\w-]+=--|-\w--", text):  # argparse makes an empty list of it, whatever the flag's type
                 self.error(f"{text}: `--` is not a value")
-        return super().parse_args(args, namespace)
+        return super().parse_known_args(args, namespace)
 
-    def error(self, message):
+    def changed(self, args: argparse.Namespace) -> dict[str, Any]:
+        """Those of the settings that are not the defaults."""
+        return {name: value for name, value in vars(args).items() if value != self.get_default(name)}
+
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
-def boolean(text):
+def boolean(text: str) -> bool:
     """True or False from what people write on a command line, 0 and 1 included."""
     known = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
     if text.lower() not in known:
@@ -32,13 +42,13 @@ def boolean(text):
     return known[text.lower()]
 
 
-def number(kind, least, above=False, most=2**31 - 100):
+def number(kind: type, least: float, above: bool = False, most: float = 2**31 - 100) -> Callable[[str], Any]:
     """A parser of numbers, int or float, that are at least (or, with `above`, above) `least`, and at most `most`.
 
     Every count and seed fits 32 bits so, seeds of clusterings counted on from it too.
     """
 
-    def parse(text):
+    def parse(text: str) -> Any:
         value = kind(text)
         if not (value > least if above else value >= least):
             raise argparse.ArgumentTypeError(f"{text} is not {'above' if above else 'at least'} {least}")
@@ -55,8 +65,23 @@ positive_float, weight = number(float, 0, above=True), number(float, 0)
 side = number(int, 1, most=4096)  # of images in pixels; one of that size takes 50 MB, and the network some GB for it
 
 
-def add_common(parser):
-    """Which images, how they are cropped, and where it runs."""
+def add_method(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    """--method, and the flags of the original that stand for one."""
+    parser.add_argument("--method", default=None, help=f"how it learns: {', '.join(names)} (default: {DEFAULT_METHOD})")
+    for flag, name in METHOD_ALIASES.items():
+        parser.add_argument(f"--{flag}", type=boolean, default=False, help=f"True: the same as --method {name}")
+
+
+def method_of(args: argparse.Namespace) -> str:
+    """The name of the method that the flags of `add_method` ask for."""
+    asked = {name for flag, name in METHOD_ALIASES.items() if getattr(args, flag)} | {args.method} - {None}
+    if len(asked) > 1:
+        raise InputError(f"--method: {' and '.join(sorted(asked))} at once; give one of them")
+    return asked.pop() if asked else DEFAULT_METHOD
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Which images, and where it runs."""
     add = parser.add_argument
     add("--data", default="cub", help="a name in data/dataset.py, a folder under --data_root, or a path")
     add("--data_root", default=os.environ.get("DATA_ROOT"), help="folder of the data sets (default: $DATA_ROOT)")
@@ -69,19 +94,44 @@ def add_common(parser):
         help="data loading processes; 0 loads in the main one (default: up to 8 for a GPU, 0 on the CPU and for few images)")
     add("--seed", type=natural, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
-    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help="precision of the network's forward pass")
+    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto",
+        help="precision of the network's forward pass; auto: half on a GPU, off elsewhere; the paper's results are of off")
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
     add("--features_dir", default=None, help="keep features in temporary files there: for lists larger than the memory")
     add("--log_file", default=None, help="also append the log to this file")
 
 
-def add_crops(parser):
-    """How training cuts its crops out of the images, and whether it keeps these decoded."""
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """What every method trains with; the defaults are the paper's settings for CUB."""
     add = parser.add_argument
+    # model
+    add("--net", default="Inception", help="backbone; a wrong name lists them all; timm/<name> takes any timm model")
+    add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
+    add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
+    add("--dim", type=positive_int, default=512, help="embedding size")
+    # crops
     add("--width", type=side, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=side, default=256, help="shorter side of an image before cropping")
     add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
+    add("--cluster_crops", choices=("centre", "random"), default="centre",
+        help="crops of the features that labels are made from; random: as the original clusters")
     add("--cache", choices=("auto", "none", "ram", "disk"), default="auto",
         help="keep the images decoded, in memory or in a file (disk: for many photos far larger than --origin_width); auto: "
         "in memory, where they are few")
     add("--cache_dir", default=None, help="folder of --cache disk, one for each data set (default: .cache beside train.txt)")
+    # optimisation
+    add("--batch_size", "-b", type=positive_int, default=80, help="images a step")
+    add("--lr", type=positive_float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
+    add("--weight_decay", "--weight-decay", type=weight, default=5e-4)
+    add("--epochs", type=positive_int, default=600, help="an epoch takes K images of every cluster")
+    # the run
+    add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
+    add("--micro_batch", type=natural, default=0,
+        help="images in the network at once; the same gradient in less memory, for one more forward pass; 0: all")
+    add("--save_step", type=positive_int, default=50, help="epochs between checkpoints; the last epoch always has one")
+    add("--save_minutes", type=weight, default=10, help="minutes between writes of latest.pth.tar; 0: only when stopped")
+    add("--keep_last", type=natural, default=0, help="checkpoints of epochs to keep, the newest; 0: all")
+    add("--eval_step", type=natural, default=0, help="epochs between tests on the held-out classes; 0: none")
+    add("--resume", "-r", default="yes", help="a checkpoint to go on from, `yes`: the newest in --save_dir, if any, or `no`")
+    add("--override", action="store_true", help="resume with other settings than the checkpoint's")
+    add("--print_freq", type=positive_int, default=20, help="steps between log lines")

@@ -3,47 +3,53 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from utils.errors import Interrupted
 
 # SIGUSR1 is what SLURM is told to send ahead of the time limit: the run then ends as one that was terminated.
 EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
-BOUNCE = 1  # seconds within which a second SIGINT is the same Ctrl-C: torchrun passes on what its processes got too
+BOUNCE = 1  # seconds within which a second signal is the same one: torchrun passes on a Ctrl-C that its processes got too
 
 
 class Stop:
     """Listens for the signals of EXIT_CODES, except those that were ignored before (as under nohup).
 
     At first, and inside `at_once`, a signal raises Interrupted where it arrives: nothing would be lost. Inside `deferred` it
-    only sets `signal`, for `check` to raise when a step is whole. A second Ctrl-C ends the process on the spot.
+    only sets `signal`, for `check` to raise when a step is whole. A second signal ends the process on the spot.
+
+    step_seconds: how long a step takes, as far as it is known, for the message.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal, self._deferred, self._since = 0, False, 0.0
+        self.step_seconds: float | None = None
         for number in EXIT_CODES:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
-    def _handle(self, number, frame):
-        if self.signal and number == signal.SIGINT and time.monotonic() - self._since > BOUNCE:
+    def _handle(self, number: int, frame: Any) -> None:
+        if self.signal and time.monotonic() - self._since > BOUNCE:
             os._exit(EXIT_CODES[number])  # files are renamed when whole, so that this leaves no half of one
         if not self.signal:
             self.signal, self._since = int(number), time.monotonic()
             if self._deferred:
+                known = f" ({self.step_seconds:.1f} s or less)" if self.step_seconds is not None else ""
                 with suppress(OSError):  # SIGHUP says that the terminal has gone
-                    os.write(2, b"\nfinishing the step, then saving; a second Ctrl-C ends at once\n")
+                    os.write(2, f"\nfinishing the step{known}, then saving; a second signal ends at once\n".encode())
             else:
                 self.check(True)
 
-    def check(self, arrived):
+    def check(self, arrived: int | bool) -> None:
         """Raise Interrupted if a signal has `arrived`, here or at another process of the run."""
         if arrived:
             number = self.signal or signal.SIGTERM
             raise Interrupted(f"by {signal.Signals(number).name}", EXIT_CODES[number])
 
     @contextmanager
-    def deferred(self):
+    def deferred(self) -> Iterator[None]:
         """A block that signals do not leave; what needs a whole step asks `check` when it has one."""
         self._deferred = True
         try:
@@ -52,7 +58,7 @@ class Stop:
             self._deferred = False
 
     @contextmanager
-    def at_once(self):
+    def at_once(self) -> Iterator[None]:
         """A block within `deferred` that may be left anywhere, because the next run does it anew."""
         self._deferred = False
         try:
@@ -62,7 +68,7 @@ class Stop:
             self._deferred = True
 
 
-def ignore_in_worker(_=None):
+def ignore_in_worker(_: Any = None) -> None:
     """For data loading processes: a Ctrl-C reaches all processes of a terminal, but only the run's own one acts on it."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from utils import log
@@ -11,20 +12,23 @@ from utils.errors import InputError
 
 
 @contextmanager
-def locked(folder):
+def locked(folder: str) -> Iterator[None]:
     """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
 
     The system drops the lock when its process ends, however it ends (POSIX record locks, which network file systems have
     too, and which data loading processes do not inherit), and what a dead process of this host left is taken over. What
     another host left is not: from here one cannot see whether its process lives, and not every network file system tells
     of locks across hosts. A SLURM job that was requeued elsewhere is the same job, so it is.
+
+    Nothing else in this process may open the file: closing it would drop the lock. The package filelock would take as much
+    code, and its last version for Python 3.10 empties the file that names the holder.
     """
     path = os.path.join(folder, "run.lock")
     me = {"host": platform.node(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another --save_dir") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder", setting="save_dir") from None
     try:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,8 +43,8 @@ def locked(folder):
             free = not holder or same_job
         if not free or holder and holder.get("host") != me["host"] and not same_job:
             raise InputError(f"{folder}: in use by another run, pid {holder.get('pid', 'unknown')} on host "
-                             f"{holder.get('host', 'unknown')}; wait for it, give another --save_dir, or, if that process "
-                             f"no longer exists, remove {path}")
+                             f"{holder.get('host', 'unknown')}; wait for it, give another folder, or, if that process no "
+                             f"longer exists, remove {path}", setting="save_dir")
         if holder:
             log.say(f"{path}: left by pid {holder.get('pid')} of this {'job' if same_job else 'host'}, which has ended; "
                     "taken over")
@@ -48,7 +52,8 @@ def locked(folder):
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(me).encode(), 0)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); make room or give another --save_dir") from None
+            raise InputError(f"{path}: cannot be written ({error.strerror}); make room or give another folder",
+                             setting="save_dir") from None
         try:
             yield
         finally:

@@ -2,64 +2,67 @@
 
 import json
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from utils.errors import RunError
 from utils.log import make_folder, say
 
 
 class Metrics:
-    """Appends to `<save_dir>/metrics.jsonl`, if it `writes`, and keeps the steps since the last line in `window`.
+    """Appends to `<save_dir>/metrics.jsonl`, if it `writes`, and keeps the steps since the last line in `unreported`.
 
-    epoch, step: where the run starts, after whole epochs and some steps of the next. Lines that an earlier run wrote of what
-    comes after that go first: the steps will be made again, and give the same lines.
-    window: a dict for each step: what it measured (floats), and `images`, `waited` and `seconds`.
+    epoch, step: where the run starts, after whole epochs and some steps of the next. An earlier run may have gone further
+    and written lines of that: they are removed first, since those steps are made again and give the same lines.
+    unreported: a dict for each step: what it measured (floats), and `images`, `waited` and `seconds`.
     """
 
-    def __init__(self, save_dir, epoch=0, step=0, window=(), writes=True):
-        self.path, self.window, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(window), writes
+    def __init__(self, save_dir: str, epoch: int = 0, step: int = 0, unreported: Iterable[dict] = (),
+                 writes: bool = True) -> None:
+        self.path, self.unreported, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(unreported), writes
         if not writes:
             return
         kept, temporary = [], self.path + ".tmp"
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
-                    # The line of a window that is still open was not there yet; that run wrote it before it died.
-                    kept = [line for line in lines if _is_of(line, epoch, step - bool(self.window))]
+                    # Where steps are unreported their line was not there yet: that run wrote it before it died.
+                    kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
             with open(temporary, "w", encoding="utf-8") as file:
                 file.writelines(kept)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
 
-    def write(self, epoch, **values):
+    def write(self, epoch: int, **values: Any) -> None:
         """epoch: 1-based, the epoch in which it was measured."""
         if self.writes:
             make_folder(os.path.dirname(self.path))  # it may have been removed meanwhile
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"epoch": epoch, **values}) + "\n")
 
-    def report(self, epoch, epochs, step):
-        """Log and write the mean of the steps in the window, the last of which is `step` of `epoch`, and empty it."""
-        if not self.window:
+    def report(self, epoch: int, epochs: int, step: int) -> None:
+        """Log and write the mean of the unreported steps, the last of which is `step` of `epoch`."""
+        if not self.unreported:
             return
-        total = {name: sum(values.get(name, 0.0) for values in self.window) for name in self.window[-1]}
+        total = {name: sum(values.get(name, 0.0) for values in self.unreported) for name in self.unreported[-1]}
         images, waited, seconds = (total.pop(name) for name in ("images", "waited", "seconds"))
-        mean = {name: value / len(self.window) for name, value in total.items()}
+        mean = {name: value / len(self.unreported) for name, value in total.items()}
         say(f"epoch {epoch}/{epochs} " + " ".join(f"{name} {value:.4f}" for name, value in mean.items())
             + f" images/s {images / seconds:.1f} waiting for data {waited / seconds:.1%}")
-        self.write(epoch, step=step, steps=len(self.window), **mean, images_per_s=images / seconds,
+        self.write(epoch, step=step, steps=len(self.unreported), **mean, images_per_s=images / seconds,
                    data_wait=waited / seconds)
-        self.window.clear()
+        self.unreported.clear()
 
-    def sync(self):
+    def sync(self) -> None:
         """Have the lines on the disk before a checkpoint that counts on them."""
         if self.writes and os.path.exists(self.path):
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
     @contextmanager
-    def _reported(self):
+    def _reported(self) -> Iterator[None]:
         """What goes wrong with the file inside ends the run, in one line."""
         try:
             yield
@@ -68,7 +71,7 @@ class Metrics:
                            "same command goes on from the last checkpoint", rescue=True) from None
 
 
-def _is_of(line, epoch, step):
+def _is_of(line: str, epoch: int, step: int) -> bool:
     """Whether a line is of what a run had measured after `epoch` whole epochs and `step` steps of the next."""
     try:
         measured = json.loads(line) if line.endswith("\n") else {}  # a run that was killed may have left half a line

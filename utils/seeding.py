@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 
-def seed_step(seed, epoch, step, rank=0):
+def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Seed Python's, NumPy's and torch's global generators for one step of one process.
 
     Whatever a net or a loss draws (dropout, say) then depends on (seed, epoch, step, rank) alone, as the sampler's and the

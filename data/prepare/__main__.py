@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from data.prepare import archives, car, cub, download, layout, product, shop
 from utils.errors import InputError, exit_on_error
@@ -12,7 +14,7 @@ from utils.errors import InputError, exit_on_error
 FORMATS = {"cub": cub, "car": car, "product": product, "shop": shop}
 
 
-def prepare(name, data_root, archive_paths=(), check=True):
+def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (), check: bool = True) -> None:
     """Make `<data_root>/<folder>` for the data set `name`; raises InputError, and can be run again to resume.
 
     `archive_paths`: local archives, index files or extracted folders; none means download. `check=False` accepts any
@@ -46,12 +48,12 @@ def prepare(name, data_root, archive_paths=(), check=True):
     print(f"{name}: {layout.describe(counts)} in {folder}")
 
 
-def find_archives(form, data_root, archive_paths):
+def find_archives(form: ModuleType, data_root: Path, archive_paths: Sequence[str]) -> list[Path]:
     """The given paths, or else the official archives downloaded into `<data_root>/downloads`."""
     if archive_paths:
         for path in archive_paths:
             if not os.path.exists(path):
-                raise InputError(f"--archive: no such file or folder: {os.path.abspath(path)}")
+                raise InputError(f"{os.path.abspath(path)}: no such file or folder", setting="archive")
         return [Path(path) for path in archive_paths]
     if not form.URLS:
         raise InputError(f"{form.FOLDER} has no direct download: accept the terms at {form.PAGE}, "
@@ -59,7 +61,7 @@ def find_archives(form, data_root, archive_paths):
     return [download.fetch(url, data_root / "downloads", form.ARCHIVE_HINT) for url in form.URLS]
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="prepare_data.sh", description="Turn the official archives of a data set into lists and image folders. "
         "After an interruption, run it again: it goes on where it was.")

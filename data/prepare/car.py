@@ -23,7 +23,7 @@ INDEX_FILES = (WHOLE, *PARTS.values())
 TRAIN_CLASSES = 98
 
 
-def index(files):
+def index(files: dict[str, bytes]) -> list[Image]:
     if WHOLE in files:
         rows = [(path, path.removeprefix("car_ims/"), category)
                 for path, category in _annotations(files, WHOLE, "relative_im_path")]

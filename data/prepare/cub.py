@@ -16,7 +16,7 @@ INDEX_FILES = ("images.txt", "image_class_labels.txt")
 TRAIN_CLASSES = 100
 
 
-def index(files):
+def index(files: dict[str, bytes]) -> list[Image]:
     need(files, INDEX_FILES, ARCHIVE_HINT)
     classes = {}
     for number, (image_id, category) in table(files, "image_class_labels.txt", 2, ARCHIVE_HINT):

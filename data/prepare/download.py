@@ -14,7 +14,7 @@ TIMEOUT = 20  # seconds without a byte
 CHUNK = 1 << 18
 
 
-def fetch(url, folder, remedy):
+def fetch(url: str, folder: str | Path, remedy: str) -> Path:
     """Download `url` into `folder` and return its path; a file already there is kept.
 
     Bytes go to `<name>.part`, renamed when complete, so the next call asks only for the rest (HTTP Range).

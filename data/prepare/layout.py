@@ -1,10 +1,14 @@
 """The layout that training reads: images below train/ and test/, and lists of `path label` lines beside them."""
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from data.prepare.archives import unsafe
 from utils.errors import InputError
+
+Counts = dict[str, tuple[int, int]]  # list: (images, classes)
 
 
 class Image(NamedTuple):
@@ -14,7 +18,8 @@ class Image(NamedTuple):
     category: int | str  # its class, as the official files call it
 
 
-def table(files, name, columns, hint, path_last=True):
+def table(files: dict[str, bytes], name: str, columns: int, hint: str,
+          path_last: bool = True) -> Iterator[tuple[int, list[str | None]]]:
     """Rows of the text file `name` among the index `files`: (line number, `columns` fields), blank lines left out.
 
     Only the first field (`path_last=False`) or the last one may hold spaces.
@@ -27,7 +32,7 @@ def table(files, name, columns, hint, path_last=True):
         yield number, fields + [None] * (columns - len(fields))
 
 
-def integer(text, name, number):
+def integer(text: str | None, name: str, number: int) -> int:
     """A field as an int, or an InputError that names the file and the line."""
     try:
         return int(text)
@@ -35,13 +40,14 @@ def integer(text, name, number):
         raise InputError(f"{name}:{number}: expected a whole number, found {text!r}; fetch the file again") from None
 
 
-def need(files, names, hint):
+def need(files: dict[str, bytes], names: Iterable[str], hint: str) -> None:
+    """Raise InputError, with the `hint` of what to give, unless all index files in `names` were found."""
     missing = [name for name in names if name not in files]
     if missing:
         raise InputError(f"{' and '.join(missing)} not found in the archives given; give {hint}")
 
 
-def check_paths(images):
+def check_paths(images: Sequence[Image]) -> None:
     """Index files come out of the archive too: none of their paths may lead out of the folder or break a list line."""
     targets, sources = {}, {}
     for image in images:
@@ -53,19 +59,20 @@ def check_paths(images):
             raise InputError(f"the index lists {image.source!r} for two places; fetch the official archive")
 
 
-def count(images):
-    """{list: (images, classes)}"""
+def count(images: Sequence[Image]) -> Counts:
+    """How many images and classes each list has."""
     classes = {}
     for image in images:
         classes.setdefault(image.split, []).append(image.category)
     return {split: (len(members), len(set(members))) for split, members in classes.items()}
 
 
-def describe(counts):
+def describe(counts: Counts) -> str:
+    """The counts in words."""
     return ", ".join(f"{split} {images:,} images of {classes:,} classes" for split, (images, classes) in counts.items())
 
 
-def check_counts(name, images, official):
+def check_counts(name: str, images: Sequence[Image], official: Counts | None) -> Counts:
     """The counts; InputError if there is no train image, or if they are not `official` (None accepts any)."""
     counts = count(images)
     if "train" not in counts:
@@ -77,7 +84,7 @@ def check_counts(name, images, official):
     return counts
 
 
-def write_lists(folder, images, splits):
+def write_lists(folder: Path, images: Sequence[Image], splits: Iterable[str]) -> None:
     """`<split>.txt` for each split, train.txt last: a folder that has it is complete.
 
     Labels are 0, 1, 2, ... over the sorted train classes and on over the sorted other ones.
@@ -92,7 +99,7 @@ def write_lists(folder, images, splits):
         os.replace(temp, folder / f"{split}.txt")
 
 
-def counts_in_place(folder, splits):
+def counts_in_place(folder: Path, splits: Iterable[str]) -> Counts | None:
     """The counts that the lists in `folder` give, or None if a list or a listed image is missing."""
     counts = {}
     for split in splits:

@@ -16,7 +16,7 @@ LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
 INDEX_FILES = tuple(LISTS.values())
 
 
-def index(files):
+def index(files: dict[str, bytes]) -> list[Image]:
     need(files, INDEX_FILES, ARCHIVE_HINT)
     images = []
     for split, name in LISTS.items():

@@ -17,7 +17,7 @@ INDEX_FILES = (LIST,)
 PLACES = {"train": "train", "query": "test", "gallery": "test"}
 
 
-def index(files):
+def index(files: dict[str, bytes]) -> list[Image]:
     need(files, INDEX_FILES, ARCHIVE_HINT)
     images = []
     for number, (source, item, status) in table(files, LIST, 3, ARCHIVE_HINT, path_last=False):

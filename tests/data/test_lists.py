@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from data.images import decode
-from data.lists import Paths, _split, read_list, refuse_overlap
+from data.lists import ImageList, Paths, _split, read_list, real_paths, refuse_overlap
 from utils.errors import InputError
 
 
@@ -40,7 +40,7 @@ def test_spaces_absolute_paths_and_blank_lines(tmp_path):
 
 
 def test_labels_are_optional_in_training_lists(tmp_path):
-    file = write(tmp_path, "a b.jpg\nc.JPG\n", "a b.jpg", "c.JPG")
+    file = write(tmp_path, "a b.jpg\nc.JPG\nd.avif\n", "a b.jpg", "c.JPG", "d.avif")
     assert read_list(file, labels_required=False).labels is None
     assert "list.txt:1" in message(file) and "label" in message(file)
 
@@ -114,6 +114,11 @@ def test_missing_files_are_counted_and_the_first_three_named(tmp_path):
     assert "5 of 6" in text and all(f"{i}.jpg" in text for i in (1, 2, 3)) and "4.jpg" not in text
 
 
+def test_files_that_are_not_looked_for(tmp_path):
+    images = read_list(write(tmp_path, "a.jpg 0\nb.jpg 1\n", "a.jpg"), labels_required=True, check_files=False)
+    assert list(images.paths) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")] and images.labels.tolist() == [0, 1]
+
+
 def test_no_list(tmp_path):
     assert "nowhere.txt: cannot read" in message(str(tmp_path / "nowhere.txt"))
 
@@ -125,6 +130,36 @@ def test_overlap(tmp_path):
     with pytest.raises(InputError, match="1 images are also in .*first .*b.jpg"):
         refuse_overlap(train, test)
     refuse_overlap(train, replace(test, paths=test.paths[1:]))  # equal labels prove nothing
+
+
+def test_real_paths_are_those_of_the_system(tmp_path):
+    """Links to files and folders, in a chain, to nowhere and to themselves."""
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "folder/deep/file.jpg").touch()
+    links = {"folder/link": "deep", "up": "folder/link", "loop": "loop", "lost": "nowhere/at/all", "far.jpg": "up/file.jpg"}
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    paths = [str(tmp_path / path) for path in (
+        "folder/deep/file.jpg", "folder/link/file.jpg", "up/file.jpg", "far.jpg", "loop", "loop/a", "lost", "lost/a.jpg",
+        "gone.jpg", "gone/b.jpg", "folder", "n" * 300, "folder/deep/file.jpg/a")] + ["/", "/a.jpg"]
+    assert list(real_paths(paths)) == [os.path.realpath(path) for path in paths]
+
+
+def digest(names, folder, source):
+    return ImageList(Paths([os.path.join(folder, name) for name in names]), None, source).digest
+
+
+def test_the_digest_knows_names_and_order_wherever_the_folder_lies(tmp_path):
+    for folder in ("a", "b/c"):
+        (tmp_path / folder).mkdir(parents=True)
+    a, b = str(tmp_path / "a"), str(tmp_path / "b/c")
+    names = ["x.jpg", "deep/y.jpg", "../z.jpg"]
+    ours = digest(names, a, f"{a}/train.txt")
+    assert ours == digest(names, b, f"{b}/train.txt") == digest(names, a, a) == digest(names, b, f"{b}/../c/")
+    assert ours.startswith("7cf14b00c6159098b480")  # of commit 067c6b5: checkpoints and caches hold it
+    others = [names[:2], names[::-1], names + ["x.jpg"], ["x.jpg\ndeep/y.jpg", "../z.jpg"],
+              ["x.jpg", "deep/y.jpg\n../z.jpg"]]
+    assert len({ours, *(digest(other, a, a) for other in others)}) == 6
 
 
 @settings(max_examples=200, deadline=None)

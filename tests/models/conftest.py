@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from models import timm_models
+from models.backbones import timm_models
 
 
 @pytest.fixture(autouse=True)

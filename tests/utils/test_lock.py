@@ -67,7 +67,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path, hold):
     holder = hold()
     code, out, err = ask(tmp_path)
     assert code == 2 and not out and len(err.splitlines()) == 1
-    assert err.startswith(f"error: {tmp_path}: in use by another run, pid {holder.pid} on host here; ")
+    assert err.startswith(f"error: --save_dir {tmp_path}: in use by another run, pid {holder.pid} on host here; ")
     assert ask(tmp_path)[0] == 2  # the refused one has neither taken it nor let it go
     holder.stdin.close()
     assert holder.wait() == 0
@@ -116,14 +116,14 @@ def test_the_same_job_does_not_get_in_while_it_runs(tmp_path, hold):
 def refusal(folder):
     with pytest.raises(InputError) as caught, locked(str(folder)):
         pytest.fail("the lock was given")
-    assert len(str(caught.value).splitlines()) == 1
+    assert caught.value.setting == "save_dir" and len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\0" * 60, b"\xff\xfe{", b"[" * 4096, b"[1]", b"null", b'"host"', b'{"pid": 1}'])
 def test_a_damaged_lock_is_refused(tmp_path, content):
     (tmp_path / "run.lock").write_bytes(content)
-    assert refusal(tmp_path).endswith("on host unknown; wait for it, give another --save_dir, or, if that process no longer "
+    assert refusal(tmp_path).endswith("on host unknown; wait for it, give another folder, or, if that process no longer "
                                       f"exists, remove {tmp_path}/run.lock")
     (tmp_path / "run.lock").unlink()
     with locked(str(tmp_path)):
@@ -132,7 +132,7 @@ def test_a_damaged_lock_is_refused(tmp_path, content):
 
 def test_folders_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    assert "run.lock: cannot be written (Not a directory); give another --save_dir" in refusal(tmp_path / "file")
+    assert "run.lock: cannot be written (Not a directory); give another folder" in refusal(tmp_path / "file")
     assert "/run.lock: cannot be written (" in refusal("/proc/self")
 
     def full_disk(*_):

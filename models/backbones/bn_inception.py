@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import state, weights as weight_files
-from models.embedder import CAFFE, Backbone
+from models.backbones import CAFFE, Backbone
 
 FEATURE_DIM = 1024
 
@@ -38,7 +38,7 @@ def build(name, pretrained, weights):
         source = weights or weight_files.BN_INCEPTION.path
         tensors = state.tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
         tensors = {flat_to_blocks(key): value for key, value in tensors.items()}
-        state.fit(features, tensors, source, ignored=("last_linear.",))
+        state.load_tensors(features, tensors, source, ignored=("last_linear.",))
     return Backbone(features, FEATURE_DIM, CAFFE, _original_key)
 
 

@@ -9,10 +9,9 @@ import huggingface_hub
 import timm
 
 from models import state, weights as weight_files
-from models.embedder import Backbone, Preprocessing
+from models.backbones import TIMM, Backbone, Preprocessing
 from utils.errors import InputError
 
-PREFIX = "timm/"
 
 
 def build(name, pretrained, weights):
@@ -20,7 +19,7 @@ def build(name, pretrained, weights):
 
     Raises InputError for a name that timm does not know, with the closest that it does.
     """
-    model_name = name.removeprefix(PREFIX)
+    model_name = name.removeprefix(TIMM)
     _check_name(name, model_name)
     overlay = None
     if pretrained and weights:
@@ -48,7 +47,7 @@ def build(name, pretrained, weights):
 def _check_name(name, model_name):
     if not timm.is_model(model_name):
         close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
-        listed = ", ".join(PREFIX + model for model in close) or "none; see timm.list_models()"
+        listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
         raise InputError(f"--net {name}: timm has no such model; closest are {listed}")
 
 

@@ -4,9 +4,7 @@ import torchvision
 from torch import nn
 
 from models import state, weights as weight_files
-from models.embedder import Backbone, Preprocessing
-
-NAMES = ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152")
+from models.backbones import Backbone, Preprocessing
 
 IMAGENET = Preprocessing(
     mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False
@@ -27,6 +25,6 @@ def build(name, pretrained, weights):
         published = weight_files.Published(url, prefix)
         source = weights or published.path
         tensors = state.tensors(weight_files.load(name, published, weights), source)
-        state.fit(net, tensors, source, ignored=("fc.",))
+        state.load_tensors(net, tensors, source, ignored=("fc.",))
     # A plain sequence, without fc, as in the original project: its checkpoints have keys like features.4.0.conv1.weight
     return Backbone(nn.Sequential(*list(net.children())[:-1]), feature_dim, IMAGENET)

@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 
 from models import state, weights as weight_files
-from models.embedder import Backbone, Preprocessing
+from models.backbones import Backbone, Preprocessing
 from utils.errors import InputError
 
 LITE = Preprocessing(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0), bgr=False)
@@ -27,7 +27,7 @@ def build(name, pretrained, weights):
         tensors = state.tensors(weight_files.read(source), source)
         if "_conv_stem.weight" in tensors:
             tensors = _rename_in_order(tensors, net, source)
-        state.fit(net, tensors, source, ignored=("classifier.",))
+        state.load_tensors(net, tensors, source, ignored=("classifier.",))
     return Backbone(net, net.num_features, LITE)
 
 
@@ -49,7 +49,7 @@ def _packaged_file():
 def _rename_in_order(tensors, net, source):
     """The package names layers otherwise but lists them in the order of timm, so the n-th key becomes the n-th key.
 
-    Both end in the same word (weight, running_mean, ...), which is checked here; `state.fit` checks the shapes.
+    Both end in the same word (weight, running_mean, ...), which is checked here; `state.load_tensors` checks the shapes.
     """
     theirs = [key for key in tensors if not key.startswith("_fc.")]
     ours = list(net.state_dict())

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from models import state, weights as weight_files
-from models.embedder import CAFFE, Backbone
+from models.backbones import CAFFE, Backbone
 
 FEATURE_DIM = 1024
 
@@ -36,7 +36,7 @@ def build(name, pretrained, weights):
         source = weights or weight_files.INCEPTION.path
         tensors = state.tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
-        state.fit(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
+        state.load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
     return Backbone(features, FEATURE_DIM, CAFFE)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import models
-from models.inception import BLOCKS, LRN
+from models.backbones.inception import BLOCKS, LRN
 from utils.errors import InputError
 
 

@@ -1,0 +1,45 @@
+"""The pairs of a batch: which are positive and which negative, how similar they are, and which of them are hard."""
+
+import torch
+from torch import Tensor
+
+
+def pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Similarities (N, N) of all pairs, and bool (N, N) masks of the positive and of the negative ones; row i is anchor i.
+
+    embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). An anchor is not its own positive; this goes by index,
+    so that two equal images are a pair.
+    """
+    sim = embeddings @ embeddings.T
+    positive = labels[:, None] == labels[None, :]
+    negative = ~positive
+    positive.fill_diagonal_(False)
+    return sim, positive, negative
+
+
+@torch.no_grad()
+def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """The hard ones of `pairs`, as two masks: Wang et al. 2019 (arXiv 1904.06627), eqs. 11 and 12.
+
+    A negative is kept when it is more similar than the hardest positive of its anchor less the margin, a positive when it
+    is less similar than the hardest negative plus the margin. An anchor that lacks either kind keeps no pair.
+    """
+    hardest_positive = sim.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
+    hardest_negative = sim.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
+    return positive & (sim - margin < hardest_negative), negative & (sim + margin > hardest_positive)
+
+
+def mean_of_rows(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x (N, M) where mask (N, M), for each row (N,); 0 for a row where nothing is."""
+    return x.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
+
+
+@torch.no_grad()
+def similarities(embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What the log says about a batch, whatever its loss: scalars without gradient.
+
+    positive, negative: mean similarity of all pairs of that kind, nan if there is none. lowest: similarity of the least
+    similar pair; close to 1 when the embedding has collapsed, nan as soon as one embedding is.
+    """
+    sim, positive, negative = pairs(embeddings, labels)
+    return {"positive": sim[positive].mean(), "negative": sim[negative].mean(), "lowest": sim.amin()}

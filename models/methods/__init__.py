@@ -1,0 +1,45 @@
+"""The methods by name, a file for each.
+
+To add one: write a file with a subclass of `method.Method`, and add a line to `METHODS`.
+"""
+
+import argparse
+from importlib import import_module
+
+from models.embedder import Embedder
+from models.methods.method import Images, Method
+from utils.errors import InputError
+
+__all__ = ["Images", "Method", "add_flags", "create", "names"]
+
+# name for --method, which is its file in this folder -> its class there
+METHODS = {
+    "udml_ss": "UDMLSS",
+    "supervised": "Supervised",
+    "rotation": "RotationAlone",
+    "frozen": "Frozen",
+}
+
+
+def names() -> list[str]:
+    return list(METHODS)
+
+
+def _class(name: str) -> type[Method]:
+    if name not in METHODS:
+        raise InputError(f"{name}: unknown; known methods: {', '.join(METHODS)}", setting="method")
+    return getattr(import_module(f"models.methods.{name}"), METHODS[name])
+
+
+def add_flags(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the method called `name`."""
+    _class(name).flags(parser.add_argument_group(f"flags of --method {name}"))
+
+
+def create(name: str, embedder: Embedder, images: Images, settings: argparse.Namespace) -> Method:
+    """The method called `name`, which trains `embedder` on `images`.
+
+    settings: those that all methods share (seed, batch_size, lr, ...) and those of its own flags.
+    Raises InputError for an unknown name, and for settings that do not fit each other or the images.
+    """
+    return _class(name)(embedder, images, settings)

@@ -1,0 +1,19 @@
+"""No training: the backbone as it came, and the PCA of its pooled features as the embedding. What training has to beat."""
+
+import numpy as np
+
+from models.methods.method import Method
+
+
+class Frozen(Method):
+    """It looks at the images once; a single epoch is enough."""
+
+    def param_groups(self) -> list[dict]:
+        return []
+
+    def looks(self, epoch: int) -> str | None:
+        return "pooled" if epoch == 1 else None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        self.embedder.start_embedding_at(features)
+        return f"set the embedding to the PCA of the pooled features of {len(rows)} images"

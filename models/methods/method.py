@@ -1,0 +1,79 @@
+"""What a method is: the interface between the loop of train.py and the ways to learn an embedding."""
+
+import argparse
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from data.sampler import Draw
+from data.views import Batch
+from models.embedder import Embedder
+
+
+class Images(Protocol):
+    """What a method knows of the images: a data.lists.ImageList."""
+
+    labels: np.ndarray | None  # int64 (N,), where the list has them: only for an upper bound, and for what the log says
+    source: str  # the list file, for errors
+
+    def __len__(self) -> int: ...
+
+
+class Method(nn.Module):
+    """A way to train an Embedder: it holds the Embedder and whatever else it learns, such as heads, a teacher or a memory.
+
+    What must survive a stop is a parameter, a buffer, or in `get_extra_state`: resuming knows nothing of methods. Random
+    numbers come from the settings' seed and the epoch, or from torch's generator, which is seeded before every step.
+    """
+
+    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+        super().__init__()
+        self.embedder = embedder
+
+    @staticmethod
+    def flags(parser: Any) -> None:
+        """Add the method's own flags, each with when to change it. parser: as argparse's, with `add_argument`."""
+
+    def param_groups(self) -> list[dict]:
+        """What the optimiser trains, as torch.optim takes it; none for a method that trains nothing."""
+        return [{"params": list(self.parameters())}]
+
+    def looks(self, epoch: int) -> str | None:
+        """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None."""
+        return None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        """Make labels, neighbours, ... of the features that it asked for. Returns what it made, for the log.
+
+        features: float32 (n, d), rows of length 1. rows: int64 (n,), which of the N images they are of; the others cannot
+        be read. It runs in one process; the others then get its parameters, buffers and extra state.
+        """
+        raise NotImplementedError(f"{type(self).__name__} looks at images but does not say what for")
+
+    def draws(self, epoch: int) -> Iterable[list[Draw]]:
+        """The rows of each step of an epoch; best with a length, for the progress bar."""
+        return []
+
+    def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """images (m, 3, H, W), as `Embedder.pool` takes them -> tensors (m, ...) by name.
+
+        Row i depends on image i alone, so that a batch can be split over pieces and processes.
+        """
+        raise NotImplementedError
+
+    def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar, and scalars by name to log; a "lowest" similarity among them is watched for collapse.
+
+        out: all rows of the batch, over all pieces and processes; batch: its fields in the same order, without images, on
+        the CPU. The loss must depend on every output, by 0 if need be: processes wait for the gradients of all.
+        """
+        raise NotImplementedError
+
+    def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
+        """After the optimiser's step: move a teacher, fill a memory."""
+
+    def trained(self) -> Embedder:
+        """The Embedder to look with, to test and to save."""
+        return self.embedder

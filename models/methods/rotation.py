@@ -1,0 +1,26 @@
+"""The rotation loss alone: what self-supervision by itself gives."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.methods.method import Images
+from models.methods.supervised import Supervised
+from utils.errors import InputError
+
+
+class RotationAlone(Supervised):
+    """No metric views and no pseudo-labels: labels at random only set how many images an epoch visits."""
+
+    metric = False
+
+    def check(self, images: Images) -> None:
+        if not self.rotated:
+            raise InputError("--rot_only needs --self_supervision_rot and --rot_batch above 0: nothing is left to train on")
+
+    def num_classes(self, images: Images) -> int:
+        return self.settings.num_clusters
+
+    def first_labels(self, images: Images) -> Tensor:
+        rng = np.random.default_rng(self.settings.seed)
+        return torch.from_numpy(rng.permutation(len(images)) % self.settings.num_clusters)

@@ -1,0 +1,30 @@
+"""The supervised upper bound: UDML-SS with the given labels in place of clusters."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.methods.method import Images
+from models.methods.udml_ss import UDMLSS
+from utils.errors import InputError
+
+
+class Supervised(UDMLSS):
+    """Trains on the labels of the list, named 0, 1, ...; it looks at the images only for `--init pca`."""
+
+    def check(self, images: Images) -> None:
+        if images.labels is None:
+            raise InputError(f"{images.source}: the method `supervised` (--labels True) needs a label on every line")
+
+    def num_classes(self, images: Images) -> int:
+        return len(np.unique(images.labels))
+
+    def first_labels(self, images: Images) -> Tensor:
+        return torch.from_numpy(np.unique(images.labels, return_inverse=True)[1].astype(np.int64))
+
+    def looks(self, epoch: int) -> str | None:
+        return "pooled" if epoch == 1 and self.settings.init == "pca" else None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        self.embedder.start_embedding_at(features)
+        return "the embedding starts at the PCA of the pooled features"

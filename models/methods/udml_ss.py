@@ -1,0 +1,174 @@
+"""UDML-SS (Cao, Chen, Lim 2019, arXiv 1911.07072): k-means pseudo-labels, a metric loss, and a rotation loss.
+
+Every few epochs k-means clusters the features of all images. The clusters are labels for P x K batches of a metric loss;
+some images of each batch also come in four rotations, which a second head tells apart (Gidaris et al. 2018, arXiv
+1803.07728).
+"""
+
+import argparse
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import losses
+from data.sampler import Draw, Pick, PKBatches, check_pk
+from data.views import Batch
+from losses.orthogonal import orthogonal_penalty
+from losses.pairs import similarities
+from models.embedder import Embedder, full_precision
+from models.methods.method import Images, Method
+from utils import clustering, flags, health
+from utils.errors import InputError
+
+ROTATIONS = 4
+
+
+class RotationHead(nn.Sequential):
+    """Pooled features (m, feature_dim) -> float32 (m, 4), logits for 0, 90, 180 and 270 degrees.
+
+    No ReLU after the last layer, where the original has one: it would cut the gradient of negative logits.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__(nn.Linear(feature_dim, 512), nn.ReLU(inplace=True), nn.Linear(512, ROTATIONS))
+        for layer in (self[0], self[2]):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with full_precision(features):
+            return super().forward(features.float())
+
+
+class UDMLSS(Method):
+    """Labels by k-means, metric loss and rotation loss. A buffer holds the labels, int64 (N,), -1 for unreadable images."""
+
+    metric = True  # whether it trains the metric loss
+
+    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+        super().__init__(embedder, images, settings)
+        self.settings, self.true_labels = settings, images.labels
+        self.rotated = settings.rot_batch if settings.self_supervision_rot else 0
+        check_pk(settings.batch_size, settings.num_instances, self.rotated, self.metric)
+        self.check(images)
+        self.rotation_head = RotationHead(embedder.feature_dim) if self.rotated else None
+        self.metric_loss = losses.create(settings.loss, dim=embedder.dim, num_classes=self.num_classes(images),
+                                         alpha=settings.alpha, beta=settings.beta, base=settings.loss_base,
+                                         margin=settings.margin)
+        embedder.classifier.requires_grad_(self.metric)
+        self.register_buffer("labels", self.first_labels(images))
+
+    @staticmethod
+    def flags(parser: Any) -> None:
+        add = parser.add_argument
+        add("--num_clusters", type=flags.positive_int, default=100,
+            help="about the number of kinds you expect, or a few times more; too few merge look-alikes")
+        add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
+        add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
+        add("--init", choices=("random", "pca"), default="random",
+            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already")
+        add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.names())}")
+        add("--num_instances", type=flags.positive_int, default=5,
+            help="K, images of each cluster in a step; fewer give more clusters and harder negatives")
+        add("--alpha", type=flags.positive_float, default=40, help="of Weight: steepness for negative pairs")
+        add("--beta", type=flags.positive_float, default=2, help="of Weight: steepness for positive pairs")
+        add("--loss_base", type=float, default=0.5, help="of Weight: similarity at which a pair weighs half")
+        add("--margin", type=float, default=0.1, help="of Weight's pair mining; smaller keeps only harder pairs")
+        add("--orth_reg", type=flags.weight, default=0, help="weight of the orthogonal regularisation of the linear layers")
+        add("--self_supervision_rot", type=flags.weight, default=0.1,
+            help="weight of the rotation loss; 0 where images have no up (satellite, microscope)")
+        add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
+        add("--rot_bt", type=flags.boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop")
+        add("--rot_lr", type=flags.positive_float, default=1e-5, help="learning rate of the rotation head; as --lr")
+
+    # ---- labels ------------------------------------------------------------------------------------------------------
+
+    def check(self, images: Images) -> None:
+        """Raise InputError for images that the settings do not fit."""
+        if self.settings.num_clusters > len(images):
+            raise InputError(f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}",
+                             setting="num_clusters")
+
+    def num_classes(self, images: Images) -> int:
+        return self.settings.num_clusters
+
+    def first_labels(self, images: Images) -> Tensor:
+        """int64 (N,); all of them -1 where they are yet to be made."""
+        return torch.full((len(images),), -1)
+
+    def looks(self, epoch: int) -> str | None:
+        if self.labels.max() < 0:
+            return "pooled"  # what the backbone knows already; the embedding starts at random
+        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        last, k = None, self.settings.num_clusters
+        if self.labels.max() >= 0:
+            last = self.labels.cpu().numpy()[rows]
+            last = None if last.max() >= k else last  # resumed with fewer clusters
+        elif self.settings.init == "pca":
+            self.embedder.start_embedding_at(features)
+        clusters = clustering.kmeans(features, k, last, self.settings.seed, self.settings.spherical)
+        health.watch_clusters(clusters.labels, k)
+        labels = torch.full((len(self.labels),), -1)
+        labels[torch.from_numpy(rows)] = torch.from_numpy(clusters.labels)
+        self.labels.copy_(labels)
+        true_labels = None if self.true_labels is None else self.true_labels[rows]
+        return f"clustered {len(rows)} images into {k}: {clustering.describe(clusters, k, last, true_labels)}"
+
+    # ---- batches -----------------------------------------------------------------------------------------------------
+
+    def draws(self, epoch: int) -> Iterable[list[Draw]]:
+        return PKBatches(self.labels.cpu().numpy(), self.settings.batch_size, self.settings.num_instances, self.views,
+                         self.settings.seed, epoch, self.rotated)
+
+    def views(self, picks: list[Pick]) -> list[Draw]:
+        """A metric view of each image; then four rotations of some, each of a crop of its own (--rot_bt 1), or of one crop,
+        whose copy at 0 degrees is the metric view."""
+        own_crops = self.settings.rot_bt
+        turned_metric = self.metric and not own_crops  # the metric view serves as the copy at 0 degrees
+        rows = [Draw(*pick[:3], turn=0 if turned_metric and pick.rotate else -1) for pick in picks if self.metric]
+        for pick in picks:
+            for turn in range(turned_metric, ROTATIONS) if pick.rotate else ():
+                rows.append(Draw(*pick[:3], metric=False, turn=turn, crop=turn + self.metric if own_crops else 0))
+        return rows
+
+    # ---- a step ------------------------------------------------------------------------------------------------------
+
+    def param_groups(self) -> list[dict]:
+        head = [] if self.rotation_head is None else list(self.rotation_head.parameters())
+        return [{"params": list(self.embedder.features.parameters())},
+                {"params": [*self.embedder.classifier.parameters(), *self.metric_loss.parameters()]},
+                *([{"params": head, "lr": self.settings.rot_lr}] if head else [])]
+
+    def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        if self.embedder.freeze_bn or batch.metric.all() or not batch.metric.any():
+            features = self.embedder.pool(images)  # one pass for all views
+        else:  # rotated copies would disturb the batch statistics of the others
+            kinds = [torch.nonzero(mask)[:, 0] for mask in (batch.metric, ~batch.metric)]
+            features = torch.cat([self.embedder.pool(images[rows]) for rows in kinds])[torch.cat(kinds).argsort()]
+        out = {"embedding": self.embedder.project(features)}
+        if self.rotation_head is not None:
+            out["rotation"] = self.rotation_head(features)
+        return out
+
+    def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, shown = 0 * sum(rows.sum() for rows in out.values()), {}  # a gradient for both heads, in every process
+        device = out["embedding"].device
+        if batch.metric.any():
+            embeddings, labels = out["embedding"][batch.metric], batch.label[batch.metric].to(device)
+            metric_loss = self.metric_loss(embeddings, labels)
+            loss = loss + metric_loss
+            shown.update(loss=metric_loss, **similarities(embeddings, labels))
+        rotated = batch.turn >= 0
+        if self.rotation_head is not None and rotated.any():
+            logits, turns = out["rotation"][rotated], batch.turn[rotated].to(device)
+            rotation_loss = cross_entropy(logits, turns)
+            loss = loss + self.settings.self_supervision_rot * rotation_loss
+            shown.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == turns).float().mean())
+        if self.settings.orth_reg:
+            loss = loss + self.settings.orth_reg * orthogonal_penalty(self)
+        return loss, shown

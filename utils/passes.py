@@ -1,0 +1,79 @@
+"""The forward and backward pass of a training step: over several processes, and in small pieces where memory is short."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from utils.device import Compute
+from utils.distributed import Group
+from utils.errors import InputError
+
+Outputs = dict[str, Tensor]  # name -> a row for each image
+
+
+class ForwardBackward:
+    """A batch -> what a method makes of its images, and a loss of that -> gradients of the method's parameters.
+
+    With `micro_batch`, no more images than that are in the network at once: a first pass without gradients gives the outputs
+    of the whole batch, a pair loss of them its gradient by each, and a second pass, piece by piece, takes these on to the
+    weights (GradCache, Gao et al. 2021, arXiv 2101.06983, section 3.2). The gradient is that of a single pass, for one more
+    forward pass; splitting the loss instead would lose the pairs across the pieces.
+    """
+
+    def __init__(self, method: nn.Module, compute: Compute, group: Group, micro_batch: int = 0) -> None:
+        """method: a module on its device, called with (images, batch). micro_batch: 0 for one pass."""
+        method.train()
+        batch_norm = any(isinstance(module, _BatchNorm) and module.training for module in method.modules())
+        if micro_batch and batch_norm:
+            raise InputError(f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights): the statistics of "
+                             "a piece are not those of the batch", setting="micro_batch")
+        self.local = method
+        self.wrapped = method
+        # Other methods than those with gradients have nothing that processes would have to average.
+        if group.size > 1 and any(parameter.requires_grad for parameter in method.parameters()):
+            # it also gives all processes the weights of the first
+            self.wrapped = DistributedDataParallel(method, forward_sync_buffers=batch_norm)
+        self.compute, self.micro_batch = compute, micro_batch
+        # Processes talk in the same order only if all make two passes, also where one's share would fit into one piece.
+        self.always_two = micro_batch and group.size > 1
+        self._pieces: list[tuple[Any, int]] = []  # (part of the batch, seed of its random numbers) of a forward in pieces
+
+    def forward(self, batch: Any) -> Outputs:
+        """batch: a data.views.Batch. The outputs carry gradients, to be used in a loss for `backward`."""
+        self._pieces, count = [], len(batch.images)
+        if not self.micro_batch or count <= self.micro_batch and not self.always_two:
+            return {name: rows[:count] for name, rows in self._run(self.wrapped, batch).items()}
+        seeds = torch.randint(2**62, (max(1, -(-count // self.micro_batch)),)).tolist()  # of dropout, the same in both passes
+        some = []
+        with torch.no_grad():
+            for piece, seed in enumerate(seeds):
+                rows = slice(piece * self.micro_batch, (piece + 1) * self.micro_batch)
+                self._pieces.append((type(batch)(*(field[rows] for field in batch)), seed))
+                some.append(self._run(self.local, *self._pieces[-1]))
+        self._outputs = {name: torch.cat([part[name] for part in some])[:count].requires_grad_() for name in some[0]}
+        return self._outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of `loss`, a scalar made of what `forward` returned, for all parameters."""
+        loss.backward()
+        last, done = len(self._pieces) - 1, 0
+        for number, (piece, seed) in enumerate(self._pieces):
+            alone = self.wrapped is not self.local and number < last  # processes share gradients once, with the last piece
+            with self.wrapped.no_sync() if alone else nullcontext():
+                outputs, count = self._run(self.wrapped, piece, seed), len(piece.images)
+                gradients = [self._outputs[name].grad[done:done + count] for name in outputs]
+                torch.autograd.backward([rows[:count] for rows in outputs.values()], gradients)
+            done += count
+        self._pieces = []
+
+    def _run(self, module: nn.Module, batch: Any, seed: int | None = None) -> Outputs:
+        if not len(batch.images):  # the other processes have some, and this one takes part
+            batch = type(batch)(*(field.new_zeros(1, *field.shape[1:]) for field in batch))
+        if seed is not None:
+            torch.manual_seed(seed)
+        with self.compute.autocast():
+            return module(batch.images, batch)

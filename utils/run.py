@@ -1,0 +1,234 @@
+"""A training run: everything that is not the method. It owns log, lock, device, processes, signals, clock, checkpoints,
+health, metrics and progress, and decides when each is due.
+
+    with Run(args, changed) as run:
+        ...
+        run.resume(method, optimiser, images)
+        for epoch in run.epochs():
+            ...
+
+A signal ends it after a whole step, which is saved; so does what befalls it, where anything is worth saving.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from operator import length_hint
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils import checkpoint, device, distributed, health, log
+from utils.errors import RunError
+from utils.features import encoder, extract, report_bad
+from utils.interrupt import Stop
+from utils.lock import locked
+from utils.metrics import Metrics
+from utils.passes import ForwardBackward
+from utils.progress import bar
+from utils.run_state import Position, capture, restore
+from utils.seeding import seed_step
+from utils.timing import TimeByPart, process_age
+
+
+class Run:
+    """One process of a run. args: the settings of train.py; changed: those that are not the defaults."""
+
+    def __init__(self, args: argparse.Namespace, changed: dict[str, Any]) -> None:
+        self.args, self.changed = args, changed
+        self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
+        self._measured: dict[str, float] = {}  # of the step under way
+
+    def __enter__(self) -> "Run":
+        args = self.args
+        self.clock, self.stop = TimeByPart("start-up", already=process_age()), Stop()
+        log.make_folder(args.save_dir)
+        log.start(vars(args), self.changed, args.log_file)
+        self.compute = device.choose(args.device, args.amp, args.channels_last)
+        self.group = distributed.join(self.compute.device)
+        self._open = ExitStack()
+        if self.group.rank == 0:
+            self._open.enter_context(locked(args.save_dir))
+        self._open.enter_context(self.group.watching())
+        try:
+            self.path, self._saved = checkpoint.find(args.resume, args.save_dir)
+        except BaseException:
+            self._open.close()
+            raise
+        torch.manual_seed(args.seed)  # of the weights that start at random
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+        if error[0] is None:
+            log.say(self.clock.summary())
+            log.say(f"done: the checkpoints are in {self.args.save_dir}")
+            self.group.leave()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on from a checkpoint, which then brings all weights."""
+        return self._saved is not None
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module on the run's device, in its memory layout."""
+        return self.compute.place(module)
+
+    def resume(self, method: nn.Module, optimiser: torch.optim.Optimizer | None, images: Any) -> None:
+        """Take up the checkpoint, if there is one, and get ready to train. images: the ImageList that is trained on."""
+        self.method, self.optimiser, self.images, self.scaler = method, optimiser, images, self.compute.scaler()
+        unreported: list = []
+        if self._saved is not None:
+            self.position, unreported = restore(self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args)
+            if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
+                raise RunError(f"{self.path}: the processes found different checkpoints; all have to share the save_dir")
+            self._saved = {}  # as large as the net
+        self.passes = ForwardBackward(method, self.compute, self.group, self.args.micro_batch)
+        at, first = self.position, self.group.rank == 0
+        self.metrics = Metrics(self.args.save_dir, at.epoch, at.step, unreported, writes=first)
+        self.saver = checkpoint.Saver(self.args.save_dir, self._content, self.args.save_minutes, self.args.keep_last,
+                                      writes=first)
+        self.watch = health.Watch()
+        todo = f"epoch {at.epoch} is already reached"
+        if at.epoch < self.args.epochs:
+            todo = f"epochs {at.epoch + 1} to {self.args.epochs}" + (f", from step {at.step + 1}" if at.step else "")
+        log.say(f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} in "
+                f"{self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}")
+
+    def epochs(self) -> Iterator[int]:
+        """The epochs that are left. From here on signals wait for a whole step, and what ends the run early is rescued."""
+        self.clock.outside("other")
+        for context in (self.stop.deferred(), self.saver.rescue(), self.group.watching()):
+            self._open.enter_context(context)
+        self.progress = self._open.enter_context(bar(desc="training", unit="step"))
+        for self.epoch in range(self.position.epoch + 1, self.args.epochs + 1):
+            yield self.epoch
+
+    # ---- look at all images ------------------------------------------------------------------------------------------
+
+    def due(self, looks: Callable[[int], str | None], epoch: int) -> str | None:
+        """The kind of features that a method wants to look at before this epoch; None if it has, before it was resumed."""
+        return looks(epoch) if self.position.looked < epoch else None
+
+    def extract(self, method: nn.Module, kind: str, batches: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Features of all images as the method's net gives them now, and which images the rows are of.
+
+        kind: "pooled" or "embedding". batches: a data.views.ImageBatches. Returns float32 (n, d), rows of length 1, and
+        int64 (n,); of several processes the first has them all.
+        """
+        method.eval()
+        seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
+        with self.stop.at_once():
+            (features,), rows, bad = extract([encoder(method.trained(), kind, self.compute)],
+                                             self.clock.over(batches.crops(seed), "feature extraction"), len(batches),
+                                             "features", self.args.features_dir, self.group)
+        report_bad(bad, self.args.on_bad_image)
+        return features, rows
+
+    def prepare(self, method: nn.Module, features: np.ndarray, rows: np.ndarray) -> None:
+        """`method.prepare(features, rows)` in the first process; all others then get the state that it made.
+
+        A signal may interrupt it anywhere: the state is then as it was, and the next run prepares anew.
+        """
+        began, before = time.perf_counter(), copy.deepcopy(method.state_dict())
+        try:
+            with self.stop.at_once(), self.clock("clustering"):
+                if self.group.rank == 0:
+                    made = method.prepare(features, rows)
+                    log.say(f"epoch {self.epoch}: {made} in {time.perf_counter() - began:.1f} s")
+                self.group.share_state(method)
+        except BaseException:
+            method.load_state_dict(before)
+            raise
+        self.position.looked = self.epoch
+
+    # ---- learn from batches ------------------------------------------------------------------------------------------
+
+    def batches(self, draws: Iterable[list], batches: Any) -> Iterator[Any]:
+        """This process's share of each batch that is left of the epoch; when the next one is asked for, the step is whole.
+
+        draws: lists of data.sampler.Draw, one for each step of the epoch.
+        """
+        done = self.position.step
+        self.progress.total = self.progress.n + (self.args.epochs - self.epoch + 1) * length_hint(draws) - done or None
+        self.method.train()
+        asked = time.perf_counter()
+        loaded = self.clock.over(batches.steps(islice(draws, done, None)), "forward/backward")
+        for step, (batch, bad) in enumerate(loaded, done + 1):
+            arrived = time.perf_counter()
+            total, bad_in_all, stopping = self.group.total(len(batch.images), len(bad), bool(self.stop.signal))
+            self.stop.check(stopping)
+            if bad_in_all:
+                report_bad(sum(self.group.gather_objects(bad), []), self.args.on_bad_image)
+            if total:
+                seed_step(self.args.seed, self.epoch, step, self.group.rank)
+                yield batch
+            self.position.step = step
+            if total:
+                took = time.perf_counter() - asked
+                self.metrics.unreported.append({**self._measured, "images": total, "waited": arrived - asked, "seconds": took})
+                self._step_is_whole(took)
+            asked = time.perf_counter()
+
+    def forward(self, method: nn.Module, batch: Any) -> tuple[dict[str, Tensor], Any]:
+        """What the method makes of a batch, and the batch's other fields: the rows of all processes."""
+        out = {name: self.group.gather(rows) for name, rows in self.passes.forward(batch).items()}
+        fields = (self.group.gather(field.long()).to(field.dtype) for field in batch[1:])
+        return out, type(batch)(batch.images[:0], *fields)
+
+    def backward(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+        """Gradients, and a step of the optimiser."""
+        optimiser.zero_grad(set_to_none=True)
+        self.passes.backward(self.scaler.scale(loss))
+        self.scaler.step(optimiser)
+        self.scaler.update()
+
+    def note(self, loss: Tensor, shown: dict[str, Tensor]) -> None:
+        """Log what a step measured, scalars by name. RunError when the loss is not finite."""
+        values = torch.stack([loss.detach(), *(value.detach().to(loss) for value in shown.values())]).tolist()
+        self._measured = dict(zip(shown, values[1:]))
+        where = f"epoch {self.epoch} step {self.position.step + 1}"
+        self.watch.step(where, values[0], self._measured.get("lowest", 0.0))
+
+    def _step_is_whole(self, took: float) -> None:
+        if self.stop.step_seconds is None:
+            log.say(f"a step takes about {took:.1f} s, as long as a signal may have to wait; a second one ends at once")
+        self.stop.step_seconds = max(took, self.stop.step_seconds or 0)
+        self.progress.update()
+        if len(self.metrics.unreported) >= self.args.print_freq:
+            self.metrics.report(self.epoch, self.args.epochs, self.position.step)
+        with self.clock("checkpoints"):
+            self.saver.after_step()
+
+    # ---- test and save -----------------------------------------------------------------------------------------------
+
+    def end_epoch(self, epoch: int, method: nn.Module, test: Callable | None) -> None:
+        """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
+        other processes."""
+        if test and self.args.eval_step and epoch % self.args.eval_step == 0:
+            method.eval()
+            with self.stop.at_once(), self.clock("evaluation"):
+                result = test(method.trained(), epoch)
+            if result:
+                line, measured = result
+                log.say(line)
+                self.metrics.write(epoch, test=measured)
+        steps = self.position.step
+        self.position.epoch, self.position.step = epoch, 0
+        if epoch % self.args.save_step == 0 or epoch == self.args.epochs:
+            self.metrics.report(epoch, self.args.epochs, steps)
+            with self.clock("checkpoints"):
+                self.saver.epoch(epoch)
+
+    def _content(self) -> dict | None:
+        """Of a checkpoint; None while nothing would be lost."""
+        if not any(vars(self.position).values()):
+            return None
+        self.metrics.sync()
+        return capture(self.position, self.method, self.method.trained(), self.optimiser, self.scaler, self.metrics.unreported,
+                       self.images.digest, self.args)
