@@ -24,7 +24,7 @@ Dict = {
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
 
 # A folder that holds one of these is a training run's, and none of its images is of the data set.
-RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar", re.DOTALL)
+RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar")
 
 
 def recall_ks(folder: str) -> tuple[int, ...]:

@@ -78,9 +78,10 @@ def semi_hard() -> nn.Module:
 def margin(num_classes: int) -> nn.Module:
     """`Margin`: Wu et al. 2017, "Sampling Matters in Deep Embedding Learning" (arXiv 1706.07567).
 
-    A positive should be nearer than beta - 0.2, a negative farther than beta + 0.2, in Euclidean distance. Triplets are drawn
-    with distance-weighted sampling (section 4): a negative at distance d with a weight of 1/q(d), q the density of distances
-    on the sphere, d cut off below 0.5, and none beyond 1.4, where the loss is 0.
+    A positive should be nearer than beta - 0.2, a negative farther than beta + 0.2, in Euclidean distance; the mean is over
+    the pairs that are not. Triplets are drawn with distance-weighted sampling (section 4): a negative at distance d with a
+    weight of 1/q(d), q the density of distances on the sphere, d cut off below 0.5, and none beyond 1.4, where the loss
+    of the first beta is 0.
 
     The returned module learns beta, float32 (num_classes,), from 1.2 on; labels are 0 to num_classes - 1. Give beta no
     weight decay. Pseudo-labels change names at every clustering, and a cluster's beta then goes on with another's images;

@@ -14,7 +14,7 @@ class WeightLoss(nn.Module):
         for negatives, beta the one for positives; base is the similarity (lambda) at which a pair weighs half.
     """
 
-    def __init__(self, alpha: float = 40.0, beta: float = 2.0, base: float = 0.5, margin: float = 0.1):
+    def __init__(self, alpha: float, beta: float, base: float, margin: float):
         super().__init__()
         self.alpha, self.beta, self.base, self.margin = alpha, beta, base, margin
 

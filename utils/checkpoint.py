@@ -5,18 +5,16 @@ import glob
 import os
 import re
 import time
-import zipfile
 from contextlib import contextmanager, suppress
 
 import torch
 
-from utils import log
+from utils import log, safe_load
 from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
 KINDS = {"net": str, "dim": int, "width": int, "origin_width": int}  # of the settings that tell how to build its net
-FOLDER = 0x10  # the mark of one in an entry of a zip file
 
 
 def path_of(save_dir, epoch):
@@ -131,16 +129,9 @@ def load(path):
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
-        if zipfile.is_zipfile(path):  # torch does not compare the checksums in it
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():
-                    raise ValueError(f"the checksum of {damaged} is wrong")
-                if any(entry.external_attr & FOLDER for entry in archive.infolist()):
-                    raise ValueError("an entry is marked as a folder")  # torch would leave its tensor as the memory was
-        # weights_only: a pickle may hold code, and nothing of it shall run
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail in any way: zlib.error, IndexError, ...
-        raise InputError(f"{path}: not a readable checkpoint ({_first_line(error)})") from None
+        state = safe_load.read(path)
+    except safe_load.Unreadable as reason:
+        raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
         raise InputError(f"{path}: not a checkpoint of this project, `state_dict` or `epoch` is missing; a backbone's "
                          "weights go to --weights")

@@ -35,6 +35,8 @@ from utils.run_state import Position, capture, restore
 from utils.seeding import seed_step
 from utils.timing import TimeByPart, process_age
 
+OF_LOSS = 2**32 - 1  # in place of a process's number, in the seed of what a loss draws
+
 
 class Run:
     """One process of a run. args: the settings of train.py; changed: those that are not the defaults."""
@@ -140,7 +142,7 @@ class Run:
             with self.stop.at_once(), self.clock("clustering"):
                 if self.group.rank == 0:
                     made = method.prepare(features, rows)
-                    log.say(f"epoch {self.epoch}: {made} in {time.perf_counter() - began:.1f} s")
+                    log.say(f"epoch {self.epoch} ({time.perf_counter() - began:.1f} s): {made}")
                 self.group.share_state(method)
         except BaseException:
             method.load_state_dict(before)
@@ -178,6 +180,7 @@ class Run:
     def forward(self, method: nn.Module, batch: Any) -> tuple[dict[str, Tensor], Any]:
         """What the method makes of a batch, and the batch's other fields: the rows of all processes."""
         out = {name: self.group.gather(rows) for name, rows in self.passes.forward(batch).items()}
+        seed_step(self.args.seed, self.epoch, self.position.step + 1, OF_LOSS)  # all processes make the same loss
         fields = (self.group.gather(field.long()).to(field.dtype) for field in batch[1:])
         return out, type(batch)(batch.images[:0], *fields)
 

@@ -4,19 +4,23 @@ To add one: write a file with `build(name, pretrained, weights) -> Backbone`, an
 """
 
 import difflib
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Callable, NamedTuple
+from os import PathLike
+from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from utils.errors import InputError
 
-# name for --net -> its file in this folder; imported when it is asked for, because timm takes seconds
+# name of the net -> its file in this folder; imported when it is asked for, because timm takes seconds
 FAMILIES = {
     "BN-Inception": "bn_inception",
     "Inception": "inception",
     **{f"ResNet{layers}": "resnet" for layers in (18, 34, 50, 101, 152)},
     "EfficientNet-Lite0": "efficientnet_lite",
+    "EfficientNet-Lite1": "efficientnet_lite",
+    "MobileNetV2": "mobilenet",
 }
 TIMM = "timm/"  # and the name of any model of the timm library
 
@@ -31,19 +35,32 @@ class Preprocessing(NamedTuple):
 
 # The two Caffe-born Inceptions were trained on BGR pixels from which only a mean was taken.
 CAFFE = Preprocessing(mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), bgr=True)
+# torchvision's models
+IMAGENET = Preprocessing(mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False)
+
+
+class Original(NamedTuple):
+    """How the original project's checkpoints of a net differ from ours.
+
+    rename: a key of theirs -> ours. implied: our key -> a tensor that they stand for without holding it; says: that, in
+    words for the log.
+    """
+
+    rename: Callable[[str], str] = str  # str leaves a key as it is
+    implied: Mapping[str, Tensor] = {}
+    says: str = ""
 
 
 class Backbone(NamedTuple):
     """What a family's `build` returns.
 
     features: (N, 3, H, W) images -> pooled features, (N, feature_dim) or (N, feature_dim, 1, 1).
-    rename: a key of the original project's checkpoints -> our key, where they differ.
     """
 
     features: nn.Module
     feature_dim: int
     preprocessing: Preprocessing
-    rename: Callable[[str], str] = str  # str leaves a key as it is
+    original: Original = Original()
 
 
 def names() -> list[str]:
@@ -51,7 +68,7 @@ def names() -> list[str]:
     return [*FAMILIES, f"{TIMM}<any timm model>"]
 
 
-def build(name: str, pretrained: bool, weights: str | None = None) -> Backbone:
+def build(name: str, pretrained: bool, weights: str | PathLike | None = None) -> Backbone:
     """The Backbone called `name`, one of `names()`.
 
     pretrained: with ImageNet weights, from the file `weights` if given, else from where they are published.

@@ -5,13 +5,14 @@ As in those papers, it ends in a global maximum, not in an average.
 
 import re
 from collections import OrderedDict
+from os import PathLike
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import state, weights as weight_files
-from models.backbones import CAFFE, Backbone
+from models.backbones import CAFFE, Backbone, Original
 
 FEATURE_DIM = 1024
 
@@ -31,7 +32,7 @@ BLOCKS = {
 }
 
 
-def build(name, pretrained, weights):
+def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
     """The Backbone; `weights`: a file with the keys of bn_inception-52deb4733.pth, else that file itself."""
     features = BNInception()
     if pretrained:
@@ -39,15 +40,15 @@ def build(name, pretrained, weights):
         tensors = state.tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
         tensors = {flat_to_blocks(key): value for key, value in tensors.items()}
         state.load_tensors(features, tensors, source, ignored=("last_linear.",))
-    return Backbone(features, FEATURE_DIM, CAFFE, _original_key)
+    return Backbone(features, FEATURE_DIM, CAFFE, Original(_original_key))
 
 
 class BNInception(nn.Module):
     """(N, 3, H, W) -> pooled (N, 1024, 1, 1)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        parts = OrderedDict()
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["conv1_7x7_s2"] = Unit(3, 64, 7, stride=2)
         parts["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds sizes up
         parts["conv2_3x3_reduce"] = Unit(64, 64, 1)
@@ -58,33 +59,34 @@ class BNInception(nn.Module):
         for name, part in parts.items():
             self.add_module(name, part)
 
-    def maps(self, images):
+    def maps(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> feature maps (N, 1024, H / 32, W / 32) before pooling."""
         for part in self.children():
             images = part(images)
         return images
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(self.maps(images), 1)
 
 
 class Unit(nn.Module):
     """Convolution, BatchNorm, ReLU."""
 
-    def __init__(self, channels, out, kernel, stride=1):
+    def __init__(self, channels: int, out: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2)
         self.bn = nn.BatchNorm2d(out)
         nn.init.kaiming_normal_(self.conv.weight)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
 class Block(nn.Module):
     """Branches side by side: 1x1, 3x3, double 3x3 and pool; (N, C, H, W) -> (N, sum of the widths, H, W or half)."""
 
-    def __init__(self, channels, one, reduce, three, double_reduce, double, pool, projection):
+    def __init__(self, channels: int, one: int | None, reduce: int, three: int, double_reduce: int, double: int, pool: str,
+                 projection: int | None) -> None:
         super().__init__()
         stride = 1 if one else 2
         branches = [[], ["3x3_reduce", "3x3"], ["double_3x3_reduce", "double_3x3_1", "double_3x3_2"], ["pool"]]
@@ -104,7 +106,7 @@ class Block(nn.Module):
             self.pool_proj = Unit(channels, projection, 1)
         self.branches = [branch for branch in branches if branch]
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         outputs = []
         for branch in self.branches:
             out = x
@@ -114,7 +116,7 @@ class Block(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
-def flat_to_blocks(key):
+def flat_to_blocks(key: str) -> str:
     """A key of bn_inception-52deb4733.pth -> ours; any other key stays as it is.
 
     inception_3a_3x3_reduce_bn.weight -> inception_3a.3x3_reduce.bn.weight; conv2_3x3.bias -> conv2_3x3.conv.bias
@@ -126,7 +128,7 @@ def flat_to_blocks(key):
     return f"{unit}.{'bn' if match[2] else 'conv'}.{match[3]}"
 
 
-def _original_key(key):
+def _original_key(key: str) -> str:
     """A key of the original project's checkpoints, which keep the backbone at top level -> ours."""
     block_key = flat_to_blocks(key)
     return key if block_key == key else f"features.{block_key}"

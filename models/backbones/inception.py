@@ -5,13 +5,15 @@ No BatchNorm anywhere: the original project's best results come from this net.
 
 import re
 from collections import OrderedDict
+from os import PathLike
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import state, weights as weight_files
-from models.backbones import CAFFE, Backbone
+from models.backbones import CAFFE, Backbone, Original
 
 FEATURE_DIM = 1024
 
@@ -28,8 +30,11 @@ BLOCKS = {
     "5b": (832, 384, 192, 384, 48, 128, 128),
 }
 
+ORIGINAL = Original(implied={f"features.conv{number}.lrn.crossmap": torch.tensor(True) for number in (1, 2)},
+                    says="its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them")
 
-def build(name, pretrained, weights):
+
+def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
     """The Backbone; `weights`: a Caffe-converted file of 57 convolutions, arrays or tensors, else the published one."""
     features = _features()
     if pretrained:
@@ -37,12 +42,12 @@ def build(name, pretrained, weights):
         tensors = state.tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
         state.load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
-    return Backbone(features, FEATURE_DIM, CAFFE)
+    return Backbone(features, FEATURE_DIM, CAFFE, ORIGINAL)
 
 
-def _features():
+def _features() -> nn.Sequential:
     """(N, 3, H, W) -> (N, 1024, 1, 1). Modules are named as in the original project's checkpoints."""
-    parts = OrderedDict()
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["conv1"] = nn.Sequential(
         OrderedDict([("7x7_s2", _conv(3, 64, 7, stride=2)), ("relu", _relu()), ("pool", _pool()), ("lrn", LRN())])
     )
@@ -64,7 +69,7 @@ def _features():
 class InceptionBlock(nn.Module):
     """Four branches side by side: a 1x1, b 3x3, c 5x5, d pool; (N, C, H, W) -> (N, sum of the widths, H, W)."""
 
-    def __init__(self, channels, one, reduce3, three, reduce5, five, projection):
+    def __init__(self, channels: int, one: int, reduce3: int, three: int, reduce5: int, five: int, projection: int) -> None:
         super().__init__()
         self.a = nn.Sequential(OrderedDict([("1x1", _conv(channels, one, 1)), ("relu", _relu())]))
         self.b = self._reduced("3x3", channels, reduce3, three, 3)
@@ -76,47 +81,64 @@ class InceptionBlock(nn.Module):
         )
 
     @staticmethod
-    def _reduced(name, channels, narrow, wide, kernel):
+    def _reduced(name: str, channels: int, narrow: int, wide: int, kernel: int) -> nn.Sequential:
         reduce, full = _conv(channels, narrow, 1), _conv(narrow, wide, kernel)
         return nn.Sequential(
             OrderedDict([(f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu())])
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], dim=1)
 
 
 class LRN(nn.Module):
     """Local response normalisation across 5 channels, as in Caffe (Krizhevsky et al. 2012, section 3.3).
 
-    x_c / (1 + 1e-4 / 5 * sum of x_j^2 over |j - c| <= 2) ^ 0.75. The same as nn.LocalResponseNorm(5), about twice as
-    fast on a CPU. nn.CrossMapLRN2d is something else: it leaves channel 0 in every sum from channel 3 on.
+    x_c / (1 + 1e-4 / 5 * sum of x_j^2 over |j - c| <= 2) ^ 0.75. The same as nn.LocalResponseNorm(5).
+
+    crossmap: a bool, the output of nn.CrossMapLRN2d(5, 1e-4, 0.75, 1) instead, in which channel 0 stays in every sum from
+        channel 3 on. The original project's nets were trained with that, and a checkpoint says which it is. The gradient
+        is that of the output; CrossMapLRN2d's own is of neither (its window sits a channel too low).
     """
 
-    def forward(self, x):
-        x = x.float()  # squares of Caffe-scaled activations overflow float16
+    crossmap: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("crossmap", torch.tensor(False))
+        self._crossmap = False  # the same, read without waiting for the device
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        state_dict.setdefault(f"{prefix}crossmap", torch.tensor(False))  # Caffe's weights, and our early checkpoints
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._crossmap = bool(self.crossmap)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(torch.promote_types(x.dtype, torch.float32))  # squares of Caffe-scaled activations overflow float16
         channels = x.shape[1]
         squares = F.pad(x * x, (0, 0, 0, 0, 2, 2))
-        total = sum(squares[:, shift : shift + channels] for shift in range(5))
+        total = sum((squares[:, shift:shift + channels] for shift in range(1, 5)), squares[:, :channels])
+        if self._crossmap:
+            total[:, 3:] += squares[:, 2:3]
         root = torch.rsqrt(1 + total * (1e-4 / 5))
         return x * (root * root.sqrt())  # ^ -0.75 by roots: pow is the slow part
 
 
-def _conv(channels, out, kernel, stride=1):
+def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2)
     nn.init.kaiming_normal_(conv.weight)
     return conv
 
 
-def _relu():
+def _relu() -> nn.ReLU:
     return nn.ReLU(inplace=True)
 
 
-def _pool():
+def _pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds sizes up
 
 
-def _branch_key(key):
+def _branch_key(key: str) -> str:
     """A key of the converted file -> ours: inception_3a.3x3_reduce.weight -> inception_3a.b.3x3_reduce.weight."""
     branches = {"1x1": "a", "3x3": "b", "5x5": "c", "pool": "d"}
     return re.sub(r"^(inception_\w+)\.(1x1|3x3|5x5|pool)", lambda m: f"{m[1]}.{branches[m[2]]}.{m[2]}", key)

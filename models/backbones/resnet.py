@@ -1,17 +1,15 @@
 """ResNets (He et al. 2015, arXiv 1512.03385), from torchvision."""
 
+from os import PathLike
+
 import torchvision
 from torch import nn
 
 from models import state, weights as weight_files
-from models.backbones import Backbone, Preprocessing
-
-IMAGENET = Preprocessing(
-    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False
-)
+from models.backbones import IMAGENET, Backbone
 
 
-def build(name, pretrained, weights):
+def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
     """The Backbone; `weights`: a file with torchvision's keys, else torchvision's IMAGENET1K_V1.
 
     V1 are the weights that papers of 2019 used; V2 come from a longer recipe and would not compare with them.

@@ -3,7 +3,9 @@
 import difflib
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 
 import huggingface_hub
 import timm
@@ -13,8 +15,7 @@ from models.backbones import TIMM, Backbone, Preprocessing
 from utils.errors import InputError
 
 
-
-def build(name, pretrained, weights):
+def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
     """The Backbone; `weights`: a file that timm reads for this model (.safetensors or torch.save), else timm's own.
 
     Raises InputError for a name that timm does not know, with the closest that it does.
@@ -31,28 +32,28 @@ def build(name, pretrained, weights):
     except Exception as error:  # timm, its hub client and the network each have their own errors
         reason = weight_files.one_line(error)
         if weights:
-            raise InputError(f"{weights}: does not fit {name} ({reason})") from None
+            raise InputError(f"{weights}: does not fit {name} ({reason}); give the weights of that net") from None
         if pretrained:
             raise InputError(
-                f"no weights for {name} ({reason}); connect to {huggingface_hub.constants.ENDPOINT}, or give --weights "
-                "FILE, or take --net EfficientNet-Lite0, whose weights come with requirements.txt"
+                f"no weights for {name} ({reason}); connect to {huggingface_hub.constants.ENDPOINT}, or give a weights "
+                f"file, or {weight_files.WITHOUT_DOWNLOAD}"
             ) from None
-        raise InputError(f"--net {name}: timm cannot build it ({reason})") from None
+        raise InputError(f"{name}: timm cannot build it ({reason}); give another net", setting="net") from None
     config = timm.data.resolve_model_data_config(net)
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
     # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
     return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False))
 
 
-def _check_name(name, model_name):
+def _check_name(name: str, model_name: str) -> None:
     if not timm.is_model(model_name):
         close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
         listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
-        raise InputError(f"--net {name}: timm has no such model; closest are {listed}")
+        raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
 
 
 @contextmanager
-def _quick_if_offline(wanted):
+def _quick_if_offline(wanted: bool) -> Iterator[None]:
     """Ask once whether the hub answers. If not, use what is cached or fail now: the client would retry for a minute."""
     constants = huggingface_hub.constants
     before = constants.HF_HUB_OFFLINE
@@ -64,7 +65,7 @@ def _quick_if_offline(wanted):
         constants.HF_HUB_OFFLINE = before
 
 
-def _answers(url, seconds=5):
+def _answers(url: str, seconds: float = 5) -> bool:
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
     except urllib.error.HTTPError:

@@ -139,10 +139,13 @@ class UDMLSS(Method):
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[dict]:
-        head = [] if self.rotation_head is None else list(self.rotation_head.parameters())
-        return [{"params": list(self.embedder.features.parameters())},
-                {"params": [*self.embedder.classifier.parameters(), *self.metric_loss.parameters()]},
-                *([{"params": head, "lr": self.settings.rot_lr}] if head else [])]
+        groups = [{"params": list(self.embedder.features.parameters())},
+                  {"params": list(self.embedder.classifier.parameters())}]
+        if self.rotation_head is not None:
+            groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
+        if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911, section 4.2) train proxies
+            groups.append({"params": own, "lr": 100 * self.settings.lr, "weight_decay": 0.0})
+        return groups
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         if self.embedder.freeze_bn or batch.metric.all() or not batch.metric.any():

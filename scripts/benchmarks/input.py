@@ -3,12 +3,14 @@
     OMP_NUM_THREADS=1 python scripts/benchmarks/input.py [--images FOLDER] [--entries 1000000 --workers 8]
 
 A step is 80 metric views and 16 images in four rotations of their own crops, decoded, cropped from 256 to 227, normalised.
+A look is the central crops of 80 images: before each clustering, all images are looked at.
 FOLDER is a data set with a train.txt; without it, images of 227 x 227 are made. Photos of 1600 x 1200 always are.
 """
 
 import multiprocessing
 import os
 import tempfile
+import time
 
 import bench  # finds the project
 import numpy as np
@@ -17,14 +19,16 @@ from PIL import Image
 from torchvision import transforms as peer
 from torchvision.io import ImageReadMode, decode_jpeg
 
+import models
 from data.cache import open_images
 from data.dataset import read_train
-from data.images import Images
+from data.images import Images, decode
 from data.lists import Paths
-from data.sampler import PKSampler
-from data.transforms import Normalise, Transforms
-from data.views import TrainViews, collate_views, crops_loader
-from models import Preprocessing
+from data.sampler import Draw, PKBatches
+from data.transforms import Transforms
+from data.views import Crops, ImageBatches, Views, collate_views, share_of
+from models.backbones import IMAGENET
+from models.normalise import Normalise
 from utils import log
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -56,53 +60,97 @@ def open_pil(path):
         return image.convert("RGB")
 
 
-def usual(paths, draws, crop):
+def usual(paths, picks, crop):
     """The same views as ours, each from the PIL image by the usual transforms; one decode an image."""
     metric, turned = [], []
-    for draw in draws:
-        image = open_pil(paths[draw.index])
+    for pick in picks:
+        image = open_pil(paths[pick.index])
         metric.append(crop(image))
-        if draw.rotate:
+        if pick.rotate:
             turned += [crop(image.rotate(90 * k)) for k in range(4)]
     return torch.stack(metric + turned)
 
 
-def original(paths, draws, crop):
+def original(paths, picks, crop):
     """The original's way: four rotations of every image, each by the usual transforms; the step uses some of them."""
-    images = [open_pil(paths[draw.index]) for draw in draws]
+    images = [open_pil(paths[pick.index]) for pick in picks]
     return [torch.stack([crop(image.rotate(90 * k)) for image in images]) for k in range(4)]
+
+
+def picks_of(count):
+    """What the sampler picks for a step of 80 from `count` images."""
+    labels = np.arange(max(80, count)) % 16
+    return [pick._replace(index=pick.index % count) for pick in next(iter(PKBatches(labels, 80, 5, list, 0, 1, 16)))]
+
+
+def ours(opened):
+    """A function that makes our views of a step."""
+    picks, views, normalise = picks_of(len(opened)), Views(opened), Normalise(IMAGENET)
+    draws = [Draw(*pick[:3]) for pick in picks]
+    draws += [Draw(*pick[:3], False, turn, 1 + turn) for pick in picks if pick.rotate for turn in range(4)]
+    return lambda: [len(normalise(part, torch.channels_last))
+                    for part in collate_views([views[rows] for rows in share_of(draws)])[0].images.split(5)]
+
+
+def look(opened):
+    """A function that makes our crops of 80 images."""
+    crops = Crops(opened)
+    return lambda: [crops[pick.index, None] for pick in picks_of(len(opened))]
 
 
 def step(title, folder, repeats):
     """Print the table of one training step on the images of a folder."""
     images, transforms = read_train(folder), Transforms()
-    paths = list(images.paths)
-    sampler = PKSampler(80, 5, 16)
-    sampler.set_labels(np.arange(max(80, len(paths))) % 16, 1)
-    draws = [draw._replace(index=draw.index % len(paths)) for draw in next(iter(sampler))]
-    normalise = Normalise(Preprocessing([255 * v for v in MEAN], [255 * v for v in STD], False), channels_last=True)
-    crop = usual_crop()
-
-    def ours(opened):
-        views = TrainViews(opened, rot_bt=True)
-        return lambda: [len(normalise(part)) for part in collate_views([views[draw] for draw in draws]).images.split(5)]
-
-    with tempfile.TemporaryDirectory() as cache_dir:
-        measured = bench.measure_together({
-            "ours, --cache none": ours(Images(images.paths, transforms)),
-            "ours, --cache auto (in memory)": ours(open_images(images, transforms, "auto")),
-            "ours, --cache disk": ours(open_images(images, transforms, "disk", cache_dir)),
-            "usual torchvision transforms, same crops": lambda: usual(paths, draws, crop),
-            "the original's way": lambda: original(paths, draws, crop),
-            "limit: Pillow decodes, nothing else": lambda: [open_pil(paths[draw.index]).size for draw in draws],
-            "limit: torchvision.io decodes, nothing else": lambda: [
-                decode_jpeg(torch.from_numpy(np.fromfile(paths[draw.index], np.uint8)), ImageReadMode.RGB).shape
-                for draw in draws],
-        }, repeats, warm_up=1)
+    paths, picks, crop = list(images.paths), picks_of(len(images)), usual_crop()
     print(f"{title}, {np.mean([os.path.getsize(path) for path in paths]) / 1e3:.0f} kB each:\n")
+    measured = bench.measure_together({
+        "ours, --cache none": ours(Images(images.paths, transforms)),
+        "ours, --cache auto (in memory)": ours(open_images(images, transforms, "auto")),
+        "usual torchvision transforms, same crops": lambda: usual(paths, picks, crop),
+        "the original's way": lambda: original(paths, picks, crop),
+        "limit: Pillow decodes, nothing else": lambda: [open_pil(paths[pick.index]).size for pick in picks],
+        "limit: torchvision.io decodes, nothing else": lambda: [
+            decode_jpeg(torch.from_numpy(np.fromfile(paths[pick.index], np.uint8)), ImageReadMode.RGB).shape
+            for pick in picks],
+    }, repeats, warm_up=1)
     first = measured["ours, --cache none"].seconds
     bench.table(["", "ms a step", "images/s", "x ours, no cache"],
-                [(name, 1e3 * m.seconds, len(draws) / m.seconds, m.seconds / first) for name, m in measured.items()])
+                [(name, 1e3 * m.seconds, len(picks) / m.seconds, m.seconds / first) for name, m in measured.items()])
+
+
+def worth_of_a_cache(folder, shrunk, repeats, net, width, origin_width):
+    """Print what one core takes for a step and a look, network and images together, with and without a cache.
+
+    shrunk: a new folder for the photos as JPEGs of quality 95 that are no larger than need be: a cache on the disk.
+    """
+    images, transforms = read_train(folder), Transforms(width, origin_width)
+    os.makedirs(shrunk)
+    small = [f"{shrunk}/{i}.jpg" for i in range(len(images))]
+    began = time.perf_counter()
+    for path, name in zip(images.paths, small):
+        Image.fromarray(decode(path, origin_width).permute(1, 2, 0).numpy()).save(name, quality=95)
+    shrinking = time.perf_counter() - began
+    opened = {"--cache none": Images(images.paths, transforms), "--cache ram": open_images(images, transforms, "ram"),
+              "photos shrunk once": Images(small, transforms)}
+    off = [(shrunk.float() - whole.float()).abs().mean()
+           for whole, shrunk in zip(opened["--cache none"], opened["photos shrunk once"])]
+    print(f"{net}, {width} px. Shrinking a photo to {origin_width} px takes {1e3 * shrinking / len(small):.1f} ms; "
+          f"{np.mean([os.path.getsize(name) for name in small]) / 1e3:.0f} kB each, {np.mean(off):.1f} of 255 off.\n")
+
+    model = models.create(net, pretrained=False, freeze_bn=True).to(memory_format=torch.channels_last)
+    few = torch.randint(256, (16, 3, width, width), dtype=torch.uint8)
+    measured = bench.measure_together({
+        "step": lambda: model.pool(few).sum().backward(), "look": torch.no_grad()(lambda: model.pool(few)),
+        **{f"step {name}": ours(way) for name, way in opened.items()},
+        **{f"look {name}": look(way) for name, way in opened.items()}}, repeats, warm_up=1)
+    rows = []
+    for name in opened:
+        row = [name]
+        for kind, views in (("step", 144), ("look", 80)):
+            data, network = measured[f"{kind} {name}"].seconds, measured[kind].seconds * views / len(few)
+            row += [1e3 * data, 1e3 * network, (data + network) / (measured[f"{kind} --cache ram"].seconds + network)]
+        rows.append(row)
+    bench.table(["", "a step: images, ms", "network, ms", "x ram", "a look: images, ms", "network, ms", "x ram"], rows)
 
 
 def proportional_mb():
@@ -117,8 +165,8 @@ def proportional_mb():
 def memory_of_list(kind, entries, workers):
     """MB of all processes once the workers have read a list of `entries` made-up names from end to end."""
     paths = kind([f"/home/user/data/Stanford_Online_Products/class_{i // 5:06d}/{i:012d}.jpg" for i in range(entries)])
-    loader = crops_loader(Images(paths, Transforms()), 1000, workers, persistent=True)
-    for _ in loader:  # no such file: each comes back as a BadImage
+    batches = ImageBatches(Images(paths, Transforms()), 1000, workers, persistent=True)
+    for _ in batches.crops():  # no such file: each comes back as a BadImage
         pass
     return proportional_mb()
 
@@ -142,6 +190,10 @@ def main():
         step(f"Images of {name}", args.images or f"{folder}/small", args.repeats)
         make_photos(f"{folder}/large", args.photos, (1600, 1200), 88)
         step("Photos of 1600 x 1200", f"{folder}/large", args.repeats)
+        bench.heading("What a cache is worth: photos of 1600 x 1200, and a network, on one core")
+        for number, net in enumerate((("Inception", 227, 256), ("EfficientNet-Lite0", 227, 256),
+                                      ("EfficientNet-Lite0", 128, 146))):
+            worth_of_a_cache(f"{folder}/large", f"{folder}/shrunk{number}", args.repeats, *net)
 
     if os.path.exists("/proc/self/smaps_rollup"):
         bench.heading(f"Memory of a list of {args.entries:,} images in {args.workers} workers")

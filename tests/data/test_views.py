@@ -14,9 +14,8 @@ from torchvision.transforms import v2
 
 from data.images import Images
 from data.sampler import Draw
-from data.transforms import Normalise, Transforms
-from data.views import BadImage, Loader, TrainViews, collate_crops, collate_views, crops_loader
-from models import Preprocessing
+from data.transforms import Transforms
+from data.views import BadImage, ImageBatches, Loader, Views, collate_crops, collate_views, count_workers, share_of
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 
@@ -30,44 +29,46 @@ def photo(tmp_path):
     return str(tmp_path / "photo.png")
 
 
-def views(photo, rot_bt, metric=True, rotate=True, seed=3):
-    data = TrainViews(Images([photo], Transforms(32, 40, 0.5)), rot_bt)
-    return collate_views([data[Draw(0, 7, seed, metric, rotate)], data[Draw(0, 8, seed + 1, metric, False)]])
+def views(photo, *draws):
+    """The Batch of some draws of a photo, as a worker makes it."""
+    data = Views(Images([photo], Transforms(32, 40, 0.5)))
+    batch, bad = collate_views([data[rows] for rows in share_of(list(draws))])
+    assert not bad
+    return batch
 
 
-def test_rot_bt_0_rotates_one_crop_and_shares_the_metric_view(photo):
-    batch = views(photo, rot_bt=False)
-    assert batch.images.shape == (5, 3, 32, 32) and batch.labels.tolist() == [7, 8]  # 2 metric views, 3 rotations
-    assert batch.rotation_index.tolist() == [0, 2, 3, 4] and batch.rotation_labels.tolist() == [0, 1, 2, 3]
-    for turns, index in enumerate(batch.rotation_index):
-        assert torch.equal(batch.images[index], batch.images[0].rot90(turns, (1, 2)))
+def test_rows_come_in_the_order_of_the_draws_whatever_images_share(photo):
+    draws = [Draw(0, 7, 3), Draw(0, 8, 4), Draw(0, 7, 3, False, 2, 1), Draw(0, 8, 4, False, 0), Draw(0, 7, 3, False, 3)]
+    batch = views(photo, *draws)
+    assert batch.images.shape == (5, 3, 32, 32) and batch.images.dtype == torch.uint8
+    assert batch.index.tolist() == [0] * 5 and batch.label.tolist() == [7, 8, 7, 8, 7]
+    assert batch.turn.tolist() == [-1, -1, 2, 0, 3] and batch.metric.tolist() == [True, True, False, False, False]
+    for row, draw in enumerate(draws):  # each as if it were alone
+        assert torch.equal(batch.images[row], views(photo, draw).images[0])
 
 
-def test_rot_bt_1_crops_each_rotation_by_itself(photo):
-    batch = views(photo, rot_bt=True)
-    assert batch.images.shape == (6, 3, 32, 32) and batch.rotation_index.tolist() == [2, 3, 4, 5]
-    upright = [batch.images[i].rot90(-turns, (1, 2)) for turns, i in enumerate(batch.rotation_index)]
-    assert not any(torch.equal(a, b) for i, a in enumerate(upright) for b in upright[:i])  # four different crops
-    for view in upright:  # turned as its label says: green grows downwards, flipped or not
-        assert view[1].float().mean(1).diff().mean() > 0.5
-
-
-@pytest.mark.parametrize("rot_bt", [False, True])
-def test_rot_only_makes_no_metric_view(photo, rot_bt):
-    data = TrainViews(Images([photo], Transforms(32, 40)), rot_bt)
-    batch = collate_views([data[Draw(0, 7, 1, False, True)]])
-    assert len(batch.images) == 4 and not len(batch.labels) and batch.rotation_index.tolist() == [0, 1, 2, 3]
+def test_a_view_is_its_crop_turned(photo):
+    crops = views(photo, *[Draw(0, 0, 3, crop=crop) for crop in range(5)]).images
+    assert not any(torch.equal(a, b) for i, a in enumerate(crops) for b in crops[:i])  # five different ones
+    for crop in range(5):
+        for turn in range(4):
+            view, = views(photo, Draw(0, 0, 3, False, turn, crop)).images
+            assert torch.equal(view, crops[crop].rot90(turn, (1, 2)))
+    with Transforms(32, 40, 0.5).seeded(3) as crop:  # drawn one after the other
+        image = Transforms(32, 40).load(photo)
+        assert all(torch.equal(view, crop(image)) for view in crops)
 
 
 def test_views_depend_on_their_seed_alone(photo):
-    first = views(photo, True).images
+    draws = [Draw(0, 7, 3), Draw(0, 7, 3, crop=1), Draw(0, 8, 4)]
+    first = views(photo, *draws).images
     before = torch.get_rng_state()
     torch.manual_seed(99)
-    assert torch.equal(views(photo, True).images, first)
+    assert torch.equal(views(photo, *draws).images, first)
     torch.set_rng_state(before)
-    views(photo, True)
+    views(photo, *draws)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(views(photo, True, seed=4).images, first)
+    assert not torch.equal(views(photo, Draw(0, 7, 5)).images[0], first[0])
 
 
 def test_crops_are_torchvisions(tmp_path, photo):
@@ -96,35 +97,31 @@ def test_crops_are_torchvisions(tmp_path, photo):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_random_crops_for_clustering_repeat_by_seed(photo, workers):
-    loader = crops_loader(Images([photo, photo], Transforms(32, 40)), 2, workers, persistent=True)
+    batches = ImageBatches(Images([photo, photo], Transforms(32, 40)), 2, workers, persistent=True)
 
     def crops(seed):
-        loader.sampler.seed = seed
-        return next(iter(loader))[1]
+        return next(iter(batches.crops(seed)))[1]
 
     first = crops((0, 1))
     assert not torch.equal(first, crops((0, 2))) and torch.equal(first, crops((0, 1))) and not torch.equal(*first)
     assert torch.equal(*crops(None))  # central
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.sampled_from([False, True]), st.tuples(*[st.floats(1, 250)] * 3), st.tuples(*[st.floats(1, 90)] * 3))
-def test_normalise(bgr, mean, std):
-    image = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8)
-    pixels = image.numpy().astype(np.float64)
-    pixels = pixels[:, ::-1] if bgr else pixels
-    expected = (pixels - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    got = Normalise(Preprocessing(mean, std, bgr), channels_last=True)(image)
-    assert got.dtype == torch.float32 and got.is_contiguous(memory_format=torch.channels_last)
-    assert np.allclose(got.numpy(), expected, atol=1e-3)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_steps_with_workers_that_live_on(photo, workers):
+    batches = ImageBatches(Images([photo] * 5, Transforms(32, 40)), 2, workers, persistent=True)
+    for labels in ([[1, 2], [3]], [[4], [5, 6]]):
+        steps = [[Draw(i, label, label) for i, label in enumerate(step)] for step in labels]
+        assert [batch.label.tolist() for batch, _ in batches.steps(iter(steps))] == labels
 
 
 def test_broken_images_are_left_out(tmp_path, photo):
     (tmp_path / "text.jpg").write_bytes(b"hello")
-    data = TrainViews(Images([str(tmp_path / "text.jpg"), photo], Transforms(32, 40)), True)
-    batch = collate_views([data[Draw(0, 1, 2, True, True)], data[Draw(1, 5, 2, True, True)]])
-    assert batch.labels.tolist() == [5] and batch.rotation_index.tolist() == [1, 2, 3, 4]
-    assert [item.index for item in batch.bad] == [0]
+    images = Images([str(tmp_path / "text.jpg"), photo], Transforms(32, 40))
+    steps = [[Draw(0, 1, 2), Draw(1, 5, 2), Draw(0, 1, 2, False, 1)], [Draw(0, 1, 2)]]
+    (batch, bad), (empty, all_bad) = ImageBatches(images, 2).steps(steps)
+    assert batch.label.tolist() == [5] and [item.index for item in bad] == [0] and "text.jpg" in bad[0].message
+    assert empty.images.shape == (0, 3, 32, 32) and [len(field) for field in empty] == [0] * 5 and len(all_bad) == 1
     assert collate_crops([BadImage(0, "x")])[1] is None
 
 
@@ -138,15 +135,42 @@ def test_sizes_that_do_not_fit(arguments):
 def test_the_shares_of_several_processes_are_the_whole_list(photo, size):
     images = Images([photo] * 5, Transforms(32, 40))
 
-    def crops(share):
-        loader = crops_loader(images, 2, 0, share=share)
-        loader.sampler.seed = (0, 1)
-        return [(int(i), image) for indices, made, _ in loader for i, image in zip(indices, made)]
+    def crops(rank, size):
+        return [(int(i), image) for indices, made, _ in ImageBatches(images, 2, rank=rank, size=size).crops((0, 1))
+                for i, image in zip(indices, made if made is not None else ())]
 
-    shares = [crops(Group(rank, size).share(5)) for rank in range(size)]
-    whole, together = crops(None), sum(shares, [])
+    whole, together = crops(0, 1), sum((crops(rank, size) for rank in range(size)), [])
     assert [index for index, _ in whole] == [index for index, _ in together] == [0, 1, 2, 3, 4]
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole, together))  # random crops, the same in any process
+    stretches = [Group(rank, size).stretch(5) for rank in range(size)]  # which features are collected by
+    assert [[index for index, _ in crops(rank, size)] for rank in range(size)] == [list(some) for some in stretches]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 5)), max_size=20), st.sampled_from([1, 2, 3, 5]))
+def test_the_shares_of_a_step_are_its_draws(images, size):
+    step = [Draw(index, 0, seed, turn=row) for index, seed, rows in images for row in range(rows)]
+    shares = [share_of(step, rank, size) for rank in range(size)]
+    assert sorted(row for share in shares for image in share for row, _ in image) == list(range(len(step)))
+    for image in [image for share in shares for image in share]:
+        assert len({(draw.index, draw.seed) for _, draw in image}) == 1 and all(step[row] == draw for row, draw in image)
+    assert len({(d.index, d.seed) for d in step}) == sum(map(len, shares))  # an image is decoded in one process, once
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("rotated", [0, 3, 16])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_processes_have_as_many_rotated_images_as_the_others(size, rotated):
+    step = [Draw(index, 0, 0, turn=turn) for index in range(16) for turn in range(4 if index < rotated else 1)]
+    turned = [sum(len(image) == 4 for image in share_of(step, rank, size)) for rank in range(size)]
+    assert sum(turned) == rotated and max(turned) - min(turned) <= 1
+
+
+@pytest.mark.parametrize("asked, images, device, expected", [
+    (None, 10**6, "cpu", 0), (3, 10, "cpu", 3), (None, 999, "cuda", 0), (None, 1000, "cuda", min(8, os.cpu_count()))])
+def test_count_workers(asked, images, device, expected, monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert count_workers(asked, images, device) == expected
 
 
 class Ends(torch.utils.data.Dataset):
@@ -200,6 +224,21 @@ def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
             time.sleep(0.5)
             whole.append(batch.item())
     assert whole == [0]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2, "x")])
+def test_a_worker_killed_while_it_hands_over_a_batch_is_a_run_error(monkeypatch, error):
+    """What the main process then finds is the broken connection."""
+    def broken(self):
+        raise error
+
+    monkeypatch.setattr(torch.utils.data.dataloader._MultiProcessingDataLoaderIter, "_next_data", broken)
+    with pytest.raises(RunError, match="a data loading process was killed") as caught:
+        next(iter(Loader(Ends(int), num_workers=1)))
+    assert caught.value.rescue
+    monkeypatch.setattr(torch.utils.data.dataloader._SingleProcessDataLoaderIter, "_next_data", broken)
+    with pytest.raises(type(error)):  # no workers: a fault of ours
+        next(iter(Loader(Ends(int))))
 
 
 def test_a_fault_in_a_worker_is_not_taken_for_a_kill(short_waits):

@@ -14,13 +14,13 @@ import evaluations.retrieval
 from data.lists import ImageList
 from data.images import Images
 from data.transforms import Transforms
-from data.views import crops_loader
+from data.views import ImageBatches
 from evaluations.cluster_metrics import pairwise_f1
-from evaluations.features import extract
 from evaluations.recall import recall_at_k
-from evaluations.retrieval import METRICS, columns, evaluate, result_line, score
+from evaluations.retrieval import METRICS, columns, evaluate, nearest, result_line, score
 from utils.clustering import kmeans
 from utils.errors import InputError
+from utils.features import extract
 
 
 def mean_colour(images):
@@ -40,8 +40,8 @@ def coloured(tmp_path):
     return ImageList(paths, np.arange(9) // 3, "test.txt")
 
 
-def loader(part):
-    return crops_loader(Images(part.paths, Transforms(16, 20)), 4, 0)
+def crops(part, workers=0):
+    return ImageBatches(Images(part.paths, Transforms(16, 20)), 4, workers).crops()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -49,8 +49,7 @@ def loader(part):
 def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, tmp_path):
     folder = tmp_path / "features"
     folder.mkdir()
-    loader = crops_loader(Images(coloured.paths, Transforms(16, 20)), 4, workers)
-    (means, doubled), good, bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], loader, 9,
+    (means, doubled), good, bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], crops(coloured, workers), 9,
                                           folder=folder if mapped else None)
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
     assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]
@@ -64,17 +63,17 @@ def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, t
 
 
 def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp_path, monkeypatch):
-    loader = crops_loader(Images(coloured.paths, Transforms(16, 20)), 4, 0)
-    with pytest.raises(InputError, match="--features_dir .*no.*cannot keep"):
-        extract([mean_colour], loader, 9, folder=tmp_path / "no")
+    with pytest.raises(InputError, match="no: cannot keep features there") as caught:
+        extract([mean_colour], crops(coloured), 9, folder=tmp_path / "no")
+    assert caught.value.setting == "features_dir"
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=107))
     with pytest.raises(InputError, match="9 features of 3 numbers"):  # 108 bytes
-        extract([mean_colour], loader, 9, folder=tmp_path)
+        extract([mean_colour], crops(coloured), 9, folder=tmp_path)
 
 
 def test_evaluate_counts_and_scores(coloured):
     seen = []
-    result, = evaluate([mean_colour], coloured, coloured, loader, seen.extend, ks=(1, 2))
+    result, = evaluate([mean_colour], coloured, coloured, crops, seen.extend, ks=(1, 2))
     assert result["recall"] == {1: 1.0, 2: 1.0} and result["nmi"] == pytest.approx(1)
     assert (result["queries"], result["without_positive"], result["unreadable"], len(seen)) == (8, 0, 1, 1)
     assert result_line(600, result) == "Epoch-600 1.0000  1.0000  1.0000"
@@ -83,11 +82,41 @@ def test_evaluate_counts_and_scores(coloured):
 def test_evaluate_query_against_gallery(coloured):
     query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
     gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two equal images
-    result, = evaluate([mean_colour], query, gallery, loader, lambda bad: None, ks=(1, 2, 4))
+    result, = evaluate([mean_colour], query, gallery, crops, lambda bad: None, ks=(1, 2, 4))
     assert result["queries"] == 4
     # Blue (6) is nearer to red than green (5) is: three red queries meet the tie. The green one finds green.
     assert result["recall"][1] == pytest.approx((3 * 0.5 + 1) / 4)
     assert result["recall"][2] == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 30), st.integers(1, 8), st.integers(1, 40), st.booleans(), st.integers(0, 1000))
+def test_nearest_is_a_sort_of_all_similarities(n, dim, k, same_set, seed):
+    rng = np.random.default_rng(seed)
+    query, gallery = (rng.normal(size=(m, dim)).astype(np.float32) for m in (n, 2 * n))
+    query, gallery = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery))
+    indices, similarities = nearest(query, None if same_set else gallery, k)
+    found = query if same_set else gallery
+    all_similarities = query @ found.T
+    if same_set:
+        np.fill_diagonal(all_similarities, -np.inf)
+    expected = -np.sort(-all_similarities, axis=1)[:, :min(k, len(found) - same_set)]
+    assert similarities.shape == indices.shape == expected.shape and np.allclose(similarities, expected, atol=1e-6)
+    assert np.allclose(np.take_along_axis(all_similarities, indices, 1), similarities, atol=1e-6)
+
+
+def test_nearest_among_many_copies():
+    """An image whose copies push it out of its own list still has k neighbours, none of them itself."""
+    indices, similarities = nearest(np.ones((50, 1), np.float32), k=3)
+    assert indices.shape == (50, 3) and (indices != np.arange(50)[:, None]).all() and (similarities == 1).all()
+
+
+def test_neighbours_are_places_in_the_lists(coloured):
+    result, = evaluate([mean_colour], coloured, coloured, crops, lambda bad: None, ks=(1,), neighbours=True)
+    found = result["neighbours"]
+    assert found["query"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and found["indices"].shape == (8, 7)  # 4 is broken
+    assert [set(row[:2]) for row in found["indices"][:3].tolist()] == [{1, 2}, {0, 2}, {0, 1}]
+    assert found["indices"][3, 0] == 5 and found["indices"][4, 0] == 3
 
 
 def test_nmi_is_sklearns_on_blobs():

@@ -1,5 +1,6 @@
 """No test here reaches the network or the user's own cache."""
 
+import logging
 import urllib.error
 
 import huggingface_hub
@@ -22,3 +23,16 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     monkeypatch.setattr(timm_models, "_answers", lambda url: False)
     return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def said(caplog):
+    """said() -> what the log has said since it was last asked."""
+    caplog.set_level(logging.INFO, "udml")
+
+    def lines():
+        messages = caplog.messages.copy()
+        caplog.clear()
+        return messages
+
+    return lines

@@ -26,7 +26,7 @@ def test_is_exact_when_the_embedding_is_no_smaller_than_the_features():
     features = features_of(30, 512)
     model = models.create("ResNet18", dim=600, pretrained=False)
     model.start_embedding_at(features)
-    embeddings = model.embed(features)
+    embeddings = model.project(features)
     assert embeddings.shape == (30, 600)
     assert torch.allclose(embeddings @ embeddings.T, features @ features.T, atol=1e-5)
 
@@ -44,6 +44,6 @@ def test_one_image_and_images_that_are_all_the_same(features, dim):
     """Of rank 1: a single number holds them, and more make no difference."""
     model = models.create("ResNet18", dim=dim, pretrained=False)
     model.start_embedding_at(features)
-    projected, embeddings = features @ model.classifier.linear.weight.detach().T, model.embed(features)
+    projected, embeddings = features @ model.classifier.linear.weight.detach().T, model.project(features)
     for product in (3 * projected @ projected.T, embeddings @ embeddings.T):
         assert torch.allclose(product, torch.ones(len(features), len(features)), atol=1e-5)

@@ -84,7 +84,7 @@ def test_offline_says_what_to_put_where(offline, name, file):
     message = str(caught.value)
     assert "\n" not in message
     assert f"no weights for {name}: " in message and f"put that file at {offline}/{file}" in message
-    for remedy in ("http", "--weights FILE", "--net EfficientNet-Lite0", "Name or service not known"):
+    for remedy in ("http", "give a weights file", "the net EfficientNet-Lite0", "Name or service not known"):
         assert remedy in message
 
 

@@ -13,7 +13,7 @@ from utils.errors import InputError, RunError
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**6) | st.integers(0, 20), st.integers(1, 64))
 def test_shares_follow_each_other_and_differ_by_at_most_one(count, size):
-    shares = [Group(rank, size).share(count) for rank in range(size)]
+    shares = [Group(rank, size).stretch(count) for rank in range(size)]
     assert shares[0].start == 0 and shares[-1].stop == count
     assert all(a.stop == b.start for a, b in zip(shares, shares[1:]))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -23,13 +23,17 @@ def test_shares_follow_each_other_and_differ_by_at_most_one(count, size):
 
 def test_a_group_of_one_changes_nothing():
     group = Group()
-    x, labels, rows = torch.randn(3, 2, requires_grad=True), np.array([1, -1, 2]), np.arange(6.0).reshape(3, 2)
+    x, rows = torch.randn(3, 2, requires_grad=True), np.arange(6.0).reshape(3, 2)
     assert group.gather(x) is x and group.total(3, 0, True) == (3, 0, 1) and group.total() == ()
-    assert group.objects("x") == ["x"] and group.broadcast(labels, 3) is labels
+    assert group.gather_objects("x") == ["x"]
+    module = torch.nn.Linear(2, 2)
+    weight = module.weight.clone()
+    group.share_state(module)
+    assert torch.equal(module.weight, weight)
     before = rows.copy()
     group.collect(rows, 2)
-    assert np.array_equal(rows, before) and list(group.share(5)) == [0, 1, 2, 3, 4]
-    with group.first():
+    assert np.array_equal(rows, before) and list(group.stretch(5)) == [0, 1, 2, 3, 4]
+    with group.first_before_others():
         group.leave()
 
 

@@ -34,7 +34,14 @@ def test_a_collapse_is_warned_of_once_after_50_steps_on_end(warned):
     assert len(warned) == 1 and "step 49: all similarities have been above 0.999 for 50 steps" in warned[0]
 
 
-@pytest.mark.parametrize("good", [0.5, 0.999, float("nan")])
+@pytest.mark.parametrize("loss, lowest", [(0.0, float("nan")), (float("inf"), 0.5)])
+def test_embeddings_that_are_not_finite_end_the_run_whatever_the_loss(loss, lowest):
+    with pytest.raises(RunError, match="^epoch 3 step 4: the .* is (nan|inf): training has diverged; ") as caught:
+        health.Watch().step("epoch 3 step 4", loss, lowest)
+    assert not caught.value.rescue
+
+
+@pytest.mark.parametrize("good", [0.5, 0.999])
 def test_one_good_step_starts_the_count_anew(warned, good):
     watch = health.Watch()
     for step in range(300):

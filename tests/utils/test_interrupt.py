@@ -121,23 +121,28 @@ def test_a_library_does_not_catch_it():
             pass
 
 
-@pytest.mark.parametrize("first", ["SIGINT", "SIGTERM"])
-def test_a_second_ctrl_c_ends_at_once_but_not_the_same_one_twice(first):
+@pytest.mark.parametrize("first, second, code", [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130),
+                                                 ("SIGUSR1", "SIGTERM", 143), ("SIGTERM", "SIGTERM", 143)])
+def test_a_second_signal_ends_at_once_but_not_the_same_one_twice(first, second, code):
+    """torchrun passes on a Ctrl-C that its processes got as well."""
     done = subprocess.run([sys.executable, "-c", f"""
 import signal, time
 from utils import interrupt
-interrupt.BOUNCE = 0.2
-with interrupt.Stop().deferred():
+now = 0
+interrupt.time.monotonic = lambda: now
+stop = interrupt.Stop()
+stop.step_seconds = 12.34
+with stop.deferred():
     signal.raise_signal(signal.{first})
-    signal.raise_signal(signal.SIGINT)
+    now = interrupt.BOUNCE
+    signal.raise_signal(signal.{second})
     print("goes on", flush=True)
-    time.sleep(0.3)
-    signal.raise_signal(signal.SIGTERM)
-    print("and on", flush=True)
-    signal.raise_signal(signal.SIGINT)
+    now = 1.1 * interrupt.BOUNCE
+    signal.raise_signal(signal.{second})
     print("still there", flush=True)
 """], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (130, "goes on\nand on\n")
+    assert (done.returncode, done.stdout) == (code, "goes on\n")
+    assert "finishing the step (12.3 s or less), then saving; a second signal ends at once" in done.stderr
 
 
 def test_workers_hear_no_signals():

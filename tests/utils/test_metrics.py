@@ -26,27 +26,27 @@ def lines_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_report_is_the_mean_of_the_window(tmp_path, said):
+def test_report_is_the_mean_of_the_unreported_steps(tmp_path, said):
     log = Metrics(str(tmp_path))
-    log.window += [measured(1.0, negative=0.5), measured(2.0, negative=0.25), measured(6.0, seconds=4.0, negative=0.0)]
+    log.unreported += [measured(1.0, negative=0.5), measured(2.0, negative=0.25), measured(6.0, seconds=4.0, negative=0.0)]
     log.report(3, 600, 17)
     assert lines_of(tmp_path) == [{"epoch": 3, "step": 17, "steps": 3, "loss": 3.0, "negative": 0.25, "images_per_s": 30 / 8,
                                    "data_wait": 1.5 / 8}]
     assert said == ["epoch 3/600 loss 3.0000 negative 0.2500 images/s 3.8 waiting for data 18.8%"]
-    log.report(3, 600, 18)  # the window is empty now
-    log.window.append(measured(5.0))
+    log.report(3, 600, 18)  # nothing is left
+    log.unreported.append(measured(5.0))
     log.report(3, 600, 19)
     assert [(line["step"], line["loss"]) for line in lines_of(tmp_path)] == [(17, 3.0), (19, 5.0)]
     log.write(3, test={"nmi": 0.5})
     assert lines_of(tmp_path)[-1] == {"epoch": 3, "test": {"nmi": 0.5}}
 
 
-def test_the_window_is_carried_over_as_a_copy(tmp_path, said):
-    window = [measured(1.0)]
-    log = Metrics(str(tmp_path), 1, 1, window)
-    log.window.append(measured(3.0))
+def test_unreported_steps_are_carried_over_as_a_copy(tmp_path, said):
+    before = [measured(1.0)]
+    log = Metrics(str(tmp_path), 1, 1, before)
+    log.unreported.append(measured(3.0))
     log.report(2, 9, 2)
-    assert lines_of(tmp_path)[0]["loss"] == 2.0 and lines_of(tmp_path)[0]["steps"] == 2 and window == [measured(1.0)]
+    assert lines_of(tmp_path)[0]["loss"] == 2.0 and lines_of(tmp_path)[0]["steps"] == 2 and before == [measured(1.0)]
 
 
 def test_what_comes_after_the_position_is_dropped(tmp_path):
@@ -89,10 +89,10 @@ def test_nan_and_unicode_come_back(tmp_path):
 
 def test_only_the_first_process_writes(tmp_path, said):
     log = Metrics(str(tmp_path), writes=False)
-    log.window.append(measured(1.0))
+    log.unreported.append(measured(1.0))
     log.report(1, 2, 3)
     log.write(1, test=1)
-    assert not list(tmp_path.iterdir()) and not log.window
+    assert not list(tmp_path.iterdir()) and not log.unreported
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")  # of the first one, who will report it
     log.write(1)
     log.sync()

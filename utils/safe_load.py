@@ -1,0 +1,66 @@
+"""Files of torch.save, read as data: no code in them runs, and no error says how to let it."""
+
+import re
+import warnings
+import zipfile
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+
+FOLDER = 0x10  # the mark of one in an entry of a zip file
+
+
+class Unreadable(Exception):
+    """Why a file is not read: a few words, to stand in brackets behind its name."""
+
+
+def read(path: str | PathLike, arrays: bool = False) -> Any:
+    """What the file at `path` holds, its tensors on the CPU.
+
+    arrays: whether numpy arrays of numbers may be in it too, as in files that were converted from Caffe.
+    Raises Unreadable for a file that is damaged, of another kind, or holds more than data.
+    """
+    try:
+        _check_archive(path)
+        # torch warns of what it then refuses: its advice is how to take the guard away
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_array_parts() if arrays else []):
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way: zlib.error, EOFError, IndexError, ...
+        raise Unreadable(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if held := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"refused, because it holds {held[1]} and so could run code; nothing of it was run"
+    if re.search("TorchScript|legacy .tar", text):
+        return "refused, because files of its kind could run code; nothing of it was run"
+    if "weights_only" in text:  # the rest is advice
+        operand = re.search(r"Unsupported operand \d+", text)  # a pickle from Python 2, or not torch's
+        return operand[0] if operand else "broken"
+    return (text.splitlines() or [type(error).__name__])[0][:200]  # an EOFError may have no text
+
+
+def _check_archive(path: str | PathLike) -> None:
+    """Compare the checksums of a zip file, which torch does not."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
+        if any(entry.external_attr & FOLDER for entry in archive.infolist()):
+            raise ValueError("an entry is marked as a folder")  # torch would leave its tensor as the memory was
+
+
+def _array_parts() -> list[Any]:
+    """What a pickled array of numbers is made of; none of it can run code.
+
+    The module that rebuilds arrays was renamed in numpy 2, and files carry either name.
+    """
+    rebuild = np.empty(0).__reduce__()[0]
+    dtypes = [type(np.dtype(code)) for code in ("f2", "f4", "f8", "i4", "i8")]
+    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
+    return [*((rebuild, name) for name in names), np.ndarray, np.dtype, *dtypes]
