@@ -17,7 +17,6 @@ import torch
 import models
 from data.cache import open_images
 from data.dataset import locate, read_test, read_train, recall_ks
-from data.images import Images
 from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import evaluate, result_line
@@ -90,8 +89,8 @@ def load(images: Any, args: argparse.Namespace, run: Run, persistent: bool = Fal
     kind = args.cache if persistent else "none"
     if kind == "auto" and run.group.size > 1:
         kind = "none"  # not once for each process, unless asked to
-    with run.clock("data"), run.group.first_before_others():
-        decoded = open_images(images, transforms, kind, args.cache_dir) if persistent else Images(images.paths, transforms)
+    with run.clock("data"):
+        decoded = open_images(images, transforms, kind)
     workers = count_workers(args.nThreads, len(images), run.compute.device.type)
     return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group.rank,
                         run.group.size)

@@ -43,8 +43,7 @@ class Cached(Images):
         return _view(self.pixels, offset, height, width)
 
 
-def open_images(images: ImageList, transforms: Transforms, kind: Literal["none", "auto", "ram"] = "none",
-                folder: None = None) -> Images:
+def open_images(images: ImageList, transforms: Transforms, kind: Literal["none", "auto", "ram"] = "none") -> Images:
     """The images of a list, each decoded when it is asked for (kind none) or all of them now (ram).
 
     auto: as ram for a set whose pixels are few (SMALL), else as none. Raises InputError when the pixels do not fit the

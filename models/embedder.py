@@ -69,7 +69,7 @@ class Embedder(nn.Module):
         size = len(images)
         if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
             size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
-        layout = self._layout()
+        layout = self.layout
         return torch.cat([self.features(part if part.is_floating_point() else self.normalise(part, layout))
                           .flatten(1).float() for part in images.split(max(1, size))])
 
@@ -122,7 +122,8 @@ class Embedder(nn.Module):
                     module.eval()
         return self
 
-    def _layout(self) -> torch.memory_format:
+    @property
+    def layout(self) -> torch.memory_format:
         """The memory format of the backbone's first convolution, which its images should have too."""
         first = next((weight for weight in self.features.parameters() if weight.ndim == 4), None)
         if first is None or not first.is_contiguous(memory_format=torch.channels_last):

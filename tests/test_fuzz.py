@@ -271,7 +271,6 @@ def test_good_command_lines_reach_the_model(thumbnails, program):
 @example(tokens=["--amp=--"])  # argparse makes [] of it
 @example(tokens=["--log_file", "folder"])
 @example(tokens=["--save_dir", "\udce9"])
-@example(tokens=["--cache", "disk", "--cache_dir", "\udce9"])
 @example(tokens=["--loss_base", "nan"])
 def test_train_command_lines(thumbnails, tokens):
     command_line("train", tokens, thumbnails)

@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("KILLS", 20))  # scripts/kill_and_resume.sh asks for 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
 EPOCHS = max(100, 5 * KILLS)
 FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--up_step", "1", "--eval_step", "1",
-         "--cache", "disk", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
+         "--cache", "ram", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
     "step": ("utils.passes:ForwardBackward.backward", 4, 0.03), "checkpoint": ("utils.checkpoint:save", 4, 0.03),
     "clustering": ("utils.clustering:lloyd", 3, 0.002), "cache": ("data.cache:_fill", 1, 0.02),
@@ -40,7 +40,7 @@ def start(images, save_dir, *more, moment=None):
     """The real train.py as a process; moment: (function, call, delay) of kill_at.py."""
     program = ["train.py"] if moment is None else ["tests/kill_at.py", *map(str, moment)]
     return subprocess.Popen([sys.executable, *program, *FLAGS, "--data", str(images), "--save_dir", str(save_dir),
-                             "--cache_dir", str(save_dir) + "-cache", *map(str, more)],
+                             *map(str, more)],
                             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
@@ -92,8 +92,6 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
     rng.shuffle(plan)
     for name in plan:
         print("killed during:", name)
-        if name == "cache":
-            shutil.rmtree(f"{save_dir}-cache", ignore_errors=True)
         function, calls, seconds = MOMENTS[name]
         process = start(images, save_dir, "--save_minutes", 1e-9,
                         moment=(function, rng.randint(1, calls), rng.uniform(0, seconds)))
@@ -103,7 +101,7 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
             checkpoint.load(str(path))  # whatever has its final name is whole
     finish(start(images, save_dir, "--save_minutes", 1e-9))
     same_run(whole, save_dir, EPOCHS)
-    assert not list(save_dir.glob("*.tmp*")) and not list(Path(f"{save_dir}-cache").glob("*.tmp"))
+    assert not list(save_dir.glob("*.tmp*"))
 
 
 def wait_for(save_dir, lines):

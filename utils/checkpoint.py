@@ -38,7 +38,7 @@ def _numbered(save_dir):
 
 # Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
 FREE = {"data", "data_root", "save_dir", "log_file", "resume", "override", "weights", "epochs", "save_step", "save_minutes",
-        "keep_last", "eval_step", "print_freq", "nThreads", "cache", "cache_dir", "device", "amp", "channels_last",
+        "keep_last", "eval_step", "print_freq", "nThreads", "cache", "device", "amp", "channels_last",
         "micro_batch", "on_bad_image", "features_dir", "gallery_eq_query", "pool_feature"}
 
 

@@ -115,10 +115,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
     add("--cluster_crops", choices=("centre", "random"), default="centre",
         help="crops of the features that labels are made from; random: as the original clusters")
-    add("--cache", choices=("auto", "none", "ram", "disk"), default="auto",
-        help="keep the images decoded, in memory or in a file (disk: for many photos far larger than --origin_width); auto: "
-        "in memory, where they are few")
-    add("--cache_dir", default=None, help="folder of --cache disk, one for each data set (default: .cache beside train.txt)")
+    add("--cache", choices=("auto", "none", "ram"), default="auto",
+        help="ram: keep the decoded images in memory; auto: where they are few (under 4 GB)")
     # optimisation
     add("--batch_size", "-b", type=positive_int, default=80, help="images a step")
     add("--lr", type=positive_float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")

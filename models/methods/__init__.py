@@ -5,12 +5,14 @@ To add one: write a file with a subclass of `method.Method`, and add a line to `
 
 import argparse
 from importlib import import_module
+from typing import Any
 
 from models.embedder import Embedder
 from models.methods.method import Images, Method
+from utils import flags
 from utils.errors import InputError
 
-__all__ = ["Images", "Method", "add_flags", "create", "names"]
+__all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names"]
 
 # name for --method, which is its file in this folder -> its class there
 METHODS = {
@@ -34,6 +36,17 @@ def _class(name: str) -> type[Method]:
 def add_flags(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the flags of the method called `name`."""
     _class(name).flags(parser.add_argument_group(f"flags of --method {name}"))
+
+
+def default_settings(name: str, **changed: Any) -> argparse.Namespace:
+    """The settings of a run with that method, all at their defaults but those that are `changed`."""
+    parser = flags.Parser()
+    flags.add_common(parser)
+    flags.add_training(parser)
+    add_flags(name, parser)
+    settings = parser.parse_args(["--save_dir", "results"])
+    vars(settings).update(changed)
+    return settings
 
 
 def create(name: str, embedder: Embedder, images: Images, settings: argparse.Namespace) -> Method:

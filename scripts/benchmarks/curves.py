@@ -13,12 +13,12 @@ from bench import curve, embeddings, measure, table
 import models
 from data.dataset import read_train
 from data.images import Images
-from data.transforms import Normalise, Transforms
-from evaluations.features import encoder
+from data.transforms import Transforms
 from evaluations.recall import recall_at_k
 from input import make_photos
 from utils import device
 from utils.clustering import assign, lloyd
+from utils.features import encoder
 
 ITERATIONS = 10
 
@@ -48,7 +48,7 @@ def network_seconds(net, width, count=64):
     """Of the features of one crop."""
     compute = device.choose("cpu")
     model = compute.place(models.create(net, pretrained=False, width=width)).eval()
-    encode = encoder(model, Normalise(model.preprocessing, compute.device, compute.channels_last), compute)
+    encode = encoder(model, "embedding", compute)
     crops = torch.randint(256, (count, 3, width, width), dtype=torch.uint8)
     with torch.inference_mode():
         seconds, mb, _ = measure(lambda: encode(crops), repeats=3, warm_up=1)

@@ -8,22 +8,31 @@ The images are made up and there from the start, so that no decoding is in it; B
 
 import time
 from statistics import median
-from types import SimpleNamespace
 
 import torch
 from bench import heading, measure_together, parser, set_threads, table
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-import losses
 import models
-from data.transforms import Normalise
-from train import make_optimiser
+from data.views import Batch
+from models import methods
 from utils import device
-from utils.timing import Parts
+from utils.distributed import Group
+from utils.passes import ForwardBackward
+from utils.timing import TimeByPart
 
 WIDTHS = {"ResNet18": 128, "Inception": 227, "EfficientNet-Lite0": 128}
 FULL = {"batch": 80, "rotations": 16}
+
+
+class Images:
+    """What the method asks of its images: how many there are."""
+
+    labels, source = None, ""
+
+    def __len__(self):
+        return 1000
 
 
 class Step:
@@ -34,47 +43,41 @@ class Step:
 
     def __init__(self, net, args, compute, schedule="ours", compiled=False):
         torch.manual_seed(0)
-        width, self.compute, self.metric_views = WIDTHS[net], compute, args.batch
-        self.images = torch.randint(256, (args.batch + 4 * args.rotations, 3, width, width), dtype=torch.uint8)
-        self.labels = (torch.arange(args.batch) // 5).to(compute.device)
-        self.turns = (torch.arange(4 * args.rotations) % 4).to(compute.device)
-        self.model = compute.place(models.create(net, pretrained=False, freeze_bn=True))
-        backbone = self.model.features
+        rows, width, self.compute = args.batch + 4 * args.rotations, WIDTHS[net], compute
+        row = torch.arange(rows)
+        metric = row < args.batch
+        self.batch = Batch(torch.randint(256, (rows, 3, width, width), dtype=torch.uint8), row, row // 5,
+                           torch.where(metric, -1, (row - args.batch) % 4), metric)
+        embedder = models.create(net, pretrained=False, freeze_bn=True)
+        self.method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
+        backbone = embedder.features
         if compiled:
-            self.model.features = torch.compile(backbone)
-        sizes = [args.batch, 4 * args.rotations] if schedule == "two" else len(self.images)
-        self.pool = self.model.pool if schedule == "ours" else lambda images, normalise: torch.cat(
-            [backbone(views).flatten(1).float() for views in normalise(images).split(sizes)])
-        self.normalise = Normalise(self.model.preprocessing, compute.device, compute.channels_last)
-        self.criterion = losses.create("Weight")
-        self.optimiser = make_optimiser(self.model, SimpleNamespace(lr=1e-5, rot_lr=1e-5, weight_decay=5e-4))
+            embedder.features = torch.compile(backbone)
+        sizes = [args.batch, 4 * args.rotations] if schedule == "two" else rows
+        if schedule != "ours":
+            embedder.pool = lambda images: torch.cat([backbone(embedder.normalise(views, embedder.layout)).flatten(1).float()
+                                                      for views in images.split(sizes)])
+        self.passes = ForwardBackward(self.method, compute, Group())
+        self.optimiser = torch.optim.Adam(self.method.param_groups(), lr=1e-5, weight_decay=5e-4)
         self.calls = []
 
     def __call__(self):
-        """Take the step, and note its seconds by part in `calls`. The heads count as part of the losses."""
-        parts = Parts()
-
-        def normalise(images):
-            with parts("normalise"):
-                return self.normalise(images)
-
-        with parts("forward"), self.compute.autocast():
-            features = self.pool(self.images, normalise)
+        """Take the step, and note its seconds by part in `calls`. Normalising and the heads count as part of the passes."""
+        clock = TimeByPart()
+        with clock("forward"):
+            out = self.passes.forward(self.batch)
             self.compute.synchronise()
-        with parts("losses"):
+        with clock("losses"):
             self.optimiser.zero_grad(set_to_none=True)
-            leaf = features.detach().requires_grad_()  # so that the gradient of the losses is not timed as the network's
-            metric, rotated = leaf[:self.metric_views], leaf[self.metric_views:]
-            loss = self.criterion(self.model.embed(metric), self.labels).loss
-            (loss + 0.1 * cross_entropy(self.model.rotate(rotated), self.turns)).backward()
+            loss, _ = self.method.loss(out, self.batch)
             self.compute.synchronise()
-        with parts("backward"):
-            features.backward(leaf.grad)
+        with clock("backward"):
+            self.passes.backward(loss)
             self.compute.synchronise()
-        with parts("optimiser"):
+        with clock("optimiser"):
             self.optimiser.step()
             self.compute.synchronise()
-        self.calls.append(parts.seconds)
+        self.calls.append(clock.seconds)
 
     def parts(self, repeats):
         """Median seconds of each part in the last `repeats` calls."""
@@ -84,8 +87,8 @@ class Step:
         """Floating point operations of both passes: counted in a forward pass of two images, a backward pass has twice
         as many. (torch's counter takes depthwise convolutions for full ones on the way back.)"""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.model.pool(self.images[:2], self.normalise)
-        return 3 * counter.get_total_flops() * len(self.images) / 2
+            self.method.embedder.pool(self.batch.images[:2])
+        return 3 * counter.get_total_flops() * len(self.batch.images) / 2
 
 
 def machine_flops(compute, n=2048, channels=256, side=16, images=64):
@@ -131,17 +134,17 @@ def compare(net, args, peak):
     for layout, how in dict.fromkeys([key[:2] for key in steps] + list(cells)):
         compiling = cells.get((layout, how), "")
         if (layout, how, "ours") not in steps:
-            rows.append((layout, how, *[""] * 9, compiling))
+            rows.append((layout, how, *[""] * 8, compiling))
             continue
         ours, *others = [1e3 * measured[layout, how, schedule].seconds if (layout, how, schedule) in steps else ""
                          for schedule in ("ours", "one", "two")]
         parts = steps[layout, how, "ours"].parts(args.repeats)
         passes = parts["forward"] + parts["backward"]
         rows.append((layout, how, ours, *others, ours / others[1] if others[1] else "", 1e3 * passes,
-                     *[1e3 * parts[name] for name in ("normalise", "losses", "optimiser")],
+                     *[1e3 * parts[name] for name in ("losses", "optimiser")],
                      f"{1 - passes / sum(parts.values()):.1%}", f"{ours / 1e3 / limit:.2f}", compiling))
     table(["layout", "", "ours, ms", "one forward, ms", "two forwards, ms", "ours / two", "forward/backward, ms",
-           "normalise, ms", "losses, ms", "optimiser, ms", "outside", "x limit", "first step"], rows)
+           "losses, ms", "optimiser, ms", "outside", "x limit", "first step"], rows)
 
 
 def main():

@@ -1,6 +1,5 @@
 """ForwardBackward: piece by piece it is the single pass, in outputs and in every gradient, with less in the network at once."""
 
-from argparse import ArgumentParser
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from losses.orthogonal import orthogonal_penalty
 from models import methods
 from models.backbones import Backbone, Preprocessing
 from models.embedder import Embedder
-from utils import flags
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
@@ -53,11 +51,7 @@ class TwoImages:
 
 def make_method(embedder, **changed):
     """UDML-SS on two images, with the default settings but for a rotation loss of weight 0.7 and those that are `changed`."""
-    parser = ArgumentParser()
-    flags.add_training(parser)
-    methods.add_flags("udml_ss", parser)
-    settings = parser.parse_args(["--save_dir", ""])
-    vars(settings).update(seed=0, num_clusters=2, self_supervision_rot=0.7, **changed)
+    settings = methods.default_settings("udml_ss", num_clusters=2, self_supervision_rot=0.7, **changed)
     return methods.create("udml_ss", embedder, TwoImages(), settings)
 
 
