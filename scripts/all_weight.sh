@@ -1,29 +1,13 @@
 #!/usr/bin/env bash
-# The paper's experiments, one after the other: loops over what the paper varies. Edit the lists, or set EPOCHS,
-# WIDTH, NET, ... for all of them (see run_train_test.sh).
+# The paper's experiment on CUB, and grids to choose from, as rows of run_train_test.sh's arguments. EPOCHS, WIDTH, NET, ...
+# from the environment are for all rows.
 set -euo pipefail
 
 run=$(dirname "${BASH_SOURCE[0]}")/run_train_test.sh
 [ -n "${DATA_ROOT:-}" ] || { echo "error: set DATA_ROOT to the folder that holds CUB_200_2011" >&2; exit 2; }
 
-# all DATA_SETS CLUSTERS
-all() {
-    for dim in 512; do
-        for data in $1; do
-            for rot in 0.1; do
-                for rot_batch in 16; do
-                    for rot_lr in 0.000005 0.00001; do
-                        for num_clusters in $2; do
-                            #        rot    data    loss   rot_lr   alpha rot_bt rot_batch    lr    dim  up_step clusters
-                            "$run" "$rot" "$data" Weight "$rot_lr" 40 1 "$rot_batch" 0.00001 "$dim" 5 "$num_clusters"
-                        done
-                    done
-                done
-            done
-        done
-    done
-}
-
-all "cub" "100"
-# all "car" "100"
-# all "product" "10000"
+#      rot  data    loss   rot_lr  alpha rot_bt rot_batch lr     dim up_step clusters
+"$run" 0.1  cub     Weight 0.00001 40    1      16        0.00001 512 5      100
+# "$run" 0.1  cub     Weight 0.000005 40   1      16        0.00001 512 5      100      # in an earlier grid of the original
+# "$run" 0.1  car     Weight 0.00001 40    1      16        0.00001 512 5      100
+# "$run" 0.1  product Weight 0.00001 40    1      16        0.00001 512 5      10000    # so many clusters are our choice

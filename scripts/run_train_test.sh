@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Trains UDML-SS, then tests every checkpoint on the held-out classes.
+# Trains, then tests every checkpoint on the held-out classes. The place to edit hyper-parameters: each stands here once.
 #
 #   scripts/run_train_test.sh                                  the built-in demo, frozen backbone against trained
 #   DATA_ROOT=~/data scripts/run_train_test.sh                 CUB-200-2011 with the paper's settings
+#   DATA=~/photos NET=EfficientNet-Lite0 scripts/run_train_test.sh      a folder of images of your own
 #   DATA_ROOT=~/data DATA=car NET=ResNet50 EPOCHS=100 scripts/run_train_test.sh
 #   DATA_ROOT=~/data NPROC=4 scripts/run_train_test.sh         trains in four processes, with a GPU each where there are some
 #   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
@@ -30,10 +31,12 @@ if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
     SAVE_STEP=${SAVE_STEP:-$EPOCHS}
     LR=${LR:-0.0001}
     ROT_LR=${ROT_LR:-0.0001}
+    AMP=${AMP:-auto}
 fi
 
 ROOT=${ROOT:-results}                   # where checkpoints and results go
 DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
+METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, supervised, rotation, frozen
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size
@@ -43,9 +46,9 @@ ORIGIN_WIDTH=${ORIGIN_WIDTH:-256}       # shorter side of an image before croppi
 RATIO=${RATIO:-0.16}                    # smallest share of the image in a random crop
 NUM_CLUSTERS=${NUM_CLUSTERS:-100}       # k of k-means; the paper: 100 for CUB and Cars, 10000 for product
 UP_STEP=${UP_STEP:-5}                   # epochs between clusterings
-LOSS=${LOSS:-Weight}                    # metric loss
-ALPHA=${ALPHA:-40}                      # its steepness for negative pairs
-BETA=${BETA:-2}                         # its steepness for positive pairs
+LOSS=${LOSS:-Weight}                    # metric loss; `train.py --help` lists them
+ALPHA=${ALPHA:-40}                      # steepness of Weight for negative pairs
+BETA=${BETA:-2}                         # steepness of Weight for positive pairs
 BATCH_SIZE=${BATCH_SIZE:-80}            # images a step: P x K
 NUM_INSTANCES=${NUM_INSTANCES:-5}       # K, images of each cluster in a step
 ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 turns it off
@@ -62,35 +65,48 @@ POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of th
 ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
 DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+AMP=${AMP:-off}                         # precision: off as in the paper; auto is faster on a GPU
 NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
 RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
+RESULT=${RESULT:-}                      # the file of results (default: under ROOT, by the run's name)
 
 # Paths given by the user are relative to where they stand, not to the project's folder.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 ROOT=$(absolute "$ROOT")
 if [ -n "${DATA_ROOT:-}" ]; then DATA_ROOT=$(absolute "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then WEIGHTS=$(absolute "$WEIGHTS"); fi
+if [ -n "$RESULT" ]; then RESULT=$(absolute "$RESULT"); fi
 case $DATA in */*) DATA=$(absolute "$DATA") ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
+case $ROT_ONLY in 1 | True | true) METHOD=rotation ;; esac  # the original's switch for rotation alone
 name=$(basename "$NET")-DIM-$DIM-lr-$LR-ratio-$RATIO-BatchSize-$BATCH_SIZE-rot_lr-$ROT_LR-self_supervision_rot-$ROT
 name+=-rot_bt-$ROT_BT-rot_batch-$ROT_BATCH-up_step-$UP_STEP-num_clusters-$NUM_CLUSTERS-ALPHA-$ALPHA-BETA-$BETA
+if [ "$METHOD" != udml_ss ]; then name+=-$METHOD; fi
 if [ "$SEED" != 0 ]; then name+=-seed-$SEED; fi
 name+=$RUN_SUFFIX
 data_name=$(basename "$DATA")
 save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
-result=$ROOT/result/$LOSS/$data_name/$name.json
+result=${RESULT:-$ROOT/result/$LOSS/$data_name/$name.json}
 log=scripts/out/$data_name-$LOSS-$name.log
 mkdir -p "$save_dir" scripts/out
 
 if [ "$DATA" = demo ]; then "$PYTHON" -m data.demo "${DATA_ROOT:=$ROOT/data}/demo"; fi
 
 common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH"
-        --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log" --on_bad_image "$ON_BAD_IMAGE" --device "$DEVICE")
+        --pool_feature "$POOL_FEATURE" --seed "$SEED" --log_file "$log" --on_bad_image "$ON_BAD_IMAGE" --device "$DEVICE"
+        --amp "$AMP")
 if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
+case $METHOD in  # the flags of each method
+    frozen) method=() ;;
+    *) method=(--init "$INIT" --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" --loss "$LOSS" --alpha "$ALPHA"
+               --beta "$BETA" --num_instances "$NUM_INSTANCES" --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH"
+               --rot_bt "$ROT_BT" --rot_lr "$ROT_LR") ;;
+esac
+if [ "$METHOD" != udml_ss ]; then method+=(--method "$METHOD"); fi
 
 launch=("$PYTHON")
 if [ "$NPROC" != 1 ] || [ -n "${TORCHRUN_FLAGS:-}" ]; then
@@ -113,16 +129,14 @@ stoppable() {
 }
 
 echo "Training; the log is $log"
-stoppable "${launch[@]}" train.py "${common[@]}" --resume yes --save_dir "$save_dir" \
-    --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --init "$INIT" --ratio "$RATIO" \
-    --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" \
-    --loss "$LOSS" --alpha "$ALPHA" --beta "$BETA" --batch_size "$BATCH_SIZE" --num_instances "$NUM_INSTANCES" \
-    --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH" --rot_bt "$ROT_BT" --rot_only "$ROT_ONLY" \
-    --lr "$LR" --rot_lr "$ROT_LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
+stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --resume yes --save_dir "$save_dir" \
+    --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" --batch_size "$BATCH_SIZE" \
+    --lr "$LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
 
-folder=$("$PYTHON" -c 'import sys; from data.dataset import locate; print(locate(*sys.argv[1:]))' "$DATA" "${DATA_ROOT:-}")
-if [ ! -e "$folder/test.txt" ] && [ ! -e "$folder/query.txt" ]; then
-    echo "$folder has no test.txt, nothing to test on; the checkpoints are in $save_dir"
+reason=$("$PYTHON" -c 'import sys; from data.dataset import locate, why_no_test
+print(why_no_test(locate(*sys.argv[1:])) or "")' "$DATA" "${DATA_ROOT:-}")
+if [ -n "$reason" ]; then
+    echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
     exit
 fi
 echo "Testing"

@@ -38,9 +38,8 @@ def _reason(error: Exception) -> str:
         return f"refused, because it holds {held[1]} and so could run code; nothing of it was run"
     if re.search("TorchScript|legacy .tar", text):
         return "refused, because files of its kind could run code; nothing of it was run"
-    if "weights_only" in text:  # the rest is advice
-        operand = re.search(r"Unsupported operand \d+", text)  # a pickle from Python 2, or not torch's
-        return operand[0] if operand else "broken"
+    if "weights_only" in text:  # what else it says is advice
+        return "broken, or not in a form that torch.save writes"
     return (text.splitlines() or [type(error).__name__])[0][:200]  # an EOFError may have no text
 
 

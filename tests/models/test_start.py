@@ -5,6 +5,7 @@ import torch
 
 import models
 from models.methods.udml_ss import RotationHead
+from thumbnails import TINY_TRAIN
 from utils.errors import InputError
 
 CREATE = {"dim": 8, "width": 64, "origin_width": 72}
@@ -108,3 +109,22 @@ def test_weights_of_a_backbone_start_no_head(path, said):
     with pytest.raises(InputError, match="does not fit this net"):  # torchvision's keys are others
         models.create("ResNet18", weights=path, **CREATE)
     assert not said()
+
+
+def test_a_run_that_starts_from_an_originals_checkpoint_keeps_its_lrn(run, image_folder, path, tmp_path, capsys):
+    """Through training, resuming without the file, and testing."""
+    old = models.create("Inception", 16, pretrained=False).state_dict()
+    old = {key: value for key, value in old.items() if not key.endswith("crossmap")} | {"classifier.bn.weight": torch.ones(1024)}
+    torch.save({"state_dict": old, "epoch": 600}, path)
+    flags = (*TINY_TRAIN, "--net", "Inception", "--num_clusters", 4, "--data", image_folder, "--save_dir", tmp_path / "run",
+             "--lr", 1e-12)
+    run("train", *flags, "--pretrained", "True", "--weights", path, "--epochs", 1)
+    said = capsys.readouterr().out
+    assert "LRN layers are torch's" in said and f"{path}: the net starts from this checkpoint of epoch 600" in said
+    path.unlink()
+    run("train", *flags, "--pretrained", "True", "--weights", path, "--epochs", 2, "--resume", "yes")
+    run("test", "--data", image_folder, "--resume", tmp_path / "run" / "ckp_ep2.pth.tar", "--nThreads", 0)
+    trained = models.load(tmp_path / "run" / "ckp_ep2.pth.tar").state_dict()
+    assert trained["features.conv1.lrn.crossmap"] and trained["features.conv2.lrn.crossmap"]
+    torch.testing.assert_close({key: trained[key] for key in old if key in trained},
+                               {key: value for key, value in old.items() if key in trained}, rtol=0, atol=1e-9)

@@ -1,0 +1,81 @@
+"""The house: imports point one way, none goes in a circle, and train.py stays a page."""
+
+import ast
+import graphlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENTRY_POINTS = ""  # the files beside the folders: train.py, test.py, ...
+MAY_IMPORT = {
+    ENTRY_POINTS: {"models", "data", "losses", "evaluations", "utils"},
+    "models": {"data", "losses", "utils"},
+    "data": {"utils"},
+    "losses": {"utils"},
+    "evaluations": {"utils"},
+    "utils": set(),
+}
+OUTSIDE = {"tests", "scripts"}  # they import what they like, and nothing imports them
+
+
+def name_of(path):
+    """data/prepare/__init__.py -> data.prepare"""
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """name -> path below the project's folder, of every module that git knows of or that waits to be added."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    paths = [Path(line) for line in listed if Path(line).parts[0] not in OUTSIDE and (ROOT / line).exists()]
+    return {name_of(path): path for path in paths}
+
+
+def imports(path, modules):
+    """(line, module) of every import in a file, also of those inside functions. `from data import lists` is of data.lists."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: a relative import; write the whole name"
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                yield node.lineno, inside if inside in modules else node.module
+
+
+def folder_of(path):
+    return path.parts[0] if len(path.parts) > 1 else ENTRY_POINTS
+
+
+def test_imports_point_one_way(modules):
+    wrong = []
+    for path in modules.values():
+        folder = folder_of(path)
+        assert folder in MAY_IMPORT, f"{path}: a new folder; say in MAY_IMPORT what it may import"
+        for line, name in imports(path, modules):
+            top = name.split(".")[0]
+            if top in OUTSIDE or top in MAY_IMPORT and top not in MAY_IMPORT[folder] | {folder}:
+                wrong.append(f"{path}:{line}: {folder or 'an entry point'} imports {name}")
+            elif folder and name in modules and folder_of(modules[name]) == ENTRY_POINTS:
+                wrong.append(f"{path}:{line}: {folder} imports the entry point {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_go_in_no_circle(modules):
+    graph = {name: {other for _, other in imports(path, modules) if other in modules} for name, path in modules.items()}
+    assert sum(map(len, graph.values())) > len(modules)  # it sees them
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def test_the_loop_is_a_page():
+    assert len((ROOT / "train.py").read_text().splitlines()) < 120
