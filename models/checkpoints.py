@@ -1,4 +1,4 @@
-"""Filling an Embedder from a checkpoint of this project or of the original one: to go on with it as it is, or to start from."""
+"""Filling an Embedder from a checkpoint of this project or of the original one: as it was, or as a start for training."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -103,4 +103,5 @@ def start_from(embedder: Embedder, start: Start) -> None:
         left_out.add("rotation_head")
     parts = ", ".join(sorted(left_out)).replace("_", " ")
     epoch = f" of epoch {start.about['epoch']}" if "epoch" in start.about else ""
-    log.say(f"{start.path}: the net starts from this checkpoint{epoch}" + (f", without its {parts}" if parts else "") + own_head)
+    without = f", without its {parts}" if parts else ""
+    log.say(f"{start.path}: the net starts from this checkpoint{epoch}{without}{own_head}")

@@ -21,12 +21,16 @@ FLAGS = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", "--pretrained", "True", "--
          "--num_instances", "4", "--rot_batch", "7", "--up_step", "1", "--orth_reg", "0.1",
          "--lr", "1e-6", "--rot_lr", "1e-6")
 
+# Of the largest number of all gradients, in float32 and through a real net: 1.3e-5 on one of the processors seen, less than
+# 1e-5 on another. In float64 it is below 1e-10 (tests/utils/test_passes.py).
+ROUNDING = 3e-5
+
 
 def torchrun(processes, *command):
     """The finished torchrun of so many processes (1: none at all)."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
     return subprocess.run([sys.executable, *launch, *map(str, command)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                          timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def succeeds(done):
@@ -66,7 +70,7 @@ def test_several_processes_take_the_steps_of_one(images, alone, processes, more)
             assert ours.keys() == theirs.keys()
             largest = max(gradient.abs().max() for gradient in theirs.values())
             for name in theirs:
-                assert (ours[name] - theirs[name]).abs().max() <= 1e-5 * largest, (step, name)
+                assert (ours[name] - theirs[name]).abs().max() <= ROUNDING * largest, (step, name)
         assert all(map(torch.equal, recorded["labels"], everyone[0]["labels"]))  # to the last bit, in every process
     assert torch.equal(everyone[0]["labels"][0], expected["labels"][0])
     ours, theirs = measured(save_dir), measured(save_dir_alone)
@@ -82,7 +86,7 @@ def test_micro_batches_take_the_steps_of_whole_ones(images, alone):
         assert recorded["loss"][step] == pytest.approx(alone[0]["loss"][step], rel=1e-5)
         largest = max(gradient.abs().max() for gradient in alone[0]["gradients"][step].values())
         for name, gradient in alone[0]["gradients"][step].items():
-            assert (recorded["gradients"][step][name] - gradient).abs().max() <= 1e-5 * largest, (step, name)
+            assert (recorded["gradients"][step][name] - gradient).abs().max() <= ROUNDING * largest, (step, name)
 
 
 @pytest.mark.parametrize("processes, count, bad", [(2, 23, "3,22"), (3, 40, "0,13,14,15"), (3, 4, "2")])

@@ -23,7 +23,7 @@ from utils.errors import Interrupted, RunError
 from utils.passes import ForwardBackward
 
 ROOT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("KILLS", 20))  # scripts/kill_and_resume.sh asks for more
+KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
 EPOCHS = max(100, 5 * KILLS)
@@ -45,7 +45,7 @@ def start(images, save_dir, *more, moment=None):
                             env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def finish(process, code=0, timeout=120):
+def finish(process, code=0, timeout=600):
     out = process.communicate(timeout=timeout)[0]
     assert process.returncode == code, out
     assert "Traceback" not in out, out
@@ -95,7 +95,7 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
         function, calls, seconds = MOMENTS[name]
         process = start(images, save_dir, "--save_minutes", 1e-9,
                         moment=(function, rng.randint(1, calls), rng.uniform(0, seconds)))
-        out = process.communicate(timeout=120)[0]
+        out = process.communicate(timeout=600)[0]
         assert "Traceback" not in out and process.returncode == -signal.SIGKILL, (name, out)  # 0: raise EPOCHS
         for path in save_dir.glob("*.pth.tar"):
             checkpoint.load(str(path))  # whatever has its final name is whole
@@ -106,7 +106,7 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
 
 def wait_for(save_dir, lines):
     """Wait until a run has written so many lines of metrics."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300  # on a busy machine
     while time.monotonic() < end:
         if (save_dir / "metrics.jsonl").exists() and len(measured(save_dir)) >= lines:
             return

@@ -196,7 +196,7 @@ class Run:
         values = torch.stack([loss.detach(), *(value.detach().to(loss) for value in shown.values())]).tolist()
         self._measured = dict(zip(shown, values[1:]))
         where = f"epoch {self.epoch} step {self.position.step + 1}"
-        self.watch.step(where, values[0], self._measured.get("lowest", 0.0))
+        self.watch.step(where, values[0], self._measured.pop("lowest", 0.0))
 
     def _step_is_whole(self, took: float) -> None:
         if self.stop.step_seconds is None:

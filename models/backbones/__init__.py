@@ -35,8 +35,8 @@ class Preprocessing(NamedTuple):
 
 # The two Caffe-born Inceptions were trained on BGR pixels from which only a mean was taken.
 CAFFE = Preprocessing(mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), bgr=True)
-# torchvision's models
-IMAGENET = Preprocessing(mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False)
+# As torchvision's models were trained.
+IMAGENET = Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False)
 
 
 class Original(NamedTuple):

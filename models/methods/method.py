@@ -64,7 +64,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """A scalar, and scalars by name to log; a "lowest" similarity among them is watched for collapse.
+        """A scalar, and scalars by name to log; a "lowest" similarity among them is not logged but watched for collapse.
 
         out: all rows of the batch, over all pieces and processes; batch: its fields in the same order, without images, on
         the CPU. The loss must depend on every output, by 0 if need be: processes wait for the gradients of all.

@@ -54,8 +54,8 @@ def slow_lite(name, tensors, x):
         return F.batch_norm(x, *parts, eps=1e-3)
 
     x = F.relu6(bn("_bn0", same_conv(x, tensors["_conv_stem.weight"], stride=2)))
-    # the stride of each stage, table 1 of the paper
-    strides = [stride if i == 0 else 1 for stride, repeats in zip((1, 2, 2, 2, 1, 2, 1), REPEATS[name]) for i in range(repeats)]
+    stages = zip((1, 2, 2, 2, 1, 2, 1), REPEATS[name])  # the stride of each, table 1 of the paper
+    strides = [stride if i == 0 else 1 for stride, repeats in stages for i in range(repeats)]
     for index, stride in enumerate(strides):
         b, skip = f"_blocks.{index}", x
         if f"{b}._expand_conv.weight" in tensors:
