@@ -58,7 +58,7 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]
     settings = {name: getattr(args, name) for name in models.DEFAULTS}
     trained = [models.load(path, **settings) for path in paths]
     if args.pretrained:
-        like = trained[0].settings if trained else models.DEFAULTS
+        like: dict[str, Any] = trained[0].settings if trained else models.DEFAULTS
         known = {name: like[name] if value is None else value for name, value in settings.items()}
         yield 0, models.create(known.pop("net"), weights=args.weights, **known).eval()
     for path, embedder in zip(paths, trained):
@@ -66,7 +66,7 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]
             if embedder.settings[name] != trained[0].settings[name]:
                 raise InputError(f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
                                  f"{trained[0].settings[name]}; test them one by one")
-        yield embedder.epoch, embedder
+        yield embedder.epoch or 0, embedder
 
 
 def main() -> None:
@@ -95,14 +95,14 @@ def main() -> None:
     for (epoch, _), result in zip(tested, results):
         log.say(result_line(epoch, result))
     log.say(table([epoch for epoch, _ in tested], results))
+    for path in filter(None, (args.save_json, args.save_neighbours)):
+        log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
-        log.make_folder(os.path.dirname(os.path.abspath(args.save_json)))
         with open(args.save_json, "w", encoding="utf-8") as file:
             json.dump([{"epoch": epoch, **result} for (epoch, _), result in zip(tested, results)], file, indent=1)
     if args.save_neighbours:
-        log.make_folder(os.path.dirname(os.path.abspath(args.save_neighbours)))
-        with open(args.save_neighbours, "wb") as file:
-            np.savez(file, **neighbours)
+        with open(args.save_neighbours, "wb") as opened:
+            np.savez(opened, **neighbours)
 
 
 def table(epochs: list[int], results: list[dict]) -> str:

@@ -9,7 +9,7 @@ of that. `python train.py --method NAME --help` has the flags of a method.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ import torch
 import models
 from data.cache import open_images
 from data.dataset import locate, read_test, read_train, recall_ks
+from data.lists import ImageList
 from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import evaluate, result_line
@@ -83,12 +84,12 @@ def main() -> None:
             run.end_epoch(epoch, method, test)
 
 
-def load(images: Any, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
+def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
     """The images of a list in batches; those of the training list (persistent) may be cached."""
     transforms = Transforms(args.width, args.origin_width, args.ratio)
     kind = args.cache if persistent else "none"
-    if kind == "auto" and run.group.size > 1:
-        kind = "none"  # not once for each process, unless asked to
+    if kind == "auto" and run.group.size > 1:  # not once for each process, unless asked to
+        kind = "none"
     with run.clock("data"):
         decoded = open_images(images, transforms, kind)
     workers = count_workers(args.nThreads, len(images), run.compute.device.type)
@@ -100,7 +101,7 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
     """A function of an Embedder and the epoch that scores it on the held-out classes."""
     query, gallery = read_test(folder, args.gallery_eq_query)
 
-    def crops(part: Any) -> Any:
+    def crops(part: ImageList) -> Iterator:
         return run.clock.over(load(part, args, run).crops(), "feature extraction")
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
@@ -108,7 +109,7 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
         result, = evaluate([encoder(embedder, kind, run.compute)], query, gallery, crops,
                            lambda bad: report_bad(bad, args.on_bad_image), recall_ks(folder), seed=args.seed,
                            features_dir=args.features_dir, device=run.compute.scores, group=run.group)
-        return result and (result_line(epoch, result), result)
+        return (result_line(epoch, result), result) if result else None
 
     return test
 

@@ -1,14 +1,13 @@
 """The images of a training list, decoded once and kept in memory: bit by bit what decoding them each time gives.
 
-There is no cache on the disk. With photos of 1600 x 1200 on a CPU, a training step takes 1.03 to 1.09 times as long without
-any cache as with this one, and a look at all images 1.1 to 1.5 times, depending on the net: JPEGs are decoded at a fraction
-of their size. Photos that are too many for the memory, and keep a GPU waiting, can be shrunk once with any tool.
-scripts/benchmarks/input.py measures all of this.
+A cache on the disk would gain little, since JPEGs are decoded at a fraction of their size. On a CPU with photos of 1600 x
+1200, a training step without any cache takes 1.03 to 1.09 times as long as with this one, a look at all images 1.1 to 1.5
+times (scripts/benchmarks/input.py). If your photos are too many for the memory and keep a GPU waiting, shrink them once
+with any tool.
 """
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,8 +27,8 @@ SMALL = 4e9  # bytes of pixels that `auto` keeps in memory, if they are no more 
 class Cached(Images):
     """Images whose pixels are already decoded; worker processes share them.
 
-    places: int64 (N, 3), for each image the offset of its pixels, their height and width; height 0 if it is unreadable.
-    pixels: uint8 (bytes,), (height, width, 3) of every image, one after the other.
+    places: int64 (N, 3). For each image the offset of its pixels, their height and width; height 0 if it is unreadable.
+    pixels: uint8 (bytes,). The (height, width, 3) of every image, one after the other.
     """
 
     def __init__(self, paths: Paths, transforms: Transforms, places: Tensor, pixels: Tensor) -> None:
@@ -39,16 +38,13 @@ class Cached(Images):
     def __getitem__(self, index: int) -> Tensor:
         offset, height, width = self.places[index].tolist()
         if not height:
-            return super().__getitem__(index)  # the error that says what is wrong with it
+            return super().__getitem__(index)  # raises the error that says what is wrong with it
         return _view(self.pixels, offset, height, width)
 
 
-def open_images(images: ImageList, transforms: Transforms, kind: Literal["none", "auto", "ram"] = "none") -> Images:
-    """The images of a list, each decoded when it is asked for (kind none) or all of them now (ram).
-
-    auto: as ram for a set whose pixels are few (SMALL), else as none. Raises InputError when the pixels do not fit the
-    memory that is free.
-    """
+def open_images(images: ImageList, transforms: Transforms, kind: str = "none") -> Images:
+    """The images of a list. kind: "none" decodes each when it is asked for, "ram" all of them now, "auto" is "ram" for a
+    set whose pixels are few (SMALL) and else "none". Raises InputError when the pixels do not fit the free memory."""
     plain = Images(images.paths, transforms)
     free = _free_memory()
     few = min(SMALL, free / 4)
@@ -58,33 +54,36 @@ def open_images(images: ImageList, transforms: Transforms, kind: Literal["none",
     if kind == "auto" and total > few:
         return plain
     if total > free:
-        raise InputError(f"ram: the decoded images need {total / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free; take "
-                         "none, or a smaller origin_width", setting="cache")
+        need = f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
+        raise InputError(f"ram: the decoded images need {need}; take none, or a smaller origin_width", setting="cache")
     pixels = torch.empty(total, dtype=torch.uint8)
     _fill(pixels, places, plain)
     return Cached(images.paths, transforms, places, pixels)
 
 
-def _view(pixels, offset, height, width):
+def _view(pixels: Tensor, offset: int, height: int, width: int) -> Tensor:
     """One image among the pixels of all: uint8 (3, height, width), channels last in memory."""
     return pixels[offset:offset + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
 
 
-def _survey(paths, transforms):
-    """(places, bytes of all pixels) as Cached has them, from the files' headers."""
-    def size(path):
+def _survey(paths: Paths, transforms: Transforms) -> tuple[Tensor, int]:
+    """The `places` of Cached, and how many bytes all pixels take, from the files' headers."""
+
+    def size(path: str) -> tuple[int, int]:
         try:
             return decoded_size(path, transforms.origin_width)
         except InputError:
             return 0, 0
+
     sizes = np.array([size(path) for path in bar(paths, desc="measuring images", unit="img", leave=False)], dtype=np.int64)
     ends = np.cumsum(3 * sizes.prod(1))
     return torch.from_numpy(np.column_stack([np.concatenate([[0], ends[:-1]]), sizes])), int(ends[-1])
 
 
-def _fill(pixels, places, images):
+def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
     """Decode every image into its place, in threads; the places of those that fail get height 0."""
-    def decode(begin):
+
+    def decode(begin: int) -> None:
         for index in range(begin, min(begin + BLOCK, len(images))):
             offset, height, width = places[index].tolist()
             if height:
@@ -100,10 +99,10 @@ def _fill(pixels, places, images):
             progress.update()
 
     began, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)  # of each thread of the pool
+    torch.set_num_threads(1)  # in each thread of the pool
     try:
-        with (bar(total=len(images), desc="decoding images", unit="img", leave=False) as progress,
-              ThreadPoolExecutor(threads) as pool):
+        progress = bar(total=len(images), desc="decoding images", unit="img", leave=False)
+        with progress, ThreadPoolExecutor(threads) as pool:
             try:
                 list(pool.map(decode, range(0, len(images), BLOCK)))
             except BaseException:
@@ -114,8 +113,8 @@ def _fill(pixels, places, images):
     log.say(f"decoded {len(images)} images into memory, {len(pixels) / 1e9:.2f} GB, in {time.perf_counter() - began:.1f} s")
 
 
-def _free_memory():
-    """Bytes of memory that can be had; without /proc/meminfo, no bound is known."""
+def _free_memory() -> float:
+    """Bytes of memory that can be had; infinity where there is no /proc/meminfo."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

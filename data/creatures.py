@@ -6,6 +6,7 @@ place and light, and is partly hidden by clutter.
 """
 
 import colorsys
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -14,15 +15,18 @@ SIZE, FINE = 112, 224  # pixels of the image, and of the canvas it is drawn on: 
 FAMILY = 4  # classes that share a body plan
 CHANGED = 3  # details in which a class may depart from its family
 
+Rng = np.random.Generator
+Recipe = dict[str, Any]  # trait -> its value: a number, a word, or an RGB colour
+
 # ---------------------------------------------------------------- what a class is
 
 
-def vivid(rng):
+def vivid(rng: Rng) -> np.ndarray:
     """A random RGB colour in 0..1 for a creature."""
     return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.15, 0.95), rng.uniform(0.25, 1.0)))
 
 
-def dull(rng):
+def dull(rng: Rng) -> np.ndarray:
     """A random RGB colour in 0..1 for the surroundings: sand, grass, water, stone."""
     return np.array(colorsys.hsv_to_rgb(rng.uniform(0.05, 0.6), rng.uniform(0.0, 0.35), rng.uniform(0.4, 0.9)))
 
@@ -53,7 +57,7 @@ DETAILS = {
 }
 
 
-def recipe(seed, split, number):
+def recipe(seed: int, split: int, number: int) -> Recipe:
     """The traits of class `number` of a split: those of its family, a few details changed."""
     family = np.random.default_rng([seed, split, 0, number // FAMILY])
     own = np.random.default_rng([seed, split, 1, number])
@@ -66,14 +70,14 @@ def recipe(seed, split, number):
 # ---------------------------------------------------------------- its body
 
 
-def blob(x, y, rx, ry, power=2.0):
+def blob(x: float, y: float, rx: float, ry: float, power: float = 2.0) -> np.ndarray:
     """Outline of a superellipse around (x, y), (32, 2)."""
     t = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     c, s = np.cos(t), np.sin(t)
     return np.stack([x + rx * np.sign(c) * abs(c) ** (2 / power), y + ry * np.sign(s) * abs(s) ** (2 / power)], 1)
 
 
-def limb(x, y, angle, length, width, curl=0.0):
+def limb(x: float, y: float, angle: float, length: float, width: float, curl: float = 0.0) -> np.ndarray:
     """Outline of a tapering arm from (x, y) that bends by `curl` radians, (16, 2). Angle 0 is right, -pi/2 up."""
     t = np.linspace(0, 1, 8)
     a = angle + curl * t
@@ -82,7 +86,7 @@ def limb(x, y, angle, length, width, curl=0.0):
     return np.concatenate([line + side, (line - side)[::-1]])
 
 
-def body(r, rng):
+def body(r: Recipe, rng: Rng) -> list[tuple[np.ndarray, str]]:
     """The creature of recipe `r` in a random posture: [(outline, paint)] from back to front."""
     sway = lambda most: rng.uniform(-most, most)
     length, height, h = r["length"], r["height"], r["head"]
@@ -93,7 +97,8 @@ def body(r, rng):
     near_legs = [leg(x - 0.08, sway(0.2) + swing * (-1) ** i) for i, x in enumerate(hips)]
 
     tail = limb(-0.85 * length, -0.1 * height, np.pi + sway(0.4), r["tail"], 0.12, r["tail_curl"] + sway(0.4))
-    tuft = [blob(*tail[7:9].mean(0), r["tuft"], r["tuft"])] if r["tuft"] else []
+    tip = tail[7:9].mean(0)
+    tuft = [blob(tip[0], tip[1], r["tuft"], r["tuft"])] if r["tuft"] else []
 
     rise, nod = sway(0.35) - 0.9, sway(0.35)
     x, y = 0.7 * length + np.cos(rise) * (r["neck"] + 0.2), np.sin(rise) * (r["neck"] + 0.2) - 0.3 * height  # the head
@@ -129,7 +134,7 @@ def body(r, rng):
     return [(outline, paint) for outlines, paint in layers for outline in outlines]
 
 
-def marked(r, u, v):
+def marked(r: Recipe, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Which body coordinates (u, v) carry marks, a boolean array."""
     f = 9 * r["grain"]
     return {
@@ -147,7 +152,7 @@ def marked(r, u, v):
 # ---------------------------------------------------------------- one image of it
 
 
-def view(rng):
+def view(rng: Rng) -> np.ndarray:
     """A random camera: the 3 x 3 projective matrix from body coordinates to canvas pixels."""
     scale, angle = FINE * rng.uniform(0.25, 0.4), rng.normal(0, 0.2)
     turned = rng.uniform(0.6, 1.0) * rng.choice([-1, 1])  # foreshortened, looking left or right
@@ -159,13 +164,13 @@ def view(rng):
     return matrix @ perspective
 
 
-def project(points, matrix):
+def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (N, 2) through a projective 3 x 3 matrix."""
     points = points @ matrix[:, :2].T + matrix[:, 2]
     return points[:, :2] / points[:, 2:]
 
 
-def landscape(rng):
+def landscape(rng: Rng) -> Image.Image:
     """A canvas with cloudy colours above and below a horizon."""
     clouds = np.zeros((SIZE, SIZE, 3))
     for cells, strength in ((2, 0.5), (5, 0.3), (14, 0.25), (40, 0.2)):
@@ -176,27 +181,27 @@ def landscape(rng):
     return Image.fromarray(np.uint8(255 * np.clip(image, 0, 1))).resize((FINE, FINE))
 
 
-def strew(canvas, rng, count):
+def strew(canvas: Image.Image, rng: Rng, count: int) -> None:
     """Draw `count` stones, sticks and leaves on the canvas."""
     pen = ImageDraw.Draw(canvas)
     for _ in range(count):
-        x, y = rng.random(2)
-        stone = blob(x, y, *rng.uniform(0.02, 0.12, 2), rng.uniform(1.2, 4))
+        (x, y), (rx, ry) = rng.random(2), rng.uniform(0.02, 0.12, 2)
+        stone = blob(x, y, rx, ry, rng.uniform(1.2, 4))
         stick = limb(x, y, rng.uniform(-3, 3), rng.uniform(0.1, 0.6), rng.uniform(0.005, 0.04), rng.normal())
         outline = stone if rng.random() < 0.4 else stick
         pen.polygon([tuple(p) for p in FINE * outline], fill=tuple(int(255 * c) for c in dull(rng)))
 
 
-def creature(r, rng):
+def creature(r: Recipe, rng: Rng) -> tuple[Image.Image, Image.Image]:
     """Recipe `r` in a random posture and view: an RGB image and its mask, both the canvas's size."""
-    paints = {"none": 0, "coat": r["coat"], "marks": r["marks"], "limbs": r["limbs"], "shaded limbs": 0.6 * r["limbs"],
-              "white": 1, "black": 0}  # fmt: skip
+    paints = {"none": 0, "shaded limbs": 0.6 * r["limbs"], "white": 1, "black": 0}
+    paints |= {name: r[name] for name in ("coat", "marks", "limbs")}
     names, camera = list(paints), view(rng)
-    layer = Image.new("L", (FINE, FINE))  # which paint lies where, by its position in `names`
-    pen = ImageDraw.Draw(layer)
+    canvas = Image.new("L", (FINE, FINE))  # which paint lies where, by its position in `names`
+    pen = ImageDraw.Draw(canvas)
     for outline, paint in body(r, rng):
         pen.polygon([tuple(p) for p in project(outline, camera)], fill=names.index(paint))
-    layer = np.array(layer)
+    layer = np.array(canvas)
     y, x = np.nonzero(layer == names.index("coat"))
     u, v = project(np.stack([x, y], 1), np.linalg.inv(camera)).T
     layer[y, x] = np.where(marked(r, u, v), names.index("marks"), names.index("coat"))
@@ -209,13 +214,13 @@ def creature(r, rng):
     return Image.fromarray(np.uint8(255 * np.clip(colours[layer] * shade[..., None], 0, 1))), mask
 
 
-def snapshot(r, rng):
+def snapshot(r: Recipe, rng: Rng) -> Image.Image:
     """One image of recipe `r`, SIZE x SIZE RGB."""
     canvas = landscape(rng)
-    strew(canvas, rng, rng.integers(2, 12))
+    strew(canvas, rng, int(rng.integers(2, 12)))
     picture, mask = creature(r, rng)
     canvas.paste(picture, mask=mask)
-    strew(canvas, rng, rng.integers(0, 5))  # in front of it
+    strew(canvas, rng, int(rng.integers(0, 5)))  # in front of it
     canvas = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
     canvas = canvas.filter(ImageFilter.GaussianBlur(max(0, rng.uniform(-1, 0.7))))
     across, along = rng.uniform(-0.3, 0.3, 2)

@@ -17,7 +17,7 @@ Dict = {
     "car": "Cars196",
     "product": "Products",
     "shop": "InShopClothes",
-    "demo": "demo",
+    "demo": "demo",  # made by data/demo.py
 }
 
 # folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
@@ -36,35 +36,36 @@ def locate(data: str, data_root: str | None) -> str:
     """The folder of data set `data`: a name in `Dict`, the name of a folder under `data_root`, or a path."""
     root = data_root or "."
     if data_root and not os.path.isdir(root):
-        raise InputError(f"{shown(root)}: no such folder; set DATA_ROOT to the folder that holds the data sets",
-                         setting="data_root")
+        reason = "no such folder; set DATA_ROOT to the folder that holds the data sets"
+        raise InputError(f"{shown(root)}: {reason}", setting="data_root")
     folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
     for found in (folder, data):
         if data and os.path.isdir(found) and (found == folder or data not in Dict):
             return found
     if data in Dict:
         maker = f"python -m data.demo {shown(folder)}" if data == "demo" else f"scripts/prepare_data.sh {data}"
-        raise InputError(f"{shown(folder)}: no such folder; set DATA_ROOT to the folder that holds {Dict[data]}/, "
-                         f"or make it with {maker}")
-    raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {', '.join(Dict)}, the name of a folder under "
-                     f"{shown(root)}, or a path", setting="data")
+        remedy = f"set DATA_ROOT to the folder that holds {Dict[data]}/, or make it with {maker}"
+        raise InputError(f"{shown(folder)}: no such folder; {remedy}")
+    known = f"{', '.join(Dict)}, the name of a folder under {shown(root)}, or a path"
+    raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {known}", setting="data")
 
 
 # ---- images to train on ---------------------------------------------------------------------------------------------
 
+
 def read_train(folder: str) -> ImageList:
-    """The images that train.txt names; without one, all images that `find_images` finds but those that a test list names.
+    """The images that train.txt names. Without a train.txt: those that `find_images` finds and no test list names.
 
     Labels are optional in train.txt, and None without it. Raises InputError for a faulty list (see `read_list`), a folder
-    without images, and a data set of `Dict` without its train.txt: it is half-made, and also holds test images.
+    without images, and a data set of `Dict` without its train.txt: that one is half-made, and also holds test images.
     """
     if _has(folder, "train.txt") or os.path.basename(os.path.abspath(folder)) in Dict.values():
         return read_list(os.path.join(folder, "train.txt"), labels_required=False)
     images = find_images(folder)
     if not images:
-        raise InputError(f"{shown(folder)}: no image in this folder or below it; give one with images "
-                         f"({', '.join(EXTENSIONS)}) or with a train.txt", setting="data")
-    held_out = set()
+        remedy = f"give one with images ({', '.join(EXTENSIONS)}) or with a train.txt"
+        raise InputError(f"{shown(folder)}: no image in this folder or below it; {remedy}", setting="data")
+    held_out: set[str] = set()
     for name in ("test.txt", "query.txt", "gallery.txt"):
         if _has(folder, name):
             listed = read_list(os.path.join(folder, name), labels_required=False, check_files=False)
@@ -72,26 +73,26 @@ def read_train(folder: str) -> ImageList:
     if held_out:
         images = [path for path, real in zip(images, real_paths(images)) if real not in held_out]
     if not images:
-        raise InputError(f"{shown(folder)}: its test lists name all its images, none is left to train on; add images, or "
-                         "shorten the lists", setting="data")
+        reason = "its test lists name all its images, none is left to train on; add images, or shorten the lists"
+        raise InputError(f"{shown(folder)}: {reason}", setting="data")
     return ImageList(Paths(images), None, str(folder))
 
 
 def find_images(folder: str) -> list[str]:
     """The absolute names of the images in `folder` and below it, sorted; an image is known by its extension.
 
-    Left out is what a name that begins with a dot hides, and the folders of training runs, with all below them. Links to
-    files are followed, links to folders are not: they may go in circles. Sub-folders that may not be read are left out with
-    a warning (the system's own on a disk, `lost+found`, is one); anything else that cannot be read raises InputError, lest
-    a failing disk makes a smaller data set.
+    Hidden files and folders (their names begin with a dot) are left out, and so are folders of training runs. Links to files
+    are followed. Links to folders are not: they may go in circles. A sub-folder that may not be read (on many disks
+    `lost+found`) is left out with a warning. Any other folder that cannot be read raises InputError: on a failing disk the
+    data set would otherwise just be smaller.
     """
     top = os.path.abspath(folder)
     images, runs, closed, waiting = [], [], [], [top]
     while waiting:
         here = waiting.pop()
         try:
-            with os.scandir(here) as entries:  # which tells files from folders without a look at each
-                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name[0] != "."]
+            with os.scandir(here) as scanned:  # knows files from folders without a look at each
+                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in scanned if entry.name[0] != "."]
         except OSError as error:
             if here == top or not isinstance(error, PermissionError):
                 raise InputError(f"{shown(here)}: cannot read this folder ({error.strerror})", setting="data") from None
@@ -110,29 +111,22 @@ def find_images(folder: str) -> list[str]:
     return sorted(images)
 
 
-def _is_file(entry):
+def _is_file(entry: os.DirEntry) -> bool:
     """Whether it is a file, or a link to one; a link may lead nowhere, or to itself."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
 
-def _has(folder, name):
-    """Whether the folder has the list `name`, if only as a broken link: what it should name is then not known."""
+def _has(folder: str, name: str) -> bool:
+    """Whether the folder has the list `name`. A broken link counts: which images it should name is then not known."""
     return os.path.lexists(os.path.join(folder, name))
 
 
 # ---- held-out images ------------------------------------------------------------------------------------------------
 
-def has_test(folder: str) -> bool:
-    """Whether `folder` has lists of held-out images; `why_no_test` also looks into them."""
-    return any(os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt"))
-
 
 def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None:
-    """Why there is nothing to test on, in a few words or the line of an error; None when the lists are in order.
-
-    Whether the images that they name exist is not looked up.
-    """
-    if not has_test(folder):
+    """Why there is nothing to test on; None when the test lists are in order. The images themselves are not looked for."""
+    if not any(os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt")):
         return "no test.txt or query.txt"
     for name in _test_lists(folder, gallery_eq_query):
         try:
@@ -147,8 +141,8 @@ def read_test(folder: str, gallery_eq_query: bool | None = None) -> tuple[ImageL
     """The held-out (query, gallery) ImageLists; `gallery is query` when one list, test.txt, serves as both.
 
     gallery_eq_query: True takes test.txt, False takes query.txt and gallery.txt, None whichever is there.
-    Raises InputError for a faulty list, and for images that train.txt also names. Of train.txt no image need exist; one that
-    cannot be read is a warning, as there may be no training here.
+    Raises InputError for a faulty list, and for images that train.txt also names. The images of train.txt need not exist. If
+    train.txt itself cannot be read, that is only a warning: perhaps nobody trains here.
     """
     lists = [read_list(os.path.join(folder, name), labels_required=True) for name in _test_lists(folder, gallery_eq_query)]
     if _has(folder, "train.txt"):
@@ -161,7 +155,7 @@ def read_test(folder: str, gallery_eq_query: bool | None = None) -> tuple[ImageL
     return lists[0], lists[-1]
 
 
-def _test_lists(folder, gallery_eq_query):
+def _test_lists(folder: str, gallery_eq_query: bool | None) -> tuple[str, ...]:
     """The names of the lists to test on."""
     if gallery_eq_query is None:
         test, query = (os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt"))

@@ -6,6 +6,7 @@
 import argparse
 import os
 import tempfile
+from os import PathLike
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +17,7 @@ from utils.errors import InputError, exit_on_error
 VERSION = 1  # raise it when the drawing changes: an older set is then refused, not taken for this one
 
 
-def make_demo(folder, seed=0, classes=40, images=20):
+def make_demo(folder: str | PathLike, seed: int = 0, classes: int = 40, images: int = 20) -> None:
     """Write the demo set into `folder`, completely or not at all; a folder that already holds it is left alone.
 
     It holds `classes` train classes and as many other test classes, `images` images each, in
@@ -53,7 +54,7 @@ def make_demo(folder, seed=0, classes=40, images=20):
         os.replace(whole, folder)
 
 
-def _note(folder):
+def _note(folder: str | PathLike) -> str | None:
     """What made.txt in `folder` says is there; None without one."""
     try:
         with open(os.path.join(folder, "made.txt")) as file:
@@ -62,13 +63,13 @@ def _note(folder):
         return None
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Make the built-in demo set.")
     parser.add_argument("folder")
     parser.add_argument("--seed", type=int, default=0, help="another seed invents other creatures")
     args = parser.parse_args()
     make_demo(args.folder, args.seed)
-    print(f"{args.folder}: {_note(args.folder).strip()}")
+    print(f"{args.folder}: {(_note(args.folder) or '').strip()}")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
 """Image file -> pixels at the size from which crops are made: the one place that opens image files."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data.lists import shown
 from utils.errors import InputError
 
-# An image is enlarged until its shorter side is as long as asked for: of 1 x 5000 pixels, 1 GB would come at 256.
-MAX_ASPECT = 100  # longer side / shorter side; 20 MB at 256
+# Longer side / shorter side, at most. An image is enlarged until its shorter side has the length asked for: with 256, an
+# image of 1 x 5000 pixels would come to 1 GB. With this limit 20 MB is the most.
+MAX_ASPECT = 100
 
-# Pillow warns of odd metadata and of large images. What cannot be read is an error here, the rest nobody has to know.
+# Pillow warns of odd metadata and of large images. What cannot be read is an error here; the rest does not matter.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -24,23 +29,24 @@ class Images:
     `images[i]` is uint8 (3, H, W), RGB, its shorter side `transforms.origin_width`; InputError for an unreadable file.
     """
 
-    def __init__(self, paths, transforms):
+    def __init__(self, paths: Sequence[str], transforms: Any) -> None:
+        """transforms: a data.transforms.Transforms."""
         self.paths, self.transforms = paths, transforms
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Tensor:
         return self.transforms.load(self.paths[index])
 
 
-def decode(path, side):
+def decode(path: str | PathLike, side: int) -> Tensor:
     """Decode an image file: uint8 (3, H, W), channels last in memory, RGB, upright, its shorter side `side`.
 
     A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of it (libjpeg's scaled decoding): several times
     faster, and not pixel by pixel what shrinking the whole image gives. Of an animation the first frame is taken.
-    Transparent pixels show white behind them; what colour they hold is arbitrary. Grey of 16 bits keeps its high byte;
-    grey of 32 bits or of floats, whose range no format tells, is stretched from its least to its largest value.
+    Transparent pixels become white, because the colour that they hold is arbitrary. Grey of 16 bits keeps its high byte.
+    Grey of 32 bits or of floats is stretched from its least to its largest value: no format tells its range.
     Raises InputError for a file that is unreadable, more elongated than MAX_ASPECT, or has more pixels than Pillow trusts
     (2 * Image.MAX_IMAGE_PIXELS, 179 million): a small file may declare any number of them.
     """
@@ -55,8 +61,8 @@ def decode(path, side):
     return resize(torch.from_numpy(pixels).permute(2, 0, 1), size)
 
 
-def from_memory(image: Image.Image | np.ndarray, side: int) -> torch.Tensor:
-    """A PIL image, or a uint8 array (H, W, 3), as `decode` gives that of a file: uint8 (3, H, W), its shorter side `side`.
+def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:
+    """What `decode` gives, of a PIL image or a uint8 array (H, W, 3): uint8 (3, H, W), its shorter side `side`.
 
     Raises InputError for an array of another kind, and for an image more elongated than MAX_ASPECT.
     """
@@ -72,30 +78,30 @@ def from_memory(image: Image.Image | np.ndarray, side: int) -> torch.Tensor:
     return resize(torch.from_numpy(pixels).permute(2, 0, 1), size)
 
 
-def decoded_size(path, side):
-    """(H, W) of what `decode` gives, from the file's header (of a PNG from all of it, as its orientation may come last).
+def decoded_size(path: str | PathLike, side: int) -> tuple[int, int]:
+    """(H, W) of what `decode` gives, from the file's header (a PNG is read to its end, where its orientation may stand).
 
-    Raises InputError for a file without a readable one.
+    Raises InputError for a file without a readable header.
     """
     with _opened(path) as image:
         return _target(image, side)
 
 
-def resize(image, size):
-    """Antialiased bilinear resize of a uint8 (3, H, W) image to `size`, (height, width), in torchvision's pixels.
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Antialiased bilinear resize of a uint8 (3, H, W) image to `size`, (height, width).
 
-    torchvision's own function is this call on planar memory: on channels last it takes half the time.
+    It gives torchvision's pixels in half its time: torchvision makes the same call, but on planar memory.
     """
     if image.shape[1:] == size:
         return image
-    # Only as a batch, made from the (H, W, 3) view, do its strides count as channels last.
+    # Its strides only count as channels last in a batch that is made from the (H, W, 3) view.
     batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
-    return interpolate(batch, size=tuple(size), mode="bilinear", antialias=True)[0]
+    return interpolate(batch, size=size, mode="bilinear", antialias=True)[0]
 
 
 @contextmanager
-def _opened(path):
-    """The PIL image of `path` with only its header read; whatever goes wrong inside names the file."""
+def _opened(path: str | PathLike) -> Iterator[Any]:
+    """The PIL image of `path`, its header read. What goes wrong inside becomes an InputError that names the file."""
     try:
         with Image.open(path) as image:
             if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
@@ -106,8 +112,8 @@ def _opened(path):
         raise InputError(f"{shown(str(path))}: cannot be read as an image ({shown(reason)})") from None
 
 
-def _target(image, side):
-    """(H, W) of an image when it is upright and its shorter side is `side`, as torchvision rounds it."""
+def _target(image: Any, side: int) -> tuple[int, int]:
+    """(H, W) of a PIL image when it is upright and its shorter side is `side`, as torchvision rounds it."""
     width, height = image.size
     if image.format == "TIFF":  # some versions of Pillow swap `size` already here, others when the pixels are read
         width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
@@ -119,8 +125,8 @@ def _target(image, side):
     return (long, side) if width <= height else (side, long)
 
 
-def _rgb(image):
-    """A loaded image in mode RGB, its odd kinds converted as `decode` says."""
+def _rgb(image: Image.Image) -> Image.Image:
+    """A loaded image in mode RGB; unusual modes are converted as `decode` says."""
     if image.mode[0] in "IF":
         image = Image.fromarray(_grey(image))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -129,10 +135,10 @@ def _rgb(image):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _grey(image):
-    """uint8 (H, W) of an image of one channel with more than 8 bits."""
+def _grey(image: Image.Image) -> np.ndarray:
+    """uint8 (H, W) of an image with one channel of more than 8 bits."""
     pixels = np.array(image)
-    # Pillow gives 16 bits as mode I where a format (PGM), or an older version of Pillow (PNG), has them so.
+    # Pillow gives 16 bits as mode I for PGM, and older versions of it for PNG.
     if image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PNG", "PPM"):
         return (pixels >> 8).clip(0, 255).astype(np.uint8)
     pixels = pixels.astype(np.float64)

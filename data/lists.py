@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +19,11 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are rather names
 
 
-class Paths(Sequence):
+class Paths(Sequence[str]):
     """A read-only sequence of file names, held in two tensors.
 
-    Worker processes share tensors, forked or not. Of a list of str each forked worker soon has a copy of its own:
-    reading a string writes its reference count.
+    Worker processes share tensors. They do not share a list of str for long: reading a string writes its reference count,
+    so each forked worker soon has a copy of its own.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -33,8 +34,8 @@ class Paths(Sequence):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A str, or the list of str of a slice."""
+    def __getitem__(self, index: Any) -> Any:
+        """A str, or of a slice a list of str."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -63,7 +64,7 @@ class ImageList:
 
     @cached_property
     def digest(self) -> str:
-        """Tells lists apart that name other images, or the same in another order; wherever the folder lies."""
+        """A hash of the images' names and their order. Where the folder lies makes no difference."""
         # Only a searched folder has names with a line break; no name has a NUL.
         folder = self.folder
         names = "\n".join(_below(path, folder).replace("\n", "\0") for path in self.paths)
@@ -73,7 +74,7 @@ class ImageList:
         return len(self.paths)
 
 
-def _below(path, folder):
+def _below(path: str, folder: str) -> str:
     """os.path.relpath(path, folder), which takes seconds for a million paths."""
     return path[len(folder) + 1:] if path.startswith(folder + os.sep) else os.path.relpath(path, folder)
 
@@ -86,19 +87,19 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
     A line ends at \\n or \\r\\n and nowhere else: any other byte but NUL may be part of a file's name. Spaces and tabs
     around path and label are not.
 
-    Raises InputError, with file and line number, for: no such file, no lines, a line without a path, a label that is
-    not an integer of 64 bits, a NUL, and, unless `check_files` is False, listed files that do not exist (how many, and
-    the first three).
+    Raises InputError, with file and line number, for a file that cannot be read, an empty list, a line without a path, a
+    label that is not an integer of 64 bits, a NUL, and (with `check_files`) for listed files that do not exist.
     """
     folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
     try:
         if os.path.exists(file) and not os.path.isfile(file):
             raise OSError(0, "not a file")  # a pipe might never end
         # surrogateescape: a file name is bytes, and need not be UTF-8.
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
-            lines = lines.read().split("\n")
+        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as opened:
+            lines = opened.read().split("\n")
     except OSError as error:
-        raise InputError(f"{name}: cannot read the list file ({error.strerror}); it holds one `path label` line an image")
+        reason = f"cannot read the list file ({error.strerror}); it holds one `path label` line an image"
+        raise InputError(f"{name}: {reason}") from None
     paths, labels = [], []
     for number, line in enumerate(lines, 1):
         line = line.removesuffix("\r").strip(" \t")
@@ -111,12 +112,12 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
         raise InputError(f"{name}: the list is empty; write one `path label` line an image")
     missing = [path for path in paths if not os.path.isfile(path)] if check_files else []
     if missing:
-        raise InputError(f"{name}: {len(missing)} of {len(paths)} listed files do not exist: {first_few(missing)}; correct "
-                         "the list or put the images there")
+        what = f"{len(missing)} of {len(paths)} listed files do not exist: {first_few(missing)}"
+        raise InputError(f"{name}: {what}; correct the list or put the images there")
     return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
 
 
-def _split(line, place, label_required):
+def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None]:
     """`path label` -> (path, int); `path` -> (path, None). `place` is file:line, for errors."""
     if "\0" in line:
         raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
@@ -145,7 +146,7 @@ def first_few(paths: Sequence[str]) -> str:
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
-    """os.path.realpath of each absolute path, which need not exist; a folder that many of them share is looked up once."""
+    """os.path.realpath of each absolute path, which need not exist. Each folder is looked up only once."""
     real_folder = cache(os.path.realpath)
     for path in paths:
         folder, name = os.path.split(path)
@@ -156,13 +157,12 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
 def refuse_overlap(train: ImageList, *held_out: ImageList) -> None:
     """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
 
-    Files are compared, whatever symbolic links lead to them, and need not exist: labels may start again at 0 in test.txt, so
-    equal numbers prove nothing.
+    It compares files, behind all symbolic links; they need not exist. It ignores labels: test.txt may start again at 0.
     """
     trained = set(real_paths(train.paths))
     for other in held_out:
         shared = [path for path, real in zip(other.paths, real_paths(other.paths)) if real in trained]
         if shared:
-            raise InputError(f"{shown(other.source)}: {len(shared)} images are also in {shown(train.source)}, first "
-                             f"{shown(shared[0])}; the classes of the two must differ, remove the images from one of the "
-                             "lists")
+            what = f"{len(shared)} images are also in {shown(train.source)}, first {shown(shared[0])}"
+            remedy = "the classes of the two must differ, remove the images from one of the lists"
+            raise InputError(f"{shown(other.source)}: {what}; {remedy}")

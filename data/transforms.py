@@ -19,14 +19,14 @@ class Transforms:
 
     def __init__(self, width: int = 227, origin_width: int = 256, ratio: float = 0.16) -> None:
         if not 0 < width <= origin_width:
-            raise InputError(f"{width} does not fit an image of origin_width {origin_width}: it must be 1 to {origin_width}",
-                             setting="width")
+            reason = f"does not fit an image of origin_width {origin_width}: it must be 1 to {origin_width}"
+            raise InputError(f"{width} {reason}", setting="width")
         if not 0 < ratio <= 1:
             raise InputError(f"{ratio} is not a share of the image's area: give 0 < ratio <= 1", setting="ratio")
         self.width, self.origin_width, self.ratio = width, origin_width, ratio
 
     def load(self, path: str) -> Tensor:
-        """Decode to RGB, upright, shorter side `origin_width`: uint8 (3, H, W). InputError names an unreadable file."""
+        """The file as RGB, upright, shorter side `origin_width`: uint8 (3, H, W). InputError names an unreadable one."""
         return decode(path, self.origin_width)
 
     def centre_crop(self, image: Tensor) -> Tensor:
@@ -37,8 +37,7 @@ class Transforms:
     def random_crop(self, image: Tensor) -> Tensor:
         """uint8 (3, H, W) -> uint8 (3, width, width): a random resized crop, flipped half of the time.
 
-        Boxes and flips are torchvision's, drawn from torch's global generator in the order of RandomResizedCrop and
-        RandomHorizontalFlip.
+        It draws from torch's global generator what torchvision's RandomResizedCrop and RandomHorizontalFlip would draw.
         """
         from torchvision.transforms import RandomResizedCrop  # takes a second to import
 
@@ -50,8 +49,8 @@ class Transforms:
     def seeded(self, seed: int) -> Iterator[Callable[[Tensor], Tensor]]:
         """`with transforms.seeded(n) as crop`: crop is random_crop with random numbers of its own.
 
-        torchvision draws from torch's global generator; inside the block it is seeded with n, afterwards it is as it
-        was. A view thus depends on its seed alone, not on the worker that makes it.
+        Inside the block torch's global generator, from which torchvision draws, is seeded with n; afterwards it is as
+        before. So a view depends on its seed alone, not on the worker that makes it.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

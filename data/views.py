@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +12,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.images import Images
 from data.sampler import Draw
+from utils.distributed import Group
 from utils.errors import InputError, RunError
 from utils.interrupt import ignore_in_worker
 
 
 class BadImage(NamedTuple):
-    """An image that cannot be decoded, passed on as a value: an exception loses its type in a loader's worker."""
+    """An image that cannot be decoded. It is a value, because an exception loses its type in a loader's worker."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     message: str
 
 
@@ -27,14 +28,14 @@ class Batch(NamedTuple):
     """The rows of a step: one view of one image each, as its `Draw` asked for it."""
 
     images: Tensor  # uint8 (M, 3, width, width)
-    index: Tensor  # int64 (M,), in the list of images
+    index: Tensor  # type: ignore[assignment]  # int64 (M,), in the list of images
     label: Tensor  # int64 (M,)
     turn: Tensor  # int64 (M,), quarter turns by which it is rotated, -1 for none
     metric: Tensor  # bool (M,), whether it is a view for the metric loss
 
 
 class Views(Dataset):
-    """One item is all rows of one image that a step needs, from one decode. Indexed by lists of (row, Draw)."""
+    """One item is all rows that a step needs of one image, which is decoded once. The index is a list of (row, Draw)."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -47,24 +48,24 @@ class Views(Dataset):
             return BadImage(first.index, str(error))
         with self.images.transforms.seeded(first.seed) as crop:
             crops = [crop(image) for _ in range(1 + max(draw.crop for _, draw in rows))]
-        # Rotating a crop is cropping the rotated image, crops being equally often upright and lying. But flipping has to
-        # come before it: after it, a quarter turn to the left would be one to the right.
-        return [(row, draw, crops[draw.crop].rot90(draw.turn, (1, 2)) if draw.turn > 0 else crops[draw.crop])
-                for row, draw in rows]
+        # Rotating a crop is as good as cropping a rotated image: crops are upright as often as they are lying. But the flip
+        # has to come first: after it, a quarter turn to the left would be one to the right.
+        return [(row, draw, crops[draw.crop].rot90(max(draw.turn, 0), (1, 2))) for row, draw in rows]
 
 
 def collate_views(items: list) -> tuple[Batch, list[BadImage]]:
-    """Items of Views -> a Batch, in the order of their rows, without the undecodable images, which come beside it."""
+    """Items of Views -> a Batch, its rows in order, and the images that cannot be decoded."""
     bad = [item for item in items if isinstance(item, BadImage)]
     rows = sorted((row for item in items if not isinstance(item, BadImage) for row in item), key=lambda row: row[0])
     draws = [draw for _, draw, _ in rows]
-    numbers = [torch.tensor([getattr(draw, name) for draw in draws], dtype=torch.int64) for name in ("index", "label", "turn")]
+    numbers = torch.tensor([(d.index, d.label, d.turn, d.metric) for d in draws], dtype=torch.int64).view(-1, 4)
+    index, label, turn, metric = numbers.T.contiguous()
     images = _stack([view for *_, view in rows]) if rows else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    return Batch(images, *numbers, torch.tensor([draw.metric for draw in draws], dtype=torch.bool)), bad
+    return Batch(images, index, label, turn, metric.bool()), bad
 
 
 class Crops(Dataset):
-    """One item is one uint8 (3, width, width) crop of an image: central, or random where it comes with a seed."""
+    """One item is one uint8 (3, width, width) crop. The index is (image, seed); the crop is central where seed is None."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -83,7 +84,7 @@ class Crops(Dataset):
 
 
 def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
-    """Items of Crops -> (indices int64 (n,), images uint8 (n, 3, width, width) or None, the undecodable images)."""
+    """Items of Crops -> indices int64 (n,), images uint8 (n, 3, width, width) or None, and what cannot be decoded."""
     readable = [item for item in items if not isinstance(item, BadImage)]
     bad = [item for item in items if isinstance(item, BadImage)]
     indices = torch.tensor([index for index, _ in readable], dtype=torch.int64)
@@ -91,77 +92,81 @@ def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
 
 
 class Plan:
-    """What a loader loads next. It can be set anew before each pass, while the loader's workers live on: they keep the data
-    set as it was when they started."""
+    """What a loader loads next. Set `items` before each pass: workers that live on keep the data set as they got it."""
 
-    def __init__(self, items: Iterable = ()) -> None:
-        self.items = items
+    items: Iterable = ()
 
     def __iter__(self) -> Iterator:
         return iter(self.items)
 
 
 class Loader(DataLoader):
-    """A DataLoader whose worker's end is a RunError, raised when the next batch is asked for."""
+    """A DataLoader that raises a RunError when a worker was killed, at the moment when the next batch is asked for."""
 
-    def __iter__(self) -> Iterator:
-        lost = (ConnectionError, EOFError, FileNotFoundError) if self.num_workers else ()  # killed while it hands over a batch
+    def __iter__(self) -> Any:
+        # what the main process finds where a worker is killed while it hands over a batch
+        lost = (ConnectionError, EOFError, FileNotFoundError) if self.num_workers else ()
         try:
             batches = super().__iter__()
             if self.num_workers:
-                # torch's handler raises where the news arrives: in the middle of a step, which would then be half done
+                # torch's handler would raise at once, in the middle of a step that is then half done
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             yield from batches
         except (RuntimeError, *lost) as error:
-            # an error of what a worker does says "in DataLoader worker process"
             if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
-                raise
-            raise RunError("a data loading process was killed, most often because the memory was full: lower --nThreads, or "
-                           "take --cache none instead of ram; the same command goes on", rescue=True) from None
+                raise  # an error inside a worker, which says "in DataLoader worker process"
+            reason = "a data loading process was killed, most often because the memory was full"
+            remedy = "use fewer of them, or keep no images in memory; the same command goes on"
+            raise RunError(f"{reason}: {remedy}", rescue=True) from None
 
 
 class ImageBatches:
     """The images of a list as a run asks for them, shared out among its processes.
 
-    images: decoded when asked for, or cached. rank, size: of several processes this one, which loads its share.
+    images: decoded when asked for, or cached. workers: data loading processes; persistent: they live on for the next pass.
+    rank, size: this process is number `rank` of `size`, and loads its share.
     """
 
-    def __init__(self, images: Images, batch_size: int, workers: int = 0, pin_memory: bool = False, persistent: bool = False,
-                 rank: int = 0, size: int = 1) -> None:
-        """workers: data loading processes. persistent: they live on for the next pass."""
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+        persistent: bool = False,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
         self.images, self.rank, self.size = images, rank, size
-        common = {"num_workers": workers, "persistent_workers": persistent and workers > 0, "pin_memory": pin_memory,
-                  "worker_init_fn": ignore_in_worker}
-        # The loaders have generators of their own, or each would take a number from torch's: a run that was resumed, with
-        # other loaders behind it, would then go on with other numbers.
-        self._views = Loader(Views(images), batch_sampler=Plan(), collate_fn=collate_views, generator=torch.Generator(),
-                             **common)
-        self._crops = Loader(Crops(images), batch_size=batch_size, sampler=Plan(), collate_fn=collate_crops,
-                             generator=torch.Generator(), **common)
+        self._steps, self._indices = Plan(), Plan()
+        common: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent and workers > 0}
+        common |= {"pin_memory": pin_memory, "worker_init_fn": ignore_in_worker, "generator": torch.Generator()}
+        # The generator is their own: else a loader takes a number from torch's, and a resumed run, which has made other
+        # loaders before, goes on with other random numbers.
+        self._views = Loader(Views(images), batch_sampler=self._steps, collate_fn=collate_views, **common)
+        self._crops = Loader(Crops(images), batch_size, sampler=self._indices, collate_fn=collate_crops, **common)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
-        """For each step this process's share of its rows, and which images of it cannot be read."""
-        self._views.batch_sampler.items = (share_of(step, self.rank, self.size) for step in draws)
+        """Of each step this process's share of the rows, and those of its images that cannot be read."""
+        self._steps.items = (share_of(step, self.rank, self.size) for step in draws)
         for batch, bad in self._views:
-            if not len(batch.images):  # of the right size all the same
+            if not len(batch.images):  # they have the right size all the same
                 batch = batch._replace(images=batch.images.new_empty(0, 3, *2 * [self.images.transforms.width]))
             yield batch, bad
 
     def crops(self, seed: tuple | None = None) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
         """This process's share of the images, in the order of the list: central crops, or random ones drawn from `seed`."""
-        count = len(self.images)
-        share = range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-        self._crops.sampler.items = ((index, seed) for index in share)
+        self._indices.items = ((index, seed) for index in Group(self.rank, self.size).stretch(len(self.images)))
         return iter(self._crops)
 
 
 def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[int, Draw]]]:
-    """Of the draws of a step those of process `rank`, by image: lists of (row, Draw).
+    """Those draws of a step that process `rank` makes, by image: lists of (row, Draw).
 
-    Images with many rows are dealt out first, so that every process gets about as many rows as the others.
+    Images with many rows are dealt out first, so that all processes get about as many rows.
     """
     by_image: dict[tuple[int, int], list[tuple[int, Draw]]] = {}
     for row, draw in enumerate(step):
@@ -170,9 +175,9 @@ def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[
 
 
 def count_workers(asked: int | None, images: int, device: str) -> int:
-    """Data loading processes for a list of `images` images: as asked for, else up to 8.
+    """How many data loading processes: as asked for, else up to 8.
 
-    None on the CPU, whose cores the network needs, and none for under 1,000 images, read before workers have started.
+    On the CPU 0, because the network needs its cores; for under 1,000 images 0, which are read before workers have started.
     """
     if asked is not None:
         return asked
@@ -182,5 +187,5 @@ def count_workers(asked: int | None, images: int, device: str) -> int:
 
 
 def _stack(views: list[Tensor]) -> Tensor:
-    """(3, H, W) tensors -> (M, 3, H, W), channels last in memory, as decoders and resizing give them."""
+    """(3, H, W) tensors -> (M, 3, H, W), channels last in memory as they are."""
     return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)

@@ -22,11 +22,11 @@ METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at
 def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[[Any], Iterable],
              on_bad: Callable[[list], None], ks: Sequence[int], metrics: Sequence[str] = ("recall", "nmi"),
              nmi_average: str = "arithmetic", seed: int = 0, features_dir: str | None = None,
-             device: str | torch.device = "cpu", group: Group = Group(), neighbours: bool = False) -> list[dict | None]:
+             device: str | torch.device = "cpu", group: Group = Group(), neighbours: bool = False) -> list[dict]:
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
-    features_dir, group: see extract; of several processes only the first scores, the others return None for each encoder.
+    features_dir, group: see extract; of several processes only the first scores, the others return an empty dict for each encoder.
     device: where retrieval metrics are computed.
     query, gallery: image lists with `labels`; the same object when one set serves as both.
     crops: function of an image list that returns batches of its central crops, as extract takes them; on_bad: called with
@@ -44,7 +44,7 @@ def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[
         labels.append(images.labels[rows])
         readable.append(rows)
     if group.rank:
-        return [None] * len(encoders)
+        return [{}] * len(encoders)
     positives = count_positives(*labels)
     results = []
     for sets in zip(*features):

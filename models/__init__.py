@@ -5,6 +5,7 @@
 """
 
 from os import PathLike
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ __all__ = ["Embedder", "create", "load", "load_state", "names"]
 MAX_DIM = 2**16  # an embedding of more numbers is a slip, whose memory would run out later
 
 # What a checkpoint's settings say of its net. These stand in where they do not: the original project's have none.
-DEFAULTS = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
+DEFAULTS: dict[str, Any] = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
 
 
 def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | PathLike | None = None,

@@ -24,6 +24,16 @@ SLICE = 2**18
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 
+class Head(nn.Sequential):
+    """Pooled features -> the embedding before it gets length one."""
+
+    linear: nn.Linear
+
+    def __init__(self, feature_dim: int, dim: int) -> None:
+        super().__init__(OrderedDict(linear=nn.Linear(feature_dim, dim)))
+        nn.init.zeros_(self.linear.bias)
+
+
 class Embedder(nn.Module):
     """images -> pooled features -> embedding.
 
@@ -43,8 +53,7 @@ class Embedder(nn.Module):
         self.dim = settings["dim"]
         self.transforms = Transforms(settings["width"], settings["origin_width"])
         self.freeze_bn = freeze_bn
-        self.classifier = nn.Sequential(OrderedDict(linear=nn.Linear(self.feature_dim, self.dim)))
-        nn.init.zeros_(self.classifier.linear.bias)
+        self.classifier = Head(self.feature_dim, self.dim)
         self.train()
 
     @torch.no_grad()
@@ -55,8 +64,8 @@ class Embedder(nn.Module):
         knows; a random head starts from a random part of it. Scaled to the size of torch's random start, because
         Adam's step does not scale with it. Rows beyond feature_dim are zero.
         """
-        features = torch.as_tensor(features)
-        vectors = torch.linalg.eigh((features.T @ features).double()).eigenvectors.flip(1).T[:self.dim]
+        rows = torch.as_tensor(features)
+        vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[:self.dim]
         weight = self.classifier.linear.weight
         weight.zero_()
         weight[:len(vectors)] = vectors.to(weight) / 3**0.5
@@ -92,7 +101,8 @@ class Embedder(nn.Module):
         """
         if isinstance(pictures, Picture):
             pictures = [pictures]
-        was_training, rows, batch = self.training, [np.empty((0, self.feature_dim if pooled else self.dim), np.float32)], []
+        was_training, batch = self.training, list[Tensor]()
+        rows = [np.empty((0, self.feature_dim if pooled else self.dim), np.float32)]
 
         def flush() -> None:
             if batch:

@@ -45,7 +45,9 @@ def load_tensors(module: nn.Module, state: Mapping[str, Tensor], source: str | P
     """
     own = module.state_dict()
     ready: dict[str, Tensor] = {}
-    unused, unknown, shapes = [], [], []
+    unused: list[str] = []
+    unknown: list[str] = []
+    shapes: list[str] = []
     for key, value in state.items():
         if key not in own:
             (unused if key.startswith(tuple(ignored)) else unknown).append(key)

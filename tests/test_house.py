@@ -39,7 +39,7 @@ def modules():
 
 
 def imports(path, modules):
-    """(line, module) of every import in a file, also of those inside functions. `from data import lists` is of data.lists."""
+    """(line, module) of every import in a file, also inside functions. `from data import lists` is of data.lists."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -118,6 +118,13 @@ def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
 
 
+def test_two_processes(cub, tmp_path, no_logs_left):
+    done = script("run_train_test.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), NPROC="2", NET="ResNet18", PRETRAINED="False",
+                  NUM_CLUSTERS="8", EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", BATCH_SIZE="20", RUN_SUFFIX="-pytest")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 process(es)" in done.stdout and "Epoch-1 " in done.stdout
+
+
 def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_logs_left):
     """With a stand-in for scontrol; the signal reaches the job's script alone, as SLURM sends it."""
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')

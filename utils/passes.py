@@ -32,7 +32,7 @@ class ForwardBackward:
             raise InputError(f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights): the statistics of "
                              "a piece are not those of the batch", setting="micro_batch")
         self.local = method
-        self.wrapped = method
+        self.wrapped: Any = method
         # Other methods than those with gradients have nothing that processes would have to average.
         if group.size > 1 and any(parameter.requires_grad for parameter in method.parameters()):
             # it also gives all processes the weights of the first
@@ -47,14 +47,15 @@ class ForwardBackward:
         self._pieces, count = [], len(batch.images)
         if not self.micro_batch or count <= self.micro_batch and not self.always_two:
             return {name: rows[:count] for name, rows in self._run(self.wrapped, batch).items()}
-        seeds = torch.randint(2**62, (max(1, -(-count // self.micro_batch)),)).tolist()  # of dropout, the same in both passes
+        # of dropout, the same in both passes
+        seeds = torch.randint(2**62, (max(1, -(-count // self.micro_batch)),)).tolist()
         some = []
         with torch.no_grad():
             for piece, seed in enumerate(seeds):
                 rows = slice(piece * self.micro_batch, (piece + 1) * self.micro_batch)
                 self._pieces.append((type(batch)(*(field[rows] for field in batch)), seed))
                 some.append(self._run(self.local, *self._pieces[-1]))
-        self._outputs = {name: torch.cat([part[name] for part in some])[:count].requires_grad_() for name in some[0]}
+        self._outputs: Any = {name: torch.cat([part[name] for part in some])[:count].requires_grad_() for name in some[0]}
         return self._outputs
 
     def backward(self, loss: Tensor) -> None:

@@ -77,16 +77,17 @@ class Run:
         """Whether it goes on from a checkpoint, which then brings all weights."""
         return self._saved is not None
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: Any) -> Any:
         """The module on the run's device, in its memory layout."""
         return self.compute.place(module)
 
-    def resume(self, method: nn.Module, optimiser: torch.optim.Optimizer | None, images: Any) -> None:
+    def resume(self, method: Any, optimiser: torch.optim.Optimizer | None, images: Any) -> None:
         """Take up the checkpoint, if there is one, and get ready to train. images: the ImageList that is trained on."""
         self.method, self.optimiser, self.images, self.scaler = method, optimiser, images, self.compute.scaler()
         unreported: list = []
         if self._saved is not None:
-            self.position, unreported = restore(self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args)
+            self.position, unreported = restore(self._saved, self.path, method, optimiser, self.scaler, images.digest,
+                                                self.args)
             if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
                 raise RunError(f"{self.path}: the processes found different checkpoints; all have to share the save_dir")
             self._saved = {}  # as large as the net
@@ -99,8 +100,8 @@ class Run:
         todo = f"epoch {at.epoch} is already reached"
         if at.epoch < self.args.epochs:
             todo = f"epochs {at.epoch + 1} to {self.args.epochs}" + (f", from step {at.step + 1}" if at.step else "")
-        log.say(f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} in "
-                f"{self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}")
+        log.say(f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} "
+                f"in {self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}")
 
     def epochs(self) -> Iterator[int]:
         """The epochs that are left. From here on signals wait for a whole step, and what ends the run early is rescued."""
@@ -108,8 +109,9 @@ class Run:
         for context in (self.stop.deferred(), self.saver.rescue(), self.group.watching()):
             self._open.enter_context(context)
         self.progress = self._open.enter_context(bar(desc="training", unit="step"))
-        for self.epoch in range(self.position.epoch + 1, self.args.epochs + 1):
-            yield self.epoch
+        for epoch in range(self.position.epoch + 1, self.args.epochs + 1):
+            self.epoch = epoch
+            yield epoch
 
     # ---- look at all images ------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Run:
         """The kind of features that a method wants to look at before this epoch; None if it has, before it was resumed."""
         return looks(epoch) if self.position.looked < epoch else None
 
-    def extract(self, method: nn.Module, kind: str, batches: Any) -> tuple[np.ndarray, np.ndarray]:
+    def extract(self, method: Any, kind: str, batches: Any) -> tuple[np.ndarray, np.ndarray]:
         """Features of all images as the method's net gives them now, and which images the rows are of.
 
         kind: "pooled" or "embedding". batches: a data.views.ImageBatches. Returns float32 (n, d), rows of length 1, and
@@ -132,7 +134,7 @@ class Run:
         report_bad(bad, self.args.on_bad_image)
         return features, rows
 
-    def prepare(self, method: nn.Module, features: np.ndarray, rows: np.ndarray) -> None:
+    def prepare(self, method: Any, features: np.ndarray, rows: np.ndarray) -> None:
         """`method.prepare(features, rows)` in the first process; all others then get the state that it made.
 
         A signal may interrupt it anywhere: the state is then as it was, and the next run prepares anew.
@@ -173,18 +175,19 @@ class Run:
             self.position.step = step
             if total:
                 took = time.perf_counter() - asked
-                self.metrics.unreported.append({**self._measured, "images": total, "waited": arrived - asked, "seconds": took})
+                self.metrics.unreported.append({**self._measured, "images": total, "waited": arrived - asked,
+                                                "seconds": took})
                 self._step_is_whole(took)
             asked = time.perf_counter()
 
-    def forward(self, method: nn.Module, batch: Any) -> tuple[dict[str, Tensor], Any]:
+    def forward(self, method: Any, batch: Any) -> tuple[dict[str, Tensor], Any]:
         """What the method makes of a batch, and the batch's other fields: the rows of all processes."""
         out = {name: self.group.gather(rows) for name, rows in self.passes.forward(batch).items()}
         seed_step(self.args.seed, self.epoch, self.position.step + 1, OF_LOSS)  # all processes make the same loss
         fields = (self.group.gather(field.long()).to(field.dtype) for field in batch[1:])
         return out, type(batch)(batch.images[:0], *fields)
 
-    def backward(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    def backward(self, loss: Tensor, optimiser: Any) -> None:
         """Gradients, and a step of the optimiser."""
         optimiser.zero_grad(set_to_none=True)
         self.passes.backward(self.scaler.scale(loss))
@@ -210,7 +213,7 @@ class Run:
 
     # ---- test and save -----------------------------------------------------------------------------------------------
 
-    def end_epoch(self, epoch: int, method: nn.Module, test: Callable | None) -> None:
+    def end_epoch(self, epoch: int, method: Any, test: Callable | None) -> None:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
         other processes."""
         if test and self.args.eval_step and epoch % self.args.eval_step == 0:
@@ -233,5 +236,5 @@ class Run:
         if not any(vars(self.position).values()):
             return None
         self.metrics.sync()
-        return capture(self.position, self.method, self.method.trained(), self.optimiser, self.scaler, self.metrics.unreported,
-                       self.images.digest, self.args)
+        return capture(self.position, self.method, self.method.trained(), self.optimiser, self.scaler,
+                       self.metrics.unreported, self.images.digest, self.args)

@@ -15,9 +15,9 @@ FORMATS = {"cub": cub, "car": car, "product": product, "shop": shop}
 
 
 def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (), check: bool = True) -> None:
-    """Make `<data_root>/<folder>` for the data set `name`; raises InputError, and can be run again to resume.
+    """Make `<data_root>/<folder>` for the data set `name`. Raises InputError; after that or a stop it can be run again.
 
-    `archive_paths`: local archives, index files or extracted folders; none means download. `check=False` accepts any
+    archive_paths: local archives, index files or extracted folders; none of them means download. check: False accepts any
     counts, and leaves listed images that the archives lack out of the lists.
     """
     form = FORMATS[name]
@@ -25,8 +25,7 @@ def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (),
     official = form.COUNTS if check else None
     counts = layout.counts_in_place(folder, list(form.COUNTS))
     if counts is not None and (official is None or counts == official):
-        print(f"{name}: already prepared in {folder} ({layout.describe(counts)}): nothing to do; "
-              "delete its train.txt to prepare it again")
+        print(f"{name}: already prepared in {folder} ({layout.describe(counts)}); to do it again, delete its train.txt")
         return
 
     sources = find_archives(form, Path(data_root), archive_paths)
@@ -37,8 +36,8 @@ def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (),
     found = archives.extract(sources, {image.source: folder / image.target for image in images})
     missing = [image.source for image in images if image.source not in found]
     if missing:
-        what = (f"{name}: {len(missing):,} of {len(images):,} listed images are not in the archives given, "
-                f"the first is {missing[0]!r}")
+        what = f"{name}: {len(missing):,} of {len(images):,} listed images are not in the archives given"
+        what += f", the first is {missing[0]!r}"
         if check or not found:
             raise InputError(f"{what}; add the archive that holds them with --archive")
         print(f"{what}: left out of the lists")
@@ -56,23 +55,22 @@ def find_archives(form: ModuleType, data_root: Path, archive_paths: Sequence[str
                 raise InputError(f"{os.path.abspath(path)}: no such file or folder", setting="archive")
         return [Path(path) for path in archive_paths]
     if not form.URLS:
-        raise InputError(f"{form.FOLDER} has no direct download: accept the terms at {form.PAGE}, "
-                         f"then give the files with {form.ARCHIVE_HINT}")
+        remedy = f"accept the terms at {form.PAGE}, then give the files with {form.ARCHIVE_HINT}"
+        raise InputError(f"{form.FOLDER} has no direct download: {remedy}")
     return [download.fetch(url, data_root / "downloads", form.ARCHIVE_HINT) for url in form.URLS]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="prepare_data.sh", description="Turn the official archives of a data set into lists and image folders. "
-        "After an interruption, run it again: it goes on where it was.")
-    parser.add_argument("data", choices=list(FORMATS), help="the data set")
-    parser.add_argument("--data_root", default=os.environ.get("DATA_ROOT"), metavar="DIR",
-                        help="where the data sets live (default: the environment variable DATA_ROOT)")
-    parser.add_argument("--archive", nargs="+", action="extend", default=[], metavar="FILE",
-                        help="official archives and index files, or a folder they were extracted to; "
-                        "without it they are downloaded into DIR/downloads")
-    parser.add_argument("--no_check", action="store_true",
-                        help="for a subset: print the counts instead of comparing them with the official ones")
+    about = "Turn the official archives of a data set into lists and image folders. After a stop, run it again to go on."
+    parser = argparse.ArgumentParser(prog="prepare_data.sh", description=about)
+    add = parser.add_argument
+    add("data", choices=list(FORMATS), help="the data set")
+    text = "where the data sets live (default: the environment variable DATA_ROOT)"
+    add("--data_root", default=os.environ.get("DATA_ROOT"), metavar="DIR", help=text)
+    text = "official archives and index files, or a folder they were extracted to (default: download into DIR/downloads)"
+    add("--archive", nargs="+", action="extend", default=[], metavar="FILE", help=text)
+    text = "for a subset: print the counts instead of comparing them with the official ones"
+    add("--no_check", action="store_true", help=text)
     args = parser.parse_args(argv)
     if not args.data_root:
         raise InputError("no place for the data: give --data_root DIR or set DATA_ROOT")

@@ -1,22 +1,24 @@
 """Reading archives without trusting them: one view of tar, zip, folder and file, an index pass, an extraction pass.
 
 The index pass reads every archive to its end and looks at every member before the first image is written, so an unsafe
-or truncated tar leaves nothing behind. Extraction never uses a member's own path: a member is looked up in the table
-of wanted images, and the table says where it goes. The standard library's own extraction is no substitute: it repairs
-absolute and Windows paths in silence, takes links that stay inside, and writes before it has seen the last member.
+or truncated tar leaves nothing behind. Extraction never uses a member's own path: the table of wanted images says where it
+goes. The standard library's own extraction is no substitute: it repairs absolute and Windows paths in silence, takes links
+that stay inside, and writes before it has seen the last member.
 """
 
 import gzip
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -24,8 +26,8 @@ from utils.errors import InputError
 
 CHUNK = 1 << 20
 PLAIN_FILES = (".mat", ".txt")  # index files that are handed over outside any archive
-TAR_KINDS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link", tarfile.CHRTYPE: "a device file",
-             tarfile.BLKTYPE: "a device file", tarfile.FIFOTYPE: "a device file"}
+TAR_KINDS = {tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link"}
+TAR_KINDS |= dict.fromkeys((tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE), "a device file")
 ZIP_KINDS = {0: None, stat.S_IFREG: None, stat.S_IFDIR: None, stat.S_IFLNK: "a symbolic link"}
 CORRUPT = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
 
@@ -33,7 +35,7 @@ CORRUPT = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, l
 class Member(NamedTuple):
     name: str  # path inside the archive, "/" between parts, no "." or empty parts
     size: int  # bytes
-    chunks: Callable[[], Iterator[bytes]]  # its content; to be read before the next member is asked for
+    open: Callable[[], Any]  # gives a stream of its content; to be read before the next member is asked for
 
 
 def members(path: str | Path) -> Iterator[Member]:
@@ -54,24 +56,27 @@ def unsafe(name: str) -> str | None:
 
 def read_index(paths: Iterable[str | Path], names: Collection[str]) -> dict[str, bytes]:
     """The pass that looks at everything: {file name: bytes} of the index files in `names` that the archives hold."""
-    found, depths = {}, {}
+    found: dict[str, bytes] = {}
+    depths: dict[str, int] = {}
     for path in paths:
         with _reading(path):
             for member in tqdm(members(path), desc=f"reading {Path(path).name}", unit=" files", disable=None):
                 *parents, name = member.name.split("/")
                 if name in names and len(parents) < depths.get(name, 99):  # the outermost one, if there are several
-                    found[name], depths[name] = b"".join(member.chunks()), len(parents)
+                    depths[name] = len(parents)
+                    with member.open() as stream:
+                        found[name] = stream.read()
     return found
 
 
 def extract(paths: Iterable[str | Path], targets: Mapping[str, Path]) -> set[str]:
     """Write each wanted image to its place; the set of those that the archives hold.
 
-    `targets`: {end of the member's path: destination}. The end may be preceded by any folders, so a repacked archive or
-    the parent of an extracted folder will do. A file that is there with the right size is left alone, and every other
-    one is written under a temporary name and then renamed: what has its final name is whole.
+    `targets`: {end of the member's path: destination}. Any folders may come before the end, so a repacked archive or the
+    parent of an extracted folder will do. A file that is there with the right size is left alone. Every other one is written
+    under a temporary name and then renamed: what has its final name is whole.
     """
-    found = set()
+    found: set[str] = set()
     with tqdm(total=len(targets), desc="extracting", unit=" images", disable=None) as bar:
         for path in paths:
             with _reading(path):
@@ -86,7 +91,8 @@ def extract(paths: Iterable[str | Path], targets: Mapping[str, Path]) -> set[str
     return found
 
 
-def _wanted(name, targets):
+def _wanted(name: str, targets: Mapping[str, Path]) -> str | None:
+    """The key of `targets` that a member's path ends in."""
     while name not in targets:
         _, slash, name = name.partition("/")
         if not slash:
@@ -94,16 +100,16 @@ def _wanted(name, targets):
     return name
 
 
-def _has_size(target, size):
+def _has_size(target: Path, size: int) -> bool:
     return target.is_file() and target.stat().st_size == size
 
 
-def _write(archive, member, target):
+def _write(archive: str | Path, member: Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temp = target.with_name(f".{target.name}.part")
     try:
-        with open(temp, "wb") as out:
-            out.writelines(member.chunks())
+        with member.open() as stream, open(temp, "wb") as out:
+            shutil.copyfileobj(stream, out, CHUNK)
         if not _has_size(temp, member.size):
             raise InputError(f"{archive}: {member.name!r} ends early: the archive is truncated; fetch it again")
         os.replace(temp, target)
@@ -111,51 +117,47 @@ def _write(archive, member, target):
         temp.unlink(missing_ok=True)
 
 
-def _tar_members(path):
+def _tar_members(path: Path) -> Iterator[Member]:
     with tarfile.open(path) as tar:
         for info in tar:
             name = _safe(path, info.name, TAR_KINDS.get(info.type))
             if info.isreg():
-                yield Member(name, info.size, lambda info=info: _chunks(tar.extractfile(info)))
-        while tar.fileobj.read(CHUNK):  # the checksum of a compressed tar is only compared at its very end
+                yield Member(name, info.size, partial(tar.extractfile, info))
+        while tar.fileobj and tar.fileobj.read(CHUNK):  # the checksum of a compressed tar is only compared at its very end
             pass
 
 
-def _zip_members(path):
+def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             name = _safe(path, info.filename, ZIP_KINDS.get(stat.S_IFMT(info.external_attr >> 16), "a special file"))
             if info.flag_bits & 1:
                 raise InputError(f"{path}: encrypted: unpack it with its password, and give the folder with --archive")
             if not info.is_dir():
-                yield Member(name, info.file_size, lambda info=info: _chunks(archive.open(info)))
+                yield Member(name, info.file_size, partial(archive.open, info))
 
 
-def _folder_members(path):
+def _folder_members(path: Path) -> Iterator[Member]:
     """Names begin with the folder's own: `car_ims/` itself and its parent both have members `.../car_ims/1.jpg`."""
     for file in sorted(path.rglob("*")):
         if file.is_file():
             yield _file_member(file, "/".join((path.resolve().name, *file.relative_to(path).parts)))
 
 
-def _file_member(path, name):
-    return Member(name, path.stat().st_size, lambda: _chunks(open(path, "rb")))
+def _file_member(path: Path, name: str) -> Member:
+    return Member(name, path.stat().st_size, partial(open, path, "rb"))
 
 
-def _chunks(stream):
-    with stream:
-        yield from iter(lambda: stream.read(CHUNK), b"")
-
-
-def _safe(path, name, kind):
-    """The name of a member in its plain form; InputError where its `kind`, None for a file or folder, or the name is bad."""
+def _safe(path: Path, name: str, kind: str | None) -> str:
+    """The name of a member in its plain form. InputError for an unsafe name, and for a `kind` (None: a file or folder)."""
     if reason := kind or unsafe(name):
         raise InputError(f"{path}: refused, because its member {name!r} is {reason}; fetch the official archive")
     return str(PurePosixPath(name))
 
 
 @contextmanager
-def _reading(path):
+def _reading(path: str | Path) -> Iterator[None]:
+    """A block in which what shows that an archive is damaged becomes an InputError."""
     try:
         yield
     except (*CORRUPT, NotImplementedError) as error:

@@ -25,14 +25,14 @@ TRAIN_CLASSES = 98
 
 def index(files: dict[str, bytes]) -> list[Image]:
     if WHOLE in files:
-        rows = [(path, path.removeprefix("car_ims/"), category)
-                for path, category in _annotations(files, WHOLE, "relative_im_path")]
+        annotated = _annotations(files, WHOLE, "relative_im_path")
+        rows = [(path, path.removeprefix("car_ims/"), category) for path, category in annotated]
     else:
         if not any(name in files for name in PARTS.values()):
             need(files, [WHOLE], ARCHIVE_HINT)
         need(files, PARTS.values(), ARCHIVE_HINT)
-        rows = [(f"{part}/{file}", f"{part}/{file}", category)
-                for part, name in PARTS.items() for file, category in _annotations(files, name, "fname")]
+        read = {part: _annotations(files, name, "fname") for part, name in PARTS.items()}
+        rows = [(f"{part}/{file}", f"{part}/{file}", category) for part in read for file, category in read[part]]
     images = []
     for source, path, category in rows:
         split = "train" if category <= TRAIN_CLASSES else "test"
@@ -40,7 +40,7 @@ def index(files: dict[str, bytes]) -> list[Image]:
     return images
 
 
-def _annotations(files, name, path_field):
+def _annotations(files: dict[str, bytes], name: str, path_field: str) -> list[tuple[str, int]]:
     """(path, class) for each entry of the struct array `annotations` in a MATLAB file."""
     import numpy as np
     from scipy.io import loadmat  # here, because only this data set needs it
@@ -49,5 +49,5 @@ def _annotations(files, name, path_field):
         entries = np.atleast_1d(loadmat(io.BytesIO(files[name]), squeeze_me=True)["annotations"])
         return [(str(path), int(category)) for path, category in zip(entries[path_field], entries["class"])]
     except Exception as error:  # the reader raises nearly anything for a damaged file
-        raise InputError(f"{name}: not a MATLAB file with annotations.{path_field} and annotations.class "
-                         f"({type(error).__name__}); fetch it again") from error
+        what = f"not a MATLAB file with annotations.{path_field} and annotations.class ({type(error).__name__})"
+        raise InputError(f"{name}: {what}; fetch it again") from error

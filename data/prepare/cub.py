@@ -24,8 +24,8 @@ def index(files: dict[str, bytes]) -> list[Image]:
     images = []
     for number, (image_id, path) in table(files, "images.txt", 2, ARCHIVE_HINT):
         if path is None or image_id not in classes:
-            raise InputError(f"images.txt:{number}: image {image_id!r} has no path, or no class in "
-                             "image_class_labels.txt; fetch the archive again")
+            what = f"image {image_id!r} has no path, or no class in image_class_labels.txt"
+            raise InputError(f"images.txt:{number}: {what}; fetch the archive again")
         split = "train" if classes[image_id] <= TRAIN_CLASSES else "test"
         images.append(Image(f"images/{path}", f"{split}/{path}", split, classes[image_id]))
     return images

@@ -18,7 +18,7 @@ def fetch(url: str, folder: str | Path, remedy: str) -> Path:
     """Download `url` into `folder` and return its path; a file already there is kept.
 
     Bytes go to `<name>.part`, renamed when complete, so the next call asks only for the rest (HTTP Range).
-    `remedy`: the --archive option that does without the download, for the error message.
+    remedy: for the error, what to give instead of the download.
     """
     target = Path(folder) / Path(urlsplit(url).path).name
     if target.is_file():
@@ -37,7 +37,7 @@ def fetch(url: str, folder: str | Path, remedy: str) -> Path:
     return target
 
 
-def _download(url, part):
+def _download(url: str, part: Path) -> bool:
     """Bring `part` to its full length; False where it cannot be continued. OSError if the network fails."""
     have = part.stat().st_size if part.exists() else 0
     try:
@@ -55,8 +55,8 @@ def _download(url, part):
             return False
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
-        with open(part, "ab" if have else "wb") as out, tqdm(
-                total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
+        bar = tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        with bar, open(part, "ab" if have else "wb") as out:
             while chunk := reply.read(CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))

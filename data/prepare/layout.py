@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.prepare.archives import unsafe
 from utils.errors import InputError
@@ -18,11 +18,13 @@ class Image(NamedTuple):
     category: int | str  # its class, as the official files call it
 
 
-def table(files: dict[str, bytes], name: str, columns: int, hint: str,
-          path_last: bool = True) -> Iterator[tuple[int, list[str | None]]]:
-    """Rows of the text file `name` among the index `files`: (line number, `columns` fields), blank lines left out.
+Rows = Iterator[tuple[int, list[Any]]]  # (line number, fields); a field is a str, or None where the line is too short
 
-    Only the first field (`path_last=False`) or the last one may hold spaces.
+
+def table(files: dict[str, bytes], name: str, columns: int, hint: str, path_last: bool = True) -> Rows:
+    """The text file `name` among the index `files`, in rows of `columns` fields, without its blank lines.
+
+    Only the last field may hold spaces, or with `path_last=False` the first one.
     """
     need(files, [name], hint)
     for number, line in enumerate(files[name].decode("utf-8-sig", "replace").splitlines(), start=1):
@@ -32,7 +34,7 @@ def table(files: dict[str, bytes], name: str, columns: int, hint: str,
         yield number, fields + [None] * (columns - len(fields))
 
 
-def integer(text: str | None, name: str, number: int) -> int:
+def integer(text: Any, name: str, number: int) -> int:
     """A field as an int, or an InputError that names the file and the line."""
     try:
         return int(text)
@@ -49,19 +51,20 @@ def need(files: dict[str, bytes], names: Iterable[str], hint: str) -> None:
 
 def check_paths(images: Sequence[Image]) -> None:
     """Index files come out of the archive too: none of their paths may lead out of the folder or break a list line."""
-    targets, sources = {}, {}
+    targets: dict[str, str] = {}
+    sources: dict[str, str] = {}
     for image in images:
         reason = unsafe(image.source) or unsafe(image.target)
         if reason or not image.target.isprintable():
             raise InputError(f"the index lists {image.source!r}: refused ({reason or 'unprintable characters'})")
-        if (targets.setdefault(image.source, image.target) != image.target
-                or sources.setdefault(image.target, image.source) != image.source):
+        target, source = targets.setdefault(image.source, image.target), sources.setdefault(image.target, image.source)
+        if (target, source) != (image.target, image.source):
             raise InputError(f"the index lists {image.source!r} for two places; fetch the official archive")
 
 
 def count(images: Sequence[Image]) -> Counts:
     """How many images and classes each list has."""
-    classes = {}
+    classes: dict[str, list] = {}
     for image in images:
         classes.setdefault(image.split, []).append(image.category)
     return {split: (len(members), len(set(members))) for split, members in classes.items()}
@@ -79,8 +82,8 @@ def check_counts(name: str, images: Sequence[Image], official: Counts | None) ->
         raise InputError(f"{name}: the index lists no train image; fetch the official archive")
     for split, expected in (official or {}).items():
         if (got := counts.get(split, (0, 0))) != expected:
-            raise InputError(f"{name}: found {describe({split: got})}, the official set has "
-                             f"{describe({split: expected})}; use the official archives, or --no_check for a subset")
+            what = f"found {describe({split: got})}, the official set has {describe({split: expected})}"
+            raise InputError(f"{name}: {what}; use the official archives, or --no_check for a subset")
     return counts
 
 

@@ -9,7 +9,7 @@ from utils.errors import InputError
 
 FOLDER = "InShopClothes"
 PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html"
-URLS = ()  # behind an agreement
+URLS: tuple[str, ...] = ()  # behind an agreement
 ARCHIVE_HINT = "--archive img.zip list_eval_partition.txt"
 COUNTS = {"train": (25882, 3997), "query": (14218, 3985), "gallery": (12612, 3985)}
 LIST = "list_eval_partition.txt"
@@ -24,7 +24,7 @@ def index(files: dict[str, bytes]) -> list[Image]:
         if source == "image_name" or (number == 1 and item is None):
             continue
         if status not in PLACES:
-            raise InputError(f"{LIST}:{number}: expected `image_name item_id train|query|gallery`, "
-                             f"found status {status!r}; fetch it again")
+            expected = f"expected `image_name item_id train|query|gallery`, found status {status!r}"
+            raise InputError(f"{LIST}:{number}: {expected}; fetch it again")
         images.append(Image(source, f"{PLACES[status]}/{source.removeprefix('img/')}", status, item))
     return images

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), through torchvision: small and quick.
+"""MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), through torchvision: 2.2 million weights.
 
 ImageNet weights for it come in a package that tracks objects with them; it is installed by who wants it.
 """

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
+from typing import Any
 
 import huggingface_hub
 import timm
@@ -28,7 +29,7 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         overlay = {"state_dict": state.tensors(weight_files.read(weights), weights)}
     try:
         with _quick_if_offline(pretrained and not weights):
-            net = timm.create_model(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
+            net: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm, its hub client and the network each have their own errors
         reason = weight_files.one_line(error)
         if weights:

@@ -15,8 +15,13 @@ from models.embedder import Embedder
 class Images(Protocol):
     """What a method knows of the images: a data.lists.ImageList."""
 
-    labels: np.ndarray | None  # int64 (N,), where the list has them: only for an upper bound, and for what the log says
-    source: str  # the list file, for errors
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int64 (N,), where the list has them: only for an upper bound, and for what the log says."""
+
+    @property
+    def source(self) -> str:
+        """The list file, for errors."""
 
     def __len__(self) -> int: ...
 

@@ -17,10 +17,10 @@ class Supervised(UDMLSS):
             raise InputError(f"{images.source}: the method `supervised` (--labels True) needs a label on every line")
 
     def num_classes(self, images: Images) -> int:
-        return len(np.unique(images.labels))
+        return int(self.first_labels(images).max()) + 1
 
     def first_labels(self, images: Images) -> Tensor:
-        return torch.from_numpy(np.unique(images.labels, return_inverse=True)[1].astype(np.int64))
+        return torch.unique(torch.as_tensor(images.labels), return_inverse=True)[1]
 
     def looks(self, epoch: int) -> str | None:
         return "pooled" if epoch == 1 and self.settings.init == "pca" else None

@@ -34,9 +34,10 @@ class RotationHead(nn.Sequential):
     """
 
     def __init__(self, feature_dim: int) -> None:
-        super().__init__(nn.Linear(feature_dim, 512), nn.ReLU(inplace=True), nn.Linear(512, ROTATIONS))
-        for layer in (self[0], self[2]):
-            nn.init.zeros_(layer.bias)
+        first, last = nn.Linear(feature_dim, 512), nn.Linear(512, ROTATIONS)
+        super().__init__(first, nn.ReLU(inplace=True), last)
+        nn.init.zeros_(first.bias)
+        nn.init.zeros_(last.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         with full_precision(features):
@@ -47,6 +48,7 @@ class UDMLSS(Method):
     """Labels by k-means, metric loss and rotation loss. A buffer holds the labels, int64 (N,), -1 for unreadable images."""
 
     metric = True  # whether it trains the metric loss
+    labels: Tensor
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
@@ -81,7 +83,8 @@ class UDMLSS(Method):
         add("--self_supervision_rot", type=flags.weight, default=0.1,
             help="weight of the rotation loss; 0 where images have no up (satellite, microscope)")
         add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
-        add("--rot_bt", type=flags.boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop")
+        add("--rot_bt", type=flags.boolean, default=True, 
+            help="1: rotate, then crop each copy by itself; 0: rotate one crop")
         add("--rot_lr", type=flags.positive_float, default=1e-5, help="learning rate of the rotation head; as --lr")
 
     # ---- labels ------------------------------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ class UDMLSS(Method):
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[dict]:
-        groups = [{"params": list(self.embedder.features.parameters())},
+        groups: list[dict] = [{"params": list(self.embedder.features.parameters())},
                   {"params": list(self.embedder.classifier.parameters())}]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
@@ -159,7 +162,8 @@ class UDMLSS(Method):
         return out
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, shown = 0 * sum(rows.sum() for rows in out.values()), {}  # a gradient for both heads, in every process
+        loss = 0 * torch.stack([rows.sum() for rows in out.values()]).sum()  # a gradient for both heads, in every process
+        shown: dict[str, Tensor] = {}
         device = out["embedding"].device
         if batch.metric.any():
             embeddings, labels = out["embedding"][batch.metric], batch.label[batch.metric].to(device)

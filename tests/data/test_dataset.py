@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thumbnails import make_image_folder
-from data.dataset import Dict, has_test, locate, read_test, read_train, why_no_test
+from data.dataset import Dict, locate, read_test, read_train, why_no_test
 from utils import log
 from utils.errors import InputError
 
@@ -101,12 +101,12 @@ def test_an_overlap_is_found_through_links_and_without_the_files(tmp_path):
 
 
 def test_why_there_is_no_test(tmp_path):
-    assert why_no_test(tmp_path) == "no test.txt or query.txt" and not has_test(tmp_path)
+    assert why_no_test(tmp_path) == "no test.txt or query.txt"
     (tmp_path / "test.txt").write_text("gone.jpg 0\n")
-    assert why_no_test(tmp_path) is None and has_test(tmp_path)
+    assert why_no_test(tmp_path) is None
     for lines in ("a.jpg\nb.jpg\n", "a.jpg 0\nb.jpg\n"):
         (tmp_path / "test.txt").write_text(lines)
-        assert why_no_test(tmp_path).startswith("test.txt has no labels") and has_test(tmp_path)
+        assert why_no_test(tmp_path).startswith("test.txt has no labels")
     (tmp_path / "test.txt").write_text("a.jpg 0\nb.jpg cat\n")
     assert "test.txt:2: the label `cat` is not an integer" in why_no_test(tmp_path)
     (tmp_path / "test.txt").unlink()

@@ -333,10 +333,12 @@ def interrupt_after(monkeypatch, images, blow):
         if len(calls) <= images:
             return original(archive, member, target)
 
-        def chunks():
-            yield next(member.chunks())[:100]
-            blow()
-        return original(archive, member._replace(chunks=chunks), target)
+        class Breaking(io.BytesIO):
+            def read(self, *size):
+                return super().read(*size) or blow()
+
+        return original(archive, member._replace(open=lambda: Breaking(member.open().read(100))), target)
+
     monkeypatch.setattr(archives, "_write", write)
 
 

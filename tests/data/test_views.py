@@ -211,7 +211,7 @@ def short_waits(monkeypatch):
 def test_a_killed_worker_is_a_run_error(short_waits, persistent):
     batches = iter(Loader(Ends(killed), num_workers=1, persistent_workers=persistent))
     assert next(batches).tolist() == [0]
-    with pytest.raises(RunError, match="--nThreads") as caught:
+    with pytest.raises(RunError, match="use fewer of them") as caught:
         next(batches)
     assert caught.value.rescue and len(str(caught.value).splitlines()) == 1 and caught.value.__suppress_context__
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from thumbnails import TINY_TRAIN
 
 import models
 from models.methods.udml_ss import RotationHead
-from thumbnails import TINY_TRAIN
 from utils.errors import InputError
 
 CREATE = {"dim": 8, "width": 64, "origin_width": 72}
@@ -49,9 +49,9 @@ def test_a_method_without_anything_else(path, said):
 
 @pytest.mark.parametrize("wrapped", [True, False])
 @pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("net", ["ResNet18", "BN-Inception", "Inception"])
+@pytest.mark.parametrize("net", ["ResNet18", "Inception"])
 def test_the_originals_checkpoints_too(path, said, net, wrapped, prefix):
-    """BN-Inception's are those with the backbone at top level: tests/models/backbones/test_bn_inception.py."""
+    """BN-Inception's have its layers at top level: tests/models/backbones/test_bn_inception.py."""
     embedder = models.create(net, pretrained=False, **CREATE)
     old = {key: value for key, value in embedder.state_dict().items() if not key.endswith("crossmap")}
     unused = {"classifier.bn.weight": torch.ones(512), "classifier_rot.0.weight": torch.randn(512, 512)}

@@ -9,11 +9,11 @@ import subprocess
 import warnings
 
 import numpy as np
+import payloads
 import pytest
 import torch
 
 import models
-import payloads
 from models import state, weights
 from utils.errors import InputError
 
@@ -107,17 +107,18 @@ def test_a_stalled_download_is_given_up(monkeypatch, published):
 def test_code_in_a_file_is_refused_and_never_run(tmp_path, form):
     path, marker = tmp_path / "evil.pth", tmp_path / "ran"
     payloads.write(form, {"conv1.7x7_s2.weight": np.ones(3, np.float32), "x": payloads.Payload(marker)}, path)
-    for path in (path, path.with_suffix(".safetensors"), path.with_suffix(".npz")):
-        if path.suffix != ".pth":
-            shutil.copy(path.with_suffix(".pth"), path)
+    for suffix in (".pth", ".safetensors", ".npz"):
+        named = path.with_suffix(suffix)
+        if named != path:
+            shutil.copy(path, named)
         with pytest.raises(InputError, match=r"evil\.\w+: ") as caught:
-            models.create("Inception", weights=path)
+            models.create("Inception", weights=named)
         message = str(caught.value)
         assert not marker.exists() and "\n" not in message
-        assert "weights_only" not in message and "trust" not in message and len(message) < len(str(path)) + 200
-        if form in ("zip", "legacy", "pickle") and path.suffix != ".safetensors":
+        assert "weights_only" not in message and "trust" not in message and len(message) < len(str(named)) + 200
+        if form in ("zip", "legacy", "pickle") and suffix != ".safetensors":
             assert "refused, because it holds" in message and "system" in message
-    payloads.read_carelessly(form, tmp_path / "evil.pth")
+    payloads.read_carelessly(form, path)
     assert marker.exists()
 
 

@@ -52,7 +52,7 @@ def test_batch_norm_vectors_of_caffe_shape_are_accepted(peer, tmp_path):
 
 
 @torch.no_grad()
-def test_original_checkpoint_loads_from_top_level_keys(peer):
+def test_original_checkpoint_loads_from_top_level_keys(peer, tmp_path):
     """The original keeps the backbone at top level, has an unused BatchNorm, and DataParallel's prefix."""
     old = {f"module.{k}": v for k, v in peer.state_dict().items() if "last_linear" not in k}
     old |= {f"module.classifier.bn.{k}": torch.zeros(1024) for k in ("weight", "bias", "running_mean", "running_var")}
@@ -64,6 +64,9 @@ def test_original_checkpoint_loads_from_top_level_keys(peer):
     pooled = peer.features(images).amax((2, 3))
     expected = pooled @ old["module.classifier.linear.weight"].T + 1
     torch.testing.assert_close(ours(images), expected / expected.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    torch.save({"state_dict": old, "epoch": 600}, tmp_path / "ckp_ep600.pth.tar")
+    start = models.create("BN-Inception", dim=64, weights=tmp_path / "ckp_ep600.pth.tar").eval()
+    assert torch.equal(start(images), ours(images))
 
 
 def test_missing_key_is_named_as_we_know_it(peer, tmp_path):

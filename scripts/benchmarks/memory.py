@@ -1,0 +1,82 @@
+"""Memory of a training step: how much, what for, and what `--micro_batch` saves at which price.
+
+    python scripts/benchmarks/memory.py [--net EfficientNet-Lite0] [--width 128]
+
+A process for each row, because what one has held it does not give back. BatchNorm is frozen, as by default.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+import bench  # finds the project
+import torch
+from bench import heading, table
+from step import Images
+
+import models
+from data.views import Batch
+from models import methods
+from utils import device
+from utils.distributed import Group
+from utils.passes import ForwardBackward
+
+METRIC, ROTATED = 80, 64  # the paper's views of a step
+
+
+def megabytes(name):
+    """VmRSS or VmHWM (its highest so far) of this process, in MB of 10^6 bytes."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
+
+
+def measure(net, width, micro_batch, steps=4):
+    """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step."""
+    row = torch.arange(METRIC + ROTATED)
+    images = torch.randint(256, (len(row), 3, width, width), dtype=torch.uint8)
+    batch = Batch(images, row, row // 5, torch.where(row < METRIC, -1, row % 4), row < METRIC)
+    compute = device.choose("cpu")
+    embedder = models.create(net, pretrained=False, freeze_bn=True)
+    method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
+    passes = ForwardBackward(method, compute, Group(), micro_batch)
+    optimiser = torch.optim.Adam(method.param_groups(), lr=1e-5)
+    before, kept = megabytes("VmRSS"), {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    for step in range(steps):
+        began = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(note if not step else lambda t: t, lambda t: t):
+            out = passes.forward(batch)
+        optimiser.zero_grad(set_to_none=True)
+        passes.backward(method.loss(out, batch)[0])
+        optimiser.step()
+    print(before, 0 if micro_batch else sum(kept.values()) / 1e6, megabytes("VmHWM"), time.perf_counter() - began)
+
+
+def main():
+    flags = bench.parser(__doc__)
+    flags.add_argument("--net", default="EfficientNet-Lite0")
+    flags.add_argument("--width", type=int, default=128)
+    flags.add_argument("--micro_batches", type=int, nargs="+", default=[0, 72, 48, 16])
+    flags.add_argument("--measure", type=int, default=None, help="one row, by the process for it")
+    args = flags.parse_args()
+    bench.set_threads(args.threads)
+    if args.measure is not None:
+        return measure(args.net, args.width, args.measure)
+    heading(f"Memory of a step, {args.net}, {METRIC} + {ROTATED} views of {args.width} px")
+    rows = []
+    for micro_batch in args.micro_batches:
+        command = [sys.executable, __file__, "--net", args.net, "--width", str(args.width), "--measure", str(micro_batch)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+        before, kept, most, seconds = map(float, done.stdout.split())
+        rows.append((str(micro_batch or "whole batch"), before, kept or "", most, seconds))
+    table(["images at once", "before, MB", "kept for the backward pass, MB", "highest, MB", "step, s"], rows)
+
+
+if __name__ == "__main__":
+    main()
