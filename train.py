@@ -77,7 +77,8 @@ def main() -> None:
                 out, batch = run.forward(method, batch)  # from here on the rows of all processes
                 loss, shown = method.loss(out, batch)
                 run.backward(loss, optimiser)
-                method.after_step(out, batch)
+                with torch.no_grad():
+                    method.after_step(out, batch)
                 run.note(loss, shown)
 
             # 3. test and save, when it is due

@@ -1,1 +1,1 @@
-"""Feature extraction and what is measured on features: Recall@K and NMI. Pure functions of arrays."""
+"""What is measured on features: Recall@K, NMI and others are pure functions of arrays; `retrieval.evaluate` applies them."""

@@ -1,5 +1,7 @@
-"""How far a clustering agrees with the labels. Pure functions of two labelings of the same N images, int64 (N,) each;
-names do not matter, only who is together with whom, and each is 1 when the two are the same up to names."""
+"""How far a clustering agrees with the labels: functions of two labelings of the same N images, int64 (N,) each.
+
+Only who is together with whom matters, not the names. Each is 1 when the two labelings are the same up to names.
+"""
 
 import numpy as np
 
@@ -9,9 +11,9 @@ import numpy as np
 def nmi(labels: np.ndarray, clusters: np.ndarray, average: str = "arithmetic") -> float:
     """Normalised mutual information I(labels; clusters) / mean(H(labels), H(clusters)), in 0..1.
 
-    average: "arithmetic", the mean of the two entropies (Manning, Raghavan and Schütze 2008, Introduction to Information
-    Retrieval, section 16.3), is what this project quotes, and scikit-learn's default since 0.22; "geometric" (Strehl and
-    Ghosh 2002, JMLR 3), never the lower value, is what scikit-learn gave before, and many older tables.
+    average: of the two entropies. "arithmetic" (Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval,
+    section 16.3) is what this project quotes, and scikit-learn's default since 0.22. "geometric" (Strehl and Ghosh 2002,
+    JMLR 3) is what scikit-learn gave before, and many older tables; it is never lower.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -21,8 +23,8 @@ def nmi(labels: np.ndarray, clusters: np.ndarray, average: str = "arithmetic") -
 def ami(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Adjusted mutual information, (I - E[I]) / (mean(H(labels), H(clusters)) - E[I]), arithmetic mean.
 
-    E[I] is that of random clusterings of the same sizes, so chance scores 0, where NMI rises with the number of clusters
-    (Vinh, Epps and Bailey 2010, JMLR 11; AMI_sum). Time grows with labels x clusters: 14 s for 11,316 of each.
+    E[I] is that of random clusterings of the same sizes, so chance scores 0; the NMI of chance rises with the number of
+    clusters (Vinh, Epps and Bailey 2010, JMLR 11; AMI_sum). Time grows with labels x clusters: 14 s for 11,316 of each.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 

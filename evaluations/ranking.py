@@ -1,12 +1,13 @@
 """MAP@R and R-Precision: how well the R positives of a query fill the first R places of its ranking."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from utils.errors import InputError
 
-BLOCK_BYTES = 128 * 2**20
+BLOCK_BYTES = 128 * 2**20  # of what is computed for a block of queries
 
 
 class PrecisionAtR(NamedTuple):
@@ -16,10 +17,10 @@ class PrecisionAtR(NamedTuple):
     r_precision: float
 
 
-def count_positives(query_labels, gallery_labels=None):
-    """R of each query, int64 (Q,): the images of its class in the gallery, or among the other queries without one.
+def count_positives(query_labels: Any, gallery_labels: Any = None) -> Tensor:
+    """R of each query, int64 (Q,): how many gallery images have its label. Without a gallery: how many other queries.
 
-    query_labels, gallery_labels: int64 (Q,) and (G,), numpy or torch; the result is a torch tensor.
+    query_labels, gallery_labels: int64 (Q,) and (G,), NumPy arrays or tensors.
     """
     query_labels = torch.as_tensor(query_labels)
     if gallery_labels is None:
@@ -31,18 +32,20 @@ def count_positives(query_labels, gallery_labels=None):
 
 
 @torch.inference_mode()
-def precision_at_r(query, query_labels, gallery=None, gallery_labels=None, seed=0):
+def precision_at_r(
+    query: Any, query_labels: Any, gallery: Any = None, gallery_labels: Any = None, *, seed: int = 0
+) -> PrecisionAtR:
     """MAP@R and R-Precision by cosine similarity (Musgrave, Belongie and Lim 2020, arXiv 2003.08505, section 3).
 
-    With R the number of positives of a query in the gallery, R-Precision is the share of positives among its R nearest,
-    and MAP@R is 1/R times the sum of P(i) over those places i = 1..R that hold a positive; P(i) is the share of positives
-    among the first i. Both are 1 when all positives come first; a query without a positive is left out.
+    R is the number of positives of a query in the gallery. R-Precision is the share of positives among the R nearest. MAP@R
+    is 1/R times the sum of P(i) over those places i = 1..R that hold a positive; P(i) is the share of positives among the
+    first i. Both are 1 when all positives come first. A query without a positive is left out.
 
     query: (Q, d) of float32, float16 or bfloat16, L2-normalised; query_labels: int64 (Q,). NumPy arrays or tensors;
     computed in float32 on the device that `query` is on. gallery, gallery_labels: the same for the G images to find;
     without them the queries are each other's gallery, and each is removed from its own by index.
-    Equal similarities rank in an order of the gallery that `seed` draws: data sets are sorted by class, so that their own
-    order would be a hint, and a collapsed embedding would not score as chance.
+    Equal similarities rank in a random order, which `seed` draws. Data sets are sorted by class: in their own order a
+    collapsed embedding would score better than chance.
     Works in blocks of queries: memory is O(block x gallery), about 128 MB beside a copy of the gallery.
     Raises InputError when a feature is not finite.
     """

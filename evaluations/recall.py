@@ -1,18 +1,21 @@
 """Recall@K by expectation over ties: exact, for any number of K at once, without ranking and without an N x N array.
 
-A query is a hit at K when fewer than K images come before its nearest positive. So two passes do: the similarity of every
-query to its nearest positive, from products within classes; then a product in blocks that only counts what lies above.
+A query is a hit at K when fewer than K images come before its nearest positive. So two passes are enough. The first finds
+the similarity of each query to its nearest positive, from products within classes. The second, a product in blocks, only
+counts the images above that.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from utils.errors import InputError
 
-# Similarities of unit vectors that differ by less are ties: it is the rounding of a float32 product of 512 terms, which
-# would otherwise order the images of a collapsed embedding, and score them, by accident.
+# Similarities that differ by less are ties. It is the rounding of a float32 product of 512 terms: without it, rounding would
+# order the images of a collapsed embedding.
 TIE = 1e-6
 BLOCK = 2040  # rows and columns of a block: 16 MB of similarities, and 255 words of 8 for `_count`
 BLOCK_ON_GPU = 4 * BLOCK
@@ -22,13 +25,20 @@ CLASS_BLOCK = 256  # queries, in order of class, whose positives are looked up t
 class Recall(NamedTuple):
     """Recall@K and how many queries it is a mean of."""
 
-    at: dict  # K -> expected share of queries with a positive among their K nearest
+    at_k: dict[int, float]  # K -> expected share of queries with a positive among their K nearest
     queries: int  # queries that have a positive in the gallery
     without_positive: int  # queries that have none: left out
 
 
 @torch.inference_mode()
-def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks=(1, 2, 4, 8, 16, 32)):
+def recall_at_k(
+    query: Any,
+    query_labels: Any,
+    gallery: Any = None,
+    gallery_labels: Any = None,
+    *,
+    ks: Iterable[int] = (1, 2, 4, 8, 16, 32),
+) -> Recall:
     """Recall@K by cosine similarity.
 
     query: (N, d) of float32, float16 or bfloat16, L2-normalised; query_labels: int64 (N,). NumPy arrays or tensors;
@@ -49,47 +59,47 @@ def recall_at_k(query, query_labels, gallery=None, gallery_labels=None, ks=(1, 2
     best, tied_positive = _nearest_positive(query, query_labels, gallery, gallery_labels, same_set)
     valid = best.isfinite()
     above, tied = _count_above(query, gallery, best.where(valid, torch.inf), same_set)
-    above, tied, tied_positive = (count[valid].cpu().numpy() for count in (above, tied, tied_positive))
-    at = _expectation(above, tied, tied_positive, ks)
-    return Recall(at, len(above), len(query) - len(above))
+    cases = torch.stack([above, tied, tied_positive])[:, valid].cpu().numpy()
+    return Recall(_expectation(cases, ks), cases.shape[1], len(query) - cases.shape[1])
 
 
-def _nearest_positive(query, query_labels, gallery, gallery_labels, same_set):
+def _nearest_positive(
+    query: Tensor, query_labels: np.ndarray, gallery: Tensor, gallery_labels: np.ndarray, same_set: bool
+) -> tuple[Tensor, Tensor]:
     """float32 (N,) similarity to the nearest positive, -inf where there is none; int64 (N,) positives tied with it.
 
-    In order of class, the positives of neighbouring queries are neighbours too: a block of queries needs only the stretch
-    of the gallery in which its classes lie.
+    When all images are in order of class, a block of queries needs only the stretch of the gallery that holds its classes.
     """
     order = np.argsort(query_labels, kind="stable")
     gallery_order = order if same_set else np.argsort(gallery_labels, kind="stable")
     sorted_labels = gallery_labels[gallery_order]
     best = torch.full((len(query),), -torch.inf, device=query.device)
     tied = torch.zeros(len(query), dtype=torch.int64, device=query.device)
-    for start in range(0, len(order), CLASS_BLOCK):
-        rows = order[start:start + CLASS_BLOCK]
-        labels = query_labels[rows]
+
+    def similarities(rows: np.ndarray) -> Iterator[Tensor]:
+        """Of the queries `rows` to blocks of their stretch of the gallery; -inf for all but positives."""
+        x, labels = query[rows].float(), query_labels[rows]
         first = np.searchsorted(sorted_labels, labels[0], side="left")
         last = np.searchsorted(sorted_labels, labels[-1], side="right")
-        x, index = query[rows].float(), torch.from_numpy(rows).to(query.device)
+        for begin in range(first, last, 16 * BLOCK):
+            columns = gallery_order[begin : min(begin + 16 * BLOCK, last)]
+            other = (labels[:, None] != gallery_labels[columns]) | (same_set & (rows[:, None] == columns))
+            yield (x @ gallery[columns].float().T).masked_fill_(torch.from_numpy(other).to(query.device), -torch.inf)
 
-        def similarities():
-            for at in range(first, last, 16 * BLOCK):
-                columns = gallery_order[at:min(at + 16 * BLOCK, last)]
-                other = torch.from_numpy((labels[:, None] != gallery_labels[columns])
-                                         | (same_set & (rows[:, None] == columns)))
-                yield (x @ gallery[columns].float().T).masked_fill_(other.to(query.device), -torch.inf)
-
-        for sim in similarities():
+    for start in range(0, len(order), CLASS_BLOCK):
+        rows = order[start : start + CLASS_BLOCK]
+        index = torch.from_numpy(rows).to(query.device)
+        for sim in similarities(rows):
             best[index] = torch.maximum(best[index], sim.amax(1))
-        for sim in similarities():
+        for sim in similarities(rows):
             tied[index] += (sim >= best[index, None] - TIE).sum(1)
     return best, tied
 
 
-def _count_above(query, gallery, best, same_set):
+def _count_above(query: Tensor, gallery: Tensor, best: Tensor, same_set: bool) -> tuple[Tensor, Tensor]:
     """How many gallery images are above `best` by more than TIE, and how many equal it within TIE: two int64 (N,).
 
-    Where gallery and query are the same set, a block of the product serves its rows and, transposed, its columns.
+    When gallery and query are the same set, a block of the product counts for its rows and, transposed, for its columns.
     """
     block = BLOCK if query.device.type == "cpu" else BLOCK_ON_GPU
     thresholds = best - TIE, best + TIE
@@ -112,9 +122,9 @@ def _count_above(query, gallery, best, same_set):
     return at_least[1], at_least[0] - at_least[1]
 
 
-def _count(hits, dim):
-    """hits.sum(dim) of a contiguous boolean matrix, int64. On the CPU eight at a time, which is several times faster: eight
-    booleans are added as one int64 word, up to 255 words before a byte of the sum could overflow."""
+def _count(hits: Tensor, dim: int) -> Tensor:
+    """hits.sum(dim) of a contiguous boolean matrix, int64. On the CPU eight booleans are added at once, as one int64 word,
+    which is several times faster; beyond 255 words a byte of the sum could overflow."""
     if hits.device.type != "cpu" or hits.shape[1] % 8:
         return hits.sum(dim)
     words = hits.view(torch.int64)
@@ -123,24 +133,29 @@ def _count(hits, dim):
     return counts.view(-1) if dim == 0 else counts.sum(1)
 
 
-def _expectation(above, tied, positive, ks):
-    """Mean over the queries, for each k, of the probability of a positive within the first k of a ranking.
+def _expectation(cases: np.ndarray, ks: Iterable[int]) -> dict[int, float]:
+    """k -> mean over the queries of the probability of a positive within the first k of a ranking.
 
-    `above` images come first (none a positive), then `tied` in random order, of which `positive` are positives.
+    cases: int64 (3, N), for each query above, tied, positive: first come `above` images, none of them a positive;
+    then `tied` images in random order, `positive` of them positives.
     """
+    above, tied, positive = cases
     if not len(above):
         return {k: float("nan") for k in ks}
     mixed = tied > positive
-    first = np.sort(above[~mixed])  # of these a positive comes right after them
-    cases, counts = np.unique(np.stack([above, tied, positive])[:, mixed], axis=1, return_counts=True)
-    return {k: float((np.searchsorted(first, k) + counts @ _hit_probability(*cases, k)) / len(above)) for k in ks}
+    first = np.sort(above[~mixed])  # for these queries the next image is a positive
+    cases, counts = np.unique(cases[:, mixed], axis=1, return_counts=True)
+    return {k: float((np.searchsorted(first, k) + counts @ _hit_probability(cases, k)) / len(above)) for k in ks}
 
 
-def _hit_probability(above, tied, positive, k):
-    """With m = k - above places left for the tied, all positives miss with probability C(tied - positive, m) / C(tied, m).
+def _hit_probability(cases: np.ndarray, k: int) -> np.ndarray:
+    """Of each case (above, tied, positive), int64 (3, M) -> float64 (M,).
+
+    The tied have m = k - above places; all positives miss them with probability C(tied - positive, m) / C(tied, m).
     """
     from scipy.special import gammaln  # here, because scipy takes long to import
 
+    above, tied, positive = cases
     places = np.clip(k - above, 0, tied)
     negative = tied - positive
     can_miss = places <= negative

@@ -26,14 +26,14 @@ def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
-    features_dir, group: see extract; of several processes only the first scores, the others return an empty dict for each encoder.
-    device: where retrieval metrics are computed.
-    query, gallery: image lists with `labels`; the same object when one set serves as both.
-    crops: function of an image list that returns batches of its central crops, as extract takes them; on_bad: called with
-    the unreadable images.
-    metrics: names of METRICS, `score` has their values; nmi_average: see cluster_metrics.nmi.
-    Returns a dict for each encoder: its metrics as named, in that order, then `queries`, `without_positive`, `unreadable`,
-    and with `neighbours` what `nearest` gives, its numbers being places in the lists.
+    query, gallery: data.lists.ImageLists with labels; the same object when one set serves as both.
+    crops: of such a list, gives batches of its central crops, as `extract` takes them.
+    on_bad: is called with the unreadable images.
+    metrics: names of METRICS. nmi_average: see cluster_metrics.nmi.
+    features_dir, group: see `extract`. device: where retrieval metrics are computed.
+
+    Returns a dict for each encoder, empty but in the first of several processes: its metrics as `score` gives them, then
+    `queries`, `without_positive`, `unreadable`, and with `neighbours` what `nearest` gives, as places in the lists.
     """
     features, labels, readable, unreadable = [], [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
@@ -46,14 +46,15 @@ def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[
     if group.rank:
         return [{}] * len(encoders)
     positives = count_positives(*labels)
+    counts = {"queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum())}
     results = []
     for sets in zip(*features):
-        measured = score(sets, labels, ks, metrics, nmi_average, seed, device)
-        results.append({**measured, "queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum()),
-                        "unreadable": unreadable})
+        result = {**score(sets, labels, ks, metrics, nmi_average, seed, device), **counts, "unreadable": unreadable}
         if neighbours:
             indices, similarities = nearest(*sets)
-            results[-1]["neighbours"] = {"query": readable[0], "indices": readable[-1][indices], "similarities": similarities}
+            places = {"query": readable[0], "indices": readable[-1][indices]}
+            result["neighbours"] = {**places, "similarities": similarities}
+        results.append(result)
     return results
 
 
@@ -61,7 +62,7 @@ def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGH
     """The k most similar gallery images of each query, the most similar first: int64 and float32 (Q, k).
 
     query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery the queries are each other's, and each is
-    left out of its own. k is at most the number of images there are to find.
+    left out of its own. When there are fewer than k images to find, it finds them all.
     """
     import faiss
 
@@ -73,7 +74,7 @@ def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGH
     k = min(k, len(query) - 1)
     similarities, indices = index.search(query, k + 1)
     other = indices != np.arange(len(query))[:, None]
-    other[other.all(1), -1] = False  # among that many copies of itself the image was not found
+    other[other.all(1), -1] = False  # an image with more than k copies may not find itself
     return indices[other].reshape(-1, k), similarities[other].reshape(-1, k)
 
 
@@ -81,14 +82,15 @@ def score(sets: Sequence[np.ndarray], labels: Sequence[np.ndarray], ks: Sequence
           nmi_average: str = "arithmetic", seed: int = 0, device: str | torch.device = "cpu") -> dict:
     """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
 
-    sets: (features float32 (N, d),) of images that are each other's gallery, or (those of the queries, of the gallery);
-    labels: the same of int64 (N,). Cluster metrics are of one k-means of the gallery with as many clusters as it has labels.
+    sets: the features, float32 (N, d), of one set of images that are each other's gallery, or of queries and gallery.
+    labels: int64 (N,) of each set. For cluster metrics k-means clusters the gallery once, into as many clusters as it has
+    labels.
     """
-    measured = {}
+    measured: dict[str, Any] = {}
     pairs = [x for features, classes in zip(sets, labels) for x in (torch.from_numpy(features).to(device), classes)]
     if {"recall", "precision_at_1"} & set(metrics):
-        at = recall_at_k(*pairs, ks=sorted({1, *ks})).at
-        measured.update(recall={k: at[k] for k in ks}, precision_at_1=at[1])  # one neighbour: its recall is its precision
+        at_k = recall_at_k(*pairs, ks=sorted({1, *ks})).at_k
+        measured.update(recall={k: at_k[k] for k in ks}, precision_at_1=at_k[1])  # of one neighbour the two are the same
     if {"r_precision", "map_at_r"} & set(metrics):
         measured.update(precision_at_r(*pairs, seed=seed)._asdict())
     if {"nmi", "ami", "f1"} & set(metrics):
@@ -102,8 +104,8 @@ def score(sets: Sequence[np.ndarray], labels: Sequence[np.ndarray], ks: Sequence
 
 
 def columns(result: dict) -> dict[str, float]:
-    """A result of `evaluate` as a dict of heading -> share, a column for each K of Recall@K and for each other metric."""
-    flat = {}
+    """The metrics in a result of `evaluate`, heading -> share: a column for each K of Recall@K and for each other metric."""
+    flat: dict[str, float] = {}
     for name in result:
         if name == "recall":
             flat.update({f"{METRICS[name]}{k}": share for k, share in result[name].items()})
@@ -113,5 +115,5 @@ def columns(result: dict) -> dict[str, float]:
 
 
 def result_line(epoch: int, result: dict) -> str:
-    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; other metrics in the order they were asked for."""
+    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; any metrics come in the order of `result`."""
     return f"Epoch-{epoch} " + "  ".join(f"{value:.4f}" for value in columns(result).values())

@@ -6,6 +6,7 @@ always back-propagates, also when the batch holds no pair for it. Nothing here k
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -16,8 +17,9 @@ from losses.weight import WeightLoss
 from utils.errors import InputError
 
 
-def _library():
+def _library() -> Any:
     from losses import library  # here, because it takes seconds, and `train.py --help` asks for the names alone
+
     return library
 
 
@@ -36,23 +38,31 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {  # each takes the settings of `c
 
 
 def names() -> list[str]:
-    """What --loss may be."""
+    """The names that `create` knows."""
     return list(LOSSES)
 
 
-def create(name: str, *, dim: int = 512, num_classes: int = 100, alpha: float = 40.0, beta: float = 2.0, base: float = 0.5,
-           margin: float = 0.1) -> nn.Module:
+def create(
+    name: str,
+    *,
+    dim: int = 512,
+    num_classes: int = 100,
+    alpha: float = 40.0,
+    beta: float = 2.0,
+    base: float = 0.5,
+    margin: float = 0.1,
+) -> nn.Module:
     """The loss called `name`. Raises InputError for an unknown name and for a setting that is not finite.
 
-    alpha, beta, base, margin: of `Weight` alone (see there). Every other loss has its own numbers of these names on another
-    scale; they stand in its file and are not to be set from outside.
-    dim, num_classes: of the embedding and of the pseudo-labels; for the losses that learn something for each class, which
-    are `ProxyAnchor` and `Margin`. Their parameters want to be trained and saved with the net.
+    alpha, beta, base, margin: of `Weight` alone (see there). The other losses keep numbers of these names, on other scales,
+    in their own files.
+    dim, num_classes: of the embedding and of the pseudo-labels. `ProxyAnchor` and `Margin` learn something for each class:
+    their parameters have to be trained and saved with the net.
     """
     settings = {"dim": dim, "num_classes": num_classes, "alpha": alpha, "beta": beta, "base": base, "margin": margin}
     if name not in LOSSES:
-        raise InputError(f"--loss {name}: unknown; known losses: {', '.join(LOSSES)}")
+        raise InputError(f"{name}: unknown; known losses: {', '.join(LOSSES)}", setting="loss")
     for setting, value in settings.items():
         if not math.isfinite(value):
-            raise InputError(f"--loss {name}: its {setting} is {value}; give a finite number")
+            raise InputError(f"{name}: its {setting} is {value}; give a finite number", setting="loss")
     return LOSSES[name](**settings)

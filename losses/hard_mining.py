@@ -8,11 +8,11 @@ from losses.pairs import mean_of_rows, mine, pairs
 class HardMiningLoss(nn.Module):
     """Of each anchor, the mean of 1 - s over its hard positives plus the mean of s over its hard negatives.
 
-    The loss and its default are those of bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. Hard are the
-    pairs that the mining of Wang et al. 2019 (eqs. 11 and 12) keeps; an anchor without such pairs counts as 0.
+    The loss and its default are those of bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. Pairs are
+    hard when the mining of Wang et al. 2019 (eqs. 11 and 12) keeps them; an anchor without hard pairs counts as 0.
     """
 
-    def __init__(self, margin: float = 0.1):
+    def __init__(self, margin: float = 0.1) -> None:
         super().__init__()
         self.margin = margin
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class PerAnchor(nn.Module):
     """A loss that sums, divided by the number of images: 0 rather than nan when there is nothing to sum."""
 
-    def __init__(self, loss: nn.Module):
+    def __init__(self, loss: nn.Module) -> None:
         super().__init__()
         self.loss = loss
 
@@ -25,7 +25,7 @@ class PerAnchor(nn.Module):
 class Mined(nn.Module):
     """A loss over the triplets that a miner chooses from the batch."""
 
-    def __init__(self, loss: nn.Module, miner: nn.Module):
+    def __init__(self, loss: nn.Module, miner: nn.Module) -> None:
         super().__init__()
         self.loss, self.miner = loss, miner
 
@@ -34,7 +34,7 @@ class Mined(nn.Module):
         if not embeddings.isfinite().all():
             return embeddings.sum()  # nan, for the caller to see; the miner of Margin would raise an error of its own
         loss = self.loss(embeddings, labels, self.miner(embeddings, labels))
-        return loss + sum(0 * p.sum() for p in self.parameters())  # they have a gradient also when no triplet is left
+        return loss + sum(0 * p.sum() for p in self.parameters())  # each has a gradient, also when no triplet is left
 
 
 def contrastive() -> nn.Module:

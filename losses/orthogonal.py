@@ -8,7 +8,7 @@ def orthogonal_penalty(model: nn.Module) -> Tensor | float:
 
     It is smallest when the rows of W, the directions that the layer reads, are orthogonal to each other; 0.0 without layers.
     """
-    total = 0.0
+    total: Tensor | float = 0.0
     for module in model.modules():
         if isinstance(module, nn.Linear):
             gram = module.weight @ module.weight.T

@@ -7,8 +7,8 @@ from torch import Tensor
 def pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Similarities (N, N) of all pairs, and bool (N, N) masks of the positive and of the negative ones; row i is anchor i.
 
-    embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). An anchor is not its own positive; this goes by index,
-    so that two equal images are a pair.
+    embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). An anchor is not its own positive. That goes by index:
+    two equal images are a pair.
     """
     sim = embeddings @ embeddings.T
     positive = labels[:, None] == labels[None, :]
@@ -19,9 +19,9 @@ def pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """The hard ones of `pairs`, as two masks: Wang et al. 2019 (arXiv 1904.06627), eqs. 11 and 12.
+    """Masks of the hard positives and the hard negatives: Wang et al. 2019 (arXiv 1904.06627), eqs. 11 and 12.
 
-    A negative is kept when it is more similar than the hardest positive of its anchor less the margin, a positive when it
+    A negative is hard when it is more similar than the anchor's hardest positive less the margin. A positive is hard when it
     is less similar than the hardest negative plus the margin. An anchor that lacks either kind keeps no pair.
     """
     hardest_positive = sim.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
@@ -30,7 +30,7 @@ def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tupl
 
 
 def mean_of_rows(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of x (N, M) where mask (N, M), for each row (N,); 0 for a row where nothing is."""
+    """The mean of each row of x (N, M) where mask (N, M) is True: (N,); 0 for a row without any."""
     return x.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
 
 

@@ -101,10 +101,11 @@ common=(--data "$DATA" --net "$NET" --dim "$DIM" --width "$WIDTH" --origin_width
 if [ -n "${DATA_ROOT:-}" ]; then common+=(--data_root "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then common+=(--weights "$WEIGHTS"); fi
 case $METHOD in  # the flags of each method
-    frozen) method=() ;;
-    *) method=(--init "$INIT" --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" --loss "$LOSS" --alpha "$ALPHA"
-               --beta "$BETA" --num_instances "$NUM_INSTANCES" --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH"
-               --rot_bt "$ROT_BT" --rot_lr "$ROT_LR") ;;
+    udml_ss | supervised | rotation)
+        method=(--init "$INIT" --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" --loss "$LOSS" --alpha "$ALPHA"
+                --beta "$BETA" --num_instances "$NUM_INSTANCES" --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH"
+                --rot_bt "$ROT_BT" --rot_lr "$ROT_LR") ;;
+    *) method=() ;;  # their defaults; others by TRAIN_FLAGS
 esac
 if [ "$METHOD" != udml_ss ]; then method+=(--method "$METHOD"); fi
 

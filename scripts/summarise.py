@@ -11,7 +11,7 @@ import statistics
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from evaluations.retrieval import columns  # noqa: E402
+from evaluations.retrieval import columns
 
 
 def load(file):

@@ -53,8 +53,8 @@ def steps(file, *arguments):
 
 def features(file, count, columns, bad):
     """Image i has the feature (i, i^2, ...) before normalising; `bad` ones cannot be read."""
-    from utils.features import extract
     from utils import distributed
+    from utils.features import extract
     group = distributed.join(torch.device("cpu"))
     share, bad = group.stretch(int(count)), [int(index) for index in bad.split(",") if index]
 

@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from thumbnails import make_image_folder
 from data.dataset import Dict
 from data.prepare.__main__ import FORMATS
 from models import methods
+from thumbnails import make_image_folder
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,10 @@ import glob
 import os
 import re
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from os import PathLike
+from typing import Any
 
 import torch
 
@@ -14,55 +17,49 @@ from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
-KINDS = {"net": str, "dim": int, "width": int, "origin_width": int}  # of the settings that tell how to build its net
+NET_SETTINGS = ("net", "dim", "width", "origin_width")  # those that its net is built from
+
+# Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
+FREE = set("data data_root save_dir log_file resume override weights epochs save_step save_minutes keep_last".split())
+FREE |= set("eval_step print_freq nThreads cache device amp channels_last micro_batch on_bad_image features_dir".split())
+FREE |= {"gallery_eq_query", "pool_feature"}
 
 
-def path_of(save_dir, epoch):
+def path_of(save_dir: str, epoch: int) -> str:
     return os.path.join(save_dir, f"ckp_ep{epoch}.pth.tar")
 
 
-def all_in(save_dir):
+def all_in(save_dir: str) -> list[str]:
     """The checkpoints `ckp_ep<N>.pth.tar` of a folder, by epoch."""
     return [path for _, path in sorted(_numbered(save_dir).items())]
 
 
-def _numbered(save_dir):
+def _numbered(save_dir: str) -> dict[int, str]:
     """{epoch: path}"""
-    found = {}
-    for path in glob.glob(os.path.join(glob.escape(save_dir), "ckp_ep*.pth.tar")):
-        match = re.search(r"ckp_ep(\d+)\.pth\.tar$", path)
-        if match:
-            found[int(match[1])] = path
-    return found
+    paths = glob.glob(os.path.join(glob.escape(save_dir), "ckp_ep*.pth.tar"))
+    return {int(match[1]): path for path in paths if (match := re.search(r"ckp_ep(\d+)\.pth\.tar$", path))}
 
 
-# Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
-FREE = {"data", "data_root", "save_dir", "log_file", "resume", "override", "weights", "epochs", "save_step", "save_minutes",
-        "keep_last", "eval_step", "print_freq", "nThreads", "cache", "device", "amp", "channels_last",
-        "micro_batch", "on_bad_image", "features_dir", "gallery_eq_query", "pool_feature"}
+def compare_settings(saved: Mapping, now: Mapping, path: str, override: bool = False) -> None:
+    """Say how the settings `saved` in checkpoint `path` differ from those of `now`. A setting that one lacks does not count.
 
-
-def compare_settings(saved, now, path, override=False):
-    """Say how the settings `saved` in checkpoint `path` differ from those of `now`.
-
-    Raises InputError when they are of another run, that is, when others than FREE ones differ; with `override` it only says
-    so. Settings that one of the two does not have do not count.
+    Raises InputError when a setting differs that is not in FREE: it is then another run. With `override` it only says so.
     """
-    differ = {name: f"--{name} was {saved[name]}, is {value}" for name, value in now.items()
-              if name not in ("resume", "override", "log_file") and name in saved and saved[name] != value}
+    both = [name for name in now if name in saved and name not in ("resume", "override", "log_file")]
+    differ = {name: f"--{name} was {saved[name]}, is {now[name]}" for name in both if saved[name] != now[name]}
     other = [text for name, text in differ.items() if name not in FREE]
     if other and not override:
-        raise InputError(f"{path}: cannot resume with other settings: {'; '.join(other)}; give another --save_dir "
-                         "(RUN_SUFFIX in run_train_test.sh), or --override to go on with the new ones")
+        remedy = "give another --save_dir (RUN_SUFFIX in run_train_test.sh), or --override to go on with the new ones"
+        raise InputError(f"{path}: cannot resume with other settings: {'; '.join(other)}; {remedy}")
     if differ:
         log.say(f"{path}: goes on with other settings: {'; '.join(differ.values())}")
 
 
-def find(resume, save_dir):
-    """(path, content) of the checkpoint that --resume asks for, (None, None) for a fresh run.
+def find(resume: str, save_dir: str) -> tuple[Any, Any]:
+    """(path, what it holds) of the checkpoint that --resume asks for; (None, None) for a fresh run.
 
-    resume: a path; `yes` for the newest of `save_dir`, if it has any; `no` for a fresh run, InputError if it has one.
-    A damaged newest one is named, and the one before it taken; InputError when no other is left.
+    resume: a path; `yes`, the newest in `save_dir` if there is any; `no`, a fresh run, and InputError if there is one.
+    Of damaged ones the log says that the one before is taken; InputError when no other is left.
     """
     numbered = _numbered(save_dir)
     latest = os.path.join(save_dir, LATEST)
@@ -70,17 +67,18 @@ def find(resume, save_dir):
         state = load(resume)
         inside = os.path.dirname(os.path.abspath(resume)) == os.path.abspath(save_dir)
         if inside and max(numbered, default=0) > state["epoch"]:
-            log.warn(f"{resume}: {save_dir} holds later checkpoints; --resume yes would go on from those until this run has "
-                     "come as far: remove them, or give another --save_dir")
+            what = f"{save_dir} holds later checkpoints; --resume yes would go on from those until this run has come as far"
+            log.warn(f"{resume}: {what}: remove them, or give another --save_dir")
         return resume, state
     if resume == "no":
         if numbered or os.path.exists(latest):
-            raise InputError(f"{save_dir}: holds checkpoints of an earlier run, which a new one would mix with its own; "
-                             "remove them, give another --save_dir, or --resume yes to go on with that run")
+            remedy = "remove them, give another --save_dir, or --resume yes to go on with that run"
+            what = "holds checkpoints of an earlier run, which a new one would mix with its own"
+            raise InputError(f"{save_dir}: {what}; {remedy}")
         return None, None
     damaged = []
 
-    def newest_intact(candidates):
+    def newest_intact(candidates: Iterable[str]) -> tuple[Any, Any]:
         for path in candidates:
             try:
                 return path, load(path)
@@ -97,11 +95,11 @@ def find(resume, save_dir):
     return found if found[0] else (rolling, state)
 
 
-def save(path, state):
-    """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, atomically.
+def save(path: str, state: Mapping) -> None:
+    """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, as a whole or not at all.
 
-    Once this returns, it is on the disk under its name. RunError when that fails: what had that name before is then as it
-    was, and nothing of the new one is left.
+    When it returns, the file is on the disk. When it raises a RunError, an older file of that name is still there, and
+    nothing of the new one.
     """
     temporary = f"{path}.tmp{os.getpid()}"
     try:
@@ -112,19 +110,17 @@ def save(path, state):
         os.replace(temporary, path)
         _sync_folder(os.path.dirname(path))
     except (OSError, RuntimeError) as error:
-        if isinstance(error.__context__, OSError):
-            error = error.__context__  # torch could not end its file after it, and says that instead
-        reason = getattr(error, "strerror", None) or _first_line(error)
-        raise RunError(f"{path}: cannot be written ({reason}); earlier checkpoints are as they were. Make room or correct "
-                       "the permissions, the same command goes on from the last one") from None
+        # torch cannot end its file after an OSError, and raises a RuntimeError that says only that
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(cause, "strerror", None) or (str(cause).splitlines() or [type(cause).__name__])[0]
+        remedy = "Make room or correct the permissions, the same command goes on from the last one"
+        raise RunError(f"{path}: cannot be written ({reason}); earlier checkpoints are as they were. {remedy}") from None
     finally:
-        try:
-            os.remove(temporary)
-        except OSError:
-            pass  # renamed, or never made
+        with suppress(OSError):
+            os.remove(temporary)  # if it was not renamed
 
 
-def load(path):
+def load(path: str | PathLike) -> Any:
     """Read a checkpoint to the CPU; InputError names a missing, damaged or unsafe file, or one that is no checkpoint."""
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
@@ -133,59 +129,69 @@ def load(path):
     except safe_load.Unreadable as reason:
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
-        raise InputError(f"{path}: not a checkpoint of this project, `state_dict` or `epoch` is missing; a backbone's "
-                         "weights go to --weights")
+        what = "not a checkpoint of this project, `state_dict` or `epoch` is missing"
+        raise InputError(f"{path}: {what}; a backbone's weights go to --weights")
     settings = state.get("settings", {})
-    if not isinstance(settings, dict) or any(not isinstance(settings[name], kind) or kind is int and settings[name] < 1
-                                             for name, kind in KINDS.items() if name in settings):
+    if not isinstance(settings, dict) or not all(_fits(name, settings[name]) for name in NET_SETTINGS if name in settings):
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
     return state
 
 
-class Saver:
-    """Writes the checkpoints of one run into its folder: one for an epoch, and a rolling one in between.
+def _fits(name: str, value: Any) -> bool:
+    """Whether a setting of a net may have this value."""
+    return isinstance(value, str) if name == "net" else isinstance(value, int) and value > 0
 
-    content: function that returns the state of the run after its last whole step, or None when there is nothing worth
-        keeping yet. minutes: between rolling checkpoints, 0 for none. keep_last: how many epochs' to keep, 0 for all.
+
+class Saver:
+    """Writes the checkpoints of one run into its folder: those of epochs, and between them latest.pth.tar.
+
+    capture: gives the state of the run after its last whole step; None when there is nothing to keep yet.
+    minutes: between two writes of latest.pth.tar, 0 for none. keep_last: checkpoints of epochs to keep, 0 for all.
+    writes: False for all processes of a run but the first.
     """
 
-    def __init__(self, save_dir, content, minutes=0, keep_last=0, writes=True):
-        self.save_dir, self.content, self.minutes, self.keep_last, self.writes = (save_dir, content, minutes, keep_last,
-                                                                                  writes)
+    def __init__(
+        self, save_dir: str, capture: Callable | None, minutes: float = 0, keep_last: int = 0, writes: bool = True
+    ) -> None:
+        self.save_dir, self.capture, self.minutes = save_dir, capture, minutes
+        self.keep_last, self.writes = keep_last, writes
         self._due = time.monotonic() + 60 * minutes
         if writes:
             for left in glob.glob(os.path.join(glob.escape(save_dir), "*.pth.tar.tmp*")):
                 with suppress(OSError):
                     os.remove(left)  # by a run that was killed while it wrote; the lock says that no other one is writing
 
-    def epoch(self, epoch):
-        """Write the checkpoint of an epoch, and remove the oldest of more than `keep_last`."""
+    def epoch(self, epoch: int) -> None:
+        """Write the checkpoint of an epoch, and remove the oldest when there are more than `keep_last`."""
         self._write(path_of(self.save_dir, epoch))
         if self.keep_last and self.writes:
-            numbered = _numbered(self.save_dir)  # later ones are of a run that went further, before this one went back
-            for number in sorted(number for number in numbered if number <= epoch)[:-self.keep_last]:
+            numbered = _numbered(self.save_dir)  # later ones stay: an earlier run went further, before this one went back
+            for number in sorted(number for number in numbered if number <= epoch)[: -self.keep_last]:
                 with suppress(OSError):
                     os.remove(numbered[number])
 
-    def after_step(self):
-        """Write the rolling checkpoint when it is due."""
+    def after_step(self) -> None:
+        """Write latest.pth.tar when it is due."""
         if self.minutes and time.monotonic() >= self._due:
             self._write(os.path.join(self.save_dir, LATEST))
 
     @contextmanager
-    def rescue(self):
-        """A block that ends early only after what it has reached is saved, where that makes sense."""
+    def rescue(self) -> Iterator[None]:
+        """A block. If an error or a signal ends it early, the run is first saved as it was after its last whole step.
+
+        A RunError says itself whether that can be done (`RunError.rescue`). Faults of ours are not saved.
+        """
         try:
             yield
         except (Interrupted, InputError, RunError) as error:
-            if getattr(error, "rescue", True):
-                path = os.path.join(self.save_dir, LATEST)
-                if self._write(path):
-                    log.say(f"saved in {path}; the same command goes on from there")
+            path = os.path.join(self.save_dir, LATEST)
+            if getattr(error, "rescue", True) and self._write(path):
+                log.say(f"saved in {path}; the same command goes on from there")
             raise
 
-    def _write(self, path):
-        state = self.content() if self.writes else None
+    def _write(self, path: str) -> bool:
+        """Write a checkpoint, if there is anything to write. Returns whether it did."""
+        state = self.capture() if self.writes and self.capture else None
         self._due = time.monotonic() + 60 * self.minutes
         if state is None:
             return False
@@ -199,8 +205,8 @@ class Saver:
         return True
 
 
-def _sync_folder(folder):
-    """A rename is on the disk when its folder is."""
+def _sync_folder(folder: str) -> None:
+    """Have a folder on the disk, and with it the renames in it."""
     handle = os.open(folder or ".", os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -209,7 +215,3 @@ def _sync_folder(folder):
             raise
     finally:
         os.close(handle)
-
-
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]  # an EOFError may have no text

@@ -9,9 +9,9 @@ from utils.errors import InputError
 ITERATIONS = 100  # at most: it stops when an iteration gains less than SETTLED of the objective
 SETTLED = 1e-4
 TRIAL_ITERATIONS = 4  # of each restart of a cold start; the best of them goes on
-SMALL = 1000  # clusters; up to here a cold start may cost as much as many iterations
-CANDIDATES = 48  # whose distances to all points one matrix product gives
-TRAINING_POINTS = 256  # for each cluster, at most; the others are only assigned. As faiss's default
+SMALL = 1000  # up to so many clusters a cold start tries several starts
+CANDIDATES = 48  # points whose distances to all others one matrix product gives
+TRAINING_POINTS = 256  # for each cluster, as faiss's default; the other points are only assigned
 
 
 class Clusters(NamedTuple):
@@ -21,13 +21,14 @@ class Clusters(NamedTuple):
     objective: float  # sum of squared distances to the own centroid
 
 
-def kmeans(features: np.ndarray, k: int, warm_labels: np.ndarray | None = None, seed: int = 0,
-           spherical: bool = False) -> Clusters:
+def kmeans(
+    features: np.ndarray, k: int, warm_labels: np.ndarray | None = None, seed: int = 0, spherical: bool = False
+) -> Clusters:
     """k-means (faiss) of float32 (N, d) into k clusters, none of them empty.
 
-    warm_labels: int64 (N,), an earlier clustering. It starts from the means of *these* features over those clusters:
-    unlike the earlier centroids they fit whatever the network has become since, and another feature space too. Without
-    it, greedy k-means++ chooses the start, several times for few clusters.
+    warm_labels: int64 (N,), an earlier clustering to start from. The start is the means of *these* features over its
+    clusters. Its old centroids would not do: since then the network has changed, or the features are of another kind.
+    Without it, greedy k-means++ chooses the start; up to SMALL clusters it does so three times, and the best start wins.
     spherical: centroids of length 1, for features of length 1 (Dhillon and Modha 2001); the nearest is the most similar.
     Beyond 4 k * TRAINING_POINTS features the centroids come from a random sample. Features are not copied otherwise, and may
     be memory-mapped. Uses the GPU where faiss has one.
@@ -36,8 +37,9 @@ def kmeans(features: np.ndarray, k: int, warm_labels: np.ndarray | None = None, 
     n = len(features)
     if not 1 <= k <= n:
         raise InputError(f"{k}: k-means needs 1 to {n} clusters for {n} images", setting="num_clusters")
-    if not all(np.isfinite(features[i:i + 65536]).all() for i in range(0, n, 65536)):
-        raise InputError("features are not finite: training has diverged; lower the learning rate, or start from pretrained weights")
+    if not all(np.isfinite(features[i : i + 65536]).all() for i in range(0, n, 65536)):
+        remedy = "lower the learning rate, or start from pretrained weights"
+        raise InputError(f"features are not finite: training has diverged; {remedy}")
     rng = np.random.default_rng(seed)
     sample = features
     if n > 4 * k * TRAINING_POINTS:  # a smaller saving would not be worth the copy
@@ -56,15 +58,15 @@ def greedy_seeding(features: np.ndarray, k: int, rng: np.random.Generator, trial
     """k of the float32 (N, d) features to start k-means from: float32 (k, d).
 
     k-means++ (Arthur and Vassilvitskii 2007, section 2.2) in its greedy form: each next centroid is the best of `trials`
-    features drawn with probability in proportion to their squared distance D^2 from the centroids so far. Here the trials of
-    several next centroids are drawn from the same D^2, so that one product gives all their distances; which of them wins is
-    decided one centroid after the other, against the D^2 of the moment.
+    features, drawn with a probability in proportion to D^2, their squared distance from the centroids so far. To save time,
+    the trials of several next centroids are drawn from the same D^2, so that one product gives all their distances. Who
+    wins is then decided centroid by centroid, against the newest D^2.
     """
     squares = np.einsum("nd,nd->n", features, features)
     chosen = [rng.integers(len(features))]
     nearest = np.maximum(squares - 2 * (features @ features[chosen[0]]) + squares[chosen[0]], 0)  # D^2
     while len(chosen) < k:
-        together = min(CANDIDATES // trials, 1 + k // 25, k - len(chosen))  # few of k, or D^2 would be too old
+        together = min(CANDIDATES // trials, 1 + k // 25, k - len(chosen))  # with more, D^2 would be too old
         mass = np.cumsum(nearest, dtype=np.float64)
         drawn = np.searchsorted(mass, rng.random(together * trials) * mass[-1]).clip(max=len(features) - 1)
         distances = features[drawn] @ features.T
@@ -79,12 +81,15 @@ def greedy_seeding(features: np.ndarray, k: int, rng: np.random.Generator, trial
     return features[chosen]
 
 
-def lloyd(features: np.ndarray, start: np.ndarray, iterations: int, spherical: bool = False, settled: float = SETTLED) -> Any:
+def lloyd(
+    features: np.ndarray, start: np.ndarray, iterations: int, spherical: bool = False, settled: float = SETTLED
+) -> Any:
     """A faiss.Kmeans, trained on float32 (N, d) features from the centroids `start`, float32 (k, d)."""
     import faiss  # here, as scipy and scikit-learn below: with them `train.py --help` would take seconds
 
-    solver = faiss.Kmeans(features.shape[1], len(start), niter=iterations, spherical=spherical, gpu=faiss.get_num_gpus() > 0,
-                          early_stop_threshold=settled, min_points_per_centroid=1, max_points_per_centroid=len(features))
+    points = {"min_points_per_centroid": 1, "max_points_per_centroid": len(features)}
+    gpu, d, k = faiss.get_num_gpus() > 0, features.shape[1], len(start)
+    solver = faiss.Kmeans(d, k, niter=iterations, spherical=spherical, gpu=gpu, early_stop_threshold=settled, **points)
     solver.train(features, init_centroids=start)
     return solver
 
@@ -93,14 +98,14 @@ def assign(solver: Any, features: np.ndarray) -> Clusters:
     """The Clusters of a trained faiss.Kmeans; each empty one is given a feature."""
     distances, labels = solver.assign(features)
     if solver.cp.spherical:
-        distances = 2 - 2 * distances  # they are similarities
+        distances = 2 - 2 * distances  # they were similarities
     labels = labels.astype(np.int64)
     _fill_empty(labels, distances, solver.k)
     return Clusters(labels, float(distances.sum(dtype=np.float64)))
 
 
 def _fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
-    """Give each empty cluster the feature that lies farthest from its centroid, but no cluster's last one; in place."""
+    """Give each empty cluster the feature farthest from its centroid that is not the last of its cluster; in place."""
     sizes = np.bincount(labels, minlength=k)
     empty = list(np.flatnonzero(sizes == 0))
     for point in np.argsort(-distances, kind="stable") if empty else ():
@@ -123,18 +128,17 @@ def cluster_means(features: np.ndarray, labels: np.ndarray, k: int, seed: int = 
     return means
 
 
-def describe(clusters: Clusters, k: int, last_labels: np.ndarray | None = None,
-             true_labels: np.ndarray | None = None) -> str:
-    """One line about a clustering; `true_labels`, where there are any, only serve this print."""
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+def describe(
+    clusters: Clusters, k: int, last_labels: np.ndarray | None = None, true_labels: np.ndarray | None = None
+) -> str:
+    """One line about a clustering; `true_labels`, where there are any, are used for nothing else."""
+    from sklearn.metrics import adjusted_rand_score as ari, normalized_mutual_info_score as nmi
 
-    sizes = np.bincount(clusters.labels, minlength=k)
-    parts = [f"objective {clusters.objective:.6g}",
-             f"sizes {sizes.min()}/{int(np.median(sizes))}/{sizes.max()} (min/median/max)",
-             f"{(sizes == 1).sum()} singletons"]
+    labels, sizes = clusters.labels, np.bincount(clusters.labels, minlength=k)
+    line = f"objective {clusters.objective:.6g}, sizes {sizes.min()}/{int(np.median(sizes))}/{sizes.max()} (min/median/max)"
+    line += f", {(sizes == 1).sum()} singletons"
     if last_labels is not None:
-        parts.append(f"NMI with the last {normalized_mutual_info_score(last_labels, clusters.labels):.4f}")
+        line += f", NMI with the last {nmi(last_labels, labels):.4f}"
     if true_labels is not None:
-        parts.append(f"with the true labels NMI {normalized_mutual_info_score(true_labels, clusters.labels):.4f} "
-                     f"ARI {adjusted_rand_score(true_labels, clusters.labels):.4f}")
-    return ", ".join(parts)
+        line += f", with the true labels NMI {nmi(true_labels, labels):.4f} ARI {ari(true_labels, labels):.4f}"
+    return line

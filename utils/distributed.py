@@ -1,7 +1,7 @@
 """Several processes that train one model together, started by torchrun; a single process is a group of one.
 
-Every process holds the whole model and makes its share of every batch. `Group.gather` gives all of them the global batch, so
-each computes the same loss; DistributedDataParallel then averages the gradients.
+Every process holds the whole model and makes its share of every batch. `Group.gather` then gives the whole batch to all of
+them, and each computes the same loss. DistributedDataParallel averages the gradients.
 """
 
 import os
@@ -28,10 +28,10 @@ class Group:
         self.rank, self.size = rank, size
 
     def gather(self, x: Tensor) -> Tensor:
-        """x (n, ...), n may differ -> the rows of all processes in their order, (sum of n, ...).
+        """x (n, ...), where n may differ -> the rows of all processes in their order, (sum of n, ...).
 
-        It is differentiable where every process makes the same scalar of the result, and DistributedDataParallel averages
-        the gradients of the parameters: they come out as those of the scalar, once.
+        For gradients, every process has to compute the same loss from the result, and DistributedDataParallel has to average
+        the gradients of the parameters. They are then those of one process that had the whole batch.
         """
         return x if self.size == 1 else _Gather.apply(x, self)
 
@@ -47,28 +47,28 @@ class Group:
         """[x of process 0, x of process 1, ...], for small things."""
         if self.size == 1:
             return [x]
-        everyone = [None] * self.size
+        everyone: list = [None] * self.size
         dist.all_gather_object(everyone, x)
         return everyone
 
     def stretch(self, count: int) -> range:
-        """The part of range(count) that is this process's; those of all processes follow each other."""
+        """This process's part of range(count); the parts of all processes follow each other."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def collect(self, rows: np.ndarray, used: int) -> None:
-        """Fill `rows` (N, d) of process 0, whose first `used` are its own, with the used rows of all, in order.
+        """Send the first `used` of the rows (n, d) of each process to process 0, which puts them behind its own, in order.
 
-        NumPy arrays; those of the other processes need only hold their own rows.
+        rows: a NumPy array; that of process 0 has room for all.
         """
         counts = self.gather_objects(used)
         if self.rank:
             for start in range(0, used, BLOCK):
-                dist.send(torch.from_numpy(rows[start:min(start + BLOCK, used)]), dst=0)
+                dist.send(torch.from_numpy(rows[start : min(start + BLOCK, used)]), dst=0)
         else:
             for sender in range(1, self.size):
                 end = used + counts[sender]
                 for start in range(used, end, BLOCK):
-                    dist.recv(torch.from_numpy(rows[start:min(start + BLOCK, end)]), src=sender)
+                    dist.recv(torch.from_numpy(rows[start : min(start + BLOCK, end)]), src=sender)
                 used = end
 
     def share_state(self, module: nn.Module) -> None:
@@ -85,7 +85,7 @@ class Group:
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """A block that process 0 goes through before the others: what it makes on disk, they find."""
+        """A block that process 0 goes through before the others, who find what it made on the disk."""
         if self.size > 1 and self.rank:
             dist.barrier()
         yield
@@ -99,13 +99,13 @@ class Group:
             yield
         except RuntimeError as error:
             if self.size > 1 and (isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)):
-                raise RunError(f"process {self.rank} of {self.size} has lost another one, which ended or cannot be reached; "
-                               "its own message, if it left one, says why; the same command goes on from the last "
-                               "checkpoint", rescue=True) from error
+                what = f"process {self.rank} of {self.size} has lost another one, which ended or cannot be reached"
+                remedy = "its own message, if it left one, says why; the same command goes on from the last checkpoint"
+                raise RunError(f"{what}; {remedy}", rescue=True) from error
             raise
 
     def leave(self) -> None:
-        """At the end of the run."""
+        """End the group, when the run is done."""
         if self.size > 1:
             dist.destroy_process_group()
 
@@ -113,19 +113,19 @@ class Group:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(group.size)]
-        dist.all_gather(counts, torch.tensor([len(x)]))
-        counts = [int(count) for count in counts]
-        padded = x.new_zeros(max(counts), *x.shape[1:])  # collectives want equal shapes
-        padded[:len(x)] = x
-        parts = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(parts, padded)
-        ctx.own, ctx.size = slice(sum(counts[:group.rank]), sum(counts[:group.rank + 1])), group.size
-        return torch.cat([part[:count] for part, count in zip(parts, counts)])
+        counts = group.total(*(len(x) * (rank == group.rank) for rank in range(group.size)))
+        padded = x.new_zeros(max(counts), *x.shape[1:])  # all_gather wants equal shapes
+        padded[: len(x)] = x
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        begin = sum(counts[: group.rank])
+        ctx.own, ctx.size = slice(begin, begin + len(x)), group.size
+        return torch.cat([rows[:count] for rows, count in zip(gathered, counts)])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # The own rows alone: the other processes do theirs. Times the size, because the mean of them will be taken.
+        # Each process passes on the gradient of its own rows. DistributedDataParallel will divide the sum over all processes
+        # by their number, so here it is multiplied by it.
         return gradient[ctx.own] * ctx.size, None
 
 
@@ -135,7 +135,7 @@ def under_torchrun() -> bool:
 
 
 def join(device: torch.device) -> Group:
-    """The Group of this process: those that torchrun started, or itself alone. `device`: torch.device of the model.
+    """The Group of this process: those that torchrun started, or itself alone. device: of the model.
 
     CPU tensors travel by gloo, those on a GPU by nccl.
     """

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from typing import NoReturn
 
 
 class InputError(Exception):
@@ -26,30 +28,30 @@ class InputError(Exception):
 class RunError(Exception):
     """The run cannot go on: a full disk, a lost process, a loss that is not finite. One line, with the remedy.
 
-    rescue: whether the run as it is after its last whole step is worth a checkpoint, and one can be written.
+    rescue: whether the run as it was after its last whole step is worth a checkpoint, and one can be written.
     """
 
-    def __init__(self, message, rescue=False):
+    def __init__(self, message: str, rescue: bool = False) -> None:
         super().__init__(message)
         self.rescue = rescue
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop. No Exception, lest a library takes it for one of its own.
+    """A signal asked the run to stop. It is no Exception: a library might catch it and go on.
 
     code: the exit code, 128 + the signal's number by the shell's custom.
     """
 
-    def __init__(self, message, code):
+    def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
 
 
-def exit_on_error(main):
-    """Run `main()`. What a user can do something about ends it with one line, never a traceback.
+def exit_on_error(main: Callable[[], None]) -> None:
+    """Run `main()`. An error that a user can do something about ends it with one line, never a traceback.
 
     Exit codes: 2 for an InputError, 1 for a RunError, 143, 130 or 129 when a signal stopped it. Anything else is a fault of
-    ours: its traceback also goes into the log file, where a long run is looked up later.
+    ours: its traceback also goes into the log file, for whoever looks at a long run later.
     """
     try:
         main()
@@ -66,9 +68,9 @@ def exit_on_error(main):
         _leave("", None, 1)
 
 
-def _leave(title, error, code):
+def _leave(title: str, error: object, code: int) -> NoReturn:
     if int(os.environ.get("RANK", 0)) and code == 2:
-        # Several processes: what is wrong for all of them the first one says, and its end ends the others meanwhile.
+        # One of several processes. The first one says what is wrong for all of them, and then torchrun ends the others.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(5)
     log = logging.getLogger("udml")

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from utils.errors import InputError
 
-
 DEFAULT_METHOD = "udml_ss"
 METHOD_ALIASES = {"labels": "supervised", "rot_only": "rotation"}  # flag of the original -> the method it stands for
 
@@ -19,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = sys.argv[1:] if args is None else args
-        for text in args:  # no file needs such a name, and the log, the errors and the system would each trip over it
+        for text in args:  # no file needs such a name, and logs, errors and the system would trip over it
             if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
                 self.error(f"{ascii(text)[:200]} holds a line break or another control character")
             if re.fullmatch(r"--?[\w-]+=--|-\w--", text):  # argparse makes an empty list of it, whatever the flag's type
@@ -27,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def changed(self, args: argparse.Namespace) -> dict[str, Any]:
-        """Those of the settings that are not the defaults."""
+        """The settings that are not the defaults."""
         return {name: value for name, value in vars(args).items() if value != self.get_default(name)}
 
     def error(self, message: str) -> NoReturn:
@@ -36,16 +35,16 @@ class Parser(argparse.ArgumentParser):
 
 def boolean(text: str) -> bool:
     """True or False from what people write on a command line, 0 and 1 included."""
-    known = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
-    if text.lower() not in known:
+    true = text.lower() in ("true", "yes", "1", "1.0")
+    if not true and text.lower() not in ("false", "no", "0", "0.0"):
         raise argparse.ArgumentTypeError(f"`{text}` is neither True nor False")
-    return known[text.lower()]
+    return true
 
 
 def number(kind: type, least: float, above: bool = False, most: float = 2**31 - 100) -> Callable[[str], Any]:
-    """A parser of numbers, int or float, that are at least (or, with `above`, above) `least`, and at most `most`.
+    """The type of a flag: a number of this `kind`, int or float, from `least` to `most`. above: it must be above `least`.
 
-    Every count and seed fits 32 bits so, seeds of clusterings counted on from it too.
+    With this `most` every count and seed fits 32 bits, and so do seeds that are counted on from it.
     """
 
     def parse(text: str) -> Any:
@@ -66,14 +65,14 @@ side = number(int, 1, most=4096)  # of images in pixels; one of that size takes 
 
 
 def add_method(parser: argparse.ArgumentParser, names: list[str]) -> None:
-    """--method, and the flags of the original that stand for one."""
+    """Add --method, and the flags of the original that stand for one."""
     parser.add_argument("--method", default=None, help=f"how it learns: {', '.join(names)} (default: {DEFAULT_METHOD})")
     for flag, name in METHOD_ALIASES.items():
         parser.add_argument(f"--{flag}", type=boolean, default=False, help=f"True: the same as --method {name}")
 
 
 def method_of(args: argparse.Namespace) -> str:
-    """The name of the method that the flags of `add_method` ask for."""
+    """The name of the method that is asked for; InputError where it is more than one."""
     asked = {name for flag, name in METHOD_ALIASES.items() if getattr(args, flag)} | {args.method} - {None}
     if len(asked) > 1:
         raise InputError(f"--method: {' and '.join(sorted(asked))} at once; give one of them")
@@ -81,28 +80,28 @@ def method_of(args: argparse.Namespace) -> str:
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Which images, and where it runs."""
+    """Add the flags of every entry point: which images, and where it runs."""
     add = parser.add_argument
     add("--data", default="cub", help="a name in data/dataset.py, a folder under --data_root, or a path")
     add("--data_root", default=os.environ.get("DATA_ROOT"), help="folder of the data sets (default: $DATA_ROOT)")
-    add("--gallery_eq_query", "-g_eq_q", type=boolean, default=None,
-        help="True: test.txt is gallery and query; False: gallery.txt and query.txt (default: whichever is there)")
+    about = "True: test.txt is gallery and query; False: gallery.txt and query.txt (default: whichever is there)"
+    add("--gallery_eq_query", "-g_eq_q", type=boolean, default=None, help=about)
     add("--weights", default=None, help="file of pretrained backbone weights, instead of the net's own source")
     add("--pool_feature", type=boolean, default=False, help="evaluate the pooled backbone features, not the embedding")
     add("--on_bad_image", choices=("stop", "skip"), default="stop", help="skip leaves unreadable images out")
-    add("--nThreads", "-j", type=number(int, 0, most=1024), default=None,
-        help="data loading processes; 0 loads in the main one (default: up to 8 for a GPU, 0 on the CPU and for few images)")
+    about = "data loading processes; 0 loads in the main one (default: up to 8 for a GPU, 0 on the CPU and for few images)"
+    add("--nThreads", "-j", type=number(int, 0, most=1024), default=None, help=about)
     add("--seed", type=natural, default=0, help="of all random draws")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
-    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto",
-        help="precision of the network's forward pass; auto: half on a GPU, off elsewhere; the paper's results are of off")
+    about = "precision of the network's forward pass; auto: half on a GPU, off elsewhere; the paper's results are of off"
+    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
     add("--features_dir", default=None, help="keep features in temporary files there: for lists larger than the memory")
     add("--log_file", default=None, help="also append the log to this file")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    """What every method trains with; the defaults are the paper's settings for CUB."""
+    """Add the flags of training, for all methods; the defaults are the paper's settings for CUB."""
     add = parser.add_argument
     # model
     add("--net", default="Inception", help="backbone; a wrong name lists them all; timm/<name> takes any timm model")
@@ -113,10 +112,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--width", type=side, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=side, default=256, help="shorter side of an image before cropping")
     add("--ratio", type=float, default=0.16, help="smallest share of the image in a crop; raise it for small subjects")
-    add("--cluster_crops", choices=("centre", "random"), default="centre",
-        help="crops of the features that labels are made from; random: as the original clusters")
-    add("--cache", choices=("auto", "none", "ram"), default="auto",
-        help="ram: keep the decoded images in memory; auto: where they are few (under 4 GB)")
+    about = "crops of the features that labels are made from; random: as the original clusters"
+    add("--cluster_crops", choices=("centre", "random"), default="centre", help=about)
+    about = "ram: keep the decoded images in memory; auto: where they are few (under 4 GB)"
+    add("--cache", choices=("auto", "none", "ram"), default="auto", help=about)
     # optimisation
     add("--batch_size", "-b", type=positive_int, default=80, help="images a step")
     add("--lr", type=positive_float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
@@ -124,8 +123,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=positive_int, default=600, help="an epoch takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
-    add("--micro_batch", type=natural, default=0,
-        help="images in the network at once; the same gradient in less memory, for one more forward pass; 0: all")
+    about = "images in the network at once; the same gradient in less memory, for one more forward pass; 0: all"
+    add("--micro_batch", type=natural, default=0, help=about)
     add("--save_step", type=positive_int, default=50, help="epochs between checkpoints; the last epoch always has one")
     add("--save_minutes", type=weight, default=10, help="minutes between writes of latest.pth.tar; 0: only when stopped")
     add("--keep_last", type=natural, default=0, help="checkpoints of epochs to keep, the newest; 0: all")

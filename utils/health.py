@@ -1,4 +1,4 @@
-"""Signs that training goes wrong: said early, and before anything is written over."""
+"""Signs that training goes wrong. They are reported early, before a good checkpoint is written over."""
 
 import math
 
@@ -7,14 +7,14 @@ import numpy as np
 from utils import log
 from utils.errors import RunError
 
-COLLAPSED, STEPS = 0.999, 50  # all similarities of a batch above it, so many steps on end
+COLLAPSED, STEPS = 0.999, 50  # collapsed: all similarities of a batch are above it, for so many steps in a row
 GIANT = 0.5  # share of the images in one cluster
 
 
 def diverged(what: str) -> str:
-    """The line about a run whose numbers went out of bounds."""
-    return (f"{what}: training has diverged; nothing was written over the last checkpoint. Lower --lr and --rot_lr, or "
-            "--alpha, or try --amp off, and go on from that checkpoint with --override, or start anew")
+    """The line about a run whose numbers are not finite any more. what: which number, and where."""
+    remedy = "Lower --lr and --rot_lr, or --alpha, or try --amp off, and go on from that checkpoint with --override"
+    return f"{what}: training has diverged; nothing was written over the last checkpoint. {remedy}, or start anew"
 
 
 class Watch:
@@ -24,21 +24,24 @@ class Watch:
         self._collapsed = 0
 
     def step(self, where: str, loss: float, lowest: float) -> None:
-        """where: of the step, for the message. loss, and lowest, the least similarity of a batch: RunError unless both are
-        finite. A loss that keeps only hard pairs may be finite where embeddings are not."""
+        """Raise RunError unless both numbers are finite: `loss`, and `lowest`, the least similarity of the batch.
+
+        where: epoch and step, for the message. A loss that keeps only hard pairs may be finite when embeddings are not.
+        """
         if not math.isfinite(loss):
             raise RunError(diverged(f"{where}: the loss is {loss}"))
         if not math.isfinite(lowest):
             raise RunError(diverged(f"{where}: the least similarity is {lowest}"))
         self._collapsed = self._collapsed + 1 if lowest > COLLAPSED else 0
         if self._collapsed == STEPS:
-            log.warn(f"warning: {where}: all similarities have been above {COLLAPSED} for {STEPS} steps: the embedding has "
-                     "collapsed and tells nothing apart; lower --lr, start from pretrained weights, or use more clusters")
+            reason = f"all similarities have been above {COLLAPSED} for {STEPS} steps"
+            remedy = "lower --lr, start from pretrained weights, or use more clusters"
+            log.warn(f"warning: {where}: {reason}: the embedding has collapsed and tells nothing apart; {remedy}")
 
 
 def watch_clusters(labels: np.ndarray, k: int) -> None:
     """Warn when most images are in one of k clusters. labels: int64 (n,)."""
     share = np.bincount(labels, minlength=k).max() / len(labels)
     if k > 2 and share > GIANT:
-        log.warn(f"warning: one cluster holds {share:.0%} of the images: the features hardly differ; lower --lr, start from "
-                 "pretrained weights, or try --spherical True")
+        remedy = "lower --lr, start from pretrained weights, or try --spherical True"
+        log.warn(f"warning: one cluster holds {share:.0%} of the images: the features hardly differ; {remedy}")

@@ -9,18 +9,18 @@ from typing import Any
 
 from utils.errors import Interrupted
 
-# SIGUSR1 is what SLURM is told to send ahead of the time limit: the run then ends as one that was terminated.
-EXIT_CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
-BOUNCE = 1  # seconds within which a second signal is the same one: torchrun passes on a Ctrl-C that its processes got too
+# SLURM is told to send SIGUSR1 ahead of the time limit. The run then ends as if it was terminated.
+EXIT_CODES: dict[int, int] = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
+BOUNCE = 1  # seconds within which a second signal is the same one: torchrun passes on a Ctrl-C that its processes get anyway
 
 
 class Stop:
     """Listens for the signals of EXIT_CODES, except those that were ignored before (as under nohup).
 
-    At first, and inside `at_once`, a signal raises Interrupted where it arrives: nothing would be lost. Inside `deferred` it
-    only sets `signal`, for `check` to raise when a step is whole. A second signal ends the process on the spot.
+    At first, and inside `at_once`, a signal raises Interrupted where it arrives: nothing is lost by that. Inside `deferred`
+    it only sets `signal`; `check` raises when a step is whole. A second signal ends the process on the spot.
 
-    step_seconds: how long a step takes, as far as it is known, for the message.
+    step_seconds: how long a step takes, for the message; None while that is not known.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Stop:
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.signal and time.monotonic() - self._since > BOUNCE:
-            os._exit(EXIT_CODES[number])  # files are renamed when whole, so that this leaves no half of one
+            os._exit(EXIT_CODES[number])  # leaves no half-written file: they get their names when they are whole
         if not self.signal:
             self.signal, self._since = int(number), time.monotonic()
             if self._deferred:
@@ -50,7 +50,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that signals do not leave; what needs a whole step asks `check` when it has one."""
+        """A block that signals do not end: inside, call `check` whenever a step is whole."""
         self._deferred = True
         try:
             yield
@@ -59,7 +59,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block within `deferred` that may be left anywhere, because the next run does it anew."""
+        """A block within `deferred` that a signal may end anywhere, because the next run does it again."""
         self._deferred = False
         try:
             self.check(self.signal)
@@ -69,6 +69,6 @@ class Stop:
 
 
 def ignore_in_worker(_: Any = None) -> None:
-    """For data loading processes: a Ctrl-C reaches all processes of a terminal, but only the run's own one acts on it."""
+    """For data loading processes: a Ctrl-C reaches all processes of a terminal, but only the run itself acts on it."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)

@@ -15,10 +15,10 @@ from utils.errors import InputError
 def locked(folder: str) -> Iterator[None]:
     """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
 
-    The system drops the lock when its process ends, however it ends (POSIX record locks, which network file systems have
-    too, and which data loading processes do not inherit), and what a dead process of this host left is taken over. What
-    another host left is not: from here one cannot see whether its process lives, and not every network file system tells
-    of locks across hosts. A SLURM job that was requeued elsewhere is the same job, so it is.
+    The lock is a POSIX record lock: network file systems have it too, and data loading processes do not inherit it. The
+    system drops it when the process ends, however that happens. So what a dead process of this host left is taken over. What
+    another host left is not: nobody sees from here whether its process lives, and not every network file system tells of
+    locks across hosts. The exception is a SLURM job that was requeued on another host: it is the same job.
 
     Nothing else in this process may open the file: closing it would drop the lock. The package filelock would take as much
     code, and its last version for Python 3.10 empties the file that names the holder.
@@ -35,25 +35,25 @@ def locked(folder: str) -> Iterator[None]:
             free = True
         except (BlockingIOError, PermissionError):
             free = False
-        except OSError:  # no locks on this file system: what the file says has to do
+        except OSError:  # this file system has no locks, so it goes by what the file says
             free = None
         holder = _read(file)
         same_job = me["job"] is not None and holder.get("job") == me["job"]
         if free is None:
             free = not holder or same_job
         if not free or holder and holder.get("host") != me["host"] and not same_job:
-            raise InputError(f"{folder}: in use by another run, pid {holder.get('pid', 'unknown')} on host "
-                             f"{holder.get('host', 'unknown')}; wait for it, give another folder, or, if that process no "
-                             f"longer exists, remove {path}", setting="save_dir")
+            who = f"pid {holder.get('pid', 'unknown')} on host {holder.get('host', 'unknown')}"
+            remedy = f"wait for it, give another folder, or, if that process no longer exists, remove {path}"
+            raise InputError(f"{folder}: in use by another run, {who}; {remedy}", setting="save_dir")
         if holder:
-            log.say(f"{path}: left by pid {holder.get('pid')} of this {'job' if same_job else 'host'}, which has ended; "
-                    "taken over")
+            where = "job" if same_job else "host"
+            log.say(f"{path}: left by pid {holder.get('pid')} of this {where}, which has ended; taken over")
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(me).encode(), 0)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); make room or give another folder",
-                             setting="save_dir") from None
+            reason = f"cannot be written ({error.strerror}); make room or give another folder"
+            raise InputError(f"{path}: {reason}", setting="save_dir") from None
         try:
             yield
         finally:
@@ -63,7 +63,7 @@ def locked(folder: str) -> Iterator[None]:
         os.close(file)
 
 
-def _read(file):
+def _read(file: int) -> dict:
     """What the holder wrote; {} for nothing."""
     text = os.pread(file, 4096, 0)
     try:

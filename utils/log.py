@@ -14,12 +14,12 @@ from tqdm import tqdm
 from utils.errors import InputError
 
 log = logging.getLogger("udml")
-LIBRARIES = {"torch": "torch", "torchvision": "torchvision", "faiss": "faiss-cpu", "numpy": "numpy"}  # name: its package
+LIBRARIES = {"torch": "torch", "torchvision": "torchvision", "faiss": "faiss-cpu", "numpy": "numpy"}  # name -> package
 say, warn = log.info, log.warning
 
 
 class _Terminal(logging.Handler):
-    """Writes through tqdm, so that a line does not break a progress bar; warnings and errors go to stderr."""
+    """Writes through tqdm, so that a line does not break a progress bar. Warnings and errors go to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
@@ -30,7 +30,7 @@ class _Terminal(logging.Handler):
             tqdm.write(self.format(record).encode(encoding, "backslashreplace").decode(encoding), file=stream)
             stream.flush()
         except OSError:
-            pass  # nobody reads any more (`| head`, a closed terminal); that must not end a run
+            pass  # nobody reads it any more (`| head`, a closed terminal); that must not end a run
 
 
 class _File(logging.FileHandler):
@@ -38,8 +38,8 @@ class _File(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
-        log.warning("%s: the log cannot be written there any more (%s); it goes on without the file", self.baseFilename,
-                    sys.exc_info()[1])
+        reason = f"the log cannot be written there any more ({sys.exc_info()[1]})"
+        log.warning("%s: %s; it goes on without the file", self.baseFilename, reason)
 
 
 def make_folder(folder: str) -> None:
@@ -53,12 +53,12 @@ def make_folder(folder: str) -> None:
 def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | None = None) -> None:
     """Open the log and write what makes the run repeatable: command, commit, versions, machine, settings.
 
-    settings: all of them, for the log file. changed: those that are not the defaults, which is all the terminal shows.
+    settings: all of them, for the log file. changed: those that are not the defaults; the terminal shows only these.
     """
     log.setLevel(logging.DEBUG)
     log.handlers = [_Terminal(logging.INFO)]
     rank = os.environ.get("RANK", "0")
-    if rank != "0":  # of several processes the first one speaks for all
+    if rank != "0":  # the first of several processes speaks for all
         log.handlers[0].setLevel(logging.ERROR)
         log.handlers[0].setFormatter(logging.Formatter(f"process {rank}: %(message)s"))
     elif log_file:
@@ -68,9 +68,9 @@ def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | Non
         except OSError as error:
             raise InputError(f"{log_file}: cannot be written ({error.strerror})", setting="log_file") from None
     say("command: " + " ".join(sys.argv))
-    say(f"commit {_commit()}, python {platform.python_version()}, "
-        + "".join(f"{name} {_version(package)}, " for name, package in LIBRARIES.items())
-        + f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads")
+    libraries = ", ".join(f"{name} {_version(package)}" for name, package in LIBRARIES.items())
+    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+    say(f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}")
     log.debug("settings: " + _listed(settings))
     say("settings that are not the defaults: " + (_listed(changed) or "none"))
 
@@ -80,7 +80,7 @@ def _listed(settings: dict[str, Any]) -> str:
 
 
 def _version(package: str) -> str:
-    """Of an installed package, without importing it: some take seconds."""
+    """The version of a package, which is not imported: that would take seconds."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -89,8 +89,8 @@ def _version(package: str) -> str:
 
 def _commit() -> str:
     """The git commit of this code, with a + when files differ from it."""
+    command, here = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], os.path.dirname(os.path.abspath(__file__))
     try:
-        return subprocess.run(["git", "describe", "--always", "--dirty=+", "--abbrev=12"], check=True, text=True,
-                              cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True).stdout.strip()
+        return subprocess.run(command, check=True, text=True, cwd=here, capture_output=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -11,15 +11,17 @@ from utils.log import make_folder, say
 
 
 class Metrics:
-    """Appends to `<save_dir>/metrics.jsonl`, if it `writes`, and keeps the steps since the last line in `unreported`.
+    """The file `<save_dir>/metrics.jsonl`, and in `unreported` the steps that it has no line of yet.
 
-    epoch, step: where the run starts, after whole epochs and some steps of the next. An earlier run may have gone further
-    and written lines of that: they are removed first, since those steps are made again and give the same lines.
+    epoch, step: where the run starts: whole epochs, and steps of the next one. Lines of later steps are removed. An earlier
+    run went further and wrote them; this one makes those steps again, and writes the same lines.
     unreported: a dict for each step: what it measured (floats), and `images`, `waited` and `seconds`.
+    writes: False for all processes of a run but the first; they leave the file alone.
     """
 
-    def __init__(self, save_dir: str, epoch: int = 0, step: int = 0, unreported: Iterable[dict] = (),
-                 writes: bool = True) -> None:
+    def __init__(
+        self, save_dir: str, epoch: int = 0, step: int = 0, unreported: Iterable[dict] = (), writes: bool = True
+    ) -> None:
         self.path, self.unreported, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(unreported), writes
         if not writes:
             return
@@ -27,7 +29,7 @@ class Metrics:
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
-                    # Where steps are unreported their line was not there yet: that run wrote it before it died.
+                    # A line of steps that are unreported was written after the checkpoint, so it goes as well.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
             with open(temporary, "w", encoding="utf-8") as file:
                 file.writelines(kept)
@@ -36,7 +38,7 @@ class Metrics:
             os.replace(temporary, self.path)
 
     def write(self, epoch: int, **values: Any) -> None:
-        """epoch: 1-based, the epoch in which it was measured."""
+        """Add a line. epoch: in which it was measured, counted from 1."""
         if self.writes:
             make_folder(os.path.dirname(self.path))  # it may have been removed meanwhile
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
@@ -49,30 +51,30 @@ class Metrics:
         total = {name: sum(values.get(name, 0.0) for values in self.unreported) for name in self.unreported[-1]}
         images, waited, seconds = (total.pop(name) for name in ("images", "waited", "seconds"))
         mean = {name: value / len(self.unreported) for name, value in total.items()}
-        say(f"epoch {epoch}/{epochs} " + " ".join(f"{name} {value:.4f}" for name, value in mean.items())
-            + f" images/s {images / seconds:.1f} waiting for data {waited / seconds:.1%}")
-        self.write(epoch, step=step, steps=len(self.unreported), **mean, images_per_s=images / seconds,
-                   data_wait=waited / seconds)
+        speed = {"images_per_s": images / seconds, "data_wait": waited / seconds}
+        shown = " ".join(f"{name} {value:.4f}" for name, value in mean.items())
+        say(f"epoch {epoch}/{epochs} {shown} images/s {images / seconds:.1f} waiting for data {waited / seconds:.1%}")
+        self.write(epoch, step=step, steps=len(self.unreported), **mean, **speed)
         self.unreported.clear()
 
     def sync(self) -> None:
-        """Have the lines on the disk before a checkpoint that counts on them."""
+        """Have the lines on the disk. Call it before a checkpoint, which takes them for written."""
         if self.writes and os.path.exists(self.path):
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """What goes wrong with the file inside ends the run, in one line."""
+        """A block in which an error of the file becomes a RunError."""
         try:
             yield
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror}); make room or correct its permissions, the "
-                           "same command goes on from the last checkpoint", rescue=True) from None
+            remedy = "make room or correct its permissions, the same command goes on from the last checkpoint"
+            raise RunError(f"{self.path}: cannot be written ({error.strerror}); {remedy}", rescue=True) from None
 
 
 def _is_of(line: str, epoch: int, step: int) -> bool:
-    """Whether a line is of what a run had measured after `epoch` whole epochs and `step` steps of the next."""
+    """Whether a line is one that a run had written by the time of `epoch` whole epochs and `step` steps of the next."""
     try:
         measured = json.loads(line) if line.endswith("\n") else {}  # a run that was killed may have left half a line
         return measured["epoch"] <= epoch or measured["epoch"] == epoch + 1 and measured.get("step", step + 1) <= step

@@ -159,7 +159,8 @@ class Run:
         draws: lists of data.sampler.Draw, one for each step of the epoch.
         """
         done = self.position.step
-        self.progress.total = self.progress.n + (self.args.epochs - self.epoch + 1) * length_hint(draws) - done or None
+        left = (self.args.epochs - self.epoch + 1) * length_hint(draws) - done
+        self.progress.total = self.progress.n + left if left > 0 else None
         self.method.train()
         asked = time.perf_counter()
         loaded = self.clock.over(batches.steps(islice(draws, done, None)), "forward/backward")

@@ -17,35 +17,45 @@ from utils.errors import InputError
 
 @dataclass
 class Position:
-    """How far a run has come. With the method's state and the optimiser's it is all that a later step depends on: every
-    random draw is made from the seed and the position."""
+    """How far a run has come. A later step depends on nothing else but the method's and the optimiser's state: every random
+    draw comes from the seed and the position."""
 
     epoch: int = 0  # whole epochs
     step: int = 0  # steps of the next one
     looked: int = 0  # the last epoch before which the method looked at all images
 
 
-def capture(position: Position, method: nn.Module, embedder: nn.Module, optimiser: torch.optim.Optimizer | None,
-            scaler: Any, unreported: list, digest: str, args: argparse.Namespace) -> dict:
+def capture(
+    position: Position,
+    method: nn.Module,
+    embedder: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    scaler: Any,
+    unreported: list,
+    digest: str,
+    args: argparse.Namespace,
+) -> dict:
     """What a checkpoint holds: tensors, numbers, strings, lists and dicts of them.
 
-    `state_dict` is what test.py and users need, the Embedder; `method` is all that resuming needs. They share tensors, which
+    `state_dict` is the Embedder, which test.py and users need; `method` has all that resuming needs. Tensors that they share
     are written once. digest: of the list of images. unreported: steps that metrics.jsonl has no line of yet.
     """
-    return {"state_dict": embedder.state_dict(), **asdict(position), "method": method.state_dict(),
-            "optimiser": optimiser.state_dict() if optimiser else {}, "scaler": scaler.state_dict(),
-            "unreported": unreported, "images": digest, "settings": vars(args), "versions": versions()}
+    models = {"state_dict": embedder.state_dict(), "method": method.state_dict()}
+    training = {"optimiser": optimiser.state_dict() if optimiser else {}, "scaler": scaler.state_dict()}
+    about = {"unreported": unreported, "images": digest, "settings": vars(args), "versions": versions()}
+    return {**models, **asdict(position), **training, **about}
 
 
-def restore(state: Mapping, path: str, method: nn.Module, optimiser: torch.optim.Optimizer | None, scaler: Any, digest: str,
-            args: argparse.Namespace) -> tuple[Position, list]:
-    """Fill method, optimiser and scaler from a checkpoint `state`; returns its Position and its unreported steps.
+def restore(
+    state: Mapping, path: str, method: nn.Module, optimiser: Any, scaler: Any, digest: str, args: argparse.Namespace
+) -> tuple[Position, list]:
+    """Fill method, optimiser (or None) and scaler from a checkpoint `state`; returns its Position and unreported steps.
 
-    Raises InputError when it is of other images, or of other settings without `override`.
+    Raises InputError when it is of other images, or, without `override`, of other settings.
     """
     if "method" not in state:
-        raise InputError(f"{path}: made by an earlier version or by the original project; it can be tested, and a new run can "
-                         "start from it with --weights, but not go on with it")
+        what = "made by an earlier version or by the original project; it can be tested"
+        raise InputError(f"{path}: {what}, and a new run can start from it with --weights, but not go on with it")
     if state.get("images") != digest:
         raise InputError(f"{path}: not a checkpoint of a run on these images; it cannot be resumed here")
     compare_settings(state["settings"], vars(args), path, args.override)
@@ -57,16 +67,16 @@ def restore(state: Mapping, path: str, method: nn.Module, optimiser: torch.optim
             rates = [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
             optimiser.load_state_dict(state["optimiser"])
             for group, (lr, weight_decay) in zip(optimiser.param_groups, rates):
-                group.update(lr=lr, weight_decay=weight_decay)  # equal, unless they are what `override` is for
+                group.update(lr=lr, weight_decay=weight_decay)  # the same, unless `override` allows others
     except (RuntimeError, ValueError, KeyError):
-        raise InputError(f"{path}: of a net or a method with other parameters; give the --net and the --method that it was "
-                         "made with") from None
+        remedy = "give the --net and the --method that it was made with"
+        raise InputError(f"{path}: of a net or a method with other parameters; {remedy}") from None
     if state["scaler"]:  # empty when that run needed none
         scaler.load_state_dict(state["scaler"])
     return Position(state["epoch"], state["step"], state["looked"]), state["unreported"]
 
 
 def versions() -> dict[str, str | int]:
-    """Of the libraries that numbers come from, and how many threads and processes share the work."""
-    libraries = {name: version(package) for name, package in (("torch", "torch"), ("numpy", "numpy"), ("faiss", "faiss-cpu"))}
+    """What the last digits depend on: versions of libraries, and how many threads and processes share the work."""
+    libraries = {"torch": version("torch"), "numpy": version("numpy"), "faiss": version("faiss-cpu")}
     return {**libraries, "threads": torch.get_num_threads(), "processes": int(os.environ.get("WORLD_SIZE", 1))}

@@ -1,4 +1,4 @@
-"""Files of torch.save, read as data: no code in them runs, and no error says how to let it."""
+"""Reads files of torch.save as data: no code in them runs, and no error tells how to let it run."""
 
 import re
 import warnings
@@ -24,7 +24,7 @@ def read(path: str | PathLike, arrays: bool = False) -> Any:
     """
     try:
         _check_archive(path)
-        # torch warns of what it then refuses: its advice is how to take the guard away
+        # before it refuses a file, torch warns, and advises to take the guard away
         with warnings.catch_warnings(), torch.serialization.safe_globals(_array_parts() if arrays else []):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -9,8 +9,8 @@ import torch
 def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Seed Python's, NumPy's and torch's global generators for one step of one process.
 
-    Whatever a net or a loss draws (dropout, say) then depends on (seed, epoch, step, rank) alone, as the sampler's and the
-    crops' draws do: the position of a run stands for the state of every generator, also when it goes on elsewhere.
+    What a net or a loss draws (dropout, say) then depends on (seed, epoch, step, rank) alone, as the sampler's and the
+    crops' draws do. So a run can go on anywhere from its position, without the state of any generator.
     """
     words = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(3)
     random.seed(int(words[0]))

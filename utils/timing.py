@@ -9,12 +9,12 @@ BAR = 40  # characters
 
 
 class TimeByPart:
-    """Seconds by part. Every moment counts for one part only, the innermost, so that the parts sum to the whole.
+    """Seconds by part. Each moment counts for one part only, the innermost one that is open, so the parts sum to the whole.
 
-    outside: the part of what no other one claims. already: seconds that went into it before (`process_age`).
+    outside: the part that counts when no other is open. already: seconds that it begins with (`process_age`).
 
-    On a GPU the host only queues kernels; the wait for them falls where it asks for a result. A part that ends without
-    asking has to be waited for (`Compute.synchronise`), or the next one pays for it.
+    A GPU works behind the program, which only waits for it when it needs a result. That wait counts for the part in which it
+    happens. To count the work of a GPU for the part that ordered it, end the part with `Compute.synchronise`.
     """
 
     def __init__(self, outside: str = "other", already: float = 0.0) -> None:
@@ -24,7 +24,7 @@ class TimeByPart:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """`with clock("clustering"):` what runs inside counts as `name`, except where a part inside claims it."""
+        """`with clock("clustering"):` counts the time inside for that part, except that of parts inside it."""
         self._count()
         self._open.append(name)
         try:
@@ -34,12 +34,12 @@ class TimeByPart:
             self._open.pop()
 
     def outside(self, name: str) -> None:
-        """From here on, what no part claims counts as `name`."""
+        """From here on, time outside all parts counts for `name`."""
         self._count()
         self._open[0] = name
 
     def over(self, loader: Iterable, body: str) -> Iterator:
-        """Yield from `loader`. The waits for it count as "data", what the loop does with its batches as `body`."""
+        """Yield from `loader`. Waits for it count for "data", what the loop does with its batches for `body`."""
         batches = iter(loader)
         while True:
             with self("data"):
@@ -54,9 +54,11 @@ class TimeByPart:
         self._count()
         total = sum(self.seconds.values())
         width = max(map(len, self.seconds))
-        return "\n".join([f"time by part, {total:.1f} s in all:"] + [
-            f"  {name:<{width}} {seconds:9.1f} s {seconds / total:6.1%} {'#' * round(BAR * seconds / total)}".rstrip()
-            for name, seconds in self.seconds.items()])
+        lines = [f"time by part, {total:.1f} s in all:"]
+        for name, seconds in self.seconds.items():
+            bar = "#" * round(BAR * seconds / total)
+            lines.append(f"  {name:<{width}} {seconds:9.1f} s {seconds / total:6.1%} {bar}".rstrip())
+        return "\n".join(lines)
 
     def _count(self) -> None:
         now, name = time.perf_counter(), self._open[-1]
@@ -65,7 +67,7 @@ class TimeByPart:
 
 
 def process_age() -> float:
-    """Seconds since this process started, which the imports took; 0 where /proc does not tell."""
+    """Seconds since this process started, most of them for imports; 0 where /proc does not tell."""
     try:
         with open("/proc/self/stat", encoding="ascii") as file:
             started = int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

@@ -35,7 +35,7 @@ class Method(nn.Module):
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
         super().__init__()
-        self.embedder = embedder
+        self.embedder, self.settings = embedder, settings
 
     @staticmethod
     def flags(parser: Any) -> None:
@@ -77,7 +77,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
-        """After the optimiser's step: move a teacher, fill a memory."""
+        """After the optimiser's step, without gradients: move a teacher, fill a memory."""
 
     def trained(self) -> Embedder:
         """The Embedder to look with, to test and to save."""

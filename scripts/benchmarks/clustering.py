@@ -10,9 +10,9 @@ import tempfile
 import faiss
 import numpy as np
 import torch
-from bench import compare, curve, embeddings, heading, measure, measure_together, parser, set_threads, table
 from sklearn.cluster import KMeans
 
+from bench import compare, curve, embeddings, heading, measure, measure_together, parser, set_threads, table
 from utils import clustering
 from utils.clustering import assign, cluster_means, greedy_seeding, kmeans, lloyd
 

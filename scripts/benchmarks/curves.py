@@ -6,11 +6,11 @@ of photos, the network with the width of crops; and what these curves say of lar
 
 import tempfile
 
-import bench  # finds the project
 import torch
-from bench import curve, embeddings, measure, table
 
+import bench  # finds the project
 import models
+from bench import curve, embeddings, measure, table
 from data.dataset import read_train
 from data.images import Images
 from data.transforms import Transforms

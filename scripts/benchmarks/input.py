@@ -12,13 +12,13 @@ import os
 import tempfile
 import time
 
-import bench  # finds the project
 import numpy as np
 import torch
 from PIL import Image
 from torchvision import transforms as peer
 from torchvision.io import ImageReadMode, decode_jpeg
 
+import bench  # finds the project
 import models
 from data.cache import open_images
 from data.dataset import read_train

@@ -4,11 +4,11 @@
 """
 
 import torch
-from bench import compare, heading, measure_together, parser, set_threads
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 
 import losses
+from bench import compare, heading, measure_together, parser, set_threads
 
 
 def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):

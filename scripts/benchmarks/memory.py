@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 
-import bench  # finds the project
 import torch
-from bench import heading, table
-from step import Images
 
+import bench  # finds the project
 import models
+from bench import heading, table
 from data.views import Batch
 from models import methods
+from step import Images
 from utils import device
 from utils.distributed import Group
 from utils.passes import ForwardBackward

@@ -6,9 +6,9 @@
 import faiss
 import numpy as np
 import torch
-from bench import compare, curve, embeddings, heading, measure, measure_together, parser, set_threads, table
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
+from bench import compare, curve, embeddings, heading, measure, measure_together, parser, set_threads, table
 from evaluations.recall import recall_at_k
 
 KS = range(1, 1001)
@@ -64,8 +64,8 @@ def main():
                              "limit: the blocked N x N product alone": lambda: product(tensor)}, args.repeats)
     compare(both)
     ours, limit = both.values()
-    print(f"ours / product: {ours.seconds / limit.seconds:.3f}; R@1 {ours.result.at[1]:.4f}, "
-          f"R@1000 {ours.result.at[1000]:.4f}\n")
+    print(f"ours / product: {ours.seconds / limit.seconds:.3f}; R@1 {ours.result.at_k[1]:.4f}, "
+          f"R@1000 {ours.result.at_k[1000]:.4f}\n")
     half = args.n // 2
     table(["the same, other inputs", "s", "MB above the inputs"], [(name, m.seconds, m.peak_mb) for name, m in {
         "float16": measure(lambda: recall_at_k(tensor.half(), labels, ks=KS)),
@@ -85,7 +85,7 @@ def main():
         "faiss lists, K = 1..1000": lambda: recall_from_lists(x, labels)}, repeats=1)
     compare(peers)
     ours, theirs, precision, _ = (m.result for m in peers.values())
-    print(f"R@1: ours {ours.at[1]:.4f}, the original's {theirs[1]:.4f}, pytorch-metric-learning {precision:.4f}\n")
+    print(f"R@1: ours {ours.at_k[1]:.4f}, the original's {theirs[1]:.4f}, pytorch-metric-learning {precision:.4f}\n")
 
     rows = []
     for n in args.curve:

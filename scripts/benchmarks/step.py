@@ -10,11 +10,11 @@ import time
 from statistics import median
 
 import torch
-from bench import heading, measure_together, parser, set_threads, table
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 import models
+from bench import heading, measure_together, parser, set_threads, table
 from data.views import Batch
 from models import methods
 from utils import device

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from thumbnails import make_image_folder
 from data.dataset import Dict, locate, read_test, read_train, why_no_test
+from thumbnails import make_image_folder
 from utils import log
 from utils.errors import InputError
 

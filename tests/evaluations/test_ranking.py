@@ -68,7 +68,7 @@ def test_equals_pytorch_metric_learning(same_set):
     got = precision_at_r(*sets)
     assert got.map_at_r == pytest.approx(expected["mean_average_precision_at_r"], abs=1e-6)
     assert got.r_precision == pytest.approx(expected["r_precision"], abs=1e-6)
-    assert recall_at_k(*sets, ks=(1,)).at[1] == pytest.approx(expected["precision_at_1"], abs=1e-6)
+    assert recall_at_k(*sets, ks=(1,)).at_k[1] == pytest.approx(expected["precision_at_1"], abs=1e-6)
 
 
 def test_the_worked_example():

@@ -51,7 +51,7 @@ def test_equals_the_slow_way(n, classes, dim, kind, same_set, seed):
     expected, without = slow_recall(query, labels, gallery, gallery_labels, same_set)
     got = recall_at_k(query, labels, *(() if same_set else (gallery, gallery_labels)), ks=KS)
     assert got.without_positive == without and got.queries == n - without
-    assert got.at == pytest.approx(expected, abs=1e-6, nan_ok=True)
+    assert got.at_k == pytest.approx(expected, abs=1e-6, nan_ok=True)
 
 
 def test_ties_count_by_expectation_over_all_orders():
@@ -61,13 +61,13 @@ def test_ties_count_by_expectation_over_all_orders():
     got = recall_at_k(np.ones((1, 1), np.float32), np.array([0]), np.ones((5, 1), np.float32), np.array(gallery_labels),
                       ks=(1, 2, 3, 4))
     for k in (1, 2, 3, 4):
-        assert got.at[k] == pytest.approx(np.mean([0 in order[:k] for order in orders]), abs=1e-6)
+        assert got.at_k[k] == pytest.approx(np.mean([0 in order[:k] for order in orders]), abs=1e-6)
 
 
 def test_a_collapsed_embedding_looks_broken():
     """The original scores it 100 %."""
     features = np.full((1000, 512), 512**-0.5, np.float32)
-    assert recall_at_k(features, np.arange(1000) // 10).at[1] == pytest.approx(9 / 999, abs=1e-6)
+    assert recall_at_k(features, np.arange(1000) // 10).at_k[1] == pytest.approx(9 / 999, abs=1e-6)
 
 
 @pytest.mark.parametrize("same_set", [True, False])
@@ -106,8 +106,8 @@ def test_many_k_at_once_are_those_one_by_one():
     rng = np.random.default_rng(0)
     features = np.sign(rng.normal(size=(120, 6))).astype(np.float32) / 6**0.5
     labels = rng.integers(12, size=120)
-    together = recall_at_k(features, labels, ks=range(1, 200)).at
-    assert together == {k: recall_at_k(features, labels, ks=(k,)).at[k] for k in range(1, 200)}
+    together = recall_at_k(features, labels, ks=range(1, 200)).at_k
+    assert together == {k: recall_at_k(features, labels, ks=(k,)).at_k[k] for k in range(1, 200)}
     assert together[199] == pytest.approx(1)
 
 

@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 import evaluations.retrieval
-from data.lists import ImageList
 from data.images import Images
+from data.lists import ImageList
 from data.transforms import Transforms
 from data.views import ImageBatches
 from evaluations.cluster_metrics import pairwise_f1
@@ -168,7 +168,7 @@ def test_metrics_come_in_the_order_asked_for_from_one_clustering(monkeypatch):
     assert everything["nmi"] == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-12)
     assert everything["ami"] == pytest.approx(adjusted_mutual_info_score(labels, clusters), abs=1e-12)
     assert everything["f1"] == pairwise_f1(labels, clusters)
-    assert everything["precision_at_1"] == recall_at_k(features, labels, ks=(1,)).at[1]
+    assert everything["precision_at_1"] == recall_at_k(features, labels, ks=(1,)).at_k[1]
     assert list(everything["recall"]) == [2, 4]
     assert columns(everything).keys() == {"R@2", "R@4", "P@1", "RP", "MAP@R", "NMI", "AMI", "F1"}
 

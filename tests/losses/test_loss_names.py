@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
+from slow_losses import weight
 from torch.nn.functional import normalize
 
 import losses
-from slow_losses import weight
 from utils.errors import InputError
 
 
@@ -20,16 +20,18 @@ def test_names():
 
 @pytest.mark.parametrize("name", ["", "weight", "Softmax"])
 def test_unknown_loss_names_the_known(name):
-    with pytest.raises(InputError, match=f"--loss {name}: .*known losses: Weight, .*Triplet"):
+    with pytest.raises(InputError, match=f"^{name}: unknown; known losses: Weight, .*Triplet") as caught:
         losses.create(name)
+    assert caught.value.setting == "loss"
 
 
 @pytest.mark.parametrize("name", losses.names())
 @pytest.mark.parametrize("setting", ["alpha", "beta", "base", "margin"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_settings_that_are_no_numbers(name, setting, value):
-    with pytest.raises(InputError, match=f"--loss {name}: .*{setting} is {value}"):
+    with pytest.raises(InputError, match=f"^{name}: its {setting} is {value}") as caught:
         losses.create(name, **{setting: value})
+    assert caught.value.setting == "loss"
 
 
 def test_settings_are_keywords():

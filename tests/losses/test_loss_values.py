@@ -6,11 +6,18 @@ from collections import Counter
 import pytest
 import torch
 from hypothesis import assume, given, settings, strategies as st
+from slow_losses import (
+    PLAIN,
+    margin,
+    margin_terms,
+    proxy_anchor,
+    sampling_weights,
+    thresholds_are_clear,
+    value_and_gradients,
+)
 from torch.nn.functional import normalize
 
 import losses
-from slow_losses import (PLAIN, margin, margin_terms, proxy_anchor, sampling_weights, thresholds_are_clear,
-                         value_and_gradients)
 
 CLASSES, DIM = 4, 6
 RENORMALISING = {"Contrastive", "NCA", "Triplet", "SemiHard", "Margin", "ProxyAnchor"}  # the library's, within the loss

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings, strategies as st
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
+from slow_losses import weight
 
 import losses
 from losses.orthogonal import orthogonal_penalty
-from slow_losses import weight
 
 ALPHA, BETA, BASE, MARGIN = 40.0, 2.0, 0.5, 0.1
 

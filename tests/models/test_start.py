@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from thumbnails import TINY_TRAIN
 
 import models
 from models.methods.udml_ss import RotationHead
+from thumbnails import TINY_TRAIN
 from utils.errors import InputError
 
 CREATE = {"dim": 8, "width": 64, "origin_width": 72}

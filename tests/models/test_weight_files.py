@@ -9,11 +9,11 @@ import subprocess
 import warnings
 
 import numpy as np
-import payloads
 import pytest
 import torch
 
 import models
+import payloads
 from models import state, weights
 from utils.errors import InputError
 

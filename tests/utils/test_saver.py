@@ -93,10 +93,10 @@ def test_a_block_that_ends_well_is_not_rescued(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"writes": False}, {"content": lambda: None}])
+@pytest.mark.parametrize("settings", [{"writes": False}, {"capture": lambda: None}])
 def test_nothing_to_write(tmp_path, lines, settings):
     """In the other processes of a run, and before its first step."""
-    saver = Saver(str(tmp_path), **{"content": lambda: state(1), "minutes": 1e-9, "keep_last": 1, **settings})
+    saver = Saver(str(tmp_path), **{"capture": lambda: state(1), "minutes": 1e-9, "keep_last": 1, **settings})
     saver.after_step()
     saver.epoch(1)
     with pytest.raises(InputError), saver.rescue():
