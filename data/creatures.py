@@ -18,8 +18,6 @@ CHANGED = 3  # details in which a class may depart from its family
 Rng = np.random.Generator
 Recipe = dict[str, Any]  # trait -> its value: a number, a word, or an RGB colour
 
-# ---------------------------------------------------------------- what a class is
-
 
 def vivid(rng: Rng) -> np.ndarray:
     """A random RGB colour in 0..1 for a creature."""
@@ -65,9 +63,6 @@ def recipe(seed: int, split: int, number: int) -> Recipe:
     for name in own.choice(list(DETAILS), CHANGED, replace=False):
         traits[name] = DETAILS[name](own)
     return traits
-
-
-# ---------------------------------------------------------------- its body
 
 
 def blob(x: float, y: float, rx: float, ry: float, power: float = 2.0) -> np.ndarray:
@@ -147,9 +142,6 @@ def marked(r: Recipe, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         "saddle": lambda: v < 0.05 * np.sin(9 * u) - 0.1 * r["grain"],
         "belt": lambda: abs(u - 0.1) < 0.25 * r["grain"],
     }[r["pattern"]]()
-
-
-# ---------------------------------------------------------------- one image of it
 
 
 def view(rng: Rng) -> np.ndarray:

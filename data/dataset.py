@@ -23,7 +23,7 @@ Dict = {
 # folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
 
-# A folder that holds one of these is a training run's, and none of its images is of the data set.
+# A folder that holds one of these is that of a training run; its images do not belong to the data set.
 RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar")
 
 
@@ -48,9 +48,6 @@ def locate(data: str, data_root: str | None) -> str:
         raise InputError(f"{shown(folder)}: no such folder; {remedy}")
     known = f"{', '.join(Dict)}, the name of a folder under {shown(root)}, or a path"
     raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {known}", setting="data")
-
-
-# ---- images to train on ---------------------------------------------------------------------------------------------
 
 
 def read_train(folder: str) -> ImageList:
@@ -119,9 +116,6 @@ def _is_file(entry: os.DirEntry) -> bool:
 def _has(folder: str, name: str) -> bool:
     """Whether the folder has the list `name`. A broken link counts: which images it should name is then not known."""
     return os.path.lexists(os.path.join(folder, name))
-
-
-# ---- held-out images ------------------------------------------------------------------------------------------------
 
 
 def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None:

@@ -177,7 +177,7 @@ def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[
 def count_workers(asked: int | None, images: int, device: str) -> int:
     """How many data loading processes: as asked for, else up to 8.
 
-    On the CPU 0, because the network needs its cores; for under 1,000 images 0, which are read before workers have started.
+    0 on the CPU, because the network needs its cores. 0 for under 1,000 images, which are read before workers would start.
     """
     if asked is not None:
         return asked

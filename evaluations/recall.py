@@ -14,9 +14,8 @@ from torch import Tensor
 
 from utils.errors import InputError
 
-# Similarities that differ by less are ties. It is the rounding of a float32 product of 512 terms: without it, rounding would
-# order the images of a collapsed embedding.
-TIE = 1e-6
+KS = (1, 2, 4, 8, 16, 32)  # those of most tables of the field
+TIE = 1e-6  # similarities this close are ties; by the rounding of 512 terms a collapsed embedding would else have an order
 BLOCK = 2040  # rows and columns of a block: 16 MB of similarities, and 255 words of 8 for `_count`
 BLOCK_ON_GPU = 4 * BLOCK
 CLASS_BLOCK = 256  # queries, in order of class, whose positives are looked up together
@@ -32,12 +31,7 @@ class Recall(NamedTuple):
 
 @torch.inference_mode()
 def recall_at_k(
-    query: Any,
-    query_labels: Any,
-    gallery: Any = None,
-    gallery_labels: Any = None,
-    *,
-    ks: Iterable[int] = (1, 2, 4, 8, 16, 32),
+    query: Any, query_labels: Any, gallery: Any = None, gallery_labels: Any = None, *, ks: Iterable[int] = KS
 ) -> Recall:
     """Recall@K by cosine similarity.
 

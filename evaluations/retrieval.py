@@ -83,8 +83,7 @@ def score(sets: Sequence[np.ndarray], labels: Sequence[np.ndarray], ks: Sequence
     """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
 
     sets: the features, float32 (N, d), of one set of images that are each other's gallery, or of queries and gallery.
-    labels: int64 (N,) of each set. For cluster metrics k-means clusters the gallery once, into as many clusters as it has
-    labels.
+    labels: int64 (N,) of each set. Cluster metrics are of one k-means of the gallery, with a cluster for each label in it.
     """
     measured: dict[str, Any] = {}
     pairs = [x for features, classes in zip(sets, labels) for x in (torch.from_numpy(features).to(device), classes)]

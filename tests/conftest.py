@@ -1,5 +1,6 @@
 """Fixtures that several test files share: a small image folder, and a way to run the entry points."""
 
+import logging
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from thumbnails import make_image_folder
 from utils.errors import InputError
 from utils.interrupt import EXIT_CODES
 
+logging.getLogger("udml").propagate = False  # to pytest, which would pass on names that are no UTF-8 between its processes
 torch.set_num_threads(1)  # of small work: several threads on a busy machine wait for each other many times over
 
 

@@ -98,8 +98,8 @@ def test_the_embedder_of_a_checkpoint_knows_its_crop_and_normalisation(trained, 
 
 def test_frozen_needs_an_epoch_and_no_step(run, image_folder, tmp_path):
     """And its embedding orders the images as the pooled features do."""
-    run("train", *TINY_TRAIN[:len(TINY)], "--pretrained", "False", "--method", "frozen", "--data", image_folder, "--save_dir",
-        tmp_path / "run", "--epochs", 1, "--eval_step", 1, "--dim", 512)
+    flags = ("--pretrained", "False", "--method", "frozen", "--epochs", 1, "--eval_step", 1, "--dim", 512)
+    run("train", *TINY_TRAIN[: len(TINY)], *flags, "--data", image_folder, "--save_dir", tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [set(line) for line in lines] == [{"epoch", "test"}]
     embedder = models.load(checkpoint.path_of(str(tmp_path / "run"), 1))

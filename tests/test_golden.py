@@ -1,4 +1,4 @@
-"""Golden runs: three epochs give the losses and the Recall@1 that commit 09f9e53 gave, before methods were files of their own.
+"""Golden runs: three epochs give the losses and the Recall@1 that commit 09f9e53 gave, before methods had their own files.
 
 golden.json was written by that commit's train.py. With the instructions of another processor (AVX2 in place of AVX-512) the
 same code's losses differ from these by up to 5e-7.

@@ -48,12 +48,7 @@ def report_bad(bad: list, on_bad_image: str) -> None:
 
 @torch.inference_mode()
 def extract(
-    encoders: list[Encoder],
-    batches: Iterable,
-    total: int,
-    say: str | None = None,
-    folder: str | None = None,
-    group: Group = Group(),
+    encoders: list[Encoder], batches: Iterable, total: int, say: str = "", folder: str | None = None, group: Group = Group()
 ) -> Extracted:
     """Run every encoder over every batch of images; each image is decoded once, however many encoders there are.
 
@@ -84,17 +79,17 @@ def extract(
             rows[new] = indices.numpy()
             filled += len(indices)
     bad = [item for some in group.gather_objects(bad) for item in some]
+    rows = np.concatenate(group.gather_objects(rows[:filled]))
     if group.size > 1:
         known = group.gather_objects([array.shape[1] for array in arrays if array is not None])
         columns: list[int] = next(filter(None, known), [])  # a process whose images are all bad does not know them
         arrays = [_empty(rows_here, d, folder) if array is None else array for array, d in zip(arrays, columns)]
         for array in arrays:
             group.collect(array, filled)
-        rows = np.concatenate(group.gather_objects(rows[:filled]))
         filled = filled if group.rank else len(rows)
     if not arrays or arrays[0] is None:
         raise InputError(f"none of the {total} images can be read, the first: {bad[0].message}")
-    return Extracted([array[:filled] for array in arrays], rows if group.size > 1 else rows[:filled], bad)
+    return Extracted([array[:filled] for array in arrays], rows, bad)
 
 
 def _empty(rows: int, columns: int, folder: str | None) -> np.ndarray:

@@ -7,8 +7,8 @@ import torch
 from pytorch_metric_learning.losses import MultiSimilarityLoss
 from pytorch_metric_learning.miners import MultiSimilarityMiner
 
+import bench  # finds the project
 import losses
-from bench import compare, heading, measure_together, parser, set_threads
 
 
 def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):
@@ -46,14 +46,14 @@ def steps(batch=80, dim=512):
 
 
 def main():
-    flags = parser(__doc__)
+    flags = bench.parser(__doc__)
     for name, default in (("batch", 80), ("dim", 512), ("repeats", 50)):
         flags.add_argument(f"--{name}", type=int, default=default)
     args = flags.parse_args()
-    set_threads(args.threads or 1)
-    heading("Weight loss")
+    bench.set_threads(args.threads or 1)
+    bench.heading("Weight loss")
     print(f"Forward and backward, batch {args.batch} x {args.dim}, in ms.\n")
-    compare(measure_together(steps(args.batch, args.dim), args.repeats, warm_up=3), "ms", 1e3)
+    bench.compare(bench.measure_together(steps(args.batch, args.dim), args.repeats, warm_up=3), "ms", 1e3)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ import torch
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
+import bench  # finds the project
 import models
-from bench import heading, measure_together, parser, set_threads, table
+from bench import measure_together, table
 from data.views import Batch
 from models import methods
 from utils import device
@@ -148,7 +149,7 @@ def compare(net, args, peak):
 
 
 def main():
-    flags = parser(__doc__)
+    flags = bench.parser(__doc__)
     flags.add_argument("--nets", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
     flags.add_argument("--batch", type=int, default=20, help="metric views")
     flags.add_argument("--rotations", type=int, default=4, help="images that also come in four rotations")
@@ -160,8 +161,8 @@ def main():
     args = flags.parse_args()
     if args.full:
         vars(args).update(FULL)
-    set_threads(args.threads)
-    heading("The training step")
+    bench.set_threads(args.threads)
+    bench.heading("The training step")
     print("Goals: faster than the original's two forward passes; under 5 % of the step outside the network.\n")
     product, convolution = machine_flops(device.choose(args.device))
     print(f"The machine: matrix product {product / 1e9:,.0f} GFLOP/s, 3 x 3 convolution {convolution / 1e9:,.0f} GFLOP/s; "

@@ -147,7 +147,9 @@ def test_the_shares_of_several_processes_are_the_whole_list(photo, size):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 5)), max_size=20), st.sampled_from([1, 2, 3, 5]))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 5)), max_size=20), st.sampled_from([1, 2, 3, 5])
+)
 def test_the_shares_of_a_step_are_its_draws(images, size):
     step = [Draw(index, 0, seed, turn=row) for index, seed, rows in images for row in range(rows)]
     shares = [share_of(step, rank, size) for rank in range(size)]
@@ -226,7 +228,7 @@ def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
     assert whole == [0]
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError(), FileNotFoundError(2, "x")])
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "x")])
 def test_a_worker_killed_while_it_hands_over_a_batch_is_a_run_error(monkeypatch, error):
     """What the main process then finds is the broken connection."""
     def broken(self):

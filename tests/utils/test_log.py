@@ -94,7 +94,9 @@ def test_a_terminal_that_was_closed_before_the_start(tmp_path, monkeypatch):
     assert (tmp_path / "run.log").read_text().endswith("a warning\n")
 
 
-@pytest.mark.parametrize("encoding, expected", [("utf-8", "ü\\udce9 猫"), ("ascii", "\\xfc\\udce9 \\u732b")], ids=["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    "encoding, expected", [("utf-8", "ü\\udce9 猫"), ("ascii", "\\xfc\\udce9 \\u732b")], ids=["utf-8", "ascii"]
+)
 def test_names_that_the_terminal_cannot_show(tmp_path, monkeypatch, encoding, expected):
     """A file name is bytes; one that is no text comes with surrogates."""
     buffer = io.BytesIO()

@@ -1,5 +1,4 @@
-"""ForwardBackward: piece by piece it is the single pass, in outputs and in every gradient, with less in the network at once."""
-
+"""ForwardBackward: piece by piece it gives the outputs and gradients of a single pass, with less in the network at once."""
 
 import pytest
 import torch
@@ -50,7 +49,7 @@ class TwoImages:
 
 
 def make_method(embedder, **changed):
-    """UDML-SS on two images, with the default settings but for a rotation loss of weight 0.7 and those that are `changed`."""
+    """UDML-SS on two images, with the default settings but for a rotation loss of weight 0.7 and what is `changed`."""
     settings = methods.default_settings("udml_ss", num_clusters=2, self_supervision_rot=0.7, **changed)
     return methods.create("udml_ss", embedder, TwoImages(), settings)
 
