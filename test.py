@@ -1,8 +1,8 @@
 """Checkpoints -> Recall@K, NMI and other metrics on the classes that training never saw.
 
-    python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
-    python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
-    python test.py ... --metrics recall map_at_r nmi --save_json result.json
+python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
+python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
+python test.py ... --metrics recall map_at_r nmi --save_json result.json
 """
 
 import argparse
@@ -20,7 +20,7 @@ from data.views import ImageBatches, count_workers
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from utils import checkpoint, device, flags, log
 from utils.errors import InputError, exit_on_error
-from utils.features import encoder, report_bad
+from utils.features import encoder
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -28,22 +28,43 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     flags.add_common(parser)
-    add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT",
-        help="checkpoints, or folders of them, tested in one go")
+    add(
+        "--resume",
+        "-r",
+        nargs="*",
+        default=[],
+        metavar="CHECKPOINT",
+        help="checkpoints, or folders of them, tested in one go",
+    )
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
     add("--net", default=None, help="backbone (default: the checkpoint's)")
     add("--dim", "-d", type=flags.positive_int, default=None, help="embedding size (default: the checkpoint's)")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's)")
     add("--origin_width", type=flags.side, default=None, help="shorter side before it (default: the checkpoint's)")
     add("--batch_size", "-b", type=flags.positive_int, default=100, help="images in one forward pass")
-    add("--metrics", nargs="+", choices=METRICS, default=("recall", "nmi"), metavar="METRIC",
+    add(
+        "--metrics",
+        nargs="+",
+        choices=METRICS,
+        default=("recall", "nmi"),
+        metavar="METRIC",
         help=f"any of {', '.join(METRICS)}; the values come in the order asked for. The last three share a k-means; ami "
-             "takes 15 s more for 10,000 classes (default: recall nmi)")
-    add("--nmi_average", choices=("arithmetic", "geometric"), default="arithmetic",
-        help="mean of the entropies in NMI; geometric gives what old tables used, a little higher")
+        "takes 15 s more for 10,000 classes (default: recall nmi)",
+    )
+    add(
+        "--nmi_average",
+        choices=("arithmetic", "geometric"),
+        default="arithmetic",
+        help="mean of the entropies in NMI; geometric gives what old tables used, a little higher",
+    )
     add("--save_json", default=None, help="write the results to this file")
-    add("--save_neighbours", "--save_txt", default=None, metavar="FILE",
-        help=f"write the {NEIGHBOURS} nearest images of each query, by the last model tested, to this file (.npz)")
+    add(
+        "--save_neighbours",
+        "--save_txt",
+        default=None,
+        metavar="FILE",
+        help=f"write the {NEIGHBOURS} nearest images of each query, by the last model tested, to this file (.npz)",
+    )
     args = parser.parse_args()
     return args, parser.changed(args)
 
@@ -64,8 +85,10 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]
     for path, embedder in zip(paths, trained):
         for name in ("width", "origin_width"):  # all see the same crops
             if embedder.settings[name] != trained[0].settings[name]:
-                raise InputError(f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
-                                 f"{trained[0].settings[name]}; test them one by one")
+                raise InputError(
+                    f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
+                    f"{trained[0].settings[name]}; test them one by one"
+                )
         yield embedder.epoch or 0, embedder
 
 
@@ -82,16 +105,30 @@ def main() -> None:
         workers = count_workers(args.nThreads, len(part), compute.device.type)
         return ImageBatches(Images(part.paths, transforms), args.batch_size, workers).crops()
 
-    encoders = [encoder(embedder, "pooled" if args.pool_feature or not epoch else "embedding", compute)
-                for epoch, embedder in tested]
-    results = evaluate(encoders, query, gallery, crops, lambda bad: report_bad(bad, args.on_bad_image), recall_ks(folder),
-                       args.metrics, args.nmi_average, args.seed,
-                       args.features_dir, compute.scores, neighbours=bool(args.save_neighbours))
+    encoders = [
+        encoder(embedder, "pooled" if args.pool_feature or not epoch else "embedding", compute) for epoch, embedder in tested
+    ]
+    results = evaluate(
+        encoders,
+        query,
+        gallery,
+        crops,
+        args.on_bad_image,
+        recall_ks(folder),
+        args.metrics,
+        args.nmi_average,
+        args.seed,
+        args.features_dir,
+        compute.scores,
+        neighbours=bool(args.save_neighbours),
+    )
     neighbours = [result.pop("neighbours", None) for result in results][-1]
 
     first = results[0]
-    log.say(f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
-            f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else ""))
+    log.say(
+        f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
+        f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else "")
+    )
     for (epoch, _), result in zip(tested, results):
         log.say(result_line(epoch, result))
     log.say(table([epoch for epoch, _ in tested], results))

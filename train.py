@@ -24,7 +24,7 @@ from evaluations.retrieval import evaluate, result_line
 from models import methods
 from utils import flags
 from utils.errors import exit_on_error
-from utils.features import encoder, report_bad
+from utils.features import encoder
 from utils.run import Run
 
 
@@ -58,10 +58,10 @@ def main() -> None:
         test = make_test(folder, args, run) if args.eval_step else None
 
         # what learns
+        pretrained, weights = (False, None) if run.resumes else (args.pretrained, args.weights)
+        freeze_bn = args.freeze_BN and args.pretrained
         with run.group.first_before_others():  # it may download weights
-            embedder = models.create(args.net, args.dim, args.pretrained and not run.resumes,
-                                     None if run.resumes else args.weights, args.freeze_BN and args.pretrained,
-                                     args.width, args.origin_width)
+            embedder = models.create(args.net, args.dim, pretrained, weights, freeze_bn, args.width, args.origin_width)
         method = run.place(methods.create(args.method, embedder, images, args))
         groups = method.param_groups()
         optimiser = torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay) if groups else None
@@ -94,8 +94,7 @@ def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool
     with run.clock("data"):
         decoded = open_images(images, transforms, kind)
     workers = count_workers(args.nThreads, len(images), run.compute.device.type)
-    return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group.rank,
-                        run.group.size)
+    return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group)
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
@@ -107,9 +106,9 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
         kind = "pooled" if args.pool_feature else "embedding"
-        result, = evaluate([encoder(embedder, kind, run.compute)], query, gallery, crops,
-                           lambda bad: report_bad(bad, args.on_bad_image), recall_ks(folder), seed=args.seed,
-                           features_dir=args.features_dir, device=run.compute.scores, group=run.group)
+        where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group}
+        encoders, ks = [encoder(embedder, kind, run.compute)], recall_ks(folder)
+        (result,) = evaluate(encoders, query, gallery, crops, args.on_bad_image, ks, seed=args.seed, **where)
         return (result_line(epoch, result), result) if result else None
 
     return test

@@ -63,7 +63,7 @@ def open_images(images: ImageList, transforms: Transforms, kind: str = "none") -
 
 def _view(pixels: Tensor, offset: int, height: int, width: int) -> Tensor:
     """One image among the pixels of all: uint8 (3, height, width), channels last in memory."""
-    return pixels[offset:offset + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
+    return pixels[offset : offset + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
 
 
 def _survey(paths: Paths, transforms: Transforms) -> tuple[Tensor, int]:

@@ -1,6 +1,6 @@
 """The built-in demo set: snapshots of invented creatures, drawn on the spot so that a first run needs no download.
 
-    python -m data.demo FOLDER [--seed 0]
+python -m data.demo FOLDER [--seed 0]
 """
 
 import argparse

@@ -40,7 +40,7 @@ class Paths(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        begin, end = self.ends[index % len(self):][:2].tolist()
+        begin, end = self.ends[index % len(self) :][:2].tolist()
         return bytes(self.bytes[begin:end].numpy()).decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
@@ -76,7 +76,7 @@ class ImageList:
 
 def _below(path: str, folder: str) -> str:
     """os.path.relpath(path, folder), which takes seconds for a million paths."""
-    return path[len(folder) + 1:] if path.startswith(folder + os.sep) else os.path.relpath(path, folder)
+    return path[len(folder) + 1 :] if path.startswith(folder + os.sep) else os.path.relpath(path, folder)
 
 
 def read_list(file: str, labels_required: bool, check_files: bool = True) -> ImageList:
@@ -122,8 +122,8 @@ def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None
     if "\0" in line:
         raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
     space = max(line.rfind(" "), line.rfind("\t"))
-    path, last = line[:max(space, 0)].rstrip(" \t"), line[space + 1:]
-    if not INTEGER.fullmatch(last) or not -2**63 <= int(last) < 2**63:
+    path, last = line[: max(space, 0)].rstrip(" \t"), line[space + 1 :]
+    if not INTEGER.fullmatch(last) or not -(2**63) <= int(last) < 2**63:
         if line.lower().endswith(EXTENSIONS):
             if label_required:
                 raise InputError(f"{place}: `{shown(line)}` has no label; write `path label`")
@@ -136,7 +136,7 @@ def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None
 
 def shown(text: str, most: int = 300) -> str:
     """`text` as an error shows it: on one line, of moderate length, readable wherever the log goes."""
-    text = text if len(text) <= most else f"{text[:most // 2]}...{text[-most // 2:]}"
+    text = text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 

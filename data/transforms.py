@@ -32,7 +32,7 @@ class Transforms:
     def centre_crop(self, image: Tensor) -> Tensor:
         """uint8 (3, H, W) -> uint8 (3, width, width)."""
         top, left = (int(round((side - self.width) / 2)) for side in image.shape[1:])  # as torchvision rounds
-        return image[:, top:top + self.width, left:left + self.width]
+        return image[:, top : top + self.width, left : left + self.width]
 
     def random_crop(self, image: Tensor) -> Tensor:
         """uint8 (3, H, W) -> uint8 (3, width, width): a random resized crop, flipped half of the time.
@@ -42,7 +42,7 @@ class Transforms:
         from torchvision.transforms import RandomResizedCrop  # takes a second to import
 
         top, left, height, width = RandomResizedCrop.get_params(image, [self.ratio, 1.0], [3 / 4, 4 / 3])
-        crop = resize(image[:, top:top + height, left:left + width], (self.width, self.width))
+        crop = resize(image[:, top : top + height, left : left + width], (self.width, self.width))
         return crop.flip(2) if torch.rand(1) < 0.5 else crop
 
     @contextmanager

@@ -124,7 +124,7 @@ class ImageBatches:
     """The images of a list as a run asks for them, shared out among its processes.
 
     images: decoded when asked for, or cached. workers: data loading processes; persistent: they live on for the next pass.
-    rank, size: this process is number `rank` of `size`, and loads its share.
+    group: the processes of the run, of which this one loads its share.
     """
 
     def __init__(
@@ -134,10 +134,9 @@ class ImageBatches:
         workers: int = 0,
         pin_memory: bool = False,
         persistent: bool = False,
-        rank: int = 0,
-        size: int = 1,
+        group: Group = Group(),
     ) -> None:
-        self.images, self.rank, self.size = images, rank, size
+        self.images, self.group = images, group
         self._steps, self._indices = Plan(), Plan()
         common: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent and workers > 0}
         common |= {"pin_memory": pin_memory, "worker_init_fn": ignore_in_worker, "generator": torch.Generator()}
@@ -151,7 +150,7 @@ class ImageBatches:
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
         """Of each step this process's share of the rows, and those of its images that cannot be read."""
-        self._steps.items = (share_of(step, self.rank, self.size) for step in draws)
+        self._steps.items = (share_of(step, self.group.rank, self.group.size) for step in draws)
         for batch, bad in self._views:
             if not len(batch.images):  # they have the right size all the same
                 batch = batch._replace(images=batch.images.new_empty(0, 3, *2 * [self.images.transforms.width]))
@@ -159,7 +158,7 @@ class ImageBatches:
 
     def crops(self, seed: tuple | None = None) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
         """This process's share of the images, in the order of the list: central crops, or random ones drawn from `seed`."""
-        self._indices.items = ((index, seed) for index in Group(self.rank, self.size).stretch(len(self.images)))
+        self._indices.items = ((index, seed) for index in self.group.stretch(len(self.images)))
         return iter(self._crops)
 
 

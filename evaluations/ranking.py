@@ -61,7 +61,7 @@ def precision_at_r(
         raise InputError("features are not finite: the model has diverged, there is nothing to score")
     positives = count_positives(query_labels, None if same_set else gallery_labels)
     order = positives.argsort(descending=True)  # a block ranks as deep as its largest R: similar R go together
-    order = order[:int((positives > 0).sum())]
+    order = order[: int((positives > 0).sum())]
 
     average_precision, r_precision = [], []
     while len(order):

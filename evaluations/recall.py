@@ -101,18 +101,18 @@ def _count_above(query: Tensor, gallery: Tensor, best: Tensor, same_set: bool) -
     sim_space = torch.empty(block * block, device=query.device)
     hit_space = torch.empty(block * block, dtype=torch.bool, device=query.device)
     for i in range(0, len(query), block):
-        x = query[i:i + block].float()
+        x = query[i : i + block].float()
         for j in range(i if same_set else 0, len(gallery), block):
-            y = gallery[j:j + block].float()
+            y = gallery[j : j + block].float()
             shape = len(x), len(y)
-            sim, hits = (space[:shape[0] * shape[1]].view(shape) for space in (sim_space, hit_space))
+            sim, hits = (space[: shape[0] * shape[1]].view(shape) for space in (sim_space, hit_space))
             torch.mm(x, y.T, out=sim)
             if same_set and i == j:
                 sim.fill_diagonal_(-torch.inf)
             for threshold, counts in zip(thresholds, at_least):
-                counts[i:i + block] += _count(torch.ge(sim, threshold[i:i + block, None], out=hits), 1)
+                counts[i : i + block] += _count(torch.ge(sim, threshold[i : i + block, None], out=hits), 1)
                 if same_set and i != j:
-                    counts[j:j + block] += _count(torch.ge(sim, threshold[j:j + block], out=hits), 0)
+                    counts[j : j + block] += _count(torch.ge(sim, threshold[j : j + block], out=hits), 0)
     return at_least[1], at_least[0] - at_least[1]
 
 

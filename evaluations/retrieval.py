@@ -11,24 +11,42 @@ from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
 from utils.clustering import kmeans
 from utils.distributed import Group
-from utils.features import Encoder, extract
+from utils.features import Encoder, extract, report_bad
 
 NEIGHBOURS = 16  # nearest images of each query that can be asked for
 # name -> heading of its column; Recall@K has a column for each K
-METRICS = {"recall": "R@", "precision_at_1": "P@1", "r_precision": "RP", "map_at_r": "MAP@R", "nmi": "NMI", "ami": "AMI",
-           "f1": "F1"}
+METRICS = {
+    "recall": "R@",
+    "precision_at_1": "P@1",
+    "r_precision": "RP",
+    "map_at_r": "MAP@R",
+    "nmi": "NMI",
+    "ami": "AMI",
+    "f1": "F1",
+}
 
 
-def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[[Any], Iterable],
-             on_bad: Callable[[list], None], ks: Sequence[int], metrics: Sequence[str] = ("recall", "nmi"),
-             nmi_average: str = "arithmetic", seed: int = 0, features_dir: str | None = None,
-             device: str | torch.device = "cpu", group: Group = Group(), neighbours: bool = False) -> list[dict]:
+def evaluate(
+    encoders: list[Encoder],
+    query: Any,
+    gallery: Any,
+    crops: Callable[[Any], Iterable],
+    on_bad_image: str,
+    ks: Sequence[int],
+    metrics: Sequence[str] = ("recall", "nmi"),
+    nmi_average: str = "arithmetic",
+    seed: int = 0,
+    features_dir: str | None = None,
+    device: str | torch.device = "cpu",
+    group: Group = Group(),
+    neighbours: bool = False,
+) -> list[dict]:
     """Score every encoder on the same images, each decoded once.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
     query, gallery: data.lists.ImageLists with labels; the same object when one set serves as both.
     crops: of such a list, gives batches of its central crops, as `extract` takes them.
-    on_bad: is called with the unreadable images.
+    on_bad_image: "stop" or "skip", see report_bad.
     metrics: names of METRICS. nmi_average: see cluster_metrics.nmi.
     features_dir, group: see `extract`. device: where retrieval metrics are computed.
 
@@ -38,7 +56,7 @@ def evaluate(encoders: list[Encoder], query: Any, gallery: Any, crops: Callable[
     features, labels, readable, unreadable = [], [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
         arrays, rows, bad = extract(encoders, crops(images), len(images), "test images", features_dir, group)
-        on_bad(bad)
+        report_bad(bad, on_bad_image)
         unreadable += len(bad)
         features.append(arrays)
         labels.append(images.labels[rows])
@@ -78,8 +96,15 @@ def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGH
     return indices[other].reshape(-1, k), similarities[other].reshape(-1, k)
 
 
-def score(sets: Sequence[np.ndarray], labels: Sequence[np.ndarray], ks: Sequence[int], metrics: Sequence[str],
-          nmi_average: str = "arithmetic", seed: int = 0, device: str | torch.device = "cpu") -> dict:
+def score(
+    sets: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    ks: Sequence[int],
+    metrics: Sequence[str],
+    nmi_average: str = "arithmetic",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> dict:
     """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
 
     sets: the features, float32 (N, d), of one set of images that are each other's gallery, or of queries and gallery.

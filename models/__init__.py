@@ -1,7 +1,7 @@
 """Embedders: `create(net, ...)` builds one, `load(checkpoint)` brings a trained one back, `names()` lists the nets.
 
-    embedder = models.load("results/.../ckp_ep600.pth.tar")
-    embedder.embed(["a.jpg", "b.jpg"])        # float32 (2, dim), rows of length 1: similarity is their product
+embedder = models.load("results/.../ckp_ep600.pth.tar")
+embedder.embed(["a.jpg", "b.jpg"])        # float32 (2, dim), rows of length 1: similarity is their product
 """
 
 from os import PathLike
@@ -24,8 +24,15 @@ MAX_DIM = 2**16  # an embedding of more numbers is a slip, whose memory would ru
 DEFAULTS: dict[str, Any] = {"net": "Inception", "dim": 512, "width": 227, "origin_width": 256}
 
 
-def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | PathLike | None = None,
-           freeze_bn: bool = False, width: int | None = None, origin_width: int | None = None) -> Embedder:
+def create(
+    name: str,
+    dim: int = 512,
+    pretrained: bool = True,
+    weights: str | PathLike | None = None,
+    freeze_bn: bool = False,
+    width: int | None = None,
+    origin_width: int | None = None,
+) -> Embedder:
     """Build an Embedder.
 
     name: one of `names()`, for example "Inception" or "timm/convnext_tiny".
@@ -45,8 +52,9 @@ def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | Pa
     if not 1 <= dim <= MAX_DIM:
         raise InputError(f"{dim}: the embedding has 1 to {MAX_DIM} numbers", setting="dim")
     if weights and not pretrained:
-        raise InputError(f"{weights} would be ignored: it is for a net that starts from pretrained weights",
-                         setting="weights")
+        raise InputError(
+            f"{weights} would be ignored: it is for a net that starts from pretrained weights", setting="weights"
+        )
     start = read_start(weights) if weights else None
     backbone = backbones.build(name, pretrained and not start, None if start else weights)
     if width is not None:
@@ -55,10 +63,15 @@ def create(name: str, dim: int = 512, pretrained: bool = True, weights: str | Pa
                 backbone.features.eval()(torch.zeros(1, 3, width, width))
         except (RuntimeError, AssertionError, ValueError) as error:  # each library has its own
             reason = " ".join(str(error).split())[:120]
-            raise InputError(f"{width}: the net {name} cannot take images of that size ({reason}); give another width",
-                             setting="width") from None
-    settings = {"net": name, "dim": dim, "width": width or DEFAULTS["width"],
-                "origin_width": origin_width or DEFAULTS["origin_width"]}
+            raise InputError(
+                f"{width}: the net {name} cannot take images of that size ({reason}); give another width", setting="width"
+            ) from None
+    settings = {
+        "net": name,
+        "dim": dim,
+        "width": width or DEFAULTS["width"],
+        "origin_width": origin_width or DEFAULTS["origin_width"],
+    }
     embedder = Embedder(backbone, settings, freeze_bn)
     if start:
         start_from(embedder, start)
@@ -72,11 +85,17 @@ def load(checkpoint: str | PathLike, device: str | torch.device = "cpu", **setti
     Raises InputError for a file that is missing, damaged, no checkpoint, or one of another net.
     """
     state = checkpoint_files.load(checkpoint)
-    known = {**DEFAULTS, **{name: value for name, value in state.get("settings", {}).items() if name in DEFAULTS},
-             **{name: value for name, value in settings.items() if value is not None}}
+    known = {
+        **DEFAULTS,
+        **{name: value for name, value in state.get("settings", {}).items() if name in DEFAULTS},
+        **{name: value for name, value in settings.items() if value is not None},
+    }
     embedder = create(known["net"], known["dim"], False, width=known["width"], origin_width=known["origin_width"])
-    unused = [key for key in load_state(embedder, state["state_dict"], checkpoint, original="settings" not in state)
-              if not key.startswith("classifier_rot.")]
+    unused = [
+        key
+        for key in load_state(embedder, state["state_dict"], checkpoint, original="settings" not in state)
+        if not key.startswith("classifier_rot.")
+    ]
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
     embedder.epoch = state["epoch"]

@@ -15,8 +15,9 @@ HEAD = "classifier.linear."
 UNUSED = ("classifier.bn.", "classifier_rot.")  # of the original: a layer that it never runs, and its rotation head
 
 
-def load_state(embedder: Embedder, state_dict: Any, source: str | PathLike = "checkpoint",
-               original: bool | None = None) -> list[str]:
+def load_state(
+    embedder: Embedder, state_dict: Any, source: str | PathLike = "checkpoint", original: bool | None = None
+) -> list[str]:
     """Fill an Embedder from a checkpoint of this project or of the original one; all or nothing.
 
     state_dict: key -> tensor, also with the "module." that DataParallel puts before each key. Every parameter and
@@ -89,8 +90,9 @@ def start_from(embedder: Embedder, start: Start) -> None:
     settings = start.about.get("settings")
     net = settings.get("net") if isinstance(settings, dict) else None
     if net not in (None, embedder.settings["net"]):
-        raise InputError(f"{start.path}: a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or "
-                         "other weights")
+        raise InputError(
+            f"{start.path}: a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or other weights"
+        )
     tensors = _named(embedder, start.state_dict, start.path)
     own_head = ""
     if width := _width(tensors, embedder):

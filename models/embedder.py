@@ -65,10 +65,10 @@ class Embedder(nn.Module):
         Adam's step does not scale with it. Rows beyond feature_dim are zero.
         """
         rows = torch.as_tensor(features)
-        vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[:self.dim]
+        vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[: self.dim]
         weight = self.classifier.linear.weight
         weight.zero_()
-        weight[:len(vectors)] = vectors.to(weight) / 3**0.5
+        weight[: len(vectors)] = vectors.to(weight) / 3**0.5
 
     def pool(self, images: Tensor) -> Tensor:
         """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
@@ -79,8 +79,12 @@ class Embedder(nn.Module):
         if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
             size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
         layout = self.layout
-        return torch.cat([self.features(part if part.is_floating_point() else self.normalise(part, layout))
-                          .flatten(1).float() for part in images.split(max(1, size))])
+        return torch.cat(
+            [
+                self.features(part if part.is_floating_point() else self.normalise(part, layout)).flatten(1).float()
+                for part in images.split(max(1, size))
+            ]
+        )
 
     def project(self, features: Tensor) -> Tensor:
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
@@ -113,8 +117,11 @@ class Embedder(nn.Module):
         self.eval()
         try:
             for picture in pictures:
-                image = (self.transforms.load(os.fspath(picture)) if isinstance(picture, str | os.PathLike)
-                         else from_memory(picture, self.transforms.origin_width))
+                image = (
+                    self.transforms.load(os.fspath(picture))
+                    if isinstance(picture, str | os.PathLike)
+                    else from_memory(picture, self.transforms.origin_width)
+                )
                 batch.append(self.transforms.centre_crop(image))
                 if len(batch) == batch_size:
                     flush()

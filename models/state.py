@@ -33,8 +33,13 @@ def tensors(state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:
     return clean
 
 
-def load_tensors(module: nn.Module, state: Mapping[str, Tensor], source: str | PathLike, ignored: Sequence[str] = (),
-                 hint: str = "is it for another net?") -> list[str]:
+def load_tensors(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str | PathLike,
+    ignored: Sequence[str] = (),
+    hint: str = "is it for another net?",
+) -> list[str]:
     """Copy tensors into a module by name, all or nothing.
 
     ignored: prefixes of keys that may be there without a use; any other unknown key is an error, because a deeper net's

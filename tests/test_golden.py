@@ -14,12 +14,30 @@ from PIL import Image
 from thumbnails import TINY_TRAIN
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
-FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", 10, "--batch_size", 10, "--lr", 2e-5, "--epochs", 3,
-         "--eval_step", 1)
+FLAGS = (
+    *TINY_TRAIN,
+    "--net",
+    "timm/test_resnet",
+    "--num_clusters",
+    10,
+    "--batch_size",
+    10,
+    "--lr",
+    2e-5,
+    "--epochs",
+    3,
+    "--eval_step",
+    1,
+)
 VARIANTS = {
-    "udml_ss": (), "rotate one crop": ("--rot_bt", "0"), "without rotation": ("--self_supervision_rot", "0"),
-    "pca": ("--init", "pca"), "supervised": ("--labels", "True"), "rotation alone": ("--rot_only", "True"),
-    "the rest": ("--orth_reg", "0.1", "--cluster_crops", "random", "--freeze_BN", "False")}
+    "udml_ss": (),
+    "rotate one crop": ("--rot_bt", "0"),
+    "without rotation": ("--self_supervision_rot", "0"),
+    "pca": ("--init", "pca"),
+    "supervised": ("--labels", "True"),
+    "rotation alone": ("--rot_only", "True"),
+    "the rest": ("--orth_reg", "0.1", "--cluster_crops", "random", "--freeze_BN", "False"),
+}
 
 
 def make_images(folder):
@@ -33,8 +51,9 @@ def make_images(folder):
             slope = rng.normal(0, 0.6, size=(2, 3))
             for i in range(6):
                 y, x = np.mgrid[-0.5:0.5:40j, -0.5:0.5:48j][..., None]
-                pixels = (colour * (1 + slope[0] * x + slope[1] * y) * rng.uniform(0.7, 1.3)
-                          + rng.normal(0, 30, size=(40, 48, 3)))
+                pixels = colour * (1 + slope[0] * x + slope[1] * y) * rng.uniform(0.7, 1.3) + rng.normal(
+                    0, 30, size=(40, 48, 3)
+                )
                 name = f"{split}/{label}-{i}.png"
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
                 lines.append(f"{name} {label}\n")

@@ -16,9 +16,29 @@ from utils import checkpoint
 ROOT = Path(__file__).parents[1]
 # Weights and frozen BatchNorm as in real runs: statistics of a share would not be those of the batch. Small steps, because
 # Adam's is as long for a gradient of mere rounding as for any other: the second and third ones would start apart.
-FLAGS = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", "--pretrained", "True", "--num_clusters", "10", "--batch_size", "20",
-         "--num_instances", "4", "--rot_batch", "7", "--up_step", "1", "--orth_reg", "0.1",
-         "--lr", "1e-6", "--rot_lr", "1e-6")
+FLAGS = (
+    *TINY_TRAIN,
+    "--net",
+    "EfficientNet-Lite0",
+    "--pretrained",
+    "True",
+    "--num_clusters",
+    "10",
+    "--batch_size",
+    "20",
+    "--num_instances",
+    "4",
+    "--rot_batch",
+    "7",
+    "--up_step",
+    "1",
+    "--orth_reg",
+    "0.1",
+    "--lr",
+    "1e-6",
+    "--rot_lr",
+    "1e-6",
+)
 
 # Of the largest number of all gradients, in float32 and through a real net: 1.3e-5 on one of the processors seen, less than
 # 1e-5 on another. In float64 it is below 1e-10 (tests/utils/test_passes.py).
@@ -28,8 +48,14 @@ ROUNDING = 3e-5
 def torchrun(processes, *command):
     """The finished torchrun of so many processes (1: none at all)."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    return subprocess.run([sys.executable, *launch, *map(str, command)], cwd=ROOT, capture_output=True, text=True,
-                          timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        [sys.executable, *launch, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def succeeds(done):
@@ -45,8 +71,24 @@ def images(tmp_path_factory):
 def steps(processes, images, folder, *more):
     """What each process recorded of the first steps, and its save folder."""
     save_dir = folder / f"run-{processes}-{len(more)}"
-    succeeds(torchrun(processes, "tests/one_of_several.py", "steps", f"{save_dir}.pt", *FLAGS, "--data", images,
-                      "--save_dir", save_dir, "--epochs", 2, "--eval_step", 2, *more))
+    succeeds(
+        torchrun(
+            processes,
+            "tests/one_of_several.py",
+            "steps",
+            f"{save_dir}.pt",
+            *FLAGS,
+            "--data",
+            images,
+            "--save_dir",
+            save_dir,
+            "--epochs",
+            2,
+            "--eval_step",
+            2,
+            *more,
+        )
+    )
     return [torch.load(f"{save_dir}.pt-{rank}", weights_only=True) for rank in range(processes)], save_dir
 
 

@@ -22,8 +22,12 @@ def script(name, *arguments, **environment):
     """Run scripts/<name> with this interpreter and the given environment variables, and no others that scripts read."""
     clean = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if key in os.environ}
     defaults = {} if "VIRTUAL_ENV" in environment else {"PYTHON": sys.executable}
-    return subprocess.run([str(ROOT / "scripts" / name), *map(str, arguments)], text=True, capture_output=True,
-                          env={**clean, **defaults, "OMP_NUM_THREADS": "1", **environment})
+    return subprocess.run(
+        [str(ROOT / "scripts" / name), *map(str, arguments)],
+        text=True,
+        capture_output=True,
+        env={**clean, **defaults, "OMP_NUM_THREADS": "1", **environment},
+    )
 
 
 @pytest.fixture
@@ -55,13 +59,24 @@ def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_l
 
 @pytest.mark.parametrize("net", ["Inception", "BN-Inception"])
 def test_all_weight_runs_the_papers_settings(cub, tmp_path, no_logs_left, net):
-    done = script("all_weight.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), NET=net, PRETRAINED="False", EPOCHS="1",
-                  WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest")
+    done = script(
+        "all_weight.sh",
+        DATA_ROOT=str(cub),
+        ROOT=str(tmp_path),
+        NET=net,
+        PRETRAINED="False",
+        EPOCHS="1",
+        WIDTH="32",
+        ORIGIN_WIDTH="36",
+        RUN_SUFFIX="-pytest",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     logs = list((ROOT / "scripts" / "out").glob(f"cub-Weight-{net}-*-pytest.log"))
     assert done.stdout.count("Epoch-1 ") == 1 and len(logs) == 1  # one run
-    name = (f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.00001-self_supervision_rot-0.1-rot_bt-1-"
-            "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest")
+    name = (
+        f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.00001-self_supervision_rot-0.1-rot_bt-1-"
+        "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest"
+    )
     assert (tmp_path / "ckpt" / "Weight" / "cub" / name / "ckp_ep1.pth.tar").is_file()
     assert json.loads((tmp_path / "result" / "Weight" / "cub" / f"{name}.json").read_text())[0]["epoch"] == 1
     for word in ("clustered 200 images into 100", "Epoch-1 ", "weight_decay=0.0005", "amp=off", "in torch.float32"):
@@ -69,14 +84,48 @@ def test_all_weight_runs_the_papers_settings(cub, tmp_path, no_logs_left, net):
 
 
 def test_positional_arguments_keep_their_order(cub, tmp_path, no_logs_left):
-    done = script("run_train_test.sh", 0.3, "cub", "Weight", 0.002, 41, 0, 7, 0.001, 64, 6, 50, 1, "False", "ResNet18",
-                  DATA_ROOT=str(cub), ROOT=str(tmp_path), EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest")
+    done = script(
+        "run_train_test.sh",
+        0.3,
+        "cub",
+        "Weight",
+        0.002,
+        41,
+        0,
+        7,
+        0.001,
+        64,
+        6,
+        50,
+        1,
+        "False",
+        "ResNet18",
+        DATA_ROOT=str(cub),
+        ROOT=str(tmp_path),
+        EPOCHS="1",
+        WIDTH="32",
+        ORIGIN_WIDTH="36",
+        RUN_SUFFIX="-pytest",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    log, = (ROOT / "scripts" / "out").glob("cub-Weight-ResNet18-*-pytest.log")
+    (log,) = (ROOT / "scripts" / "out").glob("cub-Weight-ResNet18-*-pytest.log")
     settings = next(line for line in log.read_text().splitlines() if line.startswith("settings:"))
-    for setting in ("self_supervision_rot=0.3", "data=cub", "loss=Weight", "rot_lr=0.002", "alpha=41.0", "rot_bt=False",
-                    "rot_batch=7", " lr=0.001", "dim=64", "up_step=6", "num_clusters=50", "method=rotation",
-                    "pretrained=False", "net=ResNet18"):
+    for setting in (
+        "self_supervision_rot=0.3",
+        "data=cub",
+        "loss=Weight",
+        "rot_lr=0.002",
+        "alpha=41.0",
+        "rot_bt=False",
+        "rot_batch=7",
+        " lr=0.001",
+        "dim=64",
+        "up_step=6",
+        "num_clusters=50",
+        "method=rotation",
+        "pretrained=False",
+        "net=ResNet18",
+    ):
         assert setting in settings
 
 
@@ -110,16 +159,39 @@ def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
     for i, image in enumerate((cub / Dict["cub"] / "train").rglob("*.jpg")):
         if i < 20:
             (photos / "train" / f"{i}.jpg").write_bytes(image.read_bytes())
-    done = script("run_train_test.sh", DATA=str(photos), ROOT=str(tmp_path / "out put"), NET="ResNet18", PRETRAINED="False",
-                  NUM_CLUSTERS="6", EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", RUN_SUFFIX="-pytest", BATCH_SIZE="20")
+    done = script(
+        "run_train_test.sh",
+        DATA=str(photos),
+        ROOT=str(tmp_path / "out put"),
+        NET="ResNet18",
+        PRETRAINED="False",
+        NUM_CLUSTERS="6",
+        EPOCHS="1",
+        WIDTH="32",
+        ORIGIN_WIDTH="36",
+        RUN_SUFFIX="-pytest",
+        BATCH_SIZE="20",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing to test on: no test.txt or query.txt; " in done.stdout.splitlines()[-1]
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
 
 
 def test_two_processes(cub, tmp_path, no_logs_left):
-    done = script("run_train_test.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), NPROC="2", NET="ResNet18", PRETRAINED="False",
-                  NUM_CLUSTERS="8", EPOCHS="1", WIDTH="32", ORIGIN_WIDTH="36", BATCH_SIZE="20", RUN_SUFFIX="-pytest")
+    done = script(
+        "run_train_test.sh",
+        DATA_ROOT=str(cub),
+        ROOT=str(tmp_path),
+        NPROC="2",
+        NET="ResNet18",
+        PRETRAINED="False",
+        NUM_CLUSTERS="8",
+        EPOCHS="1",
+        WIDTH="32",
+        ORIGIN_WIDTH="36",
+        BATCH_SIZE="20",
+        RUN_SUFFIX="-pytest",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es)" in done.stdout and "Epoch-1 " in done.stdout
 
@@ -128,12 +200,32 @@ def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_log
     """With a stand-in for scontrol; the signal reaches the job's script alone, as SLURM sends it."""
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')
     (tmp_path / "scontrol").chmod(0o755)
-    settings = {"DATA_ROOT": str(cub), "ROOT": str(tmp_path / "results"), "EPOCHS": "100000", "NET": "ResNet18", "DIM": "16",
-                "PRETRAINED": "False", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest", "ROT_BATCH": "2",
-                "BATCH_SIZE": "10", "SLURM_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": sys.executable,
-                "OMP_NUM_THREADS": "1", "TRAIN_FLAGS": "--print_freq 1", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    job = subprocess.Popen([ROOT / "scripts" / "slurm_train.sh"], text=True, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, env={**os.environ, **settings})
+    settings = {
+        "DATA_ROOT": str(cub),
+        "ROOT": str(tmp_path / "results"),
+        "EPOCHS": "100000",
+        "NET": "ResNet18",
+        "DIM": "16",
+        "PRETRAINED": "False",
+        "WIDTH": "32",
+        "ORIGIN_WIDTH": "36",
+        "RUN_SUFFIX": "-pytest",
+        "ROT_BATCH": "2",
+        "BATCH_SIZE": "10",
+        "SLURM_JOB_ID": "77",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "PYTHON": sys.executable,
+        "OMP_NUM_THREADS": "1",
+        "TRAIN_FLAGS": "--print_freq 1",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    job = subprocess.Popen(
+        [ROOT / "scripts" / "slurm_train.sh"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **settings},
+    )
     before = ""
     while "images/s" not in before:  # training has begun
         before += (line := job.stdout.readline())
@@ -175,8 +267,12 @@ def test_summarise(tmp_path):
     for seed, value in enumerate((0.5, 0.6)):
         entries = [{"epoch": e, "recall": {"1": value}, "nmi": 0.7} for e in (0, 9)]
         (tmp_path / f"{seed}.json").write_text(json.dumps(entries))
-    done = subprocess.run([sys.executable, ROOT / "scripts" / "summarise.py",
-                           f"x={tmp_path / '0.json'},{tmp_path / '1.json'}"], text=True, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "summarise.py", f"x={tmp_path / '0.json'},{tmp_path / '1.json'}"],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     assert done.stdout.splitlines()[-2] == "| frozen backbone | 1 | 50.00 | 70.00 |"
     assert done.stdout.splitlines()[-1] == "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
 
@@ -184,12 +280,18 @@ def test_summarise(tmp_path):
 BENCHMARKS = ROOT / "scripts" / "benchmarks"
 
 
-@pytest.mark.parametrize("script, flags", [
-    ("loss", "--batch 10 --repeats 1"),
-    ("recall", "--n 300 --n_peers 200 --dim 16 --curve 200 300 --repeats 1"),
-    ("clustering", "--n 300 --k 30 --n_small 200 --k_small 10 --dim 16 --memory_n 500 --memory_k 5 --curve_n 100 200 "
-                   "--curve_k 10 --iterations 2"),
-])
+@pytest.mark.parametrize(
+    "script, flags",
+    [
+        ("loss", "--batch 10 --repeats 1"),
+        ("recall", "--n 300 --n_peers 200 --dim 16 --curve 200 300 --repeats 1"),
+        (
+            "clustering",
+            "--n 300 --k 30 --n_small 200 --k_small 10 --dim 16 --memory_n 500 --memory_k 5 --curve_n 100 200 "
+            "--curve_k 10 --iterations 2",
+        ),
+    ],
+)
 def test_benchmarks_print_tables(script, flags):
     done = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", *flags.split()], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

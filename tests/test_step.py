@@ -18,9 +18,30 @@ from utils import device
 CLASSES, PER_CLASS, WIDTH = 4, 3, 32
 ALPHA, BETA, BASE, MARGIN = 40, 2, 0.5, 0.1
 ROTATION_WEIGHT, ORTHOGONAL_WEIGHT = 0.7, 0.3
-FLAGS = ("--net", "Inception", "--pretrained", "False", "--width", WIDTH, "--origin_width", WIDTH, "--dim", 6,
-         "--num_clusters", CLASSES, "--num_instances", PER_CLASS, "--epochs", 1, "--nThreads", 0, "--device", "cpu",
-         "--self_supervision_rot", ROTATION_WEIGHT)
+FLAGS = (
+    "--net",
+    "Inception",
+    "--pretrained",
+    "False",
+    "--width",
+    WIDTH,
+    "--origin_width",
+    WIDTH,
+    "--dim",
+    6,
+    "--num_clusters",
+    CLASSES,
+    "--num_instances",
+    PER_CLASS,
+    "--epochs",
+    1,
+    "--nThreads",
+    0,
+    "--device",
+    "cpu",
+    "--self_supervision_rot",
+    ROTATION_WEIGHT,
+)
 
 
 @pytest.fixture
@@ -131,14 +152,35 @@ def slow_step(groups, images, labels, rotation, orthogonal):
     return loss.item(), [[p.grad for p in backbone.parameters()], *[[p.grad for p in head] for head in heads]]
 
 
-@pytest.mark.parametrize("rot_batch, batch, orthogonal, more", [
-    (12, 12, False, ("--rot_bt", 1)), (12, 12, False, ("--rot_bt", 0)), (0, 12, False, ()),
-    (12, 12, True, ("--orth_reg", ORTHOGONAL_WEIGHT)), (12, 24, False, ()), (0, 24, False, ()),
-    (12, 12, False, ("--labels", "True"))])
+@pytest.mark.parametrize(
+    "rot_batch, batch, orthogonal, more",
+    [
+        (12, 12, False, ("--rot_bt", 1)),
+        (12, 12, False, ("--rot_bt", 0)),
+        (0, 12, False, ()),
+        (12, 12, True, ("--orth_reg", ORTHOGONAL_WEIGHT)),
+        (12, 24, False, ()),
+        (0, 24, False, ()),
+        (12, 12, False, ("--labels", "True")),
+    ],
+)
 def test_a_real_step_is_the_slow_one(real_step, images, rot_batch, batch, orthogonal, more):
     """A batch of 24 has room for twice as many clusters as there are."""
-    flags = ("--alpha", ALPHA, "--beta", BETA, "--loss_base", BASE, "--margin", MARGIN, "--batch_size", batch,
-             "--rot_batch", rot_batch, *more)
+    flags = (
+        "--alpha",
+        ALPHA,
+        "--beta",
+        BETA,
+        "--loss_base",
+        BASE,
+        "--margin",
+        MARGIN,
+        "--batch_size",
+        batch,
+        "--rot_batch",
+        rot_batch,
+        *more,
+    )
     loss, groups = real_step(*flags)
     assert len(groups) == 2 + (rot_batch > 0)  # backbone, embedding, rotation head
     names, labels = images

@@ -28,22 +28,49 @@ KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for m
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
 EPOCHS = max(100, 5 * KILLS)
-FLAGS = (*TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--up_step", "1", "--eval_step", "1",
-         "--cache", "ram", "--print_freq", "3", "--save_step", "4", "--keep_last", "2", "--epochs", str(EPOCHS))
+FLAGS = (
+    *TINY_TRAIN,
+    "--net",
+    "timm/test_resnet",
+    "--num_clusters",
+    "8",
+    "--up_step",
+    "1",
+    "--eval_step",
+    "1",
+    "--cache",
+    "ram",
+    "--print_freq",
+    "3",
+    "--save_step",
+    "4",
+    "--keep_last",
+    "2",
+    "--epochs",
+    str(EPOCHS),
+)
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
-    "step": ("utils.passes:ForwardBackward.backward", 4, 0.03), "checkpoint": ("utils.checkpoint:save", 4, 0.03),
-    "clustering": ("utils.clustering:lloyd", 3, 0.002), "cache": ("data.cache:_fill", 1, 0.02),
-    "evaluation": ("evaluations.retrieval:score", 3, 0.01), "metrics": ("utils.metrics:Metrics.write", 4, 0.001),
-    "any": ("models:create", 1, 1)}  # up to a second after the imports, which take most of the time
+    "step": ("utils.passes:ForwardBackward.backward", 4, 0.03),
+    "checkpoint": ("utils.checkpoint:save", 4, 0.03),
+    "clustering": ("utils.clustering:lloyd", 3, 0.002),
+    "cache": ("data.cache:_fill", 1, 0.02),
+    "evaluation": ("evaluations.retrieval:score", 3, 0.01),
+    "metrics": ("utils.metrics:Metrics.write", 4, 0.001),
+    "any": ("models:create", 1, 1),
+}  # up to a second after the imports, which take most of the time
 
 
 def start(images, save_dir, *more, moment=None):
     """The real train.py as a process; moment: (function, call, delay) of kill_at.py."""
     program = ["train.py"] if moment is None else ["tests/kill_at.py", *map(str, moment)]
-    return subprocess.Popen([sys.executable, *program, *FLAGS, "--data", str(images), "--save_dir", str(save_dir),
-                             *map(str, more)],
-                            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(
+        [sys.executable, *program, *FLAGS, "--data", str(images), "--save_dir", str(save_dir), *map(str, more)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def finish(process, code=0, timeout=600):
@@ -94,8 +121,9 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
     for name in plan:
         print("killed during:", name)
         function, calls, seconds = MOMENTS[name]
-        process = start(images, save_dir, "--save_minutes", 1e-9,
-                        moment=(function, rng.randint(1, calls), rng.uniform(0, seconds)))
+        process = start(
+            images, save_dir, "--save_minutes", 1e-9, moment=(function, rng.randint(1, calls), rng.uniform(0, seconds))
+        )
         out = process.communicate(timeout=600)[0]
         assert "Traceback" not in out and process.returncode == -signal.SIGKILL, (name, out)  # 0: raise EPOCHS
         for path in save_dir.glob("*.pth.tar"):
@@ -134,6 +162,7 @@ def test_signals_end_a_run_soon_and_the_same_command_goes_on(images, whole, tmp_
 @pytest.fixture
 def at_step(monkeypatch):
     """at_step(n, happens) calls `happens()` in the middle of the n-th step that follows."""
+
     def arrange(n, happens):
         original, calls = ForwardBackward.backward, []
 
@@ -142,17 +171,32 @@ def at_step(monkeypatch):
             if len(calls) == n:
                 happens()
             return original(self, loss)
+
         monkeypatch.setattr(ForwardBackward, "backward", backward)
+
     return arrange
 
 
 @pytest.fixture
 def train(run, images, tmp_path):
     """train(name, "--flag", value, ...) trains in this process into a folder of that name, and returns it."""
+
     def call(name, *more):
-        run("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--data", images, "--save_dir",
-            tmp_path / name, *more)
+        run(
+            "train",
+            *TINY_TRAIN,
+            "--net",
+            "timm/test_resnet",
+            "--num_clusters",
+            "8",
+            "--data",
+            images,
+            "--save_dir",
+            tmp_path / name,
+            *more,
+        )
         return tmp_path / name
+
     return call
 
 
@@ -285,8 +329,19 @@ def test_an_image_breaks_after_the_start(train, at_step, images, refused, tmp_pa
     same = train("whole", *flags)
     contents = {path: path.read_bytes() for path in (images / "train").rglob("*.jpg")}
     at_step(3, lambda: [path.write_bytes(content[:100]) for path, content in contents.items()])
-    message = refused("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--num_clusters", "8", "--data", images,
-                      "--save_dir", tmp_path / "run", *flags)
+    message = refused(
+        "train",
+        *TINY_TRAIN,
+        "--net",
+        "timm/test_resnet",
+        "--num_clusters",
+        "8",
+        "--data",
+        images,
+        "--save_dir",
+        tmp_path / "run",
+        *flags,
+    )
     assert "cannot be read as an image" in message
     for path, content in contents.items():
         path.write_bytes(content)
@@ -309,8 +364,24 @@ def test_collapse_and_a_giant_cluster_are_warned_of(run, tmp_path, capsys):
     folder = make_image_folder(tmp_path / "alike", per_class=3)
     for path in (folder / "train").rglob("*.jpg"):
         Image.new("RGB", (48, 40), "grey").save(path)
-    run("train", *TINY_TRAIN, "--net", "timm/test_resnet", "--data", folder, "--save_dir", tmp_path / "run", "--epochs", 60,
-        "--up_step", 60, "--self_supervision_rot", 0, "--print_freq", 100)
+    run(
+        "train",
+        *TINY_TRAIN,
+        "--net",
+        "timm/test_resnet",
+        "--data",
+        folder,
+        "--save_dir",
+        tmp_path / "run",
+        "--epochs",
+        60,
+        "--up_step",
+        60,
+        "--self_supervision_rot",
+        0,
+        "--print_freq",
+        100,
+    )
     err = capsys.readouterr().err
     assert "one cluster holds 75% of the images" in err
     assert err.count("all similarities have been above 0.999 for 50 steps") == 1
@@ -327,4 +398,5 @@ def test_resuming_says_what_differs(train, capsys):
 def test_a_new_run_does_not_mix_with_an_old_one(train, images, refused, tmp_path):
     train("run", "--epochs", 1)
     assert "holds checkpoints of an earlier run" in refused(
-        "train", *TINY_TRAIN, "--data", images, "--save_dir", tmp_path / "run", "--resume", "no")
+        "train", *TINY_TRAIN, "--data", images, "--save_dir", tmp_path / "run", "--resume", "no"
+    )

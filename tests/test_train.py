@@ -38,8 +38,19 @@ def timeless(lines):
 
 
 def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
-    save = train(run, image_folder, tmp_path / "run", "--epochs", 3, "--save_step", 2, "--eval_step", 3,
-                 "--log_file", tmp_path / "run.log")
+    save = train(
+        run,
+        image_folder,
+        tmp_path / "run",
+        "--epochs",
+        3,
+        "--save_step",
+        2,
+        "--eval_step",
+        3,
+        "--log_file",
+        tmp_path / "run.log",
+    )
     out = capsys.readouterr().out
     assert [p.rsplit("/", 1)[1] for p in checkpoint.all_in(str(save))] == ["ckp_ep2.pth.tar", "ckp_ep3.pth.tar"]
     assert out.count("clustered 24 images into 4") == 2  # before epochs 1 and 3
@@ -52,8 +63,19 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
     assert {"loss", "rotation_loss", "rotation_accuracy", "positive", "negative", "images_per_s"} <= steps[0].keys()
 
     paths = checkpoint.all_in(str(save))
-    run("test", "--data", image_folder, "--resume", *paths, "--save_json", tmp_path / "out" / "result.json",
-        "--nThreads", 0, "--device", "cpu")
+    run(
+        "test",
+        "--data",
+        image_folder,
+        "--resume",
+        *paths,
+        "--save_json",
+        tmp_path / "out" / "result.json",
+        "--nThreads",
+        0,
+        "--device",
+        "cpu",
+    )
     out = capsys.readouterr().out
     two, three = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (two["epoch"], three["epoch"], three["queries"]) == (2, 3, 18)
@@ -72,13 +94,30 @@ def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsy
     train(run, image_folder, tmp_path / "run", "--epochs", 2, "--eval_step", 1)
     total, *lines = capsys.readouterr().out.partition("time by part, ")[2].splitlines()[:9]
     parts = {line[:20].strip(): float(line[20:].split()[0]) for line in lines}
-    assert parts.keys() == {"start-up", "data", "feature extraction", "clustering", "forward/backward", "evaluation",
-                            "checkpoints", "other"}
+    assert parts.keys() == {
+        "start-up",
+        "data",
+        "feature extraction",
+        "clustering",
+        "forward/backward",
+        "evaluation",
+        "checkpoints",
+        "other",
+    }
     assert sum(parts.values()) == float(total.split()[0]) == next(ticks) - 1 and min(parts.values()) > 0
 
 
-@pytest.mark.parametrize("more", [(), ("--nThreads", "2"), ("--rot_bt", "0"), ("--freeze_BN", "False"),
-                                  ("--init", "pca"), ("--init", "pca", "--labels", "True")])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--nThreads", "2"),
+        ("--rot_bt", "0"),
+        ("--freeze_BN", "False"),
+        ("--init", "pca"),
+        ("--init", "pca", "--labels", "True"),
+    ],
+)
 def test_same_seed_same_run(run, image_folder, tmp_path, more):
     a, b = (train(run, image_folder, tmp_path / name, "--epochs", 2, *more) for name in "ab")
     assert same(weights(a, 2), weights(b, 2)) and timeless(lines_of(a)) == timeless(lines_of(b))
@@ -97,8 +136,13 @@ def test_other_seed_other_run(run, image_folder, tmp_path):
     assert not same(weights(a, 1), weights(b, 1))
 
 
-@pytest.mark.parametrize("stop, more", [  # before and between two clusterings; with dropout, workers and tests
-    (2, ()), (3, ("--net", "timm/rexnet_100", "--nThreads", "1", "--eval_step", "1"))])
+@pytest.mark.parametrize(
+    "stop, more",
+    [  # before and between two clusterings; with dropout, workers and tests
+        (2, ()),
+        (3, ("--net", "timm/rexnet_100", "--nThreads", "1", "--eval_step", "1")),
+    ],
+)
 def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop, more):
     flags = ("--save_step", stop, *more)
     whole = train(run, image_folder, tmp_path / "whole", "--epochs", 5, *flags)
@@ -121,8 +165,7 @@ def test_without_labels(run, tmp_path, capsys):
     folder = make_image_folder(tmp_path / "plain")
     plain = [line.rsplit(" ", 1)[0] for line in (folder / "train.txt").read_text().splitlines()]
     (folder / "train.txt").write_text("\n".join(plain))
-    train(run, folder, tmp_path / "run", "--epochs", 1, "--orth_reg", "0.1", "--cluster_crops", "random",
-          "--amp", "bf16")
+    train(run, folder, tmp_path / "run", "--epochs", 1, "--orth_reg", "0.1", "--cluster_crops", "random", "--amp", "bf16")
     assert "true labels" not in capsys.readouterr().out
 
 
@@ -148,10 +191,20 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     test = ("test", "--data", image_folder, "--resume", save, *TINY)
     capsys.readouterr()
-    run(*test, "--metrics", "map_at_r", "f1", "recall", "nmi", "--nmi_average", "geometric",
-        "--save_json", tmp_path / "result.json")
+    run(
+        *test,
+        "--metrics",
+        "map_at_r",
+        "f1",
+        "recall",
+        "nmi",
+        "--nmi_average",
+        "geometric",
+        "--save_json",
+        tmp_path / "result.json",
+    )
     out = capsys.readouterr().out
-    result, = json.loads((tmp_path / "result.json").read_text())
+    (result,) = json.loads((tmp_path / "result.json").read_text())
     assert list(result) == ["epoch", "map_at_r", "f1", "recall", "nmi", "queries", "without_positive", "unreadable"]
     values = (result["map_at_r"], result["f1"], *result["recall"].values(), result["nmi"])
     assert "Epoch-1 " + "  ".join(f"{value:.4f}" for value in values) + "\n" in out
@@ -165,7 +218,7 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
 def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, capsys):
     for name in ("train/class 1/2.jpg", "test/class 0/1.jpg"):
         whole = (image_folder / name).read_bytes()
-        (image_folder / name).write_bytes(whole[:len(whole) // 2])
+        (image_folder / name).write_bytes(whole[: len(whole) // 2])
     stop = ("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 1)
     assert "class 1/2.jpg" in refused(*stop)  # by the first clustering
     every_image = ("--labels", "True", "--batch_size", 24, "--num_instances", 6)
@@ -182,38 +235,42 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
     assert "17 queries; left out: 0 without a positive, 1 unreadable" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags, expected", [
-    (("--data_root", "/nowhere"), "--data_root /nowhere: no such folder"),
-    (("--data", "cub", "--data_root", "."), "prepare_data.sh cub"),
-    (("--data", "birds", "--data_root", "."), "--data birds: unknown; give one of cub, car"),
-    (("--num_clusters", "25"), "--num_clusters 25 is more than the 24 images"),
-    (("--batch_size", "9"), "--batch_size 9 is not a multiple of num_instances 2"),
-    (("--net", "VGG16"), "BN-Inception, Inception, ResNet18"),
-    (("--loss", "Triple"), "known losses: Weight"),
-    (("--method", "udml"), "known methods: udml_ss, supervised"),
-    (("--method", "rotation", "--labels", "1"), "--method: rotation and supervised at once"),
-    (("--meth", "frozen"), "--method was abbreviated"),
-    (("--rot_batch", "9"), "--rot_batch 9"),
-    (("--rot_only", "1", "--self_supervision_rot", "0"), "--rot_only needs"),
-    (("--width", "64"), "--width 64"),
-    (("--seed", "-1"), "-1 is not at least 0"),
-    (("--lr", "nan"), "nan is not above 0"),
-    (("--alpha", "0"), "0 is not above 0"),
-    (("--weight_decay", "-1"), "-1 is not at least 0"),
-    (("--num_instances", "1"), "without positive pairs"),
-    (("--weights", "x.pth"), "--weights x.pth would be ignored"),
-    (("--seed", "3000000000"), "3000000000 is above"),
-    (("--net", "timm/vit_tiny_patch16_224"), "cannot take images of that size"),
-    (("--net", "Inception", "--width", "8"), "--width 8: the net Inception cannot take images of that size"),
-    (("--dim", "none"), "--dim"),
-    (("--freeze_BN", "perhaps"), "neither True nor False"),
-    (("--no_such_flag",), "--no_such_flag"),
-    (("--resume", "missing.pth.tar"), "missing.pth.tar: no such checkpoint"),
-    (("--device", "cuda:99"), "--device cuda:99"),
-])
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (("--data_root", "/nowhere"), "--data_root /nowhere: no such folder"),
+        (("--data", "cub", "--data_root", "."), "prepare_data.sh cub"),
+        (("--data", "birds", "--data_root", "."), "--data birds: unknown; give one of cub, car"),
+        (("--num_clusters", "25"), "--num_clusters 25 is more than the 24 images"),
+        (("--batch_size", "9"), "--batch_size 9 is not a multiple of num_instances 2"),
+        (("--net", "VGG16"), "BN-Inception, Inception, ResNet18"),
+        (("--loss", "Triple"), "known losses: Weight"),
+        (("--method", "udml"), "known methods: udml_ss, supervised"),
+        (("--method", "rotation", "--labels", "1"), "--method: rotation and supervised at once"),
+        (("--meth", "frozen"), "--method was abbreviated"),
+        (("--rot_batch", "9"), "--rot_batch 9"),
+        (("--rot_only", "1", "--self_supervision_rot", "0"), "--rot_only needs"),
+        (("--width", "64"), "--width 64"),
+        (("--seed", "-1"), "-1 is not at least 0"),
+        (("--lr", "nan"), "nan is not above 0"),
+        (("--alpha", "0"), "0 is not above 0"),
+        (("--weight_decay", "-1"), "-1 is not at least 0"),
+        (("--num_instances", "1"), "without positive pairs"),
+        (("--weights", "x.pth"), "--weights x.pth would be ignored"),
+        (("--seed", "3000000000"), "3000000000 is above"),
+        (("--net", "timm/vit_tiny_patch16_224"), "cannot take images of that size"),
+        (("--net", "Inception", "--width", "8"), "--width 8: the net Inception cannot take images of that size"),
+        (("--dim", "none"), "--dim"),
+        (("--freeze_BN", "perhaps"), "neither True nor False"),
+        (("--no_such_flag",), "--no_such_flag"),
+        (("--resume", "missing.pth.tar"), "missing.pth.tar: no such checkpoint"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+    ],
+)
 def test_refused_flags(refused, image_folder, tmp_path, flags, expected):
-    assert expected in refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run",
-                               "--epochs", 1, *flags)
+    assert expected in refused(
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 1, *flags
+    )
 
 
 def test_refused_lists(refused, image_folder, tmp_path):
@@ -221,8 +278,9 @@ def test_refused_lists(refused, image_folder, tmp_path):
         before = (image_folder / name).read_text()
         (image_folder / name).write_text(text)
         try:
-            return refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--eval_step", 1,
-                           *flags)
+            return refused(
+                "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--eval_step", 1, *flags
+            )
         finally:
             (image_folder / name).write_text(before)
 
@@ -245,12 +303,14 @@ def test_refused_tests(refused, run, image_folder, tmp_path):
     assert "is it from another net?" in refused(*base, "--net", "ResNet34", "--resume", checkpoint.path_of(str(save), 1))
 
 
-@pytest.mark.parametrize("flags", [("--lr", "1"), ("--init", "pca"), ("--num_clusters", "3"), ("--seed", "5"),
-                                   ("--labels", "True")])
+@pytest.mark.parametrize(
+    "flags", [("--lr", "1"), ("--init", "pca"), ("--num_clusters", "3"), ("--seed", "5"), ("--labels", "True")]
+)
 def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp_path, flags):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
-    message = refused("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes",
-                      *flags)
+    message = refused(
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes", *flags
+    )
     flag = "--method" if flags[0] == "--labels" else flags[0]  # which it stands for
     assert f"{flag} was " in message and "ckp_ep1" in message
 
@@ -267,17 +327,20 @@ def test_resuming_on_other_images_is_refused(run, refused, image_folder, tmp_pat
     lines = (image_folder / "train.txt").read_text().splitlines(True)
     (image_folder / "train.txt").write_text("".join(lines[::-1]))  # the pseudo-labels would be of other images
     assert "not a checkpoint of a run on these images" in refused(
-        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes")
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes"
+    )
 
 
-@pytest.mark.parametrize("program, flags, file", [("train", ("--save_dir", "run"), "train.txt"),
-                                                  ("test", ("--pretrained", "True"), "test.txt")])
+@pytest.mark.parametrize(
+    "program, flags, file", [("train", ("--save_dir", "run"), "train.txt"), ("test", ("--pretrained", "True"), "test.txt")]
+)
 def test_exit_code_is_2_with_one_line_and_no_traceback(tmp_path, program, flags, file):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     (tmp_path / file).write_text("a.jpg cat\n")
     program = os.path.join(os.path.dirname(os.path.dirname(__file__)), f"{program}.py")
-    done = subprocess.run([sys.executable, program, "--data", str(tmp_path), *flags], capture_output=True, text=True,
-                          cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, program, "--data", str(tmp_path), *flags], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 2
     assert done.stderr == f"error: {tmp_path / file}:1: the label `cat` is not an integer; write `path label`\n"
 
@@ -286,7 +349,10 @@ def test_a_folder_stands_for_its_checkpoints(run, refused, image_folder, tmp_pat
     save = train(run, image_folder, tmp_path / "run", "--epochs", 3, "--save_step", 1)
     run("test", "--data", image_folder, "--resume", save)
     assert [line[:8] for line in capsys.readouterr().out.splitlines() if line.startswith("Epoch")] == [
-        "Epoch-1 ", "Epoch-2 ", "Epoch-3 "]
+        "Epoch-1 ",
+        "Epoch-2 ",
+        "Epoch-3 ",
+    ]
     other = train(run, image_folder, tmp_path / "other", "--epochs", 1, "--width", 36)
     assert "--width is 36" in refused("test", "--data", image_folder, "--resume", save, other)
 
@@ -295,4 +361,5 @@ def test_all_images_unreadable(refused, image_folder, tmp_path):
     for path in (image_folder / "train").rglob("*.jpg"):
         path.write_bytes(b"")
     assert "none of the 24 images can be read" in refused(
-        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--on_bad_image", "skip")
+        "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--on_bad_image", "skip"
+    )

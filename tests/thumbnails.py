@@ -5,8 +5,27 @@ from PIL import Image
 
 # Small and fast: a randomly initialised ResNet18 on thumbnails.
 TINY = ("--net", "ResNet18", "--width", "32", "--origin_width", "36", "--dim", "16", "--nThreads", "0", "--device", "cpu")
-TINY_TRAIN = (*TINY, "--pretrained", "False", "--num_clusters", "4", "--batch_size", "8", "--num_instances", "2",
-              "--rot_batch", "3", "--up_step", "2", "--lr", "1e-4", "--rot_lr", "1e-4", "--print_freq", "1")
+TINY_TRAIN = (
+    *TINY,
+    "--pretrained",
+    "False",
+    "--num_clusters",
+    "4",
+    "--batch_size",
+    "8",
+    "--num_instances",
+    "2",
+    "--rot_batch",
+    "3",
+    "--up_step",
+    "2",
+    "--lr",
+    "1e-4",
+    "--rot_lr",
+    "1e-4",
+    "--print_freq",
+    "1",
+)
 
 
 def make_image_folder(folder, train_classes=4, test_classes=3, per_class=6, size=(48, 40)):

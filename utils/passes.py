@@ -29,8 +29,11 @@ class ForwardBackward:
         method.train()
         batch_norm = any(isinstance(module, _BatchNorm) and module.training for module in method.modules())
         if micro_batch and batch_norm:
-            raise InputError(f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights): the statistics of "
-                             "a piece are not those of the batch", setting="micro_batch")
+            raise InputError(
+                f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights): the statistics of "
+                "a piece are not those of the batch",
+                setting="micro_batch",
+            )
         self.local = method
         self.wrapped: Any = method
         # Other methods than those with gradients have nothing that processes would have to average.
@@ -66,7 +69,7 @@ class ForwardBackward:
             alone = self.wrapped is not self.local and number < last  # processes share gradients once, with the last piece
             with self.wrapped.no_sync() if alone else nullcontext():
                 outputs, count = self._run(self.wrapped, piece, seed), len(piece.images)
-                gradients = [self._outputs[name].grad[done:done + count] for name in outputs]
+                gradients = [self._outputs[name].grad[done : done + count] for name in outputs]
                 torch.autograd.backward([rows[:count] for rows in outputs.values()], gradients)
             done += count
         self._pieces = []

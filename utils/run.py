@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from utils import checkpoint, device, distributed, health, log
 from utils.errors import RunError
@@ -86,22 +86,26 @@ class Run:
         self.method, self.optimiser, self.images, self.scaler = method, optimiser, images, self.compute.scaler()
         unreported: list = []
         if self._saved is not None:
-            self.position, unreported = restore(self._saved, self.path, method, optimiser, self.scaler, images.digest,
-                                                self.args)
+            self.position, unreported = restore(
+                self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
+            )
             if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
                 raise RunError(f"{self.path}: the processes found different checkpoints; all have to share the save_dir")
             self._saved = {}  # as large as the net
         self.passes = ForwardBackward(method, self.compute, self.group, self.args.micro_batch)
         at, first = self.position, self.group.rank == 0
         self.metrics = Metrics(self.args.save_dir, at.epoch, at.step, unreported, writes=first)
-        self.saver = checkpoint.Saver(self.args.save_dir, self._content, self.args.save_minutes, self.args.keep_last,
-                                      writes=first)
+        self.saver = checkpoint.Saver(
+            self.args.save_dir, self._content, self.args.save_minutes, self.args.keep_last, writes=first
+        )
         self.watch = health.Watch()
         todo = f"epoch {at.epoch} is already reached"
         if at.epoch < self.args.epochs:
             todo = f"epochs {at.epoch + 1} to {self.args.epochs}" + (f", from step {at.step + 1}" if at.step else "")
-        log.say(f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} "
-                f"in {self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}")
+        log.say(
+            f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} "
+            f"in {self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}"
+        )
 
     def epochs(self) -> Iterator[int]:
         """The epochs that are left. From here on signals wait for a whole step, and what ends the run early is rescued."""
@@ -128,9 +132,14 @@ class Run:
         method.eval()
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
-            (features,), rows, bad = extract([encoder(method.trained(), kind, self.compute)],
-                                             self.clock.over(batches.crops(seed), "feature extraction"), len(batches),
-                                             "features", self.args.features_dir, self.group)
+            (features,), rows, bad = extract(
+                [encoder(method.trained(), kind, self.compute)],
+                self.clock.over(batches.crops(seed), "feature extraction"),
+                len(batches),
+                "features",
+                self.args.features_dir,
+                self.group,
+            )
         report_bad(bad, self.args.on_bad_image)
         return features, rows
 
@@ -176,8 +185,9 @@ class Run:
             self.position.step = step
             if total:
                 took = time.perf_counter() - asked
-                self.metrics.unreported.append({**self._measured, "images": total, "waited": arrived - asked,
-                                                "seconds": took})
+                self.metrics.unreported.append(
+                    {**self._measured, "images": total, "waited": arrived - asked, "seconds": took}
+                )
                 self._step_is_whole(took)
             asked = time.perf_counter()
 
@@ -237,5 +247,13 @@ class Run:
         if not any(vars(self.position).values()):
             return None
         self.metrics.sync()
-        return capture(self.position, self.method, self.method.trained(), self.optimiser, self.scaler,
-                       self.metrics.unreported, self.images.digest, self.args)
+        return capture(
+            self.position,
+            self.method,
+            self.method.trained(),
+            self.optimiser,
+            self.scaler,
+            self.metrics.unreported,
+            self.images.digest,
+            self.args,
+        )

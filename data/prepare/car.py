@@ -14,8 +14,10 @@ from utils.errors import InputError
 FOLDER = "Cars196"
 PAGE = "https://ai.stanford.edu/~jkrause/cars/car_dataset.html"
 URLS = ("http://ai.stanford.edu/~jkrause/car196/car_ims.tgz", "http://ai.stanford.edu/~jkrause/car196/cars_annos.mat")
-ARCHIVE_HINT = ("--archive car_ims.tgz cars_annos.mat, or --archive cars_train.tgz cars_test.tgz car_devkit.tgz "
-                "cars_test_annos_withlabels.mat")
+ARCHIVE_HINT = (
+    "--archive car_ims.tgz cars_annos.mat, or --archive cars_train.tgz cars_test.tgz car_devkit.tgz "
+    "cars_test_annos_withlabels.mat"
+)
 COUNTS = {"train": (8054, 98), "test": (8131, 98)}
 WHOLE = "cars_annos.mat"
 PARTS = {"cars_train": "cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}

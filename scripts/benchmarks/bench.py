@@ -92,8 +92,8 @@ def embeddings(n, dim=512, classes=None, noise=0.1, seed=0):
     x = rng.standard_normal((n, dim), dtype=np.float32)
     x *= noise
     for block in range(0, n, 65536):
-        x[block:block + 65536] += centres[labels[block:block + 65536]]
-        x[block:block + 65536] /= np.linalg.norm(x[block:block + 65536], axis=1, keepdims=True)
+        x[block : block + 65536] += centres[labels[block : block + 65536]]
+        x[block : block + 65536] /= np.linalg.norm(x[block : block + 65536], axis=1, keepdims=True)
     return x, labels
 
 
@@ -113,9 +113,13 @@ def set_threads(threads):
 
 def heading(title):
     """The title of a section, and the machine under it."""
-    print(f"## {title}\n\n{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
-          f"{torch.__version__}, torchvision {torchvision.__version__}, faiss {faiss.__version__}, numpy {np.__version__}"
-          + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "") + "\n", flush=True)
+    print(
+        f"## {title}\n\n{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
+        f"{torch.__version__}, torchvision {torchvision.__version__}, faiss {faiss.__version__}, numpy {np.__version__}"
+        + (f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
+        + "\n",
+        flush=True,
+    )
 
 
 def _processor():
@@ -128,10 +132,12 @@ def _processor():
 
 def table(header, rows):
     """Print a Markdown table; cells may be strings or numbers (3 significant digits)."""
+
     def text(cell):
         if not isinstance(cell, float):
             return f"{cell:,}" if isinstance(cell, int) else str(cell)
         return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.3g}"
+
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
     for row in rows:
         print("| " + " | ".join(text(cell) for cell in row) + " |")
@@ -147,8 +153,11 @@ def curve(name, rows, predict=(), powers=(1, 2)):
     sizes, seconds = (np.array([row[i] for row in rows], dtype=float) for i in (0, 1))
     basis = np.stack([sizes**p for p in powers], axis=1) / seconds[:, None]
     factors = nnls(basis, np.ones(len(rows)))[0]
-    model = [(f"{size:,} (model)", float(sum(f * size**p for f, p in zip(factors, powers))), "") for size in predict
-             if size > sizes[-1]]
+    model = [
+        (f"{size:,} (model)", float(sum(f * size**p for f, p in zip(factors, powers))), "")
+        for size in predict
+        if size > sizes[-1]
+    ]
     table([name, "s", "MB above the inputs"], [*rows, *model])
     if len(rows) > 1:
         exponent = np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])
@@ -159,5 +168,7 @@ def curve(name, rows, predict=(), powers=(1, 2)):
 def compare(measured, unit="s", scale=1.0):
     """Print a table of {name: Measured}, the first of which is ours: time, ratio to ours, memory."""
     ours = next(iter(measured.values())).seconds
-    table(["", unit, "x ours", "MB above the inputs"],
-          [(name, m.seconds * scale, m.seconds / ours, m.peak_mb) for name, m in measured.items()])
+    table(
+        ["", unit, "x ours", "MB above the inputs"],
+        [(name, m.seconds * scale, m.seconds / ours, m.peak_mb) for name, m in measured.items()],
+    )

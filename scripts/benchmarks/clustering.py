@@ -1,7 +1,7 @@
 """k-means: ours, scikit-learn (the original's call), raw faiss; cold and warm starts; time and memory against size.
 
-    python scripts/benchmarks/clustering.py [--n 59551 --k 10000] [--curve_n 20000 59551 200000] [--memory_n 1000000]
-    python scripts/benchmarks/clustering.py --features before.npy after.npy      # warm start on your own float32 (N, d)
+python scripts/benchmarks/clustering.py [--n 59551 --k 10000] [--curve_n 20000 59551 200000] [--memory_n 1000000]
+python scripts/benchmarks/clustering.py --features before.npy after.npy      # warm start on your own float32 (N, d)
 """
 
 import os
@@ -23,8 +23,9 @@ def original(x, k):
 
 
 def raw_faiss(x, k, start=None, iterations=25, restarts=1):
-    solver = faiss.Kmeans(x.shape[1], k, niter=iterations, nredo=restarts, seed=1, min_points_per_centroid=1,
-                          max_points_per_centroid=len(x))
+    solver = faiss.Kmeans(
+        x.shape[1], k, niter=iterations, nredo=restarts, seed=1, min_points_per_centroid=1, max_points_per_centroid=len(x)
+    )
     solver.train(x, init_centroids=start)
     return float(solver.assign(x)[0].sum())
 
@@ -41,32 +42,63 @@ def drifted(x, labels, k, strength=0.3, seed=1):
 
 
 def against_scikit_learn(n, dim, k):
-    print(f"### N = {n:,}, d = {dim}, {k} clusters: the original's call of scikit-learn\n\nGoal: 10 times faster, the "
-          "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension; three "
-          "seeds of ours.\n")
+    print(
+        f"### N = {n:,}, d = {dim}, {k} clusters: the original's call of scikit-learn\n\nGoal: 10 times faster, the "
+        "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension; three "
+        "seeds of ours.\n"
+    )
     rows = []
     kmeans(embeddings(n, dim, k)[0], k)  # threads and libraries awake
     for noise in (0.03, 0.05, 0.1, 0.2):
         x, _ = embeddings(n, dim, k, noise)
-        got = measure_together({"ours": lambda: [kmeans(x, k, seed=seed).objective for seed in (0, 1, 2)],
-                                "scikit-learn": lambda: original(x, k),
-                                "faiss 25": lambda: raw_faiss(x, k),
-                                "faiss 10 x 100": lambda: raw_faiss(x, k, iterations=100, restarts=10)})
+        got = measure_together(
+            {
+                "ours": lambda: [kmeans(x, k, seed=seed).objective for seed in (0, 1, 2)],
+                "scikit-learn": lambda: original(x, k),
+                "faiss 25": lambda: raw_faiss(x, k),
+                "faiss 10 x 100": lambda: raw_faiss(x, k, iterations=100, restarts=10),
+            }
+        )
         best, ours = got["scikit-learn"], got["ours"].seconds / 3
         excess = " ".join(f"{100 * (objective / best.result - 1):+.2f}" for objective in got["ours"].result)
-        rows.append((noise, ours, best.seconds, best.seconds / ours, excess,
-                     *(cell for name in ("faiss 25", "faiss 10 x 100")
-                       for cell in (got[name].seconds, f"{100 * (got[name].result / best.result - 1):+.2f}"))))
-    table(["noise", "ours, s", "scikit-learn, s", "x faster", "ours, objective %", "faiss 25 it., s", "%",
-           "faiss 10 x 100 it., s", "%"], rows)
+        rows.append(
+            (
+                noise,
+                ours,
+                best.seconds,
+                best.seconds / ours,
+                excess,
+                *(
+                    cell
+                    for name in ("faiss 25", "faiss 10 x 100")
+                    for cell in (got[name].seconds, f"{100 * (got[name].result / best.result - 1):+.2f}")
+                ),
+            )
+        )
+    table(
+        [
+            "noise",
+            "ours, s",
+            "scikit-learn, s",
+            "x faster",
+            "ours, objective %",
+            "faiss 25 it., s",
+            "%",
+            "faiss 10 x 100 it., s",
+            "%",
+        ],
+        rows,
+    )
 
 
 def against_faiss(n, dim, k, classes, iterations):
     x, _ = embeddings(n, dim, classes)
     start = x[np.random.default_rng(0).choice(n, k, replace=False)]
     done = len(lloyd(x, start, iterations, settled=0).obj)
-    print(f"### N = {n:,}, d = {dim}, {k:,} clusters: raw faiss from the same centroids\n\nUp to {iterations} iterations, "
-          f"settled after {done}, and the assignment. Goal: at most 1.15 x. The limit is the matrix products alone.\n")
+    print(
+        f"### N = {n:,}, d = {dim}, {k:,} clusters: raw faiss from the same centroids\n\nUp to {iterations} iterations, "
+        f"settled after {done}, and the assignment. Goal: at most 1.15 x. The limit is the matrix products alone.\n"
+    )
 
     def ours():
         return assign(lloyd(x, start, iterations, settled=0), x).objective
@@ -77,32 +109,50 @@ def against_faiss(n, dim, k, classes, iterations):
             for block in tensor.split(2048):
                 torch.mm(block, centroids.T)
 
-    both = measure_together({"ours": ours, "raw faiss": lambda: raw_faiss(x, k, start, iterations),
-                             "limit: products": products})
+    both = measure_together(
+        {"ours": ours, "raw faiss": lambda: raw_faiss(x, k, start, iterations), "limit: products": products}
+    )
     compare(both)
-    print(f"ours / faiss: {both['ours'].seconds / both['raw faiss'].seconds:.3f}; objectives {both['ours'].result:.6g}, "
-          f"{both['raw faiss'].result:.6g}\n")
-    whole = measure_together({
-        "ours, cold start": lambda: kmeans(x, k).objective,
-        "of that, seeding": lambda: greedy_seeding(x, k, np.random.default_rng(0), trials=4) is None,
-        "raw faiss, random start, 25 it.": lambda: raw_faiss(x, k)})
+    print(
+        f"ours / faiss: {both['ours'].seconds / both['raw faiss'].seconds:.3f}; objectives {both['ours'].result:.6g}, "
+        f"{both['raw faiss'].result:.6g}\n"
+    )
+    whole = measure_together(
+        {
+            "ours, cold start": lambda: kmeans(x, k).objective,
+            "of that, seeding": lambda: greedy_seeding(x, k, np.random.default_rng(0), trials=4) is None,
+            "raw faiss, random start, 25 it.": lambda: raw_faiss(x, k),
+        }
+    )
     compare(whole)
-    print(f"objectives: ours {whole['ours, cold start'].result:.6g}, raw faiss "
-          f"{whole['raw faiss, random start, 25 it.'].result:.6g}\n")
+    print(
+        f"objectives: ours {whole['ours, cold start'].result:.6g}, raw faiss "
+        f"{whole['raw faiss, random start, 25 it.'].result:.6g}\n"
+    )
 
 
 def warm(pairs):
-    print("### Warm start: relabelling after the features have drifted\n\nGoal: at most 1/3 of the cold start's time at the "
-          "same or a better objective.\n")
+    print(
+        "### Warm start: relabelling after the features have drifted\n\nGoal: at most 1/3 of the cold start's time at the "
+        "same or a better objective.\n"
+    )
     rows = []
     for name, (x, after, k) in pairs.items():
         labels = kmeans(x, k).labels
         after = drifted(x, labels, k) if after is None else after
-        got = measure_together({"warm": lambda: kmeans(after, k, warm_labels=labels), "cold": lambda: kmeans(after, k)},
-                               repeats=3)
+        got = measure_together(
+            {"warm": lambda: kmeans(after, k, warm_labels=labels), "cold": lambda: kmeans(after, k)}, repeats=3
+        )
         warm, cold = got["warm"], got["cold"]
-        rows.append((name, warm.seconds, cold.seconds, warm.seconds / cold.seconds,
-                     f"{100 * (warm.result.objective / cold.result.objective - 1):+.2f}"))
+        rows.append(
+            (
+                name,
+                warm.seconds,
+                cold.seconds,
+                warm.seconds / cold.seconds,
+                f"{100 * (warm.result.objective / cold.result.objective - 1):+.2f}",
+            )
+        )
     table(["features", "warm, s", "cold, s", "warm / cold", "objective of warm against cold, %"], rows)
 
 
@@ -113,8 +163,13 @@ def memory(n, dim, k):
         mapped = np.lib.format.open_memmap(os.path.join(folder, "x.npy"), "w+", np.float32, x.shape)
         mapped[:] = x
         before, clustering.ITERATIONS = clustering.ITERATIONS, 2
-        rows = [(name, m.seconds, m.peak_mb / (x.nbytes / 1e6)) for name, m in {
-            "in memory": measure(lambda: kmeans(x, k)), "memory-mapped": measure(lambda: kmeans(mapped, k))}.items()]
+        rows = [
+            (name, m.seconds, m.peak_mb / (x.nbytes / 1e6))
+            for name, m in {
+                "in memory": measure(lambda: kmeans(x, k)),
+                "memory-mapped": measure(lambda: kmeans(mapped, k)),
+            }.items()
+        ]
         clustering.ITERATIONS = before
         table(["features", "s", "peak above the array, x the array"], rows)
 
@@ -122,11 +177,16 @@ def memory(n, dim, k):
 def main():
     flags = parser(__doc__)
     for name, default, text in (
-            ("dim", 512, None), ("n", 6000, "for raw faiss; 59551 is Stanford Online Products' training half"),
-            ("k", 1000, "clusters there; 10000"), ("classes", 0, "classes there (default: by size)"),
-            ("iterations", 10, "of the comparison with raw faiss"),
-            ("n_small", 5924, "for scikit-learn; CUB-200-2011's test half"), ("k_small", 100, "clusters there"),
-            ("memory_n", 50000, "images of the memory test; 1000000"), ("memory_k", 100, "clusters there")):
+        ("dim", 512, None),
+        ("n", 6000, "for raw faiss; 59551 is Stanford Online Products' training half"),
+        ("k", 1000, "clusters there; 10000"),
+        ("classes", 0, "classes there (default: by size)"),
+        ("iterations", 10, "of the comparison with raw faiss"),
+        ("n_small", 5924, "for scikit-learn; CUB-200-2011's test half"),
+        ("k_small", 100, "clusters there"),
+        ("memory_n", 50000, "images of the memory test; 1000000"),
+        ("memory_k", 100, "clusters there"),
+    ):
         flags.add_argument(f"--{name}", type=int, default=default, help=text)
     flags.add_argument("--curve_n", type=int, nargs="*", default=[5000, 10000, 20000], help="sizes for the time model")
     flags.add_argument("--curve_k", type=int, default=500, help="clusters of the time model")
@@ -137,8 +197,10 @@ def main():
 
     against_scikit_learn(args.n_small, args.dim, args.k_small)
     against_faiss(args.n, args.dim, args.k, args.classes or None, args.iterations)
-    pairs = {f"made, {n:,} x {args.dim}, {k:,} clusters": (embeddings(n, args.dim, k, noise=0.1)[0], None, k)
-             for n, k in ((args.n_small, args.k_small), (args.n, args.k))}
+    pairs = {
+        f"made, {n:,} x {args.dim}, {k:,} clusters": (embeddings(n, args.dim, k, noise=0.1)[0], None, k)
+        for n, k in ((args.n_small, args.k_small), (args.n, args.k))
+    }
     if args.features:
         before, after = (np.load(path) for path in args.features)
         pairs[f"{before.shape[0]:,} x {before.shape[1]} of {args.features[0]}"] = before, after, args.k_small

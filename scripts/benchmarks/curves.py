@@ -87,15 +87,31 @@ def main():
 
     recall = recall_seconds(n, dim)[0] / n**2
     rows = []
-    for name, images, clusters in (("Stanford Online Products", 60_000, 10_000), ("ImageNet", 1_200_000, 10_000),
-                                   ("100 million", 100_000_000, 100_000)):
-        rows.append((name, images, clusters, 4 * images * dim / 1e9, hours(images * photos[2][1] / threads),
-                     hours(images * network[1][1]), hours(per_iteration * images * clusters * dim),
-                     hours(recall * images**2)))
-    print(f"### What that makes of larger sets, on this machine, d = {dim}\n\nPhotos {args.photos[2]} pixels wide, crops of "
-          f"{args.widths[1]}; each part once. By the constants of the largest sizes above.\n")
-    table(["", "images", "clusters", "features, GB", "decoding", "features", "one iteration of k-means", "Recall@K, exact"],
-          rows)
+    for name, images, clusters in (
+        ("Stanford Online Products", 60_000, 10_000),
+        ("ImageNet", 1_200_000, 10_000),
+        ("100 million", 100_000_000, 100_000),
+    ):
+        rows.append(
+            (
+                name,
+                images,
+                clusters,
+                4 * images * dim / 1e9,
+                hours(images * photos[2][1] / threads),
+                hours(images * network[1][1]),
+                hours(per_iteration * images * clusters * dim),
+                hours(recall * images**2),
+            )
+        )
+    print(
+        f"### What that makes of larger sets, on this machine, d = {dim}\n\nPhotos {args.photos[2]} pixels wide, crops of "
+        f"{args.widths[1]}; each part once. By the constants of the largest sizes above.\n"
+    )
+    table(
+        ["", "images", "clusters", "features, GB", "decoding", "features", "one iteration of k-means", "Recall@K, exact"],
+        rows,
+    )
 
 
 def hours(seconds):

@@ -51,8 +51,15 @@ def make_photos(folder, count, size, quality):
 
 def usual_crop():
     """The usual transforms of a PIL image."""
-    return peer.Compose([peer.Resize(256), peer.RandomResizedCrop(227, scale=(0.16, 1)), peer.RandomHorizontalFlip(),
-                         peer.ToTensor(), peer.Normalize(MEAN, STD)])
+    return peer.Compose(
+        [
+            peer.Resize(256),
+            peer.RandomResizedCrop(227, scale=(0.16, 1)),
+            peer.RandomHorizontalFlip(),
+            peer.ToTensor(),
+            peer.Normalize(MEAN, STD),
+        ]
+    )
 
 
 def open_pil(path):
@@ -88,8 +95,10 @@ def ours(opened):
     picks, views, normalise = picks_of(len(opened)), Views(opened), Normalise(IMAGENET)
     draws = [Draw(*pick[:3]) for pick in picks]
     draws += [Draw(*pick[:3], False, turn, 1 + turn) for pick in picks if pick.rotate for turn in range(4)]
-    return lambda: [len(normalise(part, torch.channels_last))
-                    for part in collate_views([views[rows] for rows in share_of(draws)])[0].images.split(5)]
+    return lambda: [
+        len(normalise(part, torch.channels_last))
+        for part in collate_views([views[rows] for rows in share_of(draws)])[0].images.split(5)
+    ]
 
 
 def look(opened):
@@ -103,19 +112,26 @@ def step(title, folder, repeats):
     images, transforms = read_train(folder), Transforms()
     paths, picks, crop = list(images.paths), picks_of(len(images)), usual_crop()
     print(f"{title}, {np.mean([os.path.getsize(path) for path in paths]) / 1e3:.0f} kB each:\n")
-    measured = bench.measure_together({
-        "ours, --cache none": ours(Images(images.paths, transforms)),
-        "ours, --cache auto (in memory)": ours(open_images(images, transforms, "auto")),
-        "usual torchvision transforms, same crops": lambda: usual(paths, picks, crop),
-        "the original's way": lambda: original(paths, picks, crop),
-        "limit: Pillow decodes, nothing else": lambda: [open_pil(paths[pick.index]).size for pick in picks],
-        "limit: torchvision.io decodes, nothing else": lambda: [
-            decode_jpeg(torch.from_numpy(np.fromfile(paths[pick.index], np.uint8)), ImageReadMode.RGB).shape
-            for pick in picks],
-    }, repeats, warm_up=1)
+    measured = bench.measure_together(
+        {
+            "ours, --cache none": ours(Images(images.paths, transforms)),
+            "ours, --cache auto (in memory)": ours(open_images(images, transforms, "auto")),
+            "usual torchvision transforms, same crops": lambda: usual(paths, picks, crop),
+            "the original's way": lambda: original(paths, picks, crop),
+            "limit: Pillow decodes, nothing else": lambda: [open_pil(paths[pick.index]).size for pick in picks],
+            "limit: torchvision.io decodes, nothing else": lambda: [
+                decode_jpeg(torch.from_numpy(np.fromfile(paths[pick.index], np.uint8)), ImageReadMode.RGB).shape
+                for pick in picks
+            ],
+        },
+        repeats,
+        warm_up=1,
+    )
     first = measured["ours, --cache none"].seconds
-    bench.table(["", "ms a step", "images/s", "x ours, no cache"],
-                [(name, 1e3 * m.seconds, len(picks) / m.seconds, m.seconds / first) for name, m in measured.items()])
+    bench.table(
+        ["", "ms a step", "images/s", "x ours, no cache"],
+        [(name, 1e3 * m.seconds, len(picks) / m.seconds, m.seconds / first) for name, m in measured.items()],
+    )
 
 
 def worth_of_a_cache(folder, shrunk, repeats, net, width, origin_width):
@@ -130,19 +146,32 @@ def worth_of_a_cache(folder, shrunk, repeats, net, width, origin_width):
     for path, name in zip(images.paths, small):
         Image.fromarray(decode(path, origin_width).permute(1, 2, 0).numpy()).save(name, quality=95)
     shrinking = time.perf_counter() - began
-    opened = {"--cache none": Images(images.paths, transforms), "--cache ram": open_images(images, transforms, "ram"),
-              "photos shrunk once": Images(small, transforms)}
-    off = [(shrunk.float() - whole.float()).abs().mean()
-           for whole, shrunk in zip(opened["--cache none"], opened["photos shrunk once"])]
-    print(f"{net}, {width} px. Shrinking a photo to {origin_width} px takes {1e3 * shrinking / len(small):.1f} ms; "
-          f"{np.mean([os.path.getsize(name) for name in small]) / 1e3:.0f} kB each, {np.mean(off):.1f} of 255 off.\n")
+    opened = {
+        "--cache none": Images(images.paths, transforms),
+        "--cache ram": open_images(images, transforms, "ram"),
+        "photos shrunk once": Images(small, transforms),
+    }
+    off = [
+        (shrunk.float() - whole.float()).abs().mean()
+        for whole, shrunk in zip(opened["--cache none"], opened["photos shrunk once"])
+    ]
+    print(
+        f"{net}, {width} px. Shrinking a photo to {origin_width} px takes {1e3 * shrinking / len(small):.1f} ms; "
+        f"{np.mean([os.path.getsize(name) for name in small]) / 1e3:.0f} kB each, {np.mean(off):.1f} of 255 off.\n"
+    )
 
     model = models.create(net, pretrained=False, freeze_bn=True).to(memory_format=torch.channels_last)
     few = torch.randint(256, (16, 3, width, width), dtype=torch.uint8)
-    measured = bench.measure_together({
-        "step": lambda: model.pool(few).sum().backward(), "look": torch.no_grad()(lambda: model.pool(few)),
-        **{f"step {name}": ours(way) for name, way in opened.items()},
-        **{f"look {name}": look(way) for name, way in opened.items()}}, repeats, warm_up=1)
+    measured = bench.measure_together(
+        {
+            "step": lambda: model.pool(few).sum().backward(),
+            "look": torch.no_grad()(lambda: model.pool(few)),
+            **{f"step {name}": ours(way) for name, way in opened.items()},
+            **{f"look {name}": look(way) for name, way in opened.items()},
+        },
+        repeats,
+        warm_up=1,
+    )
     rows = []
     for name in opened:
         row = [name]
@@ -191,8 +220,9 @@ def main():
         make_photos(f"{folder}/large", args.photos, (1600, 1200), 88)
         step("Photos of 1600 x 1200", f"{folder}/large", args.repeats)
         bench.heading("What a cache is worth: photos of 1600 x 1200, and a network, on one core")
-        for number, net in enumerate((("Inception", 227, 256), ("EfficientNet-Lite0", 227, 256),
-                                      ("EfficientNet-Lite0", 128, 146))):
+        for number, net in enumerate(
+            (("Inception", 227, 256), ("EfficientNet-Lite0", 227, 256), ("EfficientNet-Lite0", 128, 146))
+        ):
             worth_of_a_cache(f"{folder}/large", f"{folder}/shrunk{number}", args.repeats, *net)
 
     if os.path.exists("/proc/self/smaps_rollup"):
@@ -207,8 +237,7 @@ def main():
             process.start()
             taken[name] = receiver.recv()
             process.join()
-        bench.table(["", "MB, all processes together"],
-                    [(name, taken[name] - taken[""]) for name in rows if name])
+        bench.table(["", "MB, all processes together"], [(name, taken[name] - taken[""]) for name in rows if name])
 
 
 def _send(sender, *arguments):

@@ -1,6 +1,6 @@
 """Weight loss, forward and backward: ours, the loop over anchors, pytorch-metric-learning, and the matrix products alone.
 
-    python scripts/benchmarks/loss.py [--batch 80] [--dim 512] [--repeats 50]
+python scripts/benchmarks/loss.py [--batch 80] [--dim 512] [--repeats 50]
 """
 
 import torch
@@ -37,12 +37,15 @@ def steps(batch=80, dim=512):
     raw = centres[labels] + 2 * torch.randn(batch, dim, generator=generator)
     raw = torch.nn.functional.normalize(raw, dim=1).requires_grad_()
     ours, miner, peer = losses.create("Weight"), MultiSimilarityMiner(0.1), MultiSimilarityLoss(alpha=2, beta=40, base=0.5)
-    return {name: lambda loss=loss: torch.autograd.grad(loss(), raw) for name, loss in {
-        "ours": lambda: ours(raw, labels),
-        "loop over anchors": lambda: loop(raw, labels),
-        "pytorch-metric-learning": lambda: peer(raw, labels, miner(raw, labels)),
-        "limit: x @ x.T and its gradient": lambda: (raw @ raw.T).sum(),
-    }.items()}
+    return {
+        name: lambda loss=loss: torch.autograd.grad(loss(), raw)
+        for name, loss in {
+            "ours": lambda: ours(raw, labels),
+            "loop over anchors": lambda: loop(raw, labels),
+            "pytorch-metric-learning": lambda: peer(raw, labels, miner(raw, labels)),
+            "limit: x @ x.T and its gradient": lambda: (raw @ raw.T).sum(),
+        }.items()
+    }
 
 
 def main():

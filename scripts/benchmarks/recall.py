@@ -1,6 +1,6 @@
 """Recall@K: ours, the plain product as its limit, the original's algorithm, pytorch-metric-learning.
 
-    python scripts/benchmarks/recall.py [--n 60502] [--n_peers 20000] [--curve 10000 20000 40000 80000 200000]
+python scripts/benchmarks/recall.py [--n 60502] [--n_peers 20000] [--curve 10000 20000 40000 80000 200000]
 """
 
 import faiss
@@ -19,8 +19,8 @@ def product(x, block=2040):
     space = torch.empty(block, block)
     for i in range(0, len(x), block):
         for j in range(0, len(x), block):
-            rows, columns = x[i:i + block], x[j:j + block]
-            torch.mm(rows, columns.T, out=space[:len(rows), :len(columns)])
+            rows, columns = x[i : i + block], x[j : j + block]
+            torch.mm(rows, columns.T, out=space[: len(rows), : len(columns)])
 
 
 def original(x, labels, ks=(1, 2, 4, 8, 16, 32)):
@@ -58,31 +58,50 @@ def main():
 
     x, labels = embeddings(args.n, args.dim)
     tensor = torch.from_numpy(x)
-    print(f"N = {args.n:,}, d = {args.dim}, {len(np.unique(labels)):,} classes; all of K = 1..1000 at once. Goal: ours "
-          "at most 0.75 of the product, under 512 MB.\n")
-    both = measure_together({"ours": lambda: recall_at_k(x, labels, ks=KS),
-                             "limit: the blocked N x N product alone": lambda: product(tensor)}, args.repeats)
+    print(
+        f"N = {args.n:,}, d = {args.dim}, {len(np.unique(labels)):,} classes; all of K = 1..1000 at once. Goal: ours "
+        "at most 0.75 of the product, under 512 MB.\n"
+    )
+    both = measure_together(
+        {"ours": lambda: recall_at_k(x, labels, ks=KS), "limit: the blocked N x N product alone": lambda: product(tensor)},
+        args.repeats,
+    )
     compare(both)
     ours, limit = both.values()
-    print(f"ours / product: {ours.seconds / limit.seconds:.3f}; R@1 {ours.result.at_k[1]:.4f}, "
-          f"R@1000 {ours.result.at_k[1000]:.4f}\n")
+    print(
+        f"ours / product: {ours.seconds / limit.seconds:.3f}; R@1 {ours.result.at_k[1]:.4f}, "
+        f"R@1000 {ours.result.at_k[1000]:.4f}\n"
+    )
     half = args.n // 2
-    table(["the same, other inputs", "s", "MB above the inputs"], [(name, m.seconds, m.peak_mb) for name, m in {
-        "float16": measure(lambda: recall_at_k(tensor.half(), labels, ks=KS)),
-        "bfloat16": measure(lambda: recall_at_k(tensor.bfloat16(), labels, ks=KS)),
-        f"{half:,} queries in a gallery of {args.n - half:,}":
-            measure(lambda: recall_at_k(x[::2], labels[::2], x[1::2], labels[1::2], ks=KS)),
-    }.items()])
+    table(
+        ["the same, other inputs", "s", "MB above the inputs"],
+        [
+            (name, m.seconds, m.peak_mb)
+            for name, m in {
+                "float16": measure(lambda: recall_at_k(tensor.half(), labels, ks=KS)),
+                "bfloat16": measure(lambda: recall_at_k(tensor.bfloat16(), labels, ks=KS)),
+                f"{half:,} queries in a gallery of {args.n - half:,}": measure(
+                    lambda: recall_at_k(x[::2], labels[::2], x[1::2], labels[1::2], ks=KS)
+                ),
+            }.items()
+        ],
+    )
 
     x, labels = embeddings(args.n_peers, args.dim)
     tensor = torch.from_numpy(x)
-    print(f"N = {args.n_peers:,}. Goals: 5 times faster than the original's algorithm in a tenth of the memory; faster than "
-          "pytorch-metric-learning.\n")
-    peers = measure_together({
-        "ours, K = 1..1000": lambda: recall_at_k(x, labels, ks=KS),
-        "the original's algorithm, 6 K": lambda: original(tensor, labels),
-        "pytorch-metric-learning (faiss), K = 1": lambda: precision_at_1(x, labels),
-        "faiss lists, K = 1..1000": lambda: recall_from_lists(x, labels)}, repeats=1)
+    print(
+        f"N = {args.n_peers:,}. Goals: 5 times faster than the original's algorithm in a tenth of the memory; faster than "
+        "pytorch-metric-learning.\n"
+    )
+    peers = measure_together(
+        {
+            "ours, K = 1..1000": lambda: recall_at_k(x, labels, ks=KS),
+            "the original's algorithm, 6 K": lambda: original(tensor, labels),
+            "pytorch-metric-learning (faiss), K = 1": lambda: precision_at_1(x, labels),
+            "faiss lists, K = 1..1000": lambda: recall_from_lists(x, labels),
+        },
+        repeats=1,
+    )
     compare(peers)
     ours, theirs, precision, _ = (m.result for m in peers.values())
     print(f"R@1: ours {ours.at_k[1]:.4f}, the original's {theirs[1]:.4f}, pytorch-metric-learning {precision:.4f}\n")

@@ -47,8 +47,13 @@ class Step:
         rows, width, self.compute = args.batch + 4 * args.rotations, WIDTHS[net], compute
         row = torch.arange(rows)
         metric = row < args.batch
-        self.batch = Batch(torch.randint(256, (rows, 3, width, width), dtype=torch.uint8), row, row // 5,
-                           torch.where(metric, -1, (row - args.batch) % 4), metric)
+        self.batch = Batch(
+            torch.randint(256, (rows, 3, width, width), dtype=torch.uint8),
+            row,
+            row // 5,
+            torch.where(metric, -1, (row - args.batch) % 4),
+            metric,
+        )
         embedder = models.create(net, pretrained=False, freeze_bn=True)
         self.method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
         backbone = embedder.features
@@ -56,8 +61,9 @@ class Step:
             embedder.features = torch.compile(backbone)
         sizes = [args.batch, 4 * args.rotations] if schedule == "two" else rows
         if schedule != "ours":
-            embedder.pool = lambda images: torch.cat([backbone(embedder.normalise(views, embedder.layout)).flatten(1).float()
-                                                      for views in images.split(sizes)])
+            embedder.pool = lambda images: torch.cat(
+                [backbone(embedder.normalise(views, embedder.layout)).flatten(1).float() for views in images.split(sizes)]
+            )
         self.passes = ForwardBackward(self.method, compute, Group())
         self.optimiser = torch.optim.Adam(self.method.param_groups(), lr=1e-5, weight_decay=5e-4)
         self.calls = []
@@ -103,8 +109,10 @@ def machine_flops(compute, n=2048, channels=256, side=16, images=64):
 
     def timed(function):
         return lambda: (function(), compute.synchronise())
-    took = measure_together({"product": timed(lambda: a @ a), "convolution": timed(lambda: conv2d(x, kernel, padding=1))},
-                            repeats=9, warm_up=2)
+
+    took = measure_together(
+        {"product": timed(lambda: a @ a), "convolution": timed(lambda: conv2d(x, kernel, padding=1))}, repeats=9, warm_up=2
+    )
     return 2 * n**3 / took["product"].seconds, 2 * 9 * x.numel() * channels / took["convolution"].seconds
 
 
@@ -128,24 +136,54 @@ def compare(net, args, peak):
     limit = next(iter(steps.values())).flops() / peak
     measured = measure_together(steps, args.repeats, warm_up=1)
 
-    print(f"### {net}, {args.batch} + 4 x {args.rotations} views of {WIDTHS[net]} px\n\n"
-          f"Limit: {limit * peak / 1e9:,.0f} GFLOP of forward and backward pass at {peak / 1e9:,.0f} GFLOP/s, "
-          f"{1e3 * limit:,.0f} ms.\n")
+    print(
+        f"### {net}, {args.batch} + 4 x {args.rotations} views of {WIDTHS[net]} px\n\n"
+        f"Limit: {limit * peak / 1e9:,.0f} GFLOP of forward and backward pass at {peak / 1e9:,.0f} GFLOP/s, "
+        f"{1e3 * limit:,.0f} ms.\n"
+    )
     rows = []
     for layout, how in dict.fromkeys([key[:2] for key in steps] + list(cells)):
         compiling = cells.get((layout, how), "")
         if (layout, how, "ours") not in steps:
             rows.append((layout, how, *[""] * 8, compiling))
             continue
-        ours, *others = [1e3 * measured[layout, how, schedule].seconds if (layout, how, schedule) in steps else ""
-                         for schedule in ("ours", "one", "two")]
+        ours, *others = [
+            1e3 * measured[layout, how, schedule].seconds if (layout, how, schedule) in steps else ""
+            for schedule in ("ours", "one", "two")
+        ]
         parts = steps[layout, how, "ours"].parts(args.repeats)
         passes = parts["forward"] + parts["backward"]
-        rows.append((layout, how, ours, *others, ours / others[1] if others[1] else "", 1e3 * passes,
-                     *[1e3 * parts[name] for name in ("losses", "optimiser")],
-                     f"{1 - passes / sum(parts.values()):.1%}", f"{ours / 1e3 / limit:.2f}", compiling))
-    table(["layout", "", "ours, ms", "one forward, ms", "two forwards, ms", "ours / two", "forward/backward, ms",
-           "losses, ms", "optimiser, ms", "outside", "x limit", "first step"], rows)
+        rows.append(
+            (
+                layout,
+                how,
+                ours,
+                *others,
+                ours / others[1] if others[1] else "",
+                1e3 * passes,
+                *[1e3 * parts[name] for name in ("losses", "optimiser")],
+                f"{1 - passes / sum(parts.values()):.1%}",
+                f"{ours / 1e3 / limit:.2f}",
+                compiling,
+            )
+        )
+    table(
+        [
+            "layout",
+            "",
+            "ours, ms",
+            "one forward, ms",
+            "two forwards, ms",
+            "ours / two",
+            "forward/backward, ms",
+            "losses, ms",
+            "optimiser, ms",
+            "outside",
+            "x limit",
+            "first step",
+        ],
+        rows,
+    )
 
 
 def main():
@@ -154,8 +192,14 @@ def main():
     flags.add_argument("--batch", type=int, default=20, help="metric views")
     flags.add_argument("--rotations", type=int, default=4, help="images that also come in four rotations")
     flags.add_argument("--full", action="store_true", help=f"the paper's sizes: {FULL}")
-    flags.add_argument("--compile", nargs="+", default=[], choices=list(WIDTHS), metavar="NET",
-                       help="nets to try with torch.compile too; Inception takes it more than four minutes to start")
+    flags.add_argument(
+        "--compile",
+        nargs="+",
+        default=[],
+        choices=list(WIDTHS),
+        metavar="NET",
+        help="nets to try with torch.compile too; Inception takes it more than four minutes to start",
+    )
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--repeats", type=int, default=3)
     args = flags.parse_args()
@@ -165,8 +209,10 @@ def main():
     bench.heading("The training step")
     print("Goals: faster than the original's two forward passes; under 5 % of the step outside the network.\n")
     product, convolution = machine_flops(device.choose(args.device))
-    print(f"The machine: matrix product {product / 1e9:,.0f} GFLOP/s, 3 x 3 convolution {convolution / 1e9:,.0f} GFLOP/s; "
-          "the faster one sets the limit.\n")
+    print(
+        f"The machine: matrix product {product / 1e9:,.0f} GFLOP/s, 3 x 3 convolution {convolution / 1e9:,.0f} GFLOP/s; "
+        "the faster one sets the limit.\n"
+    )
     peak = max(product, convolution)
     for net in args.nets:
         compare(net, args, peak)

@@ -30,7 +30,7 @@ def images(image_folder):
         image = Image.fromarray(rng.integers(256, size=(*size[::-1], 3), dtype=np.uint8))
         image.save(image_folder / f"train/class 1/{number}.jpg", exif=exif)
     whole = (image_folder / "train/class 2/1.jpg").read_bytes()
-    (image_folder / "train/class 2/1.jpg").write_bytes(whole[:len(whole) // 2])
+    (image_folder / "train/class 2/1.jpg").write_bytes(whole[: len(whole) // 2])
     (image_folder / "train/class 2/2.jpg").write_bytes(b"no image")
     return read_train(image_folder)
 
@@ -101,6 +101,7 @@ def test_a_file_that_is_replaced_while_the_cache_is_filled(images, monkeypatch):
 def test_an_interruption_gives_the_threads_back(images, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(TRANSFORMS.__class__, "load", interrupted)
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):

@@ -23,13 +23,18 @@ def test_a_name_a_folder_or_a_path(tmp_path):
     assert locate(str(tmp_path / "my photos"), str(tmp_path)) == str(tmp_path / "my photos")
 
 
-@pytest.mark.parametrize("data, root, expected", [
-    ("cub", None, "set DATA_ROOT to the folder that holds CUB_200_2011/, or make it with scripts/prepare_data.sh cub"),
-    ("demo", None, "or make it with python -m data.demo demo"),
-    ("cub", "/nowhere", "--data_root /nowhere: no such folder; set DATA_ROOT"),
-    ("birds", ".", "--data birds: unknown; give one of cub, car, product, shop, demo, the name of"),
-    ("", None, "--data (nothing): unknown; "), ("file", None, "--data file: unknown; "),
-    ("\n", None, "--data \\n: unknown; ")])
+@pytest.mark.parametrize(
+    "data, root, expected",
+    [
+        ("cub", None, "set DATA_ROOT to the folder that holds CUB_200_2011/, or make it with scripts/prepare_data.sh cub"),
+        ("demo", None, "or make it with python -m data.demo demo"),
+        ("cub", "/nowhere", "--data_root /nowhere: no such folder; set DATA_ROOT"),
+        ("birds", ".", "--data birds: unknown; give one of cub, car, product, shop, demo, the name of"),
+        ("", None, "--data (nothing): unknown; "),
+        ("file", None, "--data file: unknown; "),
+        ("\n", None, "--data \\n: unknown; "),
+    ],
+)
 def test_refuses(tmp_path, monkeypatch, data, root, expected):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()

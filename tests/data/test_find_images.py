@@ -44,14 +44,18 @@ def said(monkeypatch):
 
 # ---- which files ----------------------------------------------------------------------------------------------------
 
+
 def slow(folder):
     """The same by a look at every file and at all that is above it."""
     found = []
     for here, _, names in os.walk(folder):  # links to folders are not followed, nor among the names
         inside = [Path(here, *[".."] * up) for up in range(len(Path(here).relative_to(folder).parts))]
         if any(name.startswith(".") for name in Path(here).relative_to(folder).parts) or any(
-                fnmatch.fnmatchcase(name, pattern) and (os.path.islink(above / name) or not os.path.isdir(above / name))
-                for above in inside for name in os.listdir(above) for pattern in OF_A_RUN):
+            fnmatch.fnmatchcase(name, pattern) and (os.path.islink(above / name) or not os.path.isdir(above / name))
+            for above in inside
+            for name in os.listdir(above)
+            for pattern in OF_A_RUN
+        ):
             continue
         for name in names:
             image = not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGES and "." in name
@@ -61,7 +65,8 @@ def slow(folder):
 
 
 stems = st.sampled_from(["a", "b c", ".hidden", "new\nline", "-", "a.jpg"]) | st.binary(min_size=1, max_size=6).map(
-    lambda name: os.fsdecode(name.translate(None, b"/\0") or b"x"))
+    lambda name: os.fsdecode(name.translate(None, b"/\0") or b"x")
+)
 ends = st.sampled_from(["", ".jpg", ".JPEG", ".Png", ".avif", ".txt", "jpg", ".jpg.bak"])
 files = st.builds(str.__add__, stems, ends) | st.sampled_from(["run.lock", "metrics.jsonl", "ckp_ep7.pth.tar", ".cache"])
 folders = st.lists(st.sampled_from(["a", "b", "deep", ".cache", "x.jpg", "run.lock"]) | stems, max_size=3)
@@ -77,9 +82,15 @@ def test_any_tree_against_a_slow_search(tree):
             path = os.path.join(here, name)
             try:
                 os.makedirs(here, exist_ok=True)
-                {"file": lambda: open(path, "x").close(), "folder": lambda: os.mkdir(path), "pipe": lambda: os.mkfifo(path),
-                 "link to a file": lambda: os.symlink(__file__, path), "link to a folder": lambda: os.symlink(top, path),
-                 "broken link": lambda: os.symlink("nowhere", path), "loop": lambda: os.symlink(name, path)}[kind]()
+                {
+                    "file": lambda: open(path, "x").close(),
+                    "folder": lambda: os.mkdir(path),
+                    "pipe": lambda: os.mkfifo(path),
+                    "link to a file": lambda: os.symlink(__file__, path),
+                    "link to a folder": lambda: os.symlink(top, path),
+                    "broken link": lambda: os.symlink("nowhere", path),
+                    "loop": lambda: os.symlink(name, path),
+                }[kind]()
             except OSError:  # what is there already is of another kind
                 pass
         assert find_images(top) == slow(top)
@@ -101,8 +112,17 @@ def test_names_that_no_list_could_hold_are_decoded(tmp_path):
 
 
 def test_the_folder_of_a_run_is_left_out_but_not_the_set_itself(tmp_path, said):
-    fill(tmp_path, "a.jpg", "run.lock", "metrics.jsonl", "results/b.jpg", "results/x/latest.pth.tar", "results/x/page/c.jpg",
-         "results/y/ckp_ep20.pth.tar", "results/y/d.jpg")
+    fill(
+        tmp_path,
+        "a.jpg",
+        "run.lock",
+        "metrics.jsonl",
+        "results/b.jpg",
+        "results/x/latest.pth.tar",
+        "results/x/page/c.jpg",
+        "results/y/ckp_ep20.pth.tar",
+        "results/y/d.jpg",
+    )
     assert below(tmp_path) == ["a.jpg", "results/b.jpg"]
     assert said == [f"say: {tmp_path}: folders of training runs left out (2): {tmp_path}/results/x, {tmp_path}/results/y"]
 
@@ -122,6 +142,7 @@ def test_from_inside_the_folder(tmp_path, monkeypatch):
 
 
 # ---- folders that cannot be read ------------------------------------------------------------------------------------
+
 
 def fail(monkeypatch, folder, number):
     """Reading of `folder` fails, for root too."""
@@ -160,6 +181,7 @@ def test_no_image(tmp_path, names):
 
 
 # ---- held-out images ------------------------------------------------------------------------------------------------
+
 
 def test_images_of_the_test_lists_are_left_out(tmp_path):
     fill(tmp_path / "set", "a.jpg", "b.jpg", "c/d.jpg", "c/e.jpg", "f.jpg")

@@ -28,21 +28,32 @@ def plainly(path, side):
 @pytest.fixture
 def scene():
     """scene(width, height): a picture with smooth parts, edges and texture, as photos have them."""
+
     def draw(width, height):
         rng = np.random.default_rng(0)
         y, x = np.mgrid[0:height, 0:width] / height
         light = 110 + 60 * np.sin(3 * x + 2 * y) + 50 * (np.hypot(x - 0.5, y - 0.5) < 0.3)
         colours = np.stack([light, light * (0.6 + 0.4 * y), 255 - light], 2) + rng.normal(0, 6, (height, width, 3))
         return Image.fromarray(np.uint8(np.clip(colours, 0, 255)))
+
     return draw
 
 
 def test_every_kind_of_file_becomes_rgb(tmp_path, scene):
     picture = scene(50, 33)
-    kinds = {"rgb.jpg": picture, "grey.jpg": picture.convert("L"), "cmyk.jpg": picture.convert("CMYK"),
-             "grey.png": picture.convert("L"), "bits.png": picture.convert("1"), "alpha.png": picture.convert("RGBA"),
-             "palette.gif": picture.convert("P"), "long.png": Image.new("RGB", (1, MAX_ASPECT)), "rgb.webp": picture,
-             "cmyk.tif": picture.convert("CMYK"), "pixel.png": Image.new("RGB", (1, 1))}
+    kinds = {
+        "rgb.jpg": picture,
+        "grey.jpg": picture.convert("L"),
+        "cmyk.jpg": picture.convert("CMYK"),
+        "grey.png": picture.convert("L"),
+        "bits.png": picture.convert("1"),
+        "alpha.png": picture.convert("RGBA"),
+        "palette.gif": picture.convert("P"),
+        "long.png": Image.new("RGB", (1, MAX_ASPECT)),
+        "rgb.webp": picture,
+        "cmyk.tif": picture.convert("CMYK"),
+        "pixel.png": Image.new("RGB", (1, 1)),
+    }
     for name, image in kinds.items():
         path = str(tmp_path / name)
         image.save(path)
@@ -63,8 +74,9 @@ def test_exif_orientation_is_applied(tmp_path, scene, orientation, size):
     assert (got.float() - expected.float()).abs().mean() < (0.01 if min(size) < 48 else 2)
 
 
-@pytest.mark.parametrize("size, scaled", [((640, 479), False), ((800, 480), True), ((480, 1937), True),
-                                          ((2000, 1999), True)])
+@pytest.mark.parametrize(
+    "size, scaled", [((640, 479), False), ((800, 480), True), ((480, 1937), True), ((2000, 1999), True)]
+)
 def test_large_jpegs_are_decoded_scaled(tmp_path, scene, size, scaled):
     path = str(tmp_path / "large.jpg")
     scene(*size).save(path, quality=92)
@@ -92,8 +104,16 @@ def pixels(path):
 def test_orientation_in_other_formats(tmp_path, kind, orientation):
     """Without loss, so pixel by pixel; `stored` is how the camera saw a scene that is upright in `upright`."""
     upright = np.random.default_rng(0).integers(256, size=(20, 31, 3), dtype=np.uint8)
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-              6: np.rot90(upright), 7: np.rot90(upright.transpose(1, 0, 2), 2), 8: np.rot90(upright, -1)}[orientation]
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: np.rot90(upright.transpose(1, 0, 2), 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{kind}"
@@ -116,8 +136,10 @@ def test_16_bits_keep_their_high_byte(tmp_path, write, name):
     assert np.array_equal(pixels(tmp_path / name), np.repeat((values // 256)[:, :, None], 3, 2))
 
 
-@pytest.mark.parametrize("low, high, dtype", [(0, 1, np.float32), (-5e30, 3e38, np.float32), (0, 4095, np.int32),
-                                              (-2**31, 2**31 - 1, np.int32), (7, 7, np.int32)])
+@pytest.mark.parametrize(
+    "low, high, dtype",
+    [(0, 1, np.float32), (-5e30, 3e38, np.float32), (0, 4095, np.int32), (-(2**31), 2**31 - 1, np.int32), (7, 7, np.int32)],
+)
 def test_grey_without_a_range_is_stretched(tmp_path, low, high, dtype):
     share = np.linspace(0, 1, 30 * 20).reshape(20, 30)
     save(tmp_path / "deep.tif", (low + share * (float(high) - low)).astype(dtype))
@@ -144,12 +166,16 @@ def test_transparency_shows_white(tmp_path):
     indices.putpalette(palette.astype(np.uint8).tobytes())
     from_palette = np.where(alpha > 0, palette[1 + colours[:, :, 0] % 255], 255)
     keyed = Image.fromarray(np.uint8(np.where(alpha == 0, (1, 2, 3), colours | 4)))
-    cases = {"rgba.png": (rgba, over["rgb"], {}), "rgba.tif": (rgba, over["rgb"], {}),
-             "rgba.webp": (rgba, over["rgb"], {"lossless": True, "exact": True}), "la.png": (rgba.convert("LA"), None, {}),
-             "palette.png": (indices, from_palette, {"transparency": 0}),
-             "palette.gif": (indices, from_palette, {"transparency": 0}),
-             "levels.png": (indices, from_palette, {"transparency": bytes([0] + 255 * [255])}),
-             "keyed.png": (keyed, np.where(alpha == 0, 255, colours | 4), {"transparency": (1, 2, 3)})}
+    cases = {
+        "rgba.png": (rgba, over["rgb"], {}),
+        "rgba.tif": (rgba, over["rgb"], {}),
+        "rgba.webp": (rgba, over["rgb"], {"lossless": True, "exact": True}),
+        "la.png": (rgba.convert("LA"), None, {}),
+        "palette.png": (indices, from_palette, {"transparency": 0}),
+        "palette.gif": (indices, from_palette, {"transparency": 0}),
+        "levels.png": (indices, from_palette, {"transparency": bytes([0] + 255 * [255])}),
+        "keyed.png": (keyed, np.where(alpha == 0, 255, colours | 4), {"transparency": (1, 2, 3)}),
+    }
     for name, (image, expected, options) in cases.items():
         image.save(tmp_path / name, **options)
         if expected is None:
@@ -161,8 +187,12 @@ def test_transparency_shows_white(tmp_path):
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "tif"])
 def test_the_first_frame_of_an_animation(tmp_path, kind):
     frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "lime", "blue")]
-    frames[0].save(tmp_path / f"moving.{kind}", save_all=True, append_images=frames[1:],
-                   **({"lossless": True} if kind == "webp" else {}))
+    frames[0].save(
+        tmp_path / f"moving.{kind}",
+        save_all=True,
+        append_images=frames[1:],
+        **({"lossless": True} if kind == "webp" else {}),
+    )
     with Image.open(tmp_path / f"moving.{kind}") as image:
         assert image.n_frames == 3
     assert (pixels(tmp_path / f"moving.{kind}") == (255, 0, 0)).all()
@@ -185,7 +215,7 @@ def message(path, read=decode):
 def test_unreadable_files_are_named(tmp_path, scene, name):
     scene(60, 50).save(tmp_path / name)
     whole = (tmp_path / name).read_bytes()
-    for content in (whole[:len(whole) // 2], whole[:30], whole[:-len(whole) // 3], bytes(len(whole)), b"", b"hello\n" * 9):
+    for content in (whole[: len(whole) // 2], whole[:30], whole[: -len(whole) // 3], bytes(len(whole)), b"", b"hello\n" * 9):
         (tmp_path / name).write_bytes(content)
         message(tmp_path / name)
     message(tmp_path / "missing.jpg")
@@ -199,14 +229,30 @@ def test_odd_names_are_shown_readably(tmp_path):
     assert str(caught.value) == f"{tmp_path}/bad\\udce9\\x0b'.jpg: cannot be read as an image (cannot identify image file)"
 
 
-@pytest.mark.parametrize("error", [
-    struct.error("a buffer\nof 4 bytes"), IndexError(), KeyError(274), MemoryError(), EOFError(), zlib.error("Error -3"),
-    AttributeError("x"), OverflowError("x"), TypeError("x"), ZeroDivisionError("x"), RuntimeError("x"), RecursionError("x"),
-    AssertionError()], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        struct.error("a buffer\nof 4 bytes"),
+        IndexError(),
+        KeyError(274),
+        MemoryError(),
+        EOFError(),
+        zlib.error("Error -3"),
+        AttributeError("x"),
+        OverflowError("x"),
+        TypeError("x"),
+        ZeroDivisionError("x"),
+        RuntimeError("x"),
+        RecursionError("x"),
+        AssertionError(),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("where", ["load", "getexif"])
 def test_whatever_pillow_raises_on_damage(tmp_path, monkeypatch, scene, error, where):
     def fail(self):
         raise error
+
     scene(60, 50).save(tmp_path / "a.jpg")
     monkeypatch.setattr(f"PIL.JpegImagePlugin.JpegImageFile.{where}", fail)
     message(tmp_path / "a.jpg")
@@ -226,10 +272,15 @@ def test_elongated_images_are_refused(tmp_path, size, read):
 
 def png(width, height):
     """The start of a PNG, which says that this many pixels follow, and next to none of them."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(
-        b"IDAT", zlib.compress(b"\0"))
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+    )
 
 
 @pytest.fixture
@@ -256,11 +307,18 @@ def test_pillow_warns_of_nothing(tmp_path, bombs, scene):
     (tmp_path / "exif.jpg").write_bytes(jpeg[:2] + b"\xff\xe1\0\x12Exif\0\0II*\0\x08\0\0\0\xff\xff" + jpeg[2:])
     bmp = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54, 0, 54, 40, 10000, 9500, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "large.bmp").write_bytes(bmp)
-    script = ("import sys\nfrom data.images import *\nfor path in sys.argv[1:]:\n"
-              "    try:\n        print(decoded_size(path, 20), decode(path, 20).shape)\n"
-              "    except InputError as error:\n        print(error)\n")
-    done = subprocess.run([sys.executable, "-W", "default", "-c", script, "exif.jpg", "large.bmp", bombs[0]], cwd=tmp_path,
-                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ROOT})
+    script = (
+        "import sys\nfrom data.images import *\nfor path in sys.argv[1:]:\n"
+        "    try:\n        print(decoded_size(path, 20), decode(path, 20).shape)\n"
+        "    except InputError as error:\n        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", script, "exif.jpg", "large.bmp", bombs[0]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
     assert done.stderr == "" and done.stdout.startswith("(20, 24) torch.Size([3, 20, 24])\n")
     assert done.stdout.count("cannot be read") == 2
     with pytest.warns(Warning):  # so it would, were it not told

@@ -45,9 +45,20 @@ def test_labels_are_optional_in_training_lists(tmp_path):
     assert "list.txt:1" in message(file) and "label" in message(file)
 
 
-@pytest.mark.parametrize("name", [
-    b"caf\xe9.jpg", "cafe\u0301 ☕.jpg".encode(), b"a  b.jpg", b"a\x0bb\x0cc\x1cd\re.jpg",
-    "a\x85b\u2028c\u2029d.jpg".encode(), "\xa0.jpg\u3000".encode(), b"a 7.jpg", b"-1", b"#.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"caf\xe9.jpg",
+        "cafe\u0301 ☕.jpg".encode(),
+        b"a  b.jpg",
+        b"a\x0bb\x0cc\x1cd\re.jpg",
+        "a\x85b\u2028c\u2029d.jpg".encode(),
+        "\xa0.jpg\u3000".encode(),
+        b"a 7.jpg",
+        b"-1",
+        b"#.jpg",
+    ],
+)
 def test_odd_names_are_decoded(tmp_path, name):
     """Also those that are not UTF-8, or hold what Unicode takes for the end of a line."""
     Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "plain.png")
@@ -59,8 +70,12 @@ def test_odd_names_are_decoded(tmp_path, name):
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.binary(min_size=1, max_size=255).map(lambda name: name.translate(None, b"\0\n/").strip(b" \t"))
-       .filter(lambda name: name not in (b"", b".", b"..")), end=st.sampled_from([b"", b"\n", b"\r\n"]))
+@given(
+    name=st.binary(min_size=1, max_size=255)
+    .map(lambda name: name.translate(None, b"\0\n/").strip(b" \t"))
+    .filter(lambda name: name not in (b"", b".", b"..")),
+    end=st.sampled_from([b"", b"\n", b"\r\n"]),
+)
 def test_any_name_that_a_file_can_have(tmp_path, name, end):
     (tmp_path / "any").mkdir(exist_ok=True)
     file = os.path.join(os.fsencode(tmp_path / "any"), name)
@@ -75,13 +90,24 @@ def test_a_name_with_a_newline_is_refused_as_the_line_it_becomes(tmp_path):
     assert "list.txt:2: the label `new` is not an integer" in text
 
 
-@pytest.mark.parametrize("line, shown", [
-    (b"a\0.jpg 0", "list.txt:1: the line holds a NUL byte"), ("a.jpg 0\n".encode("utf-16"), "is the list saved as UTF-8?"),
-    (b"n" * 300 + b".jpg 0", "1 of 1 listed files do not exist"), (b"n" * 10**6 + b" 0", "1 of 1 listed files do not exist"),
-    (b"a.jpg " + b"9" * 10**6, "list.txt:1: the label `999"), (b"a.jpg 1_0", "the label `1_0`"),
-    ("a.jpg ٣".encode(), "the label `٣`"), (b"x\x1b[2J\xe9.jpg 0", "x\\x1b[2J\\udce9.jpg"),
-    (b"\xff\xfe\r 0", "\\udcff\\udcfe"), (b"loop.jpg 0", "loop.jpg; correct the list"), (b"folder.jpg 0", "do not exist"),
-    (b"loop.jpg/a.jpg 0", "do not exist"), (b"pipe.jpg 0", "do not exist")])
+@pytest.mark.parametrize(
+    "line, shown",
+    [
+        (b"a\0.jpg 0", "list.txt:1: the line holds a NUL byte"),
+        ("a.jpg 0\n".encode("utf-16"), "is the list saved as UTF-8?"),
+        (b"n" * 300 + b".jpg 0", "1 of 1 listed files do not exist"),
+        (b"n" * 10**6 + b" 0", "1 of 1 listed files do not exist"),
+        (b"a.jpg " + b"9" * 10**6, "list.txt:1: the label `999"),
+        (b"a.jpg 1_0", "the label `1_0`"),
+        ("a.jpg ٣".encode(), "the label `٣`"),
+        (b"x\x1b[2J\xe9.jpg 0", "x\\x1b[2J\\udce9.jpg"),
+        (b"\xff\xfe\r 0", "\\udcff\\udcfe"),
+        (b"loop.jpg 0", "loop.jpg; correct the list"),
+        (b"folder.jpg 0", "do not exist"),
+        (b"loop.jpg/a.jpg 0", "do not exist"),
+        (b"pipe.jpg 0", "do not exist"),
+    ],
+)
 def test_hostile_lines(tmp_path, line, shown):
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     (tmp_path / "folder.jpg").mkdir()
@@ -97,10 +123,17 @@ def test_a_list_that_is_no_file(tmp_path):
         assert "cannot read the list file" in message(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("", "empty"), ("\n \n", "empty"), ("a.jpg 0\n5\n", "list.txt:2: the line `5` has no path"),
-    ("a.jpg cat\n", "list.txt:1: the label `cat` is not an integer"), ("a.jpg 1.5\n", "list.txt:1: the label `1.5`"),
-    ("a.jpg 99999999999999999999\n", "is not an integer")])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "empty"),
+        ("\n \n", "empty"),
+        ("a.jpg 0\n5\n", "list.txt:2: the line `5` has no path"),
+        ("a.jpg cat\n", "list.txt:1: the label `cat` is not an integer"),
+        ("a.jpg 1.5\n", "list.txt:1: the label `1.5`"),
+        ("a.jpg 99999999999999999999\n", "is not an integer"),
+    ],
+)
 def test_bad_lines(tmp_path, text, expected):
     assert expected in message(write(tmp_path, text, "a.jpg"))
 
@@ -139,9 +172,24 @@ def test_real_paths_are_those_of_the_system(tmp_path):
     links = {"folder/link": "deep", "up": "folder/link", "loop": "loop", "lost": "nowhere/at/all", "far.jpg": "up/file.jpg"}
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
-    paths = [str(tmp_path / path) for path in (
-        "folder/deep/file.jpg", "folder/link/file.jpg", "up/file.jpg", "far.jpg", "loop", "loop/a", "lost", "lost/a.jpg",
-        "gone.jpg", "gone/b.jpg", "folder", "n" * 300, "folder/deep/file.jpg/a")] + ["/", "/a.jpg"]
+    paths = [
+        str(tmp_path / path)
+        for path in (
+            "folder/deep/file.jpg",
+            "folder/link/file.jpg",
+            "up/file.jpg",
+            "far.jpg",
+            "loop",
+            "loop/a",
+            "lost",
+            "lost/a.jpg",
+            "gone.jpg",
+            "gone/b.jpg",
+            "folder",
+            "n" * 300,
+            "folder/deep/file.jpg/a",
+        )
+    ] + ["/", "/a.jpg"]
     assert list(real_paths(paths)) == [os.path.realpath(path) for path in paths]
 
 
@@ -157,13 +205,18 @@ def test_the_digest_knows_names_and_order_wherever_the_folder_lies(tmp_path):
     ours = digest(names, a, f"{a}/train.txt")
     assert ours == digest(names, b, f"{b}/train.txt") == digest(names, a, a) == digest(names, b, f"{b}/../c/")
     assert ours.startswith("7cf14b00c6159098b480")  # of commit 067c6b5: checkpoints and caches hold it
-    others = [names[:2], names[::-1], names + ["x.jpg"], ["x.jpg\ndeep/y.jpg", "../z.jpg"],
-              ["x.jpg", "deep/y.jpg\n../z.jpg"]]
+    others = [
+        names[:2],
+        names[::-1],
+        names + ["x.jpg"],
+        ["x.jpg\ndeep/y.jpg", "../z.jpg"],
+        ["x.jpg", "deep/y.jpg\n../z.jpg"],
+    ]
     assert len({ours, *(digest(other, a, a) for other in others)}) == 6
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1), st.integers(-2**63, 2**63 - 1))
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1), st.integers(-(2**63), 2**63 - 1))
 def test_any_path_and_label_survive(path, label):
     line = f"{path} {label}".strip(" ")
     try:
@@ -172,9 +225,14 @@ def test_any_path_and_label_survive(path, label):
         assert not path.strip(" ")
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=()), min_size=1)
-                .map(lambda text: text.encode("utf-8", "replace").decode("utf-8", "surrogateescape"))
-                | st.binary(min_size=1).map(lambda name: name.decode("utf-8", "surrogateescape"))))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=()), min_size=1).map(
+            lambda text: text.encode("utf-8", "replace").decode("utf-8", "surrogateescape")
+        )
+        | st.binary(min_size=1).map(lambda name: name.decode("utf-8", "surrogateescape"))
+    )
+)
 def test_packed_paths_are_the_paths(names):
     packed = Paths(names)
     assert len(packed) == len(names) and list(packed) == names == [packed[i] for i in range(len(names))]

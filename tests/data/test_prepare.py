@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # ---- building archives ----------------------------------------------------------------------------------------------
 
+
 def picture(name):
     """Content that differs between any two names, and is longer than a block of a tar."""
     return (name.encode() + b"\0") * (700 // len(name) + 1)
@@ -63,22 +64,34 @@ def mat(**columns):
     return out.getvalue()
 
 
-CUB_ROWS = [("001.Black_footed_Albatross/a_1.jpg", 1), ("001.Black_footed_Albatross/a_2.jpg", 1),
-            ("100.Brown_Pelican/b 1.jpg", 100), ("101.White Pelican/c_1.jpg", 101), ("200.Yellowthroat/d_1.jpg", 200),
-            ("200.Yellowthroat/d_2.jpg", 200)]
+CUB_ROWS = [
+    ("001.Black_footed_Albatross/a_1.jpg", 1),
+    ("001.Black_footed_Albatross/a_2.jpg", 1),
+    ("100.Brown_Pelican/b 1.jpg", 100),
+    ("101.White Pelican/c_1.jpg", 101),
+    ("200.Yellowthroat/d_1.jpg", 200),
+    ("200.Yellowthroat/d_2.jpg", 200),
+]
 CUB_LISTS = {
-    "train": ["train/001.Black_footed_Albatross/a_1.jpg 0", "train/001.Black_footed_Albatross/a_2.jpg 0",
-              "train/100.Brown_Pelican/b 1.jpg 1"],
-    "test": ["test/101.White Pelican/c_1.jpg 2", "test/200.Yellowthroat/d_1.jpg 3", "test/200.Yellowthroat/d_2.jpg 3"]}
+    "train": [
+        "train/001.Black_footed_Albatross/a_1.jpg 0",
+        "train/001.Black_footed_Albatross/a_2.jpg 0",
+        "train/100.Brown_Pelican/b 1.jpg 1",
+    ],
+    "test": ["test/101.White Pelican/c_1.jpg 2", "test/200.Yellowthroat/d_1.jpg 3", "test/200.Yellowthroat/d_2.jpg 3"],
+}
 CUB_COUNTS = {"train": (3, 2), "test": (3, 2)}
 
 
 def cub_files(rows=CUB_ROWS, top="CUB_200_2011/"):
     images = {f"{top}images/{path}": picture(path) for path, _ in rows}
-    return {f"{top}README": b"read me", **images,  # as in the official archive, the index need not come first
-            f"{top}images.txt": "".join(f"{i} {path}\n" for i, (path, _) in enumerate(rows, 1)).encode(),
-            f"{top}image_class_labels.txt": "".join(f"{i} {c}\n" for i, (_, c) in enumerate(rows, 1)).encode(),
-            f"{top}parts/parts.txt": b"1 beak\n"}
+    return {
+        f"{top}README": b"read me",
+        **images,  # as in the official archive, the index need not come first
+        f"{top}images.txt": "".join(f"{i} {path}\n" for i, (path, _) in enumerate(rows, 1)).encode(),
+        f"{top}image_class_labels.txt": "".join(f"{i} {c}\n" for i, (_, c) in enumerate(rows, 1)).encode(),
+        f"{top}parts/parts.txt": b"1 beak\n",
+    }
 
 
 @pytest.fixture
@@ -116,6 +129,7 @@ def unpack(files, folder):
 
 
 # ---- formats --------------------------------------------------------------------------------------------------------
+
 
 def check_images(folder, expected_lists, content_of):
     """The lists are as expected, every image has its own content, and nothing else is in the folder."""
@@ -164,11 +178,19 @@ CAR_ROWS = [("000001.jpg", 1), ("000002.jpg", 98), ("000003.jpg", 99), ("000004.
 def test_car_in_one_piece(tmp_path):
     ims = make_tar(tmp_path / "car_ims.tgz", {f"car_ims/{name}": picture(name) for name, _ in CAR_ROWS})
     annos = tmp_path / "cars_annos.mat"
-    annos.write_bytes(mat(relative_im_path=[f"car_ims/{name}" for name, _ in CAR_ROWS], bbox_x1=[1] * 5,
-                          **{"class": [category for _, category in CAR_ROWS]}, test=[0] * 5))
+    annos.write_bytes(
+        mat(
+            relative_im_path=[f"car_ims/{name}" for name, _ in CAR_ROWS],
+            bbox_x1=[1] * 5,
+            **{"class": [category for _, category in CAR_ROWS]},
+            test=[0] * 5,
+        )
+    )
     run("car", tmp_path / "out", ims, annos)
-    expected = {"train": ["train/000001.jpg 0", "train/000002.jpg 1", "train/000005.jpg 0"],
-                "test": ["test/000003.jpg 2", "test/000004.jpg 3"]}
+    expected = {
+        "train": ["train/000001.jpg 0", "train/000002.jpg 1", "train/000005.jpg 0"],
+        "test": ["test/000003.jpg 2", "test/000004.jpg 3"],
+    }
     check_images(tmp_path / "out/Cars196", expected, lambda target: picture(target.split("/")[1]))
     assert "cars_annos.mat not found" in error_of("car", tmp_path / "other", ims)
 
@@ -178,21 +200,29 @@ def car_parts(folder):
     make_tar(folder / "cars_train.tgz", {f"cars_train/{i:05d}.jpg": picture(f"train{i}") for i in (1, 2)})
     make_tar(folder / "cars_test.tgz", {f"cars_test/{i:05d}.jpg": picture(f"test{i}") for i in (1, 2, 3)})
     unlabelled = mat(bbox_x1=[1, 1, 1], fname=["00001.jpg", "00002.jpg", "00003.jpg"], **{"class": [0, 0, 0]})
-    make_tar(folder / "car_devkit.tgz", {
-        "devkit/cars_train_annos.mat": mat(bbox_x1=[1, 1], **{"class": [14, 150]}, fname=["00001.jpg", "00002.jpg"]),
-        "devkit/cars_test_annos.mat": unlabelled})
+    make_tar(
+        folder / "car_devkit.tgz",
+        {
+            "devkit/cars_train_annos.mat": mat(bbox_x1=[1, 1], **{"class": [14, 150]}, fname=["00001.jpg", "00002.jpg"]),
+            "devkit/cars_test_annos.mat": unlabelled,
+        },
+    )
     (folder / "cars_test_annos_withlabels.mat").write_bytes(
-        mat(**{"class": [150, 14, 3]}, fname=["00001.jpg", "00002.jpg", "00003.jpg"]))
+        mat(**{"class": [150, 14, 3]}, fname=["00001.jpg", "00002.jpg", "00003.jpg"])
+    )
     return [folder / name for name in ("cars_train.tgz", "cars_test.tgz", "car_devkit.tgz")]
 
 
 def test_car_in_parts(tmp_path):
     parts = car_parts(tmp_path)
-    expected = {"train": ["train/cars_train/00001.jpg 1", "train/cars_test/00002.jpg 1", "train/cars_test/00003.jpg 0"],
-                "test": ["test/cars_train/00002.jpg 2", "test/cars_test/00001.jpg 2"]}
+    expected = {
+        "train": ["train/cars_train/00001.jpg 1", "train/cars_test/00002.jpg 1", "train/cars_test/00003.jpg 0"],
+        "test": ["test/cars_train/00002.jpg 2", "test/cars_test/00001.jpg 2"],
+    }
     run("car", tmp_path / "out", *parts, tmp_path / "cars_test_annos_withlabels.mat")
-    check_images(tmp_path / "out/Cars196", expected, lambda target: picture(
-        re.sub(r"\w+/cars_(\w+)/0*(\d)\.jpg", r"\1\2", target)))
+    check_images(
+        tmp_path / "out/Cars196", expected, lambda target: picture(re.sub(r"\w+/cars_(\w+)/0*(\d)\.jpg", r"\1\2", target))
+    )
     assert "cars_test_annos_withlabels.mat not found" in error_of("car", tmp_path / "other", *parts)
 
 
@@ -209,16 +239,23 @@ def product_zip(path, extra=()):
     header, top = "image_id class_id super_class_id path\n", "Stanford_Online_Products/"
     files = {
         f"{top}Ebay_train.txt": header + "1 1 1 bicycle_final/1_0.JPG\n2 1 1 bicycle_final/1 1.JPG\n"
-                                         "3 7 2 chair_final/1_0.JPG\n",
-        f"{top}Ebay_test.txt": header + "4 11319 1 bicycle_final/4_0.JPG\n5 11320 3 sofa_final/5_0.JPG\n"}
-    names = ["bicycle_final/1_0.JPG", "bicycle_final/1 1.JPG", "chair_final/1_0.JPG", "bicycle_final/4_0.JPG",
-             "sofa_final/5_0.JPG"]
+        "3 7 2 chair_final/1_0.JPG\n",
+        f"{top}Ebay_test.txt": header + "4 11319 1 bicycle_final/4_0.JPG\n5 11320 3 sofa_final/5_0.JPG\n",
+    }
+    names = [
+        "bicycle_final/1_0.JPG",
+        "bicycle_final/1 1.JPG",
+        "chair_final/1_0.JPG",
+        "bicycle_final/4_0.JPG",
+        "sofa_final/5_0.JPG",
+    ]
     return make_zip(path, {**files, **{top + name: picture(name) for name in names}}, extra)
 
 
 PRODUCT_LISTS = {
     "train": ["train/bicycle_final/1_0.JPG 0", "train/bicycle_final/1 1.JPG 0", "train/chair_final/1_0.JPG 1"],
-    "test": ["test/bicycle_final/4_0.JPG 2", "test/sofa_final/5_0.JPG 3"]}
+    "test": ["test/bicycle_final/4_0.JPG 2", "test/sofa_final/5_0.JPG 3"],
+}
 
 
 def test_product(tmp_path):
@@ -227,18 +264,22 @@ def test_product(tmp_path):
 
 
 def test_shop(tmp_path):
-    rows = [("img/WOMEN/Dresses/id_00000002/02_1_front.jpg", "id_00000002", "train"),
-            ("img/WOMEN/Dresses/id_00000001/01_1_front.jpg", "id_00000001", "query"),
-            ("img/WOMEN/Dresses/id_00000001/01_2_side.jpg", "id_00000001", "gallery"),
-            ("img/MEN/Tees Tanks/id_00000009/01_1_front.jpg", "id_00000009", "train")]
+    rows = [
+        ("img/WOMEN/Dresses/id_00000002/02_1_front.jpg", "id_00000002", "train"),
+        ("img/WOMEN/Dresses/id_00000001/01_1_front.jpg", "id_00000001", "query"),
+        ("img/WOMEN/Dresses/id_00000001/01_2_side.jpg", "id_00000001", "gallery"),
+        ("img/MEN/Tees Tanks/id_00000009/01_1_front.jpg", "id_00000009", "train"),
+    ]
     (tmp_path / "list_eval_partition.txt").write_text(
-        f"{len(rows)}\nimage_name item_id evaluation_status\n" + "".join(f"{a:<60} {b} {c}\n" for a, b, c in rows))
+        f"{len(rows)}\nimage_name item_id evaluation_status\n" + "".join(f"{a:<60} {b} {c}\n" for a, b, c in rows)
+    )
     images = make_zip(tmp_path / "img.zip", {path: picture(path) for path, _, _ in rows})
     run("shop", tmp_path / "out", images, tmp_path / "list_eval_partition.txt")
-    expected = {"train": ["train/WOMEN/Dresses/id_00000002/02_1_front.jpg 0",
-                          "train/MEN/Tees Tanks/id_00000009/01_1_front.jpg 1"],
-                "query": ["test/WOMEN/Dresses/id_00000001/01_1_front.jpg 2"],
-                "gallery": ["test/WOMEN/Dresses/id_00000001/01_2_side.jpg 2"]}
+    expected = {
+        "train": ["train/WOMEN/Dresses/id_00000002/02_1_front.jpg 0", "train/MEN/Tees Tanks/id_00000009/01_1_front.jpg 1"],
+        "query": ["test/WOMEN/Dresses/id_00000001/01_1_front.jpg 2"],
+        "gallery": ["test/WOMEN/Dresses/id_00000001/01_2_side.jpg 2"],
+    }
     check_images(tmp_path / "out/InShopClothes", expected, lambda target: picture("img/" + target.split("/", 1)[1]))
 
 
@@ -247,10 +288,14 @@ def test_the_official_counts():
     assert car.COUNTS == {"train": (8054, 98), "test": (8131, 98)}
     assert product.COUNTS == {"train": (59551, 11318), "test": (60502, 11316)}
     assert {split: images for split, (images, _) in shop.COUNTS.items()} == {
-        "train": 25882, "query": 14218, "gallery": 12612}
+        "train": 25882,
+        "query": 14218,
+        "gallery": 12612,
+    }
 
 
 # ---- counts and missing pieces --------------------------------------------------------------------------------------
+
 
 def test_wrong_counts_name_both_numbers_and_leave_no_list(tmp_path, cub_tgz):
     message = error_of("cub", tmp_path / "out", cub_tgz, check=True)
@@ -324,6 +369,7 @@ def test_data_root_that_is_a_file(tmp_path, cub_tgz):
 
 # ---- interruption ---------------------------------------------------------------------------------------------------
 
+
 def interrupt_after(monkeypatch, images, blow):
     """Extraction goes wrong in the middle of writing image number `images` + 1."""
     original, calls = archives._write, []
@@ -346,8 +392,10 @@ def ctrl_c():
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name, make", [("cub", lambda path: make_tar(path / "a.tgz", cub_files())),
-                                        ("product", lambda path: product_zip(path / "a.zip"))])
+@pytest.mark.parametrize(
+    "name, make",
+    [("cub", lambda path: make_tar(path / "a.tgz", cub_files())), ("product", lambda path: product_zip(path / "a.zip"))],
+)
 def test_interrupted_and_run_again(tmp_path, monkeypatch, capsys, name, make):
     archive = make(tmp_path)
     run(name, tmp_path / "whole", archive)
@@ -365,10 +413,12 @@ def test_interrupted_and_run_again(tmp_path, monkeypatch, capsys, name, make):
 
 def test_killed_without_a_chance_to_clean_up(tmp_path, cub_tgz):
     """The process ends at once, in the middle of a file, as by SIGKILL or a power cut."""
-    script = ("import os, sys; sys.path.insert(0, sys.argv[1])\n"
-              "import pytest\nfrom tests_prepare import interrupt_after, run\n"
-              "interrupt_after(pytest.MonkeyPatch(), 2, lambda: os._exit(9))\n"
-              "run('cub', sys.argv[2], sys.argv[3])\n")
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import pytest\nfrom tests_prepare import interrupt_after, run\n"
+        "interrupt_after(pytest.MonkeyPatch(), 2, lambda: os._exit(9))\n"
+        "run('cub', sys.argv[2], sys.argv[3])\n"
+    )
     shutil.copy(__file__, tmp_path / "tests_prepare.py")
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path), str(tmp_path / "out"), str(cub_tgz)], cwd=ROOT)
     assert ended.returncode == 9
@@ -387,27 +437,36 @@ def test_a_file_of_another_size_is_written_again(tmp_path, cub_tgz):
 
 # ---- archives that mean harm, or are broken -------------------------------------------------------------------------
 
+
 def special(name, kind, target=""):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
 
 
-@pytest.mark.parametrize("info, reason", [
-    (special("CUB_200_2011/../../evil.jpg", tarfile.REGTYPE), "path with .."),
-    (special("../evil", tarfile.DIRTYPE), "path with .."),
-    (special("..\\evil.jpg", tarfile.REGTYPE), "path with .."),
-    (special("/tmp/evil.jpg", tarfile.REGTYPE), "absolute path"),
-    (special("C:\\evil.jpg", tarfile.REGTYPE), "absolute path"),
-    (special("CUB_200_2011/images/link.jpg", tarfile.SYMTYPE, "/etc/passwd"), "symbolic link"),
-    (special("CUB_200_2011/images", tarfile.SYMTYPE, "../.."), "symbolic link"),
-    (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "../../outside.txt"), "hard link"),
-    (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "/etc/passwd"), "hard link"),
-    (special("CUB_200_2011/images.txt", tarfile.SYMTYPE, "images/a.txt"), "symbolic link"),  # even one that stays inside
-    (special("../" + "n" * 300 + "é/evil.jpg", tarfile.REGTYPE), "path with .."),  # in a header of its own, for its length
-    (special("CUB_200_2011/images/..", tarfile.REGTYPE), "path with .."),
-    (special("CUB_200_2011/device", tarfile.CHRTYPE), "device file"),
-    (special("CUB_200_2011/pipe", tarfile.FIFOTYPE), "device file")], ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize(
+    "info, reason",
+    [
+        (special("CUB_200_2011/../../evil.jpg", tarfile.REGTYPE), "path with .."),
+        (special("../evil", tarfile.DIRTYPE), "path with .."),
+        (special("..\\evil.jpg", tarfile.REGTYPE), "path with .."),
+        (special("/tmp/evil.jpg", tarfile.REGTYPE), "absolute path"),
+        (special("C:\\evil.jpg", tarfile.REGTYPE), "absolute path"),
+        (special("CUB_200_2011/images/link.jpg", tarfile.SYMTYPE, "/etc/passwd"), "symbolic link"),
+        (special("CUB_200_2011/images", tarfile.SYMTYPE, "../.."), "symbolic link"),
+        (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "../../outside.txt"), "hard link"),
+        (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "/etc/passwd"), "hard link"),
+        (special("CUB_200_2011/images.txt", tarfile.SYMTYPE, "images/a.txt"), "symbolic link"),  # even one that stays inside
+        (
+            special("../" + "n" * 300 + "é/evil.jpg", tarfile.REGTYPE),
+            "path with ..",
+        ),  # in a header of its own, for its length
+        (special("CUB_200_2011/images/..", tarfile.REGTYPE), "path with .."),
+        (special("CUB_200_2011/device", tarfile.CHRTYPE), "device file"),
+        (special("CUB_200_2011/pipe", tarfile.FIFOTYPE), "device file"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
 def test_unsafe_tar(tmp_path, info, reason):
     (tmp_path / "outside.txt").write_text("mine")
     archive = make_tar(tmp_path / "CUB.tgz", cub_files(), [info])
@@ -423,13 +482,21 @@ def zip_link(name, target, mode=0o120777):
     return info, target
 
 
-@pytest.mark.parametrize("extra, reason", [
-    (("Stanford_Online_Products/../../evil.JPG", b"x"), "path with .."), (("/evil.JPG", b"x"), "absolute path"),
-    (("c:/evil.JPG", b"x"), "absolute path"), (zip_link("bicycle_final/link.JPG", "/etc/passwd"), "symbolic link"),
-    (zip_link("bicycle_final", "../.."), "symbolic link"), (("..\\evil.JPG", b"x"), "path with .."),
-    (("\\\\host\\evil.JPG", b"x"), "absolute path"), (zip_link("bicycle_final/null", "", 0o020666), "special file"),
-    (zip_link("bicycle_final/pipe", "", 0o010666), "special file")],
-    ids=["dots", "absolute", "drive", "symlink", "symlink-up", "backslash", "host", "device", "pipe"])
+@pytest.mark.parametrize(
+    "extra, reason",
+    [
+        (("Stanford_Online_Products/../../evil.JPG", b"x"), "path with .."),
+        (("/evil.JPG", b"x"), "absolute path"),
+        (("c:/evil.JPG", b"x"), "absolute path"),
+        (zip_link("bicycle_final/link.JPG", "/etc/passwd"), "symbolic link"),
+        (zip_link("bicycle_final", "../.."), "symbolic link"),
+        (("..\\evil.JPG", b"x"), "path with .."),
+        (("\\\\host\\evil.JPG", b"x"), "absolute path"),
+        (zip_link("bicycle_final/null", "", 0o020666), "special file"),
+        (zip_link("bicycle_final/pipe", "", 0o010666), "special file"),
+    ],
+    ids=["dots", "absolute", "drive", "symlink", "symlink-up", "backslash", "host", "device", "pipe"],
+)
 def test_unsafe_zip(tmp_path, extra, reason):
     archive = product_zip(tmp_path / "products.zip", [extra])
     before = tree(tmp_path)
@@ -454,7 +521,7 @@ def test_unsafe_paths_in_the_index(tmp_path, path):
 @pytest.mark.parametrize("keep", [0.05, 0.5, 0.9, 0.99])
 def test_truncated_tar(tmp_path, cub_tgz, keep):
     content = cub_tgz.read_bytes()
-    cub_tgz.write_bytes(content[:int(len(content) * keep)])
+    cub_tgz.write_bytes(content[: int(len(content) * keep)])
     message = error_of("cub", tmp_path / "out", cub_tgz)
     assert str(cub_tgz) in message and "not a whole archive" in message
     assert not (tmp_path / "out").exists()
@@ -500,11 +567,13 @@ def test_a_web_page_in_place_of_the_archive(tmp_path):
 
 # ---- download -------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("name, form", [("cub", cub), ("car", car), ("product", product)])
 def test_offline(tmp_path, monkeypatch, name, form):
     def no_network(request, timeout):
         assert timeout == 20
         raise URLError("Name or service not known")
+
     monkeypatch.setattr(download, "urlopen", no_network)
     with pytest.raises(InputError) as caught:
         main([name, "--data_root", str(tmp_path)])
@@ -521,11 +590,12 @@ def test_shop_has_no_download(tmp_path):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A web server for one file: .content, .ranges (understood or not), .limit (bytes before it hangs up), .asked."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             asked = self.headers.get("Range")
             server.asked.append(asked)
-            start = int(asked[len("bytes="):-1]) if asked and server.ranges else 0
+            start = int(asked[len("bytes=") : -1]) if asked and server.ranges else 0
             if start and start >= len(server.content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(server.content)}")
@@ -538,7 +608,7 @@ def server(tmp_path, monkeypatch):
             self.send_header("Content-Type", server.kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body[:server.limit])
+            self.wfile.write(body[: server.limit])
 
         def log_message(self, *args):
             pass
@@ -588,14 +658,16 @@ def test_download_of_a_web_page(tmp_path, server):
 
 # ---- the script -----------------------------------------------------------------------------------------------------
 
+
 def prepare_script(tmp_path, *args, **env):
     """scripts/prepare_data.sh beside a setup_env.sh that installs nothing."""
     scripts = tmp_path / "scripts"
     scripts.mkdir(exist_ok=True)
     shutil.copy(ROOT / "scripts/prepare_data.sh", scripts)
     (scripts / "setup_env.sh").write_text(f'cd "{ROOT}"\nexport PYTHON="{sys.executable}"\n')
-    return subprocess.run(["bash", "scripts/prepare_data.sh", *args], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, **env})
+    return subprocess.run(
+        ["bash", "scripts/prepare_data.sh", *args], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **env}
+    )
 
 
 def test_script(tmp_path, cub_tgz):

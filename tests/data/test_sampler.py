@@ -29,7 +29,7 @@ def test_every_batch_is_p_by_k(clusters, per_batch, k, rotated, seed):
         assert sum(pick.rotate for pick in batch) == min(rotated, p * k)
         assert len({pick.seed for pick in batch}) == len(batch)
         for start in range(0, len(batch), k):
-            group = batch[start:start + k]
+            group = batch[start : start + k]
             cluster = group[0].label
             assert all(pick.label == cluster == labels[pick.index] >= 0 for pick in group)
             if (labels == cluster).sum() >= k:
@@ -58,14 +58,20 @@ def test_a_batch_is_what_views_makes_of_its_picks():
 def test_one_image_fills_a_batch():
     """K larger than the cluster, fewer clusters than P, more rotated images than there are."""
     made = epoch([-1, 3, -1], 80, 5, 16)
-    batch, = made
+    (batch,) = made
     assert len(made) == 1 and [pick[:2] for pick in batch] == [(1, 3)] * 5 and all(pick.rotate for pick in batch)
     assert len({pick.seed for pick in batch}) == 5
 
 
-@pytest.mark.parametrize("arguments, setting, expected", [
-    ((80, 7), "batch_size", "^80 is not a multiple of num_instances 7"), ((80, 5, 81), "rot_batch", "^81 is not within"),
-    ((80, 5, -1), "rot_batch", "^-1 is not within"), ((80, 1), "num_instances", "^1 leaves")])
+@pytest.mark.parametrize(
+    "arguments, setting, expected",
+    [
+        ((80, 7), "batch_size", "^80 is not a multiple of num_instances 7"),
+        ((80, 5, 81), "rot_batch", "^81 is not within"),
+        ((80, 5, -1), "rot_batch", "^-1 is not within"),
+        ((80, 1), "num_instances", "^1 leaves"),
+    ],
+)
 def test_refuses(arguments, setting, expected):
     with pytest.raises(InputError, match=expected) as caught:
         check_pk(*arguments)

@@ -52,7 +52,7 @@ def test_a_view_is_its_crop_turned(photo):
     assert not any(torch.equal(a, b) for i, a in enumerate(crops) for b in crops[:i])  # five different ones
     for crop in range(5):
         for turn in range(4):
-            view, = views(photo, Draw(0, 0, 3, False, turn, crop)).images
+            (view,) = views(photo, Draw(0, 0, 3, False, turn, crop)).images
             assert torch.equal(view, crops[crop].rot90(turn, (1, 2)))
     with Transforms(32, 40, 0.5).seeded(3) as crop:  # drawn one after the other
         image = Transforms(32, 40).load(photo)
@@ -136,8 +136,11 @@ def test_the_shares_of_several_processes_are_the_whole_list(photo, size):
     images = Images([photo] * 5, Transforms(32, 40))
 
     def crops(rank, size):
-        return [(int(i), image) for indices, made, _ in ImageBatches(images, 2, rank=rank, size=size).crops((0, 1))
-                for i, image in zip(indices, made if made is not None else ())]
+        return [
+            (int(i), image)
+            for indices, made, _ in ImageBatches(images, 2, group=Group(rank, size)).crops((0, 1))
+            for i, image in zip(indices, made if made is not None else ())
+        ]
 
     whole, together = crops(0, 1), sum((crops(rank, size) for rank in range(size)), [])
     assert [index for index, _ in whole] == [index for index, _ in together] == [0, 1, 2, 3, 4]
@@ -168,8 +171,10 @@ def test_processes_have_as_many_rotated_images_as_the_others(size, rotated):
     assert sum(turned) == rotated and max(turned) - min(turned) <= 1
 
 
-@pytest.mark.parametrize("asked, images, device, expected", [
-    (None, 10**6, "cpu", 0), (3, 10, "cpu", 3), (None, 999, "cuda", 0), (None, 1000, "cuda", min(8, os.cpu_count()))])
+@pytest.mark.parametrize(
+    "asked, images, device, expected",
+    [(None, 10**6, "cpu", 0), (3, 10, "cpu", 3), (None, 999, "cuda", 0), (None, 1000, "cuda", min(8, os.cpu_count()))],
+)
 def test_count_workers(asked, images, device, expected, monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert count_workers(asked, images, device) == expected
@@ -231,6 +236,7 @@ def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "x")])
 def test_a_worker_killed_while_it_hands_over_a_batch_is_a_run_error(monkeypatch, error):
     """What the main process then finds is the broken connection."""
+
     def broken(self):
         raise error
 

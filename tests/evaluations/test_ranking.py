@@ -61,8 +61,11 @@ def test_equals_pytorch_metric_learning(same_set):
     labels = np.minimum(rng.geometric(0.5, size=(2, 400)) - 1 + 12 * (rng.random((2, 400)) < 0.05), 30)
     query, gallery = unit(rng, labels[0], 2), unit(rng, labels[1], 2)
     sets = (query, labels[0]) if same_set else (query, labels[0], gallery, labels[1])
-    calculator = AccuracyCalculator(("precision_at_1", "r_precision", "mean_average_precision_at_r"),
-                                    device=torch.device("cpu"), knn_func=CustomKNN(CosineSimilarity()))
+    calculator = AccuracyCalculator(
+        ("precision_at_1", "r_precision", "mean_average_precision_at_r"),
+        device=torch.device("cpu"),
+        knn_func=CustomKNN(CosineSimilarity()),
+    )
     expected = calculator.get_accuracy(*map(torch.from_numpy, sets))
     assert 0.1 < expected["mean_average_precision_at_r"] < 0.9
     got = precision_at_r(*sets)
@@ -122,8 +125,9 @@ def test_a_gpu_gives_the_same():
     rng = np.random.default_rng(0)
     labels = rng.integers(40, size=2000)
     features = unit(rng, labels, 2)
-    assert precision_at_r(torch.from_numpy(features).cuda(), labels) == pytest.approx(precision_at_r(features, labels),
-                                                                                      abs=1e-5)
+    assert precision_at_r(torch.from_numpy(features).cuda(), labels) == pytest.approx(
+        precision_at_r(features, labels), abs=1e-5
+    )
 
 
 def test_count_positives():

@@ -36,8 +36,14 @@ def slow_recall(query, query_labels, gallery, gallery_labels, same_set):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(1, 25), st.integers(1, 6), st.sampled_from([1, 4]),
-       st.sampled_from(["random", "coarse", "collapsed", "zero"]), st.booleans(), st.integers(0, 10**6))
+@given(
+    st.integers(1, 25),
+    st.integers(1, 6),
+    st.sampled_from([1, 4]),
+    st.sampled_from(["random", "coarse", "collapsed", "zero"]),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
 def test_equals_the_slow_way(n, classes, dim, kind, same_set, seed):
     rng = np.random.default_rng(seed)
 
@@ -58,8 +64,9 @@ def test_ties_count_by_expectation_over_all_orders():
     """One query, two tied positives, three tied negatives: the mean over all 120 orders of the gallery."""
     gallery_labels = [0, 0, 1, 1, 1]
     orders = list(itertools.permutations(gallery_labels))
-    got = recall_at_k(np.ones((1, 1), np.float32), np.array([0]), np.ones((5, 1), np.float32), np.array(gallery_labels),
-                      ks=(1, 2, 3, 4))
+    got = recall_at_k(
+        np.ones((1, 1), np.float32), np.array([0]), np.ones((5, 1), np.float32), np.array(gallery_labels), ks=(1, 2, 3, 4)
+    )
     for k in (1, 2, 3, 4):
         assert got.at_k[k] == pytest.approx(np.mean([0 in order[:k] for order in orders]), abs=1e-6)
 

@@ -49,8 +49,9 @@ def crops(part, workers=0):
 def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, tmp_path):
     folder = tmp_path / "features"
     folder.mkdir()
-    (means, doubled), good, bad = extract([mean_colour, lambda x: 2 * mean_colour(x)], crops(coloured, workers), 9,
-                                          folder=folder if mapped else None)
+    (means, doubled), good, bad = extract(
+        [mean_colour, lambda x: 2 * mean_colour(x)], crops(coloured, workers), 9, folder=folder if mapped else None
+    )
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
     assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]
     assert means.shape == (8, 3) and means.dtype == np.float32 and means.flags.c_contiguous
@@ -72,17 +73,18 @@ def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp
 
 
 def test_evaluate_counts_and_scores(coloured):
-    seen = []
-    result, = evaluate([mean_colour], coloured, coloured, crops, seen.extend, ks=(1, 2))
+    (result,) = evaluate([mean_colour], coloured, coloured, crops, "skip", ks=(1, 2))
+    with pytest.raises(InputError, match="4.png: cannot be read as an image"):
+        evaluate([mean_colour], coloured, coloured, crops, "stop", ks=(1, 2))
     assert result["recall"] == {1: 1.0, 2: 1.0} and result["nmi"] == pytest.approx(1)
-    assert (result["queries"], result["without_positive"], result["unreadable"], len(seen)) == (8, 0, 1, 1)
+    assert (result["queries"], result["without_positive"], result["unreadable"]) == (8, 0, 1)
     assert result_line(600, result) == "Epoch-600 1.0000  1.0000  1.0000"
 
 
 def test_evaluate_query_against_gallery(coloured):
     query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
     gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two equal images
-    result, = evaluate([mean_colour], query, gallery, crops, lambda bad: None, ks=(1, 2, 4))
+    (result,) = evaluate([mean_colour], query, gallery, crops, "skip", ks=(1, 2, 4))
     assert result["queries"] == 4
     # Blue (6) is nearer to red than green (5) is: three red queries meet the tie. The green one finds green.
     assert result["recall"][1] == pytest.approx((3 * 0.5 + 1) / 4)
@@ -100,7 +102,7 @@ def test_nearest_is_a_sort_of_all_similarities(n, dim, k, same_set, seed):
     all_similarities = query @ found.T
     if same_set:
         np.fill_diagonal(all_similarities, -np.inf)
-    expected = -np.sort(-all_similarities, axis=1)[:, :min(k, len(found) - same_set)]
+    expected = -np.sort(-all_similarities, axis=1)[:, : min(k, len(found) - same_set)]
     assert similarities.shape == indices.shape == expected.shape and np.allclose(similarities, expected, atol=1e-6)
     assert np.allclose(np.take_along_axis(all_similarities, indices, 1), similarities, atol=1e-6)
 
@@ -112,7 +114,7 @@ def test_nearest_among_many_copies():
 
 
 def test_neighbours_are_places_in_the_lists(coloured):
-    result, = evaluate([mean_colour], coloured, coloured, crops, lambda bad: None, ks=(1,), neighbours=True)
+    (result,) = evaluate([mean_colour], coloured, coloured, crops, "skip", ks=(1,), neighbours=True)
     found = result["neighbours"]
     assert found["query"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and found["indices"].shape == (8, 7)  # 4 is broken
     assert [set(row[:2]) for row in found["indices"][:3].tolist()] == [{1, 2}, {0, 2}, {0, 1}]
@@ -128,8 +130,13 @@ def test_nmi_is_sklearns_on_blobs():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(-2, 3), min_size=1, max_size=12), st.integers(1, 3), st.sampled_from([0.0, 1.0]), st.booleans(),
-       st.integers(0, 1000))
+@given(
+    st.lists(st.integers(-2, 3), min_size=1, max_size=12),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 1.0]),
+    st.booleans(),
+    st.integers(0, 1000),
+)
 def test_every_metric_of_any_small_set_is_a_share(names, dim, spread, same_set, seed):
     """One image, one class, one number to an embedding, all images the same, K beyond N; nan only where no query counts."""
     rng, labels = np.random.default_rng(seed), np.array(names)

@@ -11,8 +11,10 @@ from torch import exp, log
 def split(x, labels, i):
     """Similarities of anchor i with its positives and with its negatives, as two lists."""
     n = len(x)
-    return ([x[i] @ x[j] for j in range(n) if j != i and labels[j] == labels[i]],
-            [x[i] @ x[j] for j in range(n) if labels[j] != labels[i]])
+    return (
+        [x[i] @ x[j] for j in range(n) if j != i and labels[j] == labels[i]],
+        [x[i] @ x[j] for j in range(n) if labels[j] != labels[i]],
+    )
 
 
 def mean(terms):
@@ -122,7 +124,7 @@ def sampling_weights(x, labels, a):
     n, weights = x.shape[1], []
     for j in range(len(x)):
         d = max((x[a] - x[j]).norm().item(), 0.5)
-        density = d ** (n - 2) * (1 - d ** 2 / 4) ** ((n - 3) / 2)
+        density = d ** (n - 2) * (1 - d**2 / 4) ** ((n - 3) / 2)
         weights.append(1 / density if labels[j] != labels[a] and d < 1.4 else 0.0)
     return [w / sum(weights) for w in weights] if sum(weights) else None
 
@@ -149,8 +151,14 @@ def thresholds_are_clear(x, labels, gap=1e-4):
 
 
 PLAIN = {  # losses of embeddings and labels alone; Margin and ProxyAnchor also have parameters
-    "Weight": weight, "Binomial": binomial, "Contrastive": contrastive, "HardMining": hard_mining,
-    "LiftedStructure": lifted_structure, "NCA": nca, "Triplet": triplet, "SemiHard": semi_hard,
+    "Weight": weight,
+    "Binomial": binomial,
+    "Contrastive": contrastive,
+    "HardMining": hard_mining,
+    "LiftedStructure": lifted_structure,
+    "NCA": nca,
+    "Triplet": triplet,
+    "SemiHard": semi_hard,
 }
 
 

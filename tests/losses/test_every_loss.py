@@ -104,7 +104,7 @@ class Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        return 2 * gradient[:len(gradient) // 2], None
+        return 2 * gradient[: len(gradient) // 2], None
 
 
 @every_loss
@@ -121,8 +121,9 @@ def test_the_gather_of_two_processes(name):
     torch.testing.assert_close(own.grad, 2 * whole.grad[:8])
 
 
-@pytest.mark.parametrize("name, parameters", [
-    ("ProxyAnchor", {(CLASSES, DIM)}), ("Margin", {(CLASSES,)}), ("Weight", set())])
+@pytest.mark.parametrize(
+    "name, parameters", [("ProxyAnchor", {(CLASSES, DIM)}), ("Margin", {(CLASSES,)}), ("Weight", set())]
+)
 def test_parameters_are_saved_and_loaded(name, parameters):
     """Proxies and betas are parameters, so they train, and go on from a checkpoint."""
     loss, other = make(name), make(name)

@@ -14,8 +14,18 @@ from utils.errors import InputError
 
 
 def test_names():
-    assert losses.names() == ["Weight", "Binomial", "Contrastive", "HardMining", "LiftedStructure", "Margin", "NCA",
-                              "ProxyAnchor", "SemiHard", "Triplet"]
+    assert losses.names() == [
+        "Weight",
+        "Binomial",
+        "Contrastive",
+        "HardMining",
+        "LiftedStructure",
+        "Margin",
+        "NCA",
+        "ProxyAnchor",
+        "SemiHard",
+        "Triplet",
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "weight", "Softmax"])
@@ -61,7 +71,9 @@ def test_settings_reach_weight_and_no_other(setting, value):
 
 def test_names_come_without_slow_imports():
     """`train.py --help` lists the losses: neither the names nor the Weight loss wait for the libraries of the others."""
-    code = ("import sys, losses; losses.names(); losses.create('Weight'); losses.create('Binomial'); "
-            "print([m for m in ('torchvision', 'sklearn', 'scipy', 'pytorch_metric_learning') if m in sys.modules])")
+    code = (
+        "import sys, losses; losses.names(); losses.create('Weight'); losses.create('Binomial'); "
+        "print([m for m in ('torchvision', 'sklearn', 'scipy', 'pytorch_metric_learning') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -73,7 +73,7 @@ def test_a_batch_of_p_times_k(name, spread):
 def test_margin(labels, spread, seed):
     """For the triplets that the miner draws; how it draws them is the next test's."""
     x, loss = embed(labels, spread, seed), losses.create("Margin", num_classes=CLASSES)
-    beta, = loss.parameters()
+    (beta,) = loss.parameters()
     assert beta.tolist() == pytest.approx([1.2] * CLASSES)
     beta.data += torch.tensor([-0.2, 0, 0.1, 0.3])
 
@@ -107,6 +107,11 @@ def test_margin_draws_by_distance():
 def test_proxy_anchor(labels, spread, seed):
     torch.manual_seed(seed)
     loss = losses.create("ProxyAnchor", dim=DIM, num_classes=CLASSES)
-    proxies, = loss.parameters()
-    assert_equal_to_slow("ProxyAnchor", lambda x: loss(x, torch.tensor(labels)),
-                         lambda x, proxies: proxy_anchor(x, labels, proxies), embed(labels, spread, seed), proxies)
+    (proxies,) = loss.parameters()
+    assert_equal_to_slow(
+        "ProxyAnchor",
+        lambda x: loss(x, torch.tensor(labels)),
+        lambda x, proxies: proxy_anchor(x, labels, proxies),
+        embed(labels, spread, seed),
+        proxies,
+    )

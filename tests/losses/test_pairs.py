@@ -13,8 +13,10 @@ from losses.pairs import pairs, similarities
 def test_similarities_equal_the_loop(labels, seed):
     x = normalize(torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(seed))).requires_grad_()
     n = range(len(labels))
-    expected = {"positive": [(x[i] @ x[j]).item() for i in n for j in n if i != j and labels[i] == labels[j]],
-                "negative": [(x[i] @ x[j]).item() for i in n for j in n if labels[i] != labels[j]]}
+    expected = {
+        "positive": [(x[i] @ x[j]).item() for i in n for j in n if i != j and labels[i] == labels[j]],
+        "negative": [(x[i] @ x[j]).item() for i in n for j in n if labels[i] != labels[j]],
+    }
     found = similarities(x, torch.tensor(labels))
     assert list(found) == ["positive", "negative", "lowest"] and not any(value.requires_grad for value in found.values())
     for kind, values in expected.items():

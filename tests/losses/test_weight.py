@@ -73,8 +73,12 @@ def test_one_class_or_no_positives(labels):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(0, 2), min_size=1, max_size=7), st.integers(1, 3),
-       st.sampled_from(["same", "zero", "signs", "any"]), st.integers(0, 1000))
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=7),
+    st.integers(1, 3),
+    st.sampled_from(["same", "zero", "signs", "any"]),
+    st.integers(0, 1000),
+)
 def test_any_small_batch_equals_the_loop(labels, dim, kind, seed):
     """One image, one class, embeddings of one number, of no length, or all the same: finite, and so is the gradient."""
     x = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(seed))
@@ -94,7 +98,8 @@ def test_equal_images_are_positives_of_each_other():
     """The original drops positives of similarity 1 as if they were the anchor; here only the anchor itself goes."""
     raw, labels = torch.tensor([[1.0, 0], [1, 0], [1, 0.1]]), torch.tensor([0, 0, 1])
     assert our_loss(torch.nn.functional.normalize(raw), labels).item() == pytest.approx(
-        slow_loss(torch.nn.functional.normalize(raw), labels).item(), abs=1e-5)
+        slow_loss(torch.nn.functional.normalize(raw), labels).item(), abs=1e-5
+    )
 
 
 def test_steep_alpha_does_not_overflow():

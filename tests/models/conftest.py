@@ -29,10 +29,13 @@ def offline(monkeypatch, tmp_path):
 def said(caplog):
     """said() -> what the log has said since it was last asked."""
     caplog.set_level(logging.INFO, "udml")
+    logger = logging.getLogger("udml")
+    logger.addHandler(caplog.handler)
 
     def lines():
         messages = caplog.messages.copy()
         caplog.clear()
         return messages
 
-    return lines
+    yield lines
+    logger.removeHandler(caplog.handler)

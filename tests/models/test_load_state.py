@@ -73,10 +73,17 @@ def test_equal_count_in_another_shape_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch, on making these
-@pytest.mark.parametrize("odd", [
-    lambda x: x.to_sparse(), lambda x: x.to("meta"), lambda x: x.to(torch.complex64),
-    lambda x: torch.zeros(3, 3).to_sparse_csr(), lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)],
-    ids=["sparse", "meta", "complex", "csr", "quantized"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda x: x.to_sparse(),
+        lambda x: x.to("meta"),
+        lambda x: x.to(torch.complex64),
+        lambda x: torch.zeros(3, 3).to_sparse_csr(),
+        lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "complex", "csr", "quantized"],
+)
 def test_tensors_without_plain_numbers_are_named(odd):
     state = net().state_dict()
     state["features.0.weight"] = odd(state["features.0.weight"])

@@ -23,8 +23,14 @@ def ours(**changes):
     method.embedder, method.rotation_head = embedder, RotationHead(512)
     method.register_buffer("labels", torch.arange(20))
     settings = {**embedder.settings, "method": "udml_ss"}
-    return embedder, {"state_dict": embedder.state_dict(), "epoch": 7, "settings": settings, "method": method.state_dict(),
-                      "optimiser": {}, **changes}
+    return embedder, {
+        "state_dict": embedder.state_dict(),
+        "epoch": 7,
+        "settings": settings,
+        "method": method.state_dict(),
+        "optimiser": {},
+        **changes,
+    }
 
 
 def same(a, b):
@@ -74,7 +80,7 @@ def test_an_embedding_of_another_dim_starts_at_random_and_that_is_said(path, sai
     head = start.classifier.linear
     assert head.weight.shape == (16, 512) and not head.bias.any()
     torch.testing.assert_close(head.weight.std().item(), (1 / 512 / 3) ** 0.5, rtol=0.05, atol=0)  # torch's own start
-    line, = said()
+    (line,) = said()
     assert line.endswith("; the embedding starts at random, because that one's has 8 numbers, not 16")
 
 
@@ -88,10 +94,16 @@ def test_a_checkpoint_of_another_net_is_refused(path):
         models.create("ResNet34", weights=path, **CREATE)
 
 
-@pytest.mark.parametrize("odd", [
-    {"state_dict": {"classifier.linear.weight": "text"}}, {"state_dict": {"classifier.linear.weight": torch.ones(3)}},
-    {"state_dict": {"classifier.linear.weight": torch.ones(8, 7), "classifier.linear.bias": torch.ones(8)}},
-    {"settings": 5, "method": [1], "epoch": "x"}, {"settings": {"net": ["ResNet18"]}}])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"state_dict": {"classifier.linear.weight": "text"}},
+        {"state_dict": {"classifier.linear.weight": torch.ones(3)}},
+        {"state_dict": {"classifier.linear.weight": torch.ones(8, 7), "classifier.linear.bias": torch.ones(8)}},
+        {"settings": 5, "method": [1], "epoch": "x"},
+        {"settings": {"net": ["ResNet18"]}},
+    ],
+)
 def test_odd_checkpoints_end_in_one_line_or_start(path, odd):
     torch.save(ours(**odd)[1], path)
     try:
@@ -116,8 +128,19 @@ def test_a_run_that_starts_from_an_originals_checkpoint_keeps_its_lrn(run, image
     old = models.create("Inception", 16, pretrained=False).state_dict()
     old = {key: value for key, value in old.items() if not key.endswith("crossmap")}
     torch.save({"state_dict": old | {"classifier.bn.weight": torch.ones(1024)}, "epoch": 600}, path)
-    flags = (*TINY_TRAIN, "--net", "Inception", "--num_clusters", 4, "--data", image_folder, "--save_dir", tmp_path / "run",
-             "--lr", 1e-12)
+    flags = (
+        *TINY_TRAIN,
+        "--net",
+        "Inception",
+        "--num_clusters",
+        4,
+        "--data",
+        image_folder,
+        "--save_dir",
+        tmp_path / "run",
+        "--lr",
+        1e-12,
+    )
     run("train", *flags, "--pretrained", "True", "--weights", path, "--epochs", 1)
     said = capsys.readouterr().out
     assert "LRN layers are torch's" in said and f"{path}: the net starts from this checkpoint of epoch 600" in said

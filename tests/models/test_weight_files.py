@@ -76,8 +76,7 @@ def test_a_wrong_file_put_by_hand_is_named(offline):
 
 
 @pytest.mark.parametrize(
-    "name, file",
-    [("Inception", "inception.pth"), ("BN-Inception", "bn_inception-52deb4733.pth"), ("ResNet50", "resnet50-")],
+    "name, file", [("Inception", "inception.pth"), ("BN-Inception", "bn_inception-52deb4733.pth"), ("ResNet50", "resnet50-")]
 )
 def test_offline_says_what_to_put_where(offline, name, file):
     with pytest.raises(InputError) as caught:

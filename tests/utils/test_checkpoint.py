@@ -28,6 +28,7 @@ def one_line(error, call, *arguments, **settings):
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
+
 def test_round_trip_and_order(tmp_path):
     for epoch in (100, 5, 50):
         save(path_of(str(tmp_path), epoch), state(epoch))
@@ -38,15 +39,21 @@ def test_round_trip_and_order(tmp_path):
 def broken(message):
     def call(*_):
         raise message
+
     return call
 
 
-@pytest.mark.parametrize("module, name, error", [
-    (torch, "save", OSError(errno.ENOSPC, "No space left on device")),
-    (torch, "save", RuntimeError("PytorchStreamWriter failed writing file data/0\nwith a trace")),
-    (torch, "save", RuntimeError()), (os, "fsync", OSError(errno.EIO, "Input/output error")),
-    (os, "replace", PermissionError(errno.EACCES, "Permission denied")),
-    ("builtins", "open", OSError(errno.EDQUOT, "Disk quota exceeded"))])
+@pytest.mark.parametrize(
+    "module, name, error",
+    [
+        (torch, "save", OSError(errno.ENOSPC, "No space left on device")),
+        (torch, "save", RuntimeError("PytorchStreamWriter failed writing file data/0\nwith a trace")),
+        (torch, "save", RuntimeError()),
+        (os, "fsync", OSError(errno.EIO, "Input/output error")),
+        (os, "replace", PermissionError(errno.EACCES, "Permission denied")),
+        ("builtins", "open", OSError(errno.EDQUOT, "Disk quota exceeded")),
+    ],
+)
 def test_an_interrupted_write_leaves_the_old_one(tmp_path, monkeypatch, module, name, error):
     path = path_of(str(tmp_path), 1)
     save(path, state(1))
@@ -119,9 +126,19 @@ def realistic(tmp_path_factory):
     optimiser = torch.optim.Adam(net.parameters())
     net(torch.ones(2, 3, 3, 3)).sum().backward()
     optimiser.step()
-    content = {"state_dict": dict(net.state_dict()), "epoch": 3, "step": 2, "labels": torch.arange(20), "labelled": 1,
-               "optimiser": optimiser.state_dict(), "scaler": {}, "window": [{"loss": 0.1}], "images": "0f" * 32,
-               "settings": {"lr": 1e-5, "net": "ResNet18", "device": None}, "versions": {"torch": "2"}}
+    content = {
+        "state_dict": dict(net.state_dict()),
+        "epoch": 3,
+        "step": 2,
+        "labels": torch.arange(20),
+        "labelled": 1,
+        "optimiser": optimiser.state_dict(),
+        "scaler": {},
+        "window": [{"loss": 0.1}],
+        "images": "0f" * 32,
+        "settings": {"lr": 1e-5, "net": "ResNet18", "device": None},
+        "versions": {"torch": "2"},
+    }
     path = tmp_path_factory.mktemp("realistic") / "ckp_ep3.pth.tar"
     save(str(path), content)
     assert same(load(str(path)), content)
@@ -149,7 +166,7 @@ def reads(realistic, tmp_path):
 
 
 def flipped(data, position, bit):
-    return data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1:]
+    return data[:position] + bytes([data[position] ^ 1 << bit]) + data[position + 1 :]
 
 
 def test_a_flipped_bit_is_seen_or_changes_nothing(realistic, reads):
@@ -165,7 +182,7 @@ def test_a_flipped_bit_is_seen_or_changes_nothing(realistic, reads):
 def test_a_flipped_bit_in_the_directory(realistic, reads, offset, bit):
     """In each entry: stored or deflated, both sizes, file or folder, where it starts. Torch alone takes some of them."""
     _, data, directory = realistic
-    entries = [start for start in range(directory, len(data)) if data[start:start + 4] == b"PK\1\2"]
+    entries = [start for start in range(directory, len(data)) if data[start : start + 4] == b"PK\1\2"]
     assert len(entries) > 10
     assert not any(reads(flipped(data, entry + offset, bit)) for entry in entries)
 
@@ -209,6 +226,7 @@ def test_other_files_are_refused(tmp_path):
 
 # ---- which one to resume --------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("latest", [None, (1, 3), (2, 0), (2, 3), (10, 1)])
 def test_the_newest_intact_one_is_found(tmp_path, lines, latest):
     """With the checkpoints of epochs 2 and 10 and the rolling one each there, missing or damaged."""
@@ -221,11 +239,12 @@ def test_the_newest_intact_one_is_found(tmp_path, lines, latest):
         with open(path, "rb") as file:
             whole[path] = file.read()
     for kinds in product(("intact", "missing", "damaged"), repeat=len(there)):
-        intact, missing, damaged = ([path for path, its in zip(there, kinds) if its == kind]
-                                    for kind in ("intact", "missing", "damaged"))
+        intact, missing, damaged = (
+            [path for path, its in zip(there, kinds) if its == kind] for kind in ("intact", "missing", "damaged")
+        )
         for path in there:
             with open(path, "wb") as file:
-                file.write(whole[path][:100 if path in damaged else None])
+                file.write(whole[path][: 100 if path in damaged else None])
         for path in missing:
             os.remove(path)
         lines.clear()
@@ -280,8 +299,10 @@ def test_settings(lines):
     assert lines == ["ckp: goes on with other settings: --epochs was 600, is 700; --data_root was /a, is /b"]
     lines.clear()
     other = {**saved, "epochs": 700, "lr": 0.1, "net": "ResNet18"}
-    message, differ = one_line(InputError, compare_settings, saved, other, "ckp"), (
-        "--lr was 1e-05, is 0.1; --net was Inception, is ResNet18; ")
+    message, differ = (
+        one_line(InputError, compare_settings, saved, other, "ckp"),
+        ("--lr was 1e-05, is 0.1; --net was Inception, is ResNet18; "),
+    )
     assert message.startswith(f"ckp: cannot resume with other settings: {differ}")
     assert "epochs" not in message and not lines
     compare_settings(saved, other, "ckp", override=True)

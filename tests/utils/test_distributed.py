@@ -59,9 +59,15 @@ def test_a_lost_process_is_a_run_error():
         assert caught.value.rescue and caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("group, error", [
-    (Group(), LOST), (Group(1, 3), RuntimeError("shapes (3, 4) and (5, 6) do not fit")),
-    (Group(1, 3), InputError("a bad image")), (Group(1, 3), RunError("a full disk"))])
+@pytest.mark.parametrize(
+    "group, error",
+    [
+        (Group(), LOST),
+        (Group(1, 3), RuntimeError("shapes (3, 4) and (5, 6) do not fit")),
+        (Group(1, 3), InputError("a bad image")),
+        (Group(1, 3), RunError("a full disk")),
+    ],
+)
 def test_other_errors_stay_what_they_are(group, error):
     with pytest.raises(type(error)) as caught, group.watching():
         raise error

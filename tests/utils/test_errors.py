@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[2]
 
 def end(ending, before="", **environment):
     """A process whose main() is `ending`: (exit code, stdout, stderr)."""
-    done = subprocess.run([sys.executable, "-c", f"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"""
 import logging, sys
 from utils import errors
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
@@ -21,7 +25,13 @@ def main():
     {ending}
 {before}
 exit_on_error(main)
-"""], cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
+""",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -32,12 +42,17 @@ log.handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(sys.argv[
 
 
 @pytest.mark.parametrize("before", ["", "logging.getLogger('udml').addHandler(logging.StreamHandler())"])
-@pytest.mark.parametrize("error, code, line", [
-    ("InputError('no such file')", 2, "error: no such file\n"), ("RunError('a full disk')", 1, "error: a full disk\n"),
-    ("RunError('lost', rescue=True)", 1, "error: lost\n"),
-    ("Interrupted('by SIGTERM', 143)", 143, "stopped: by SIGTERM\n"),
-    ("Interrupted('by SIGINT', 130)", 130, "stopped: by SIGINT\n"),
-    ("InputError('100% of %s')", 2, "error: 100% of %s\n")])
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        ("InputError('no such file')", 2, "error: no such file\n"),
+        ("RunError('a full disk')", 1, "error: a full disk\n"),
+        ("RunError('lost', rescue=True)", 1, "error: lost\n"),
+        ("Interrupted('by SIGTERM', 143)", 143, "stopped: by SIGTERM\n"),
+        ("Interrupted('by SIGINT', 130)", 130, "stopped: by SIGINT\n"),
+        ("InputError('100% of %s')", 2, "error: 100% of %s\n"),
+    ],
+)
 def test_one_line_and_its_exit_code(error, code, line, before):
     """Before the log is open, and after."""
     assert end(f"raise {error}", before) == (code, "so far", line)

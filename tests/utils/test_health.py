@@ -52,9 +52,17 @@ def test_one_good_step_starts_the_count_anew(warned, good):
     assert len(warned) == 1 and "step 349" in warned[0]
 
 
-@pytest.mark.parametrize("labels, k, share", [
-    ([0] * 7 + [1, 2, 3], 4, "70%"), ([3] * 51 + [0, 1, 2] * 16, 4, "52%"), ([0] * 5 + [1] * 5, 4, None),
-    ([0] * 9 + [1], 2, None), ([0] * 9, 1, None), ([0, 1, 2], 3, None)])
+@pytest.mark.parametrize(
+    "labels, k, share",
+    [
+        ([0] * 7 + [1, 2, 3], 4, "70%"),
+        ([3] * 51 + [0, 1, 2] * 16, 4, "52%"),
+        ([0] * 5 + [1] * 5, 4, None),
+        ([0] * 9 + [1], 2, None),
+        ([0] * 9, 1, None),
+        ([0, 1, 2], 3, None),
+    ],
+)
 def test_a_cluster_of_most_images_is_warned_of(warned, labels, k, share):
     health.watch_clusters(np.array(labels), k)
     assert [line.partition("warning: one cluster holds ")[2].split()[0] for line in warned] == [share] * (share is not None)

@@ -121,11 +121,17 @@ def test_a_library_does_not_catch_it():
             pass
 
 
-@pytest.mark.parametrize("first, second, code", [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130),
-                                                 ("SIGUSR1", "SIGTERM", 143), ("SIGTERM", "SIGTERM", 143)])
+@pytest.mark.parametrize(
+    "first, second, code",
+    [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130), ("SIGUSR1", "SIGTERM", 143), ("SIGTERM", "SIGTERM", 143)],
+)
 def test_a_second_signal_ends_at_once_but_not_the_same_one_twice(first, second, code):
     """torchrun passes on a Ctrl-C that its processes got as well."""
-    done = subprocess.run([sys.executable, "-c", f"""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"""
 import signal, time
 from utils import interrupt
 now = 0
@@ -140,7 +146,12 @@ with stop.deferred():
     now = 1.1 * interrupt.BOUNCE
     signal.raise_signal(signal.{second})
     print("still there", flush=True)
-"""], cwd=ROOT, capture_output=True, text=True)
+""",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stdout) == (code, "goes on\n")
     assert "finishing the step (12.3 s or less), then saving; a second signal ends at once" in done.stderr
 

@@ -34,8 +34,15 @@ FORK = "print(os.fork() or time.sleep(60), flush=True); sys.stdin.read()"
 def start(folder, body, host="here", job=None):
     environment = {name: value for name, value in os.environ.items() if name != "SLURM_JOB_ID"}
     environment |= {} if job is None else {"SLURM_JOB_ID": job}
-    return subprocess.Popen([sys.executable, "-c", RUN.format(body), str(folder), host], cwd=ROOT, env=environment,
-                            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN.format(body), str(folder), host],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def ask(folder, **settings):
@@ -78,8 +85,11 @@ def test_what_a_killed_run_left_is_taken_over(tmp_path, hold):
     holder = hold()
     holder.kill()
     holder.wait()
-    assert ask(tmp_path) == (0, f"{tmp_path}/run.lock: left by pid {holder.pid} of this host, which has ended; taken over\n",
-                             "")
+    assert ask(tmp_path) == (
+        0,
+        f"{tmp_path}/run.lock: left by pid {holder.pid} of this host, which has ended; taken over\n",
+        "",
+    )
     assert ask(tmp_path) == (0, "", "")
 
 
@@ -123,8 +133,10 @@ def refusal(folder):
 @pytest.mark.parametrize("content", [b"{", b"\0" * 60, b"\xff\xfe{", b"[" * 4096, b"[1]", b"null", b'"host"', b'{"pid": 1}'])
 def test_a_damaged_lock_is_refused(tmp_path, content):
     (tmp_path / "run.lock").write_bytes(content)
-    assert refusal(tmp_path).endswith("on host unknown; wait for it, give another folder, or, if that process no longer "
-                                      f"exists, remove {tmp_path}/run.lock")
+    assert refusal(tmp_path).endswith(
+        "on host unknown; wait for it, give another folder, or, if that process no longer "
+        f"exists, remove {tmp_path}/run.lock"
+    )
     (tmp_path / "run.lock").unlink()
     with locked(str(tmp_path)):
         pass

@@ -66,8 +66,10 @@ def test_a_full_disk_costs_the_file_and_not_the_run(capsys):
     log.warn("a warning")
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["command:", "commit", "settings", "a"]
-    assert err == ("/dev/full: the log cannot be written there any more ([Errno 28] No space left on device); it goes on "
-                   "without the file\na warning\n")
+    assert err == (
+        "/dev/full: the log cannot be written there any more ([Errno 28] No space left on device); it goes on "
+        "without the file\na warning\n"
+    )
 
 
 def broken_pipe(*_):

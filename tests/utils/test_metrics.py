@@ -30,8 +30,9 @@ def test_report_is_the_mean_of_the_unreported_steps(tmp_path, said):
     log = Metrics(str(tmp_path))
     log.unreported += [measured(1.0, negative=0.5), measured(2.0, negative=0.25), measured(6.0, seconds=4.0, negative=0.0)]
     log.report(3, 600, 17)
-    assert lines_of(tmp_path) == [{"epoch": 3, "step": 17, "steps": 3, "loss": 3.0, "negative": 0.25, "images_per_s": 30 / 8,
-                                   "data_wait": 1.5 / 8}]
+    assert lines_of(tmp_path) == [
+        {"epoch": 3, "step": 17, "steps": 3, "loss": 3.0, "negative": 0.25, "images_per_s": 30 / 8, "data_wait": 1.5 / 8}
+    ]
     assert said == ["epoch 3/600 loss 3.0000 negative 0.2500 images/s 3.8 waiting for data 18.8%"]
     log.report(3, 600, 18)  # nothing is left
     log.unreported.append(measured(5.0))
@@ -64,10 +65,30 @@ def test_what_comes_after_the_position_is_dropped(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-@pytest.mark.parametrize("bad", [
-    "\n", "{\n", "null\n", "3\n", "[1]\n", '"epoch"\n', "{}\n", '{"step": 1}\n', '{"epoch": null}\n', '{"epoch": "1"}\n',
-    '{"epoch": 3, "step": "1"}\n', '{"epoch": 3, "step": [1]}\n', "\xff\n", "\0" * 50 + "\n", "[" * 10000 + "\n",
-    '{"epoch": ' + "9" * 5000 + "}\n", '{"epoch": 1', '{"epoch": 1}'], ids=lambda bad: ascii(bad[:20]))
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "\n",
+        "{\n",
+        "null\n",
+        "3\n",
+        "[1]\n",
+        '"epoch"\n',
+        "{}\n",
+        '{"step": 1}\n',
+        '{"epoch": null}\n',
+        '{"epoch": "1"}\n',
+        '{"epoch": 3, "step": "1"}\n',
+        '{"epoch": 3, "step": [1]}\n',
+        "\xff\n",
+        "\0" * 50 + "\n",
+        "[" * 10000 + "\n",
+        '{"epoch": ' + "9" * 5000 + "}\n",
+        '{"epoch": 1',
+        '{"epoch": 1}',
+    ],
+    ids=lambda bad: ascii(bad[:20]),
+)
 def test_garbage_and_half_lines_are_dropped(tmp_path, bad):
     whole = '{"epoch": 2, "step": 4}\n'
     (tmp_path / "metrics.jsonl").write_bytes((whole + bad).encode("latin-1"))

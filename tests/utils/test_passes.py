@@ -32,8 +32,10 @@ def doubles(monkeypatch):
 
 def small():
     """A net with what a ResNet has, at a thousandth of its size."""
+
     def block(channels, out, stride):
         return nn.Conv2d(channels, out, 3, stride, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+
     net = nn.Sequential(*block(3, 8, 2), *block(8, 12, 2), nn.AdaptiveAvgPool2d(1))
     return Embedder(Backbone(net, 12, PREPROCESSING), SETTINGS, freeze_bn=True)
 
@@ -81,8 +83,9 @@ def make_batch(metric, extra, turned=()):
     images = torch.randint(256, (metric + extra, 3, WIDTH, WIDTH), dtype=torch.uint8, generator=generator)
     turn = torch.full((metric + extra,), -1)
     turn[list(turned)] = torch.arange(len(turned)) % 4
-    return Batch(images, torch.arange(metric + extra), torch.arange(metric + extra) // 2, turn,
-                 torch.arange(metric + extra) < metric)
+    return Batch(
+        images, torch.arange(metric + extra), torch.arange(metric + extra) // 2, turn, torch.arange(metric + extra) < metric
+    )
 
 
 def loss_of(method, embeddings, logits, labels, turns, orth_reg):
@@ -118,16 +121,27 @@ def close(got, expected, tolerance=1e-10):
 SHARED = [0, 6, 7, 8, 3, 9, 10, 11]  # rot_bt 0: metric views 0 and 3 are also the copies at 0 degrees
 
 
-@pytest.mark.parametrize("net, metric, extra, turned, micro_batch, orth_reg", [
-    ("small", 6, 8, [*range(6, 14)], 4, 0.1), ("small", 6, 6, SHARED, 5, 0), ("small", 6, 6, SHARED, 11, 0.1),
-    ("small", 6, 6, SHARED, 1, 0), ("small", 0, 8, [*range(8)], 3, 0.1), ("small", 7, 0, [], 3, 0),
-    ("small", 6, 6, SHARED, 12, 0), ("small", 6, 6, SHARED, 0, 0.1), ("ResNet18", 6, 6, SHARED, 5, 0.1)])
+@pytest.mark.parametrize(
+    "net, metric, extra, turned, micro_batch, orth_reg",
+    [
+        ("small", 6, 8, [*range(6, 14)], 4, 0.1),
+        ("small", 6, 6, SHARED, 5, 0),
+        ("small", 6, 6, SHARED, 11, 0.1),
+        ("small", 6, 6, SHARED, 1, 0),
+        ("small", 0, 8, [*range(8)], 3, 0.1),
+        ("small", 7, 0, [], 3, 0),
+        ("small", 6, 6, SHARED, 12, 0),
+        ("small", 6, 6, SHARED, 0, 0.1),
+        ("ResNet18", 6, 6, SHARED, 5, 0.1),
+    ],
+)
 def test_pieces_give_what_a_single_graph_gives(doubles, net, metric, extra, turned, micro_batch, orth_reg):
     method, batch = make(net, orth_reg=orth_reg), make_batch(metric, extra, turned)
     features = method.embedder.features(method.embedder.normalise(batch.images)).flatten(1)
     expected = method.embedder.project(features), method.rotation_head(features)
-    expected_loss = loss_of(method, expected[0][:metric], expected[1][turned], batch.label[:metric], batch.turn[turned],
-                            orth_reg)
+    expected_loss = loss_of(
+        method, expected[0][:metric], expected[1][turned], batch.label[:metric], batch.turn[turned], orth_reg
+    )
     expected_loss.backward()
     expected_gradients = gradients(method)
 
@@ -183,8 +197,7 @@ def test_a_process_without_images_takes_part(method, micro_batch):
 
 def with_dropout():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 16, 3, stride=4), nn.ReLU(), nn.Dropout(0.5),
-                        nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5))
+    net = nn.Sequential(nn.Conv2d(3, 16, 3, stride=4), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Dropout(0.5))
     return make_method(Embedder(Backbone(net, 16, PREPROCESSING), SETTINGS, freeze_bn=True))
 
 
@@ -193,8 +206,11 @@ def test_dropout_drops_the_same_in_both_passes(doubles, micro_batch):
     """Against one graph of all pieces with the masks written down."""
     method, metric, turned = with_dropout().double(), 6, range(6, 14)
     batch, masks = make_batch(6, 8, turned), []
-    hooks = [module.register_forward_hook(lambda _, inputs, output: masks.append(output != 0))
-             for module in method.modules() if isinstance(module, nn.Dropout)]
+    hooks = [
+        module.register_forward_hook(lambda _, inputs, output: masks.append(output != 0))
+        for module in method.modules()
+        if isinstance(module, nn.Dropout)
+    ]
     torch.manual_seed(5)
     work = passes(method, micro_batch)
     out = work.forward(batch)
@@ -202,14 +218,14 @@ def test_dropout_drops_the_same_in_both_passes(doubles, micro_batch):
     work.backward(method.loss(out, batch)[0])
     for hook in hooks:
         hook.remove()
-    first, second = masks[:len(masks) // 2], masks[len(masks) // 2:]
+    first, second = masks[: len(masks) // 2], masks[len(masks) // 2 :]
     assert len(first) == 2 * -(-14 // micro_batch) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not torch.equal(first[0], first[2])  # each piece has its own
 
     found = gradients(method)
     method.zero_grad()
     convolution, relu, _, pool, _ = method.embedder.features
-    inside, outside = torch.cat(masks[:len(first):2]), torch.cat(masks[1:len(first):2])
+    inside, outside = torch.cat(masks[: len(first) : 2]), torch.cat(masks[1 : len(first) : 2])
     images = method.embedder.normalise(batch.images)
     features = (pool(relu(convolution(images)) * inside * 2) * outside * 2).flatten(1)
     expected = method.embedder.project(features), method.rotation_head(features)

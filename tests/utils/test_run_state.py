@@ -24,8 +24,9 @@ def said(monkeypatch):
 
 
 def settings(**changed):
-    return Namespace(**{"lr": 0.1, "rot_lr": 0.2, "weight_decay": 0.01, "net": "ResNet18", "epochs": 9, "override": False,
-                        **changed})
+    return Namespace(
+        **{"lr": 0.1, "rot_lr": 0.2, "weight_decay": 0.01, "net": "ResNet18", "epochs": 9, "override": False, **changed}
+    )
 
 
 class Net(torch.nn.Sequential):
@@ -47,8 +48,11 @@ def parts(args, seed=0, hidden=4):
     """A net and its Adam, in two groups as in train.py."""
     torch.manual_seed(seed)
     net = Net(hidden)
-    optimiser = torch.optim.Adam([{"params": net[0].parameters()}, {"params": net[2].parameters(), "lr": args.rot_lr}],
-                                 lr=args.lr, weight_decay=args.weight_decay)
+    optimiser = torch.optim.Adam(
+        [{"params": net[0].parameters()}, {"params": net[2].parameters(), "lr": args.rot_lr}],
+        lr=args.lr,
+        weight_decay=args.weight_decay,
+    )
     return net, optimiser, torch.amp.GradScaler("cpu", enabled=False)
 
 
@@ -146,7 +150,7 @@ def test_other_versions_are_said(tmp_path, monkeypatch, said):
     state, *_ = written(tmp_path, settings())
     monkeypatch.setattr(run_state, "version", lambda package: "9.9")
     restore(state, "ckp", *parts(settings()), DIGEST, settings())
-    line, = said
+    (line,) = said
     assert line.startswith("ckp: made with ") and torch.__version__.split("+")[0] in line and "9.9" in line
 
 

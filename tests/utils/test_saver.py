@@ -38,8 +38,9 @@ def test_keep_last(tmp_path):
 def test_the_rolling_checkpoint_is_written_when_due(tmp_path, monkeypatch):
     now, step = [1000.0], [0]
     monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    saver, never = (Saver(str(tmp_path / name), lambda: state(0, step[0]), minutes)
-                    for name, minutes in (("a", 2), ("b", 0)))
+    saver, never = (
+        Saver(str(tmp_path / name), lambda: state(0, step[0]), minutes) for name, minutes in (("a", 2), ("b", 0))
+    )
     (tmp_path / "a").mkdir()
     written = []
     for step[0], now[0] in enumerate([1000, 1119, 1120, 1130, 1239, 1240, 1241, 5000, 5119, 5120], 1):
@@ -74,9 +75,17 @@ def test_what_a_killed_write_left_goes(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["ckp_ep1.pth.tar", "notes.tmp"]
 
 
-@pytest.mark.parametrize("error, rescued", [
-    (Interrupted("by SIGTERM", 143), True), (InputError("a bad image"), True), (RunError("a full disk", rescue=True), True),
-    (RunError("diverged"), False), (KeyError("a fault of ours"), False), (KeyboardInterrupt(), False)])
+@pytest.mark.parametrize(
+    "error, rescued",
+    [
+        (Interrupted("by SIGTERM", 143), True),
+        (InputError("a bad image"), True),
+        (RunError("a full disk", rescue=True), True),
+        (RunError("diverged"), False),
+        (KeyError("a fault of ours"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
 def test_rescue(tmp_path, lines, error, rescued):
     saver = Saver(str(tmp_path), lambda: state(2, 5))
     with pytest.raises(type(error)) as caught, saver.rescue():

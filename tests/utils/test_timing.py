@@ -85,8 +85,18 @@ def test_summary():
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 def test_process_age():
     """By two clocks of the kernel: it grows as much as the time that passes, from the start of the process on."""
-    done = subprocess.run([sys.executable, "-c", "import time; time.sleep(0.5); from utils.timing import process_age; "
-                           "a, b = process_age(), time.monotonic(); c, d = process_age(), time.monotonic(); "
-                           "print(a, (c - a) - (d - b))"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import time; time.sleep(0.5); from utils.timing import process_age; "
+            "a, b = process_age(), time.monotonic(); c, d = process_age(), time.monotonic(); "
+            "print(a, (c - a) - (d - b))",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     age, drift = map(float, done.stdout.split())
     assert age >= 0.5 and abs(drift) < 0.1

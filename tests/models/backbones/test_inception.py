@@ -143,8 +143,9 @@ def test_original_checkpoint_loads_with_its_own_lrn(caffe, said, size):
     old, model = original_checkpoint(caffe), models.create("Inception", pretrained=False)
     unused = [key for key in old if key.startswith(("classifier.bn.", "classifier_rot."))]
     assert models.load_state(model, {f"module.{key}": value for key, value in old.items()}, "ckp_ep600.pth.tar") == unused
-    assert said() == ["ckp_ep600.pth.tar: its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original "
-                      "project has them"]
+    assert said() == [
+        "ckp_ep600.pth.tar: its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them"
+    ]
     check_pools_as(model, caffe, ORIGINALS_LRN, size)
 
 

@@ -49,7 +49,9 @@ def test_outputs_of_both_heads_are_float32_in_mixed_precision_too():
     with torch.autocast("cpu", torch.bfloat16):
         out = method(torch.randn(3, 3, 64, 64), batch_of([True, True, False]))
     assert {name: (rows.shape, rows.dtype) for name, rows in out.items()} == {
-        "embedding": ((3, 8), torch.float32), "rotation": ((3, 4), torch.float32)}
+        "embedding": ((3, 8), torch.float32),
+        "rotation": ((3, 4), torch.float32),
+    }
 
 
 @pytest.mark.parametrize("without", [("--rot_batch", "0"), ("--self_supervision_rot", "0")])
@@ -85,5 +87,9 @@ def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(
             features[rows] = method.embedder.pool(images[rows])
         return {"embedding": method.embedder.project(features), "rotation": method.rotation_head(features)}
 
-    torch.testing.assert_close(outputs_gradient_statistics(lambda method: method(images, batch_of(metric.tolist()))),
-                               outputs_gradient_statistics(apart), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        outputs_gradient_statistics(lambda method: method(images, batch_of(metric.tolist()))),
+        outputs_gradient_statistics(apart),
+        rtol=1e-3,
+        atol=1e-4,
+    )
