@@ -37,6 +37,7 @@ if [ -z "${PYTHON:-}" ]; then
         fi
     done
 fi
-"$PYTHON" -c 'import torch, torchvision, faiss, sklearn, timm' ||
+"$PYTHON" -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
+    torch torchvision faiss sklearn timm pytorch_metric_learning ||
     fail "$PYTHON lacks packages of requirements.txt; run: $PYTHON -m pip install -r requirements.txt"
 export PYTHON

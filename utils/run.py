@@ -89,19 +89,19 @@ class Run:
             self.position, unreported = restore(
                 self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
             )
-            if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
-                raise RunError(f"{self.path}: the processes found different checkpoints; all have to share the save_dir")
             self._saved = {}  # as large as the net
+        if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
+            raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
         self.passes = ForwardBackward(method, self.compute, self.group, self.args.micro_batch)
-        at, first = self.position, self.group.rank == 0
-        self.metrics = Metrics(self.args.save_dir, at.epoch, at.step, unreported, writes=first)
+        done, first = self.position, self.group.rank == 0
+        self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, writes=first)
         self.saver = checkpoint.Saver(
             self.args.save_dir, self._content, self.args.save_minutes, self.args.keep_last, writes=first
         )
         self.watch = health.Watch()
-        todo = f"epoch {at.epoch} is already reached"
-        if at.epoch < self.args.epochs:
-            todo = f"epochs {at.epoch + 1} to {self.args.epochs}" + (f", from step {at.step + 1}" if at.step else "")
+        todo = f"epoch {done.epoch} is already reached"
+        if done.epoch < self.args.epochs:
+            todo = f"epochs {done.epoch + 1} to {self.args.epochs}" + (f", from step {done.step + 1}" if done.step else "")
         log.say(
             f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} "
             f"in {self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}"
