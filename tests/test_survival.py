@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
-EPOCHS = max(40, 5 * KILLS)
+EPOCHS = max(100, 5 * KILLS)
 FLAGS = (
     *TINY_TRAIN,
     "--net",

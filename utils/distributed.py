@@ -107,6 +107,7 @@ class Group:
     def leave(self) -> None:
         """End the group, when the run is done."""
         if self.size > 1:
+            dist.barrier()  # one that goes while another still works would leave it with broken connections
             dist.destroy_process_group()
 
 

@@ -1,5 +1,6 @@
 """The forward and backward pass of a training step: over several processes, and in small pieces where memory is short."""
 
+import gc
 from contextlib import nullcontext
 from typing import Any
 
@@ -73,6 +74,11 @@ class ForwardBackward:
                 torch.autograd.backward([rows[:count] for rows in outputs.values()], gradients)
             done += count
         self._pieces = []
+
+    def close(self) -> None:
+        """At the end of the run: DistributedDataParallel must be gone before the processes part."""
+        self.wrapped = self.local
+        gc.collect()
 
     def _run(self, module: nn.Module, batch: Any, seed: int | None = None) -> Outputs:
         if not len(batch.images):  # the other processes have some, and this one takes part

@@ -70,6 +70,7 @@ class Run:
         if error[0] is None:
             log.say(self.clock.summary())
             log.say(f"done: the checkpoints are in {self.args.save_dir}")
+            self.passes.close()
             self.group.leave()
 
     @property
