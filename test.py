@@ -69,8 +69,8 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     return args, parser.changed(args)
 
 
-def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]:
-    """(epoch, Embedder) of all that is to be tested; epoch 0 is the frozen backbone, which comes first."""
+def embedders(args: argparse.Namespace) -> Iterator[tuple[int | None, models.Embedder]]:
+    """(epoch, Embedder) of all that is to be tested; the frozen backbone, without an epoch, comes first."""
     paths = [path for given in args.resume for path in (checkpoint.all_in(given) if os.path.isdir(given) else [given])]
     if not paths and not args.pretrained:
         raise InputError("nothing to test: give checkpoints with --resume, or --pretrained True for the frozen backbone")
@@ -81,7 +81,7 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]
     if args.pretrained:
         like: dict[str, Any] = trained[0].settings if trained else models.DEFAULTS
         known = {name: like[name] if value is None else value for name, value in settings.items()}
-        yield 0, models.create(known.pop("net"), weights=args.weights, **known).eval()
+        yield None, models.create(known.pop("net"), weights=args.weights, **known).eval()
     for path, embedder in zip(paths, trained):
         for name in ("width", "origin_width"):  # all see the same crops
             if embedder.settings[name] != trained[0].settings[name]:
@@ -89,7 +89,7 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int, models.Embedder]]
                     f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
                     f"{trained[0].settings[name]}; test them one by one"
                 )
-        yield embedder.epoch or 0, embedder
+        yield embedder.epoch, embedder
 
 
 def main() -> None:
@@ -106,7 +106,8 @@ def main() -> None:
         return ImageBatches(Images(part.paths, transforms), args.batch_size, workers).crops()
 
     encoders = [
-        encoder(embedder, "pooled" if args.pool_feature or not epoch else "embedding", compute) for epoch, embedder in tested
+        encoder(embedder, "pooled" if args.pool_feature or epoch is None else "embedding", compute)
+        for epoch, embedder in tested
     ]
     results = evaluate(
         encoders,
@@ -130,23 +131,23 @@ def main() -> None:
         f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else "")
     )
     for (epoch, _), result in zip(tested, results):
-        log.say(result_line(epoch, result))
+        log.say(result_line(epoch or 0, result))
     log.say(table([epoch for epoch, _ in tested], results))
     for path in filter(None, (args.save_json, args.save_neighbours)):
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
         with open(args.save_json, "w", encoding="utf-8") as file:
-            json.dump([{"epoch": epoch, **result} for (epoch, _), result in zip(tested, results)], file, indent=1)
+            json.dump([{"epoch": epoch or 0, **result} for (epoch, _), result in zip(tested, results)], file, indent=1)
     if args.save_neighbours:
         with open(args.save_neighbours, "wb") as opened:
             np.savez(opened, **neighbours)
 
 
-def table(epochs: list[int], results: list[dict]) -> str:
+def table(epochs: list[int | None], results: list[dict]) -> str:
     """The results for people: a row for each model, in per cent."""
     rows = [f"{'':<18}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
     for epoch, result in zip(epochs, results):
-        name = f"epoch {epoch}" if epoch else "frozen backbone"
+        name = "frozen backbone" if epoch is None else f"epoch {epoch}"
         rows.append(f"{name:<18}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
     return "\n".join(rows)
 

@@ -54,7 +54,8 @@ def read_train(folder: str) -> ImageList:
     """The images that train.txt names. Without a train.txt: those that `find_images` finds and no test list names.
 
     Labels are optional in train.txt, and None without it. Raises InputError for a faulty list (see `read_list`), a folder
-    without images, and a data set of `Dict` without its train.txt: that one is half-made, and also holds test images.
+    without images, a folder named like a data set of `Dict` without its train.txt (it is half-made, and also holds test
+    images), and a faulty test list where there is no train.txt: the images it should name would be trained on.
     """
     if _has(folder, "train.txt") or os.path.basename(os.path.abspath(folder)) in Dict.values():
         return read_list(os.path.join(folder, "train.txt"), labels_required=False)

@@ -58,6 +58,7 @@ ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
 LR=${LR:-0.00001}                       # learning rate of backbone and embedding
 ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
 FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
+if [ "$METHOD" = frozen ]; then EPOCHS=${EPOCHS:-1}; fi
 EPOCHS=${EPOCHS:-600}                   # an epoch takes K images of every cluster
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
 SEED=${SEED:-0}                         # of all random draws
@@ -68,7 +69,7 @@ DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the
 AMP=${AMP:-off}                         # precision: off as in the paper; auto is faster on a GPU
 NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
 RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
-TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--labels True --eval_step 10"
+TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 RESULT=${RESULT:-}                      # the file of results (default: under ROOT, by the run's name)
 
@@ -129,13 +130,14 @@ stoppable() {
     if [ "$code" != 0 ] || [ -n "$stopped" ]; then exit "${stopped:-$code}"; fi
 }
 
+reason=$("$PYTHON" -c 'import sys; from data.dataset import locate, why_no_test
+print(why_no_test(locate(*sys.argv[1:])) or "")' "$DATA" "${DATA_ROOT:-}" 2>/dev/null) || reason=  # train.py says what is wrong
+if [ -n "$reason" ]; then echo "There will be nothing to test on: $reason"; fi
 echo "Training; the log is $log"
 stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --resume yes --save_dir "$save_dir" \
     --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" --batch_size "$BATCH_SIZE" \
     --lr "$LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
 
-reason=$("$PYTHON" -c 'import sys; from data.dataset import locate, why_no_test
-print(why_no_test(locate(*sys.argv[1:])) or "")' "$DATA" "${DATA_ROOT:-}")
 if [ -n "$reason" ]; then
     echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
     exit

@@ -138,6 +138,17 @@ def test_a_loss_that_draws_draws_the_same_in_all_processes(images):
         assert torch.equal(gradient, everyone[1]["gradients"][0][name])
 
 
+def test_what_a_loss_learns_is_shared_too_with_micro_batches(images):
+    """The proxies, which no piece of a batch goes through."""
+    everyone, _ = steps(2, images, images.parent, "--loss", "ProxyAnchor", "--micro_batch", "15")
+    (alone,), _ = steps(1, images, images.parent, "--loss", "ProxyAnchor", "--print_freq", "1", "--keep_last", "1")
+    for recorded in everyone:
+        assert recorded["loss"] == pytest.approx(alone["loss"], rel=1e-3) and len(alone["loss"]) == 4
+        assert torch.equal(
+            recorded["gradients"][3]["metric_loss.proxies"], everyone[0]["gradients"][3]["metric_loss.proxies"]
+        )
+
+
 @pytest.mark.parametrize("processes, count, bad", [(2, 23, "3,22"), (3, 40, "0,13,14,15"), (3, 4, "2")])
 def test_features_extracted_in_shares(tmp_path, processes, count, bad):
     """Also where a process finds no readable image at all."""

@@ -357,6 +357,15 @@ def test_a_folder_stands_for_its_checkpoints(run, refused, image_folder, tmp_pat
     assert "--width is 36" in refused("test", "--data", image_folder, "--resume", save, other)
 
 
+def test_a_run_stopped_in_its_first_epoch_is_tested_by_its_embedding(run, image_folder, tmp_path, capsys):
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
+    state = checkpoint.load(checkpoint.path_of(str(save), 1))
+    checkpoint.save(str(tmp_path / "latest.pth.tar"), {**state, "epoch": 0})
+    run("test", "--data", image_folder, "--resume", checkpoint.path_of(str(save), 1), tmp_path / "latest.pth.tar", "-j", 0)
+    one, zero = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")][-2:]
+    assert one.split()[1] == "1" and zero.split()[1] == "0" and one.split()[2:] == zero.split()[2:]
+
+
 def test_all_images_unreadable(refused, image_folder, tmp_path):
     for path in (image_folder / "train").rglob("*.jpg"):
         path.write_bytes(b"")

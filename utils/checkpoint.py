@@ -130,7 +130,7 @@ def load(path: str | PathLike) -> Any:
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
         what = "not a checkpoint of this project, `state_dict` or `epoch` is missing"
-        raise InputError(f"{path}: {what}; a backbone's weights go to --weights")
+        raise InputError(f"{path}: {what}; the weights of a backbone alone are no checkpoint")
     settings = state.get("settings", {})
     if not isinstance(settings, dict) or not all(_fits(name, settings[name]) for name in NET_SETTINGS if name in settings):
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
@@ -196,7 +196,8 @@ class Saver:
         if state is None:
             return False
         where = f"epoch {state['epoch'] + 1} step {state['step']}"
-        if not all(value.isfinite().all() for value in state["state_dict"].values() if value.is_floating_point()):
+        learned = [value for value in state.get("method", state["state_dict"]).values() if isinstance(value, torch.Tensor)]
+        if not all(value.isfinite().all() for value in learned if value.is_floating_point()):
             raise RunError(diverged(f"{where}: weights are not finite"))
         if not os.path.isdir(self.save_dir):
             log.warn(f"{self.save_dir}: was removed during the run; made again, for the checkpoint")

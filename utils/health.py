@@ -43,5 +43,5 @@ def watch_clusters(labels: np.ndarray, k: int) -> None:
     """Warn when most images are in one of k clusters. labels: int64 (n,)."""
     share = np.bincount(labels, minlength=k).max() / len(labels)
     if k > 2 and share > GIANT:
-        remedy = "lower --lr, start from pretrained weights, or try --spherical True"
+        remedy = "lower the learning rate, start from pretrained weights, or try spherical k-means"
         log.warn(f"warning: one cluster holds {share:.0%} of the images: the features hardly differ; {remedy}")

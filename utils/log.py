@@ -19,7 +19,10 @@ say, warn = log.info, log.warning
 
 
 class _Terminal(logging.Handler):
-    """Writes through tqdm, so that a line does not break a progress bar. Warnings and errors go to stderr."""
+    """Writes through tqdm, so that a line does not break a progress bar. Warnings and errors go to stderr.
+
+    tqdm's own handler has one stream, and does not survive that it is closed.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout

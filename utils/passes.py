@@ -37,7 +37,7 @@ class ForwardBackward:
             )
         self.local = method
         self.wrapped: Any = method
-        # Other methods than those with gradients have nothing that processes would have to average.
+        # A method that trains nothing has no gradients to average.
         if group.size > 1 and any(parameter.requires_grad for parameter in method.parameters()):
             # it also gives all processes the weights of the first
             self.wrapped = DistributedDataParallel(method, forward_sync_buffers=batch_norm)
@@ -59,19 +59,27 @@ class ForwardBackward:
                 rows = slice(piece * self.micro_batch, (piece + 1) * self.micro_batch)
                 self._pieces.append((type(batch)(*(field[rows] for field in batch)), seed))
                 some.append(self._run(self.local, *self._pieces[-1]))
-        self._outputs: Any = {name: torch.cat([part[name] for part in some])[:count].requires_grad_() for name in some[0]}
+        self._outputs = {name: torch.cat([part[name] for part in some])[:count] for name in some[0]}
+        for output in self._outputs.values():
+            output.requires_grad_(output.is_floating_point())
         return self._outputs
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of `loss`, a scalar made of what `forward` returned, for all parameters."""
         loss.backward()
         last, done = len(self._pieces) - 1, 0
+        # A loss's own parameters have their gradients now. The last piece must reach them too, for processes to share them.
+        reached = [parameter for parameter in self.local.parameters() if parameter.grad is not None]
         for number, (piece, seed) in enumerate(self._pieces):
             alone = self.wrapped is not self.local and number < last  # processes share gradients once, with the last piece
             with self.wrapped.no_sync() if alone else nullcontext():
                 outputs, count = self._run(self.wrapped, piece, seed), len(piece.images)
-                gradients = [self._outputs[name].grad[done : done + count] for name in outputs]
-                torch.autograd.backward([rows[:count] for rows in outputs.values()], gradients)
+                pairs = [(rows[:count], self._outputs[name].grad) for name, rows in outputs.items() if rows.requires_grad]
+                ends = [(rows, grad[done : done + count]) for rows, grad in pairs if grad is not None]
+                if number == last and reached:
+                    zero = torch.stack([parameter.sum() for parameter in reached]).sum() * 0
+                    ends.append((zero, torch.ones_like(zero)))
+                torch.autograd.backward([rows for rows, _ in ends], [grad for _, grad in ends])
             done += count
         self._pieces = []
 

@@ -97,7 +97,7 @@ class Run:
         done, first = self.position, self.group.rank == 0
         self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, writes=first)
         self.saver = checkpoint.Saver(
-            self.args.save_dir, self._content, self.args.save_minutes, self.args.keep_last, writes=first
+            self.args.save_dir, self._capture, self.args.save_minutes, self.args.keep_last, writes=first
         )
         self.watch = health.Watch()
         todo = f"epoch {done.epoch} is already reached"
@@ -243,7 +243,7 @@ class Run:
             with self.clock("checkpoints"):
                 self.saver.epoch(epoch)
 
-    def _content(self) -> dict | None:
+    def _capture(self) -> dict | None:
         """Of a checkpoint; None while nothing would be lost."""
         if not any(vars(self.position).values()):
             return None

@@ -1,12 +1,18 @@
 """No training: the backbone as it came, and the PCA of its pooled features as the embedding. What training has to beat."""
 
+import argparse
+
 import numpy as np
 
-from models.methods.method import Method
+from models.embedder import Embedder
+from models.methods.method import Images, Method
 
 
 class Frozen(Method):
     """It looks at the images once; a single epoch is enough."""
+
+    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+        super().__init__(embedder.requires_grad_(False), images, settings)
 
     def param_groups(self) -> list[dict]:
         return []

@@ -58,11 +58,15 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} looks at images but does not say what for")
 
     def draws(self, epoch: int) -> Iterable[list[Draw]]:
-        """The rows of each step of an epoch; best with a length, for the progress bar."""
+        """The rows of each step of an epoch; best with a length, for the progress bar.
+
+        A run that goes on in the middle of an epoch asks again, and leaves out the steps it has made: draws may depend on
+        the epoch and on what `prepare` made, not on what steps change. Rows of one image and seed stay next to each other.
+        """
         return []
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """images (m, 3, H, W), as `Embedder.pool` takes them -> tensors (m, ...) by name.
+        """images (m, 3, H, W), uint8 and on the CPU, as `Embedder.pool` takes them -> tensors (m, ...) by name.
 
         Row i depends on image i alone, so that a batch can be split over pieces and processes.
         """
@@ -72,7 +76,8 @@ class Method(nn.Module):
         """A scalar, and scalars by name to log; a "lowest" similarity among them is not logged but watched for collapse.
 
         out: all rows of the batch, over all pieces and processes; batch: its fields in the same order, without images, on
-        the CPU. The loss must depend on every output, by 0 if need be: processes wait for the gradients of all.
+        the CPU. The loss must depend on every output and every parameter that is trained, by 0 if need be: processes wait
+        for the gradients of all.
         """
         raise NotImplementedError
 

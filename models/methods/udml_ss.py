@@ -67,6 +67,7 @@ class UDMLSS(Method):
             margin=settings.margin,
         )
         embedder.classifier.requires_grad_(self.metric)
+        self.metric_loss.requires_grad_(self.metric)
         self.register_buffer("labels", self.first_labels(images))
 
     @staticmethod
@@ -206,10 +207,10 @@ class UDMLSS(Method):
             shown.update(loss=metric_loss, **similarities(embeddings, labels))
         rotated = batch.turn >= 0
         if self.rotation_head is not None and rotated.any():
-            logits, turns = out["rotation"][rotated], batch.turn[rotated].to(device)
-            rotation_loss = cross_entropy(logits, turns)
+            logits, quarters = out["rotation"][rotated], batch.turn[rotated].to(device)
+            rotation_loss = cross_entropy(logits, quarters)
             loss = loss + self.settings.self_supervision_rot * rotation_loss
-            shown.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == turns).float().mean())
+            shown.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == quarters).float().mean())
         if self.settings.orth_reg:
             loss = loss + self.settings.orth_reg * orthogonal_penalty(self)
         return loss, shown

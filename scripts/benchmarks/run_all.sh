@@ -16,6 +16,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" clustering.py --n 59551 --k 10000 --memory_n 1000000 --curve_n 20000 59551 200000
     "$PYTHON" input.py --entries 1000000 ${IMAGES:+--images "$IMAGES"}
     "$PYTHON" curves.py
+    "$PYTHON" memory.py
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0
 } > results.md.tmp
 mv results.md.tmp results.md

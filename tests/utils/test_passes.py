@@ -189,6 +189,27 @@ def test_no_more_images_than_that_are_in_the_network(method, micro_batch, expect
 
 
 @pytest.mark.parametrize("micro_batch", [0, 4])
+def test_outputs_without_a_gradient(method, micro_batch):
+    """As a teacher's, or a number of classes."""
+    forward = method.forward
+
+    def more(images, batch):
+        out = forward(images, batch)
+        return {**out, "teacher": out["embedding"].detach() * 2, "place": batch.index}
+
+    batch = make_batch(4, 6, range(4, 10))
+    step(passes(method, micro_batch), method, batch)
+    expected = [gradient.clone() for gradient in gradients(method)]
+    method.zero_grad()
+    method.forward = more
+    work = passes(method, micro_batch)
+    out = work.forward(batch)
+    assert torch.equal(out["place"], batch.index) and torch.equal(out["teacher"], out["embedding"] * 2)
+    work.backward(method.loss({name: out[name] for name in ("embedding", "rotation")}, batch)[0])
+    assert close(gradients(method), expected)
+
+
+@pytest.mark.parametrize("micro_batch", [0, 4])
 def test_a_process_without_images_takes_part(method, micro_batch):
     out, _ = step(passes(method, micro_batch), method, make_batch(0, 0))
     assert [x.shape for x in out.values()] == [(0, 8), (0, 4)]
