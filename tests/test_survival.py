@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
-EPOCHS = max(100, 5 * KILLS)
+EPOCHS = max(60, 5 * KILLS)
 FLAGS = (
     *TINY_TRAIN,
     "--net",
@@ -70,6 +70,8 @@ def start(images, save_dir, *more, moment=None):
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Tests that run in the background (`&` in a script) ignore Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

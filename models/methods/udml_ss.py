@@ -181,7 +181,7 @@ class UDMLSS(Method):
         ]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
-        if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911, section 4.2) train proxies
+        if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911) train proxies
             groups.append({"params": own, "lr": 100 * self.settings.lr, "weight_decay": 0.0})
         return groups
 
