@@ -68,8 +68,10 @@ class ForwardBackward:
         """Gradients of `loss`, a scalar made of what `forward` returned, for all parameters."""
         loss.backward()
         last, done = len(self._pieces) - 1, 0
-        # A loss's own parameters have their gradients now. The last piece must reach them too, for processes to share them.
-        reached = [parameter for parameter in self.local.parameters() if parameter.grad is not None]
+        reached = []
+        if self.wrapped is not self.local:
+            # A loss's own parameters have their gradients now. For processes to share them, the last piece reaches them too.
+            reached = [parameter for parameter in self.local.parameters() if parameter.grad is not None]
         for number, (piece, seed) in enumerate(self._pieces):
             alone = self.wrapped is not self.local and number < last  # processes share gradients once, with the last piece
             with self.wrapped.no_sync() if alone else nullcontext():
