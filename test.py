@@ -2,6 +2,7 @@
 
 python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
 python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
+python test.py ... --pretrained True --readout closed_form           # and its closed form, fitted to the training images
 python test.py ... --metrics recall map_at_r nmi --save_json result.json
 """
 
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 
 import models
-from data.dataset import locate, read_test, recall_ks
+from data.dataset import locate, read_test, read_train, recall_ks
 from data.images import Images
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from utils import checkpoint, device, flags, log
+from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
+
+READ_OUT = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -37,6 +41,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
         help="checkpoints, or folders of them, tested in one go",
     )
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
+    flags.add_readout(parser, several=True)
     add("--net", default=None, help="backbone (default: the checkpoint's)")
     add("--dim", "-d", type=flags.positive_int, default=None, help="embedding size (default: the checkpoint's)")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's)")
@@ -101,19 +106,31 @@ def main() -> None:
     tested = [(epoch, compute.place(embedder)) for epoch, embedder in embedders(args)]
     transforms = tested[0][1].transforms
 
-    def crops(part: Any) -> Any:
+    def batches(part: Any) -> ImageBatches:
         workers = count_workers(args.nThreads, len(part), compute.device.type)
-        return ImageBatches(Images(part.paths, transforms), args.batch_size, workers).crops()
+        return ImageBatches(Images(part.paths, transforms), args.batch_size, workers)
 
-    encoders = [
-        encoder(embedder, "pooled" if args.pool_feature or epoch is None else "embedding", compute)
-        for epoch, embedder in tested
+    tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
+    unfitted = [
+        embedder for _, embedder, asked in tests if "auto" in asked or "closed_form" in asked and not embedder.closed_form
     ]
+    if unfitted:
+        from models.readout import Fitter
+
+        readout = "auto" if "auto" in (args.readout or ()) else "closed_form"
+        fit = Fitter(batches(read_train(folder)), compute, Group(), readout, args.seed, args.on_bad_image)
+        for embedder in unfitted:
+            fit(embedder)
+    rows, encoders = [], []
+    for epoch, embedder, asked in tests:
+        read_out = list(dict.fromkeys(embedder.kind if kind == "auto" else kind for kind in asked))
+        encoders.append(encoder(embedder, read_out, compute))
+        rows += [(epoch, kind) for kind in read_out]
     results = evaluate(
         encoders,
         query,
         gallery,
-        crops,
+        lambda part: batches(part).crops(),
         args.on_bad_image,
         recall_ks(folder),
         args.metrics,
@@ -130,26 +147,35 @@ def main() -> None:
         f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
         f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else "")
     )
-    for (epoch, _), result in zip(tested, results):
+    for (epoch, _), result in zip(rows, results):
         log.say(result_line(epoch or 0, result))
-    log.say(table([epoch for epoch, _ in tested], results))
+    log.say(table(rows, results))
     for path in filter(None, (args.save_json, args.save_neighbours)):
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
         with open(args.save_json, "w", encoding="utf-8") as file:
-            json.dump([{"epoch": epoch or 0, **result} for (epoch, _), result in zip(tested, results)], file, indent=1)
+            found = [{"epoch": epoch or 0, "readout": kind, **result} for (epoch, kind), result in zip(rows, results)]
+            json.dump(found, file, indent=1)
     if args.save_neighbours:
         with open(args.save_neighbours, "wb") as opened:
             np.savez(opened, **neighbours)
 
 
-def table(epochs: list[int | None], results: list[dict]) -> str:
-    """The results for people: a row for each model, in per cent."""
-    rows = [f"{'':<18}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
-    for epoch, result in zip(epochs, results):
-        name = "frozen backbone" if epoch is None else f"epoch {epoch}"
-        rows.append(f"{name:<18}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
-    return "\n".join(rows)
+def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
+    """What to test of an Embedder: kinds of `Embedder.read`, and "auto" for the one that it will prefer."""
+    asked = args.readout or ["embedding"] + ["closed_form"] * (embedder.closed_form is not None)
+    if epoch is None or args.pool_feature:
+        return ["pooled"] + ["closed_form"] * bool({"closed_form", "auto"} & set(args.readout or ()))
+    return list(asked)
+
+
+def table(rows: list[tuple[int | None, str]], results: list[dict]) -> str:
+    """The results for people: a row for each readout of each model, in per cent."""
+    lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
+    for (epoch, kind), result in zip(rows, results):
+        name = ("frozen backbone" if epoch is None else f"epoch {epoch}") + READ_OUT[kind]
+        lines.append(f"{name:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import evaluate, result_line
 from models import methods
+from models.readout import Fitter
 from utils import flags
 from utils.errors import exit_on_error
 from utils.features import encoder
@@ -65,6 +66,7 @@ def main() -> None:
         method = run.place(methods.create(args.method, embedder, images, args))
         groups = method.param_groups()
         optimiser = torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay) if groups else None
+        fit_readout = Fitter(batches, run.compute, run.group, args.readout, args.seed, args.on_bad_image)
         run.resume(method, optimiser, images)
 
         for epoch in run.epochs():
@@ -82,7 +84,7 @@ def main() -> None:
                 run.note(loss, shown)
 
             # 3. test and save, when it is due
-            run.end_epoch(epoch, method, test)
+            run.end_epoch(epoch, method, test, fit_readout)
 
 
 def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
@@ -105,10 +107,9 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
         return run.clock.over(load(part, args, run).crops(), "feature extraction")
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
-        kind = "pooled" if args.pool_feature else "embedding"
-        where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group}
-        encoders, ks = [encoder(embedder, kind, run.compute)], recall_ks(folder)
-        (result,) = evaluate(encoders, query, gallery, crops, args.on_bad_image, ks, seed=args.seed, **where)
+        encoders = [encoder(embedder, ["pooled" if args.pool_feature else embedder.kind], run.compute)]
+        where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
+        (result,) = evaluate(encoders, query, gallery, crops, args.on_bad_image, recall_ks(folder), **where)
         return (result_line(epoch, result), result) if result else None
 
     return test

@@ -34,19 +34,21 @@ class Transforms:
         top, left = (int(round((side - self.width) / 2)) for side in image.shape[1:])  # as torchvision rounds
         return image[:, top : top + self.width, left : left + self.width]
 
-    def random_crop(self, image: Tensor) -> Tensor:
+    def random_crop(self, image: Tensor, ratio: float | None = None) -> Tensor:
         """uint8 (3, H, W) -> uint8 (3, width, width): a random resized crop, flipped half of the time.
+
+        ratio: in place of the run's own.
 
         It draws from torch's global generator what torchvision's RandomResizedCrop and RandomHorizontalFlip would draw.
         """
         from torchvision.transforms import RandomResizedCrop  # takes a second to import
 
-        top, left, height, width = RandomResizedCrop.get_params(image, [self.ratio, 1.0], [3 / 4, 4 / 3])
+        top, left, height, width = RandomResizedCrop.get_params(image, [ratio or self.ratio, 1.0], [3 / 4, 4 / 3])
         crop = resize(image[:, top : top + height, left : left + width], (self.width, self.width))
         return crop.flip(2) if torch.rand(1) < 0.5 else crop
 
     @contextmanager
-    def seeded(self, seed: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    def seeded(self, seed: int) -> Iterator[Callable[..., Tensor]]:
         """`with transforms.seeded(n) as crop`: crop is random_crop with random numbers of its own.
 
         Inside the block torch's global generator, from which torchvision draws, is seeded with n; afterwards it is as

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,13 +65,14 @@ def collate_views(items: list) -> tuple[Batch, list[BadImage]]:
 
 
 class Crops(Dataset):
-    """One item is one uint8 (3, width, width) crop. The index is (image, seed); the crop is central where seed is None."""
+    """One item is one uint8 (3, width, width) crop. The index is (image, seed, ratio): central where seed is None, else
+    random, ratio as in `Transforms.random_crop`."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
 
-    def __getitem__(self, item: tuple[int, tuple | None]) -> BadImage | tuple[int, Tensor]:
-        index, seed = item
+    def __getitem__(self, item: tuple[int, tuple | None, float | None]) -> BadImage | tuple[int, Tensor]:
+        index, seed, ratio = item
         try:
             image = self.images[index]
         except InputError as error:
@@ -80,7 +81,7 @@ class Crops(Dataset):
             return index, self.images.transforms.centre_crop(image)
         draw = np.random.SeedSequence([*seed, index]).generate_state(1)[0]
         with self.images.transforms.seeded(int(draw)) as crop:
-            return index, crop(image)
+            return index, crop(image, ratio)
 
 
 def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
@@ -156,9 +157,13 @@ class ImageBatches:
                 batch = batch._replace(images=batch.images.new_empty(0, 3, *2 * [self.images.transforms.width]))
             yield batch, bad
 
-    def crops(self, seed: tuple | None = None) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
-        """This process's share of the images, in the order of the list: central crops, or random ones drawn from `seed`."""
-        self._indices.items = ((index, seed) for index in self.group.stretch(len(self.images)))
+    def crops(
+        self, seed: tuple | None = None, indices: Sequence[int] | None = None, ratio: float | None = None
+    ) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
+        """This process's share of the images, or of those at `indices`, in order: central crops, or random ones drawn from
+        `seed`. ratio: of the random ones, in place of the run's own."""
+        wanted = range(len(self.images)) if indices is None else indices
+        self._indices.items = ((wanted[place], seed, ratio) for place in self.group.stretch(len(wanted)))
         return iter(self._crops)
 
 

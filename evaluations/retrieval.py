@@ -43,15 +43,16 @@ def evaluate(
 ) -> list[dict]:
     """Score every encoder on the same images, each decoded once.
 
-    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d).
+    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d) of one or more kinds.
     query, gallery: data.lists.ImageLists with labels; the same object when one set serves as both.
     crops: of such a list, gives batches of its central crops, as `extract` takes them.
     on_bad_image: "stop" or "skip", see report_bad.
     metrics: names of METRICS. nmi_average: see cluster_metrics.nmi.
     features_dir, group: see `extract`. device: where retrieval metrics are computed.
 
-    Returns a dict for each encoder, empty but in the first of several processes: its metrics as `score` gives them, then
-    `queries`, `without_positive`, `unreadable`, and with `neighbours` what `nearest` gives, as places in the lists.
+    Returns a dict for each kind of each encoder, empty but in the first of several processes: its metrics as `score` gives
+    them, then `queries`, `without_positive`, `unreadable`, and with `neighbours` what `nearest` gives, as places in
+    the lists.
     """
     features, labels, readable, unreadable = [], [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
@@ -62,7 +63,7 @@ def evaluate(
         labels.append(images.labels[rows])
         readable.append(rows)
     if group.rank:
-        return [{}] * len(encoders)
+        return [{}] * len(features[0])
     positives = count_positives(*labels)
     counts = {"queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum())}
     results = []

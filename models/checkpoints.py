@@ -45,6 +45,10 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
     hint = "is it from another net?"
     if width := _width(tensors, embedder):
         hint = f"its embedding has {width} numbers, not {embedder.dim}"
+    try:
+        embedder.expect_closed_form(tensors)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     unused = state.load_tensors(embedder, {**tensors, **implied}, source, ignored=UNUSED, hint=hint)
     if implied:
         log.say(f"{source}: {embedder.original.says}")
@@ -94,6 +98,7 @@ def start_from(embedder: Embedder, start: Start) -> None:
             f"{start.path}: a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or other weights"
         )
     tensors = _named(embedder, start.state_dict, start.path)
+    tensors = {key: value for key, value in tensors.items() if not key.startswith("closed_form.")}  # training outdates it
     own_head = ""
     if width := _width(tensors, embedder):
         tensors |= {key: value for key, value in embedder.state_dict().items() if key.startswith(HEAD)}

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from data.images import from_memory
 from data.transforms import Transforms
 from models.backbones import Backbone
+from models.closed_form import ClosedForm
 from models.normalise import Normalise
+from models.taps import prefix_tokens, tapped
 
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
 # exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
@@ -35,12 +37,13 @@ class Head(nn.Sequential):
 
 
 class Embedder(nn.Module):
-    """images -> pooled features -> embedding.
+    """images -> pooled features -> embedding; or, where it has one, its closed form in place of the embedding head.
 
     The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`.
     """
 
     epoch: int | None = None  # of the checkpoint that it comes from
+    closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
         """settings: those of models.DEFAULTS: the net's name, dim, width, origin_width. The rest as in `models.create`."""
@@ -54,6 +57,7 @@ class Embedder(nn.Module):
         self.transforms = Transforms(settings["width"], settings["origin_width"])
         self.freeze_bn = freeze_bn
         self.classifier = Head(self.feature_dim, self.dim)
+        self.closed_form = None
         self.train()
 
     @torch.no_grad()
@@ -70,21 +74,49 @@ class Embedder(nn.Module):
         weight.zero_()
         weight[: len(vectors)] = vectors.to(weight) / 3**0.5
 
+    def slices(self, images: Tensor) -> Iterator[Tensor]:
+        """images as for `pool` -> as the backbone takes them, on a CPU slice by slice."""
+        size = len(images)
+        if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
+            size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
+        layout = self.layout
+        for part in images.split(max(1, size)):
+            yield part if part.is_floating_point() else self.normalise(part, layout)
+
     def pool(self, images: Tensor) -> Tensor:
         """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
 
         On a CPU they are normalised slice by slice.
         """
-        size = len(images)
-        if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
-            size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
-        layout = self.layout
-        return torch.cat(
-            [
-                self.features(part if part.is_floating_point() else self.normalise(part, layout)).flatten(1).float()
-                for part in images.split(max(1, size))
-            ]
-        )
+        return torch.cat([self.features(part).flatten(1).float() for part in self.slices(images)])
+
+    def read(self, images: Tensor, *kinds: str) -> tuple[Tensor, ...]:
+        """images as for `pool` -> their features of each kind, from one pass through the backbone.
+
+        kinds: "pooled" (N, feature_dim), "embedding" (N, dim), "closed_form" (N, dim), and "description", what the closed
+        form is made of (N, P).
+        """
+        form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
+        pooled, described = list[Tensor](), list[Tensor]()
+        for part in self.slices(images):
+            with tapped(self.features, form.layers if form else ()) as maps:
+                pooled.append(self.features(part).flatten(1).float())
+            if form:
+                with full_precision(part):
+                    described.append(form.describe(pooled[-1], maps))
+        features = {"pooled": torch.cat(pooled)}
+        if "embedding" in kinds:
+            features["embedding"] = self.project(features["pooled"])
+        if form:
+            features["description"] = torch.cat(described)
+            with full_precision(features["description"]):
+                features["closed_form"] = form.project(features["description"])
+        return tuple(features[kind] for kind in kinds)
+
+    @property
+    def kind(self) -> str:
+        """The kind of features that it gives: "closed_form" where it has one that is preferred, else "embedding"."""
+        return "closed_form" if self.closed_form is not None and bool(self.closed_form.preferred) else "embedding"
 
     def project(self, features: Tensor) -> Tensor:
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
@@ -93,8 +125,8 @@ class Embedder(nn.Module):
             return F.normalize(self.classifier(features.float()), dim=1, eps=1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images as for `pool`. Returns their embeddings, float32 (N, dim)."""
-        return self.project(self.pool(images))
+        """images as for `pool`. Returns their features of its `kind`, float32 (N, dim) of length one."""
+        return self.read(images, self.kind)[0]
 
     @torch.inference_mode()
     def embed(self, pictures: Picture | Iterable[Picture], batch_size: int = 64, pooled: bool = False) -> np.ndarray:
@@ -110,8 +142,8 @@ class Embedder(nn.Module):
 
         def flush() -> None:
             if batch:
-                features = self.pool(torch.stack(batch))
-                rows.append((F.normalize(features) if pooled else self.project(features)).cpu().numpy())
+                (features,) = self.read(torch.stack(batch), "pooled" if pooled else self.kind)
+                rows.append((F.normalize(features) if pooled else features).cpu().numpy())
                 batch.clear()
 
         self.eval()
@@ -138,6 +170,12 @@ class Embedder(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def expect_closed_form(self, state_dict: Mapping[str, Any]) -> None:
+        """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none."""
+        prefix = "closed_form."
+        tensors = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        self.closed_form = ClosedForm.like(tensors, prefix_tokens(self.features)) if tensors else None
 
     @property
     def layout(self) -> torch.memory_format:

@@ -36,7 +36,7 @@ fi
 
 ROOT=${ROOT:-results}                   # where checkpoints and results go
 DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
-METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, supervised, rotation, frozen
+METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, supervised, rotation, frozen, closed_form
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size
@@ -58,10 +58,11 @@ ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
 LR=${LR:-0.00001}                       # learning rate of backbone and embedding
 ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
 FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
-if [ "$METHOD" = frozen ]; then EPOCHS=${EPOCHS:-1}; fi
+case $METHOD in frozen | closed_form) EPOCHS=${EPOCHS:-1} ;; esac
 EPOCHS=${EPOCHS:-600}                   # an epoch takes K images of every cluster
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
 SEED=${SEED:-0}                         # of all random draws
+READOUT=${READOUT:-closed_form}         # fitted after training and tested beside the embedding; embedding: that alone; auto
 POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of the embedding
 ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
@@ -136,11 +137,13 @@ if [ -n "$reason" ]; then echo "There will be nothing to test on: $reason"; fi
 echo "Training; the log is $log"
 stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --resume yes --save_dir "$save_dir" \
     --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" --batch_size "$BATCH_SIZE" \
-    --lr "$LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
+    --readout "$READOUT" --lr "$LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
 
 if [ -n "$reason" ]; then
     echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
     exit
 fi
 echo "Testing"
-stoppable "$PYTHON" test.py "${common[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS
+read_out=(embedding)
+if [ "$READOUT" != embedding ]; then read_out+=(closed_form); fi
+stoppable "$PYTHON" test.py "${common[@]}" --readout "${read_out[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS

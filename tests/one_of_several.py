@@ -68,7 +68,7 @@ def features(file, count, columns, bad):
             good = torch.tensor([i for i in indices if i not in bad], dtype=torch.int64)
             yield good, good[:, None] if len(good) else None, [i for i in indices if i in bad]
 
-    encoders = [lambda x, d=d: x.double() + torch.arange(d) ** 2 for d in (int(columns), 3)]
+    encoders = [lambda x, d=d: (x.double() + torch.arange(d) ** 2,) for d in (int(columns), 3)]
     done = extract(encoders, loader(), int(count), group=group)
     np.savez(
         f"{file}-{rank}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0], second=done.arrays[1]

@@ -22,7 +22,7 @@ NET_SETTINGS = ("net", "dim", "width", "origin_width")  # those that its net is 
 # Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
 FREE = set("data data_root save_dir log_file resume override weights epochs save_step save_minutes keep_last".split())
 FREE |= set("eval_step print_freq nThreads cache device amp channels_last micro_batch on_bad_image features_dir".split())
-FREE |= {"gallery_eq_query", "pool_feature"}
+FREE |= {"gallery_eq_query", "pool_feature", "readout"}
 
 
 def path_of(save_dir: str, epoch: int) -> str:

@@ -43,6 +43,20 @@ class Group:
         dist.all_reduce(sums)
         return sums.tolist()
 
+    def sum(self, x: Tensor) -> Tensor:
+        """The sum of a CPU tensor over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(x)
+        return x
+
+    def share_object(self, x: Any) -> Any:
+        """What x is in process 0, in all of them."""
+        if self.size > 1:
+            box = [x]
+            dist.broadcast_object_list(box, src=0)
+            x = box[0]
+        return x
+
     def gather_objects(self, x: Any) -> list:
         """[x of process 0, x of process 1, ...], for small things."""
         if self.size == 1:
@@ -76,12 +90,11 @@ class Group:
         if self.size == 1:
             return
         state = module.state_dict()
-        extra = [{name: value for name, value in state.items() if not isinstance(value, Tensor)}]
-        dist.broadcast_object_list(extra, src=0)
+        extra = self.share_object({name: value for name, value in state.items() if not isinstance(value, Tensor)})
         for value in state.values():
             if isinstance(value, Tensor):
                 dist.broadcast(value, src=0)  # in place
-        module.load_state_dict({**state, **extra[0]})
+        module.load_state_dict({**state, **extra})
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,24 +15,23 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.progress import bar
 
-Encoder = Callable[[Tensor], Tensor]  # a uint8 image batch (n, 3, H, W) -> features (n, d)
+Encoder = Callable[[Tensor], Sequence[Tensor]]  # a uint8 image batch (n, 3, H, W) -> features of one or more kinds, (n, d)
 
 
 class Extracted(NamedTuple):
     """Features of those of N images that can be read."""
 
-    arrays: list[np.ndarray]  # for each encoder C-contiguous float32 (n, d), rows of length 1
+    arrays: list[np.ndarray]  # for each kind of each encoder C-contiguous float32 (n, d), rows of length 1
     rows: np.ndarray  # int64 (n,): the place of each row's image among the N
     bad: list  # the unreadable images
 
 
-def encoder(embedder: Any, kind: str, compute: Compute) -> Encoder:
-    """A function from a uint8 image batch to an Embedder's features of that kind, "pooled" or "embedding"."""
+def encoder(embedder: Any, kinds: Sequence[str], compute: Compute) -> Encoder:
+    """A function from a uint8 image batch to an Embedder's features of these kinds, as in `Embedder.read`."""
 
-    def encode(images: Tensor) -> Tensor:
+    def encode(images: Tensor) -> tuple[Tensor, ...]:
         with compute.autocast():
-            features = embedder.pool(images)
-        return features if kind == "pooled" else embedder.project(features)
+            return embedder.read(images, *kinds)
 
     return encode
 
@@ -60,7 +59,7 @@ def extract(
     Returns Extracted. Its arrays are filled in place, batch by batch, so there is never a second copy. The first of several
     processes has all features, in order, the others only their own; all have the whole `rows` and `bad`.
     """
-    arrays: list = [None] * len(encoders)
+    arrays: list = []
     bad: list = []
     rows, filled = np.empty(total, dtype=np.int64), 0
     rows_here = total if group.rank == 0 else len(group.stretch(total))
@@ -71,23 +70,23 @@ def extract(
             if images is None:
                 continue
             new = slice(filled, filled + len(indices))
-            for e, encode in enumerate(encoders):
-                features = torch.nn.functional.normalize(encode(images).float(), dim=1).cpu().numpy()
-                if arrays[e] is None:
-                    arrays[e] = _empty(rows_here, features.shape[1], folder)
+            for e, rows_of_kind in enumerate(features for encode in encoders for features in encode(images)):
+                features = torch.nn.functional.normalize(rows_of_kind.float(), dim=1).cpu().numpy()
+                if e == len(arrays):
+                    arrays.append(_empty(rows_here, features.shape[1], folder))
                 arrays[e][new] = features
             rows[new] = indices.numpy()
             filled += len(indices)
     bad = [item for some in group.gather_objects(bad) for item in some]
     rows = np.concatenate(group.gather_objects(rows[:filled]))
     if group.size > 1:
-        known = group.gather_objects([array.shape[1] for array in arrays if array is not None])
+        known = group.gather_objects([array.shape[1] for array in arrays])
         columns: list[int] = next(filter(None, known), [])  # a process whose images are all bad does not know them
-        arrays = [_empty(rows_here, d, folder) if array is None else array for array, d in zip(arrays, columns)]
+        arrays = arrays or [_empty(rows_here, d, folder) for d in columns]
         for array in arrays:
             group.collect(array, filled)
         filled = filled if group.rank else len(rows)
-    if not arrays or arrays[0] is None:
+    if not arrays:
         raise InputError(f"none of the {total} images can be read, the first: {bad[0].message}")
     return Extracted([array[:filled] for array in arrays], rows, bad)
 

@@ -100,6 +100,15 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--log_file", default=None, help="also append the log to this file")
 
 
+def add_readout(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add --readout: what turns the backbone's features into the embedding. several: the flag takes more than one."""
+    about = "what reads the backbone out: its embedding head; the closed form, fitted without labels to the training images;"
+    about += " auto: of the two the one with the higher neighbour agreement"
+    kinds = {"nargs": "+", "default": None} if several else {"default": "embedding"}
+    about += " (default: all that a checkpoint has)" if several else ""
+    parser.add_argument("--readout", "--head", choices=("embedding", "closed_form", "auto"), help=about, **kinds)
+
+
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Add the flags of training, for all methods; the defaults are the paper's settings for CUB."""
     add = parser.add_argument
@@ -108,6 +117,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--pretrained", type=boolean, default=True, help="start from ImageNet weights")
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive_int, default=512, help="embedding size")
+    add_readout(parser)
     # crops
     add("--width", type=side, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=side, default=256, help="shorter side of an image before cropping")

@@ -134,7 +134,7 @@ class Run:
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
             (features,), rows, bad = extract(
-                [encoder(method.trained(), kind, self.compute)],
+                [encoder(method.trained(), [kind], self.compute)],
                 self.clock.over(batches.crops(seed), "feature extraction"),
                 len(batches),
                 "features",
@@ -225,9 +225,13 @@ class Run:
 
     # ---- test and save -----------------------------------------------------------------------------------------------
 
-    def end_epoch(self, epoch: int, method: Any, test: Callable | None) -> None:
+    def end_epoch(self, epoch: int, method: Any, test: Callable | None, fit_readout: Callable | None = None) -> None:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
-        other processes."""
+        other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
+        saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
+        if fit_readout and saves:
+            with self.stop.at_once(), self.clock("closed form"):
+                fit_readout(method.trained())
         if test and self.args.eval_step and epoch % self.args.eval_step == 0:
             method.eval()
             with self.stop.at_once(), self.clock("evaluation"):
@@ -238,10 +242,12 @@ class Run:
                 self.metrics.write(epoch, test=measured)
         steps = self.position.step
         self.position.epoch, self.position.step = epoch, 0
-        if epoch % self.args.save_step == 0 or epoch == self.args.epochs:
+        if saves:
             self.metrics.report(epoch, self.args.epochs, steps)
             with self.clock("checkpoints"):
                 self.saver.epoch(epoch)
+        if epoch < self.args.epochs:
+            method.trained().closed_form = None  # training outdates it
 
     def _capture(self) -> dict | None:
         """Of a checkpoint; None while nothing would be lost."""

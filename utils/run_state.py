@@ -37,10 +37,12 @@ def capture(
 ) -> dict:
     """What a checkpoint holds: tensors, numbers, strings, lists and dicts of them.
 
-    `state_dict` is the Embedder, which test.py and users need; `method` has all that resuming needs. Tensors that they share
-    are written once. digest: of the list of images. unreported: steps that metrics.jsonl has no line of yet.
+    `state_dict` is the Embedder, which test.py and users need; `method` has all that resuming needs: the closed form is none
+    of it, being fitted to weights that change. Tensors that they share are written once. digest: of the list of images.
+    unreported: steps that metrics.jsonl has no line of yet.
     """
-    models = {"state_dict": embedder.state_dict(), "method": method.state_dict()}
+    needed = {key: value for key, value in method.state_dict().items() if "closed_form." not in key}
+    models = {"state_dict": embedder.state_dict(), "method": needed}
     training = {"optimiser": optimiser.state_dict() if optimiser else {}, "scaler": scaler.state_dict()}
     about = {"unreported": unreported, "images": digest, "settings": vars(args), "versions": versions()}
     return {**models, **asdict(position), **training, **about}

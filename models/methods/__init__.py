@@ -15,7 +15,13 @@ from utils.errors import InputError
 __all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names"]
 
 # name for --method, which is its file in this folder -> its class there
-METHODS = {"udml_ss": "UDMLSS", "supervised": "Supervised", "rotation": "RotationAlone", "frozen": "Frozen"}
+METHODS = {
+    "udml_ss": "UDMLSS",
+    "supervised": "Supervised",
+    "rotation": "RotationAlone",
+    "frozen": "Frozen",
+    "closed_form": "ClosedFormAlone",
+}
 
 
 def names() -> list[str]:

@@ -1,6 +1,7 @@
 """No training: the backbone as it came, and the PCA of its pooled features as the embedding. What training has to beat."""
 
 import argparse
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,10 @@ class Frozen(Method):
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
         super().__init__(embedder.requires_grad_(False), images, settings)
+
+    @staticmethod
+    def flags(parser: Any) -> None:
+        parser.set_defaults(epochs=1)
 
     def param_groups(self) -> list[dict]:
         return []

@@ -48,7 +48,7 @@ def network_seconds(net, width, count=64):
     """Of the features of one crop."""
     compute = device.choose("cpu")
     model = compute.place(models.create(net, pretrained=False, width=width)).eval()
-    encode = encoder(model, "embedding", compute)
+    encode = encoder(model, ["embedding"], compute)
     crops = torch.randint(256, (count, 3, width, width), dtype=torch.uint8)
     with torch.inference_mode():
         seconds, mb, _ = measure(lambda: encode(crops), repeats=3, warm_up=1)

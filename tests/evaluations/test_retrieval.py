@@ -24,7 +24,7 @@ from utils.features import extract
 
 
 def mean_colour(images):
-    return images.float().mean((2, 3))
+    return (images.float().mean((2, 3)),)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, t
     folder = tmp_path / "features"
     folder.mkdir()
     (means, doubled), good, bad = extract(
-        [mean_colour, lambda x: 2 * mean_colour(x)], crops(coloured, workers), 9, folder=folder if mapped else None
+        [lambda x: (*mean_colour(x), 2 * mean_colour(x)[0])], crops(coloured, workers), 9, folder=folder if mapped else None
     )
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
     assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]

@@ -1,0 +1,222 @@
+"""The closed form: an embedding from a backbone's features by formulas alone, without labels and without training.
+
+Three parts describe an image, each of length one, times a weight:
+
+    first order            sqrt of the pooled features, with their sign
+    second order, middle   X: positions x channels of a stage, reduced to r channels; (X^T X / positions)^(1/2)
+    second order, last     the same of the last stage
+
+and the embedding is their centred PCA, eigenvalue l of the covariance scaled by l^p, then length one. The root of the second
+moment is that of Li et al. 2017 (MPN-COV, arXiv 1703.08050), computed as in Li et al. 2018 (iSQRT-COV, arXiv 1712.01034).
+`models/readout.py` fits it.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.taps import positions
+from utils.distributed import Group
+from utils.errors import InputError
+
+POWER = -0.35  # of the eigenvalues: -0.5 would whiten, and make much of what is noise
+REDUCED = 32  # channels of the second order; 64 take three times as long to fit and found no more on held-out classes
+ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-7 of their sum are then exact
+LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
+BLOCK = 1024  # rows whose products are summed in float32; the sums over blocks are float64
+
+
+class ClosedForm(nn.Module):
+    """Pooled features and maps -> embedding. All of it is buffers, and linear but for roots and lengths.
+
+    reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), of parts not
+    weighted yet. preferred: whether it is what the Embedder gives, rather than its embedding head.
+    """
+
+    weights: Tensor
+    mean: Tensor
+    projection: Tensor
+    preferred: Tensor
+
+    def __init__(self, feature_dim: int, layers: Mapping[str, tuple[int, int]], dim: int, prefix_tokens: int = 0) -> None:
+        """feature_dim: of the pooled features. layers: names of stages -> their channels, and to how many they are reduced.
+        prefix_tokens: as in `models.taps.positions`."""
+        super().__init__()
+        self.feature_dim, self.prefix_tokens = feature_dim, prefix_tokens
+        self.reduce = nn.Module()
+        for name, shape in layers.items():
+            self.reduce.register_buffer(_key(name), torch.zeros(shape))
+        self.sizes = [feature_dim, *(r * (r + 1) // 2 for _, r in layers.values())]
+        self.register_buffer("weights", torch.ones(len(self.sizes)))
+        self.register_buffer("mean", torch.zeros(sum(self.sizes)))
+        self.register_buffer("projection", torch.zeros(sum(self.sizes), dim))
+        self.register_buffer("preferred", torch.tensor(True))
+
+    @classmethod
+    def like(cls, tensors: Mapping[str, Tensor], prefix_tokens: int = 0) -> "ClosedForm":
+        """An empty one of the shapes in a state_dict. Raises InputError where they do not fit each other."""
+        layers = {
+            _name(key.removeprefix("reduce.")): (value.shape[0], value.shape[1])
+            for key, value in tensors.items()
+            if key.startswith("reduce.") and value.ndim == 2
+        }
+        projection = tensors.get("projection")
+        if projection is None or projection.ndim != 2:
+            raise InputError("the closed form has no projection")
+        feature_dim = projection.shape[0] - sum(r * (r + 1) // 2 for _, r in layers.values())
+        if feature_dim < 1:
+            raise InputError("the closed form's parts do not fit its projection")
+        return cls(feature_dim, layers, projection.shape[1], prefix_tokens)
+
+    @property
+    def layers(self) -> list[str]:
+        """The stages that it taps."""
+        return [_name(key) for key in self.reduce._buffers]
+
+    @property
+    def dim(self) -> int:
+        return self.projection.shape[1]
+
+    def describe(self, pooled: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
+        """The parts side by side, each of length one and not weighted: float32 (N, P).
+
+        pooled: (N, feature_dim). maps: layer -> what it gives, as in `models.taps.positions`.
+        """
+        parts = [first_order(pooled)]
+        for name in self.layers:
+            x = positions(maps[name], self.prefix_tokens).float()
+            parts.append(second_order(x @ self.reduce.get_buffer(_key(name))))
+        return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
+
+    def project(self, description: Tensor) -> Tensor:
+        """float32 (N, P) from `describe` -> embeddings, float32 (N, dim) of length one; zero stays zero."""
+        return F.normalize((description - self.mean) @ self.projection, dim=1, eps=1e-6)
+
+    def forward(self, pooled: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
+        return self.project(self.describe(pooled, maps))
+
+    def scales(self, weights: Tensor) -> Tensor:
+        """A weight for each part -> one for each number of `describe`."""
+        return weights.repeat_interleave(torch.tensor(self.sizes, device=weights.device))
+
+
+def first_order(pooled: Tensor) -> Tensor:
+    """Square roots of the pooled features (N, C), with their signs."""
+    pooled = pooled.float()
+    return pooled.sign() * pooled.abs().sqrt()
+
+
+def second_order(x: Tensor) -> Tensor:
+    """x (N, positions, r) -> (N, r (r + 1) / 2): the upper triangle of the square root of the second moment over positions.
+
+    What is off the diagonal counts sqrt(2), so that inner products are those of the whole matrices.
+    """
+    r = x.shape[2]
+    rows, columns = torch.triu_indices(r, r, device=x.device)
+    off = torch.where(rows == columns, 1.0, 2**0.5)
+    return matrix_root(x.transpose(1, 2) @ x / x.shape[1])[:, rows, columns] * off
+
+
+def matrix_root(matrices: Tensor) -> Tensor:
+    """Square roots of symmetric, positive semi-definite matrices (N, r, r), by products alone.
+
+    The coupled Newton-Schulz iteration (Higham 2008, Functions of Matrices, eq. 6.35): Y_0 = A / trace A, Z_0 = I;
+    T = (3 I - Z Y) / 2; Y <- Y T, Z <- T Z; Y goes to the root of Y_0. It takes as long as an
+    eigendecomposition and, other than one, can be exported to ONNX. The root of a zero matrix is zero.
+    """
+    identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
+    trace = matrices.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
+    y = matrices / trace.clamp(min=torch.finfo(matrices.dtype).tiny)
+    z = identity.expand_as(y)
+    for _ in range(ROOT_ITERATIONS):
+        t = (3 * identity - z @ y) / 2
+        y, z = y @ t, t @ z
+    return y * trace.sqrt()
+
+
+class Moments:
+    """Mean and covariance of rows that come in blocks and are not kept.
+
+    Products are taken around the mean of the first block, so that float32 is enough for them (Chan, Golub, LeVeque 1983).
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.count, self.dim = 0, dim
+        self.sum = torch.zeros(dim, dtype=torch.float64)
+        self.products = torch.zeros(dim, dim, dtype=torch.float64)
+        self._origin: Tensor | None = None
+        self._waiting: list[Tensor] = []
+
+    def add(self, rows: Tensor) -> None:
+        """rows: float32 (n, dim). InputError where one is not finite."""
+        self._waiting.append(rows)
+        if sum(len(some) for some in self._waiting) >= BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        rows = torch.cat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+        self._waiting = []
+        for block in rows.split(4 * BLOCK):
+            if self._origin is None:
+                self._origin = block.mean(0)
+            around = block - self._origin
+            products = around.T @ around
+            if not bool(torch.isfinite(products.diagonal()).all()):
+                raise InputError("features are not finite: the weights of the net are damaged, or training has diverged")
+            self.sum += around.sum(0, dtype=torch.float32).cpu()
+            self.products += products.cpu()
+            self.count += len(block)
+
+    def total(self, group: Group = Group()) -> "Covariance":
+        """Of the rows of all processes; every process gets the same."""
+        self._flush()
+        origin = torch.zeros(self.dim) if self._origin is None else self._origin.cpu()
+        mean = origin.double() + self.sum / max(1, self.count)
+        (count,) = group.total(self.count)
+        scatter = self.products - torch.outer(self.sum, self.sum) / max(1, self.count)
+        overall = group.sum(mean * self.count) / max(1, count)
+        scatter += self.count * torch.outer(mean - overall, mean - overall)
+        return Covariance(count, overall, group.sum(scatter) / max(1, count))
+
+
+class Covariance(NamedTuple):
+    """Of rows: how many, their mean float64 (d,), and their covariance float64 (d, d)."""
+
+    rows: int
+    mean: Tensor
+    matrix: Tensor
+
+
+def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues, at most so many, and their vectors (d, k), largest first; those that are 0 are left out."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = values.flip(0)[:most], vectors.flip(1)[:, :most]
+    kept = values > LEAST * values[:1].clamp(min=torch.finfo(values.dtype).tiny)
+    return values[kept], vectors[:, kept]
+
+
+def projection(covariance: Covariance, scales: Tensor, dim: int, power: float = POWER) -> Tensor:
+    """PCA of rows times `scales`, eigenvalues to the power: (d, dim), to be applied to rows minus the mean, not scaled.
+
+    scales: (d,), a factor for each number; its dtype is that of the eigendecomposition. n rows have n - 1 directions: where
+    they are fewer than dim, the rest are zero.
+    """
+    scaled = covariance.matrix.to(scales) * scales[:, None] * scales
+    values, vectors = principal(scaled, max(0, min(dim, covariance.rows - 1)))
+    result = torch.zeros(len(scales), dim, dtype=scales.dtype)
+    result[:, : len(values)] = scales[:, None] * vectors * values**power
+    return result
+
+
+def _key(layer: str) -> str:
+    """A layer's name as that of a buffer, which has no dots."""
+    return layer.replace(".", "/")
+
+
+def _name(key: str) -> str:
+    return key.replace("/", ".")

@@ -1,0 +1,204 @@
+"""Fitting the closed form to images without labels, in a few passes over them, and choosing its weights by itself.
+
+The weight of the second order is the one under which two random crops of an image most often have the same nearest other
+image (`utils/agreement.py`). Images are seen in blocks and not kept; under torchrun each process sees its share.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data.views import ImageBatches
+from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
+from models.embedder import Embedder, full_precision
+from models.taps import middle_and_last, positions, prefix_tokens, stages, tapped
+from utils import log
+from utils.agreement import neighbour_agreement
+from utils.device import Compute
+from utils.distributed import Group
+from utils.errors import InputError
+from utils.features import report_bad
+from utils.progress import bar
+
+WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # of the middle stage's second order, next to 1 of the first order
+LAST_WEIGHT = 0.5  # of the last stage's second order
+REDUCED_BY = 512  # images whose positions tell the channels apart
+SAMPLE = 2048  # images that agreement is measured on
+RATIO = 0.5  # smallest share of the image in such a crop; with smaller ones agreement is noisier
+CROPS = (2, 8)  # random crops of each of them: at least, and at most, so as to see CROPPED crops in all
+CROPPED = 4096
+
+
+class Choice(NamedTuple):
+    """What was tried: the weights of the parts, the neighbour agreement, and what they are of."""
+
+    kind: str  # "closed_form" or "embedding"
+    weights: tuple[float, ...]
+    agreement: float
+
+
+class Fitter:
+    """Fits closed forms to the images of `batches`: call it with one Embedder after another."""
+
+    def __init__(
+        self,
+        batches: ImageBatches,
+        compute: Compute,
+        group: Group = Group(),
+        readout: str = "closed_form",
+        seed: int = 0,
+        on_bad_image: str = "stop",
+        weights: Sequence[float] = WEIGHTS,
+    ) -> None:
+        """readout: "closed_form"; "auto", which leaves an Embedder its embedding where that has the higher agreement; or
+        "embedding", which leaves it as it is. seed: of the random crops. on_bad_image: as in `utils.features.report_bad`.
+        weights: of the middle stage's second order, among which the best is chosen."""
+        self.batches, self.compute, self.group, self.readout = batches, compute, group, readout
+        self.seed, self.on_bad_image, self.weights = seed, on_bad_image, weights
+
+    def __call__(self, embedder: Embedder) -> list[Choice]:
+        """Give the Embedder a closed form of its own dim, fitted to its backbone as it is. Logs and returns what was tried.
+
+        Raises InputError where no image can be read, or features are not finite.
+        """
+        if self.readout == "embedding":
+            return []
+        training = embedder.training
+        embedder.closed_form = None
+        try:
+            with torch.no_grad():
+                form, choices = self._fit(embedder.eval())
+        except BaseException:
+            embedder.closed_form = None
+            raise
+        finally:
+            embedder.train(training)
+        best, own = max(choices[:-1], key=lambda choice: choice.agreement), choices[-1]
+        form.preferred.fill_(not (self.readout == "auto" and own.agreement > best.agreement))
+        embedder.closed_form = form.to(embedder.classifier.linear.weight.device)
+        parts = ["first order", *(f"second order of {name}" for name in form.layers)]
+        table = ", ".join(f"{c.weights[1]:g}: {100 * c.agreement:.1f}" for c in choices[:-1] if len(c.weights) > 1)
+        if table:
+            log.say(f"closed form: neighbour agreement in % by the weight of the second order of {form.layers[0]}: {table}")
+        weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(best.weights, parts))
+        log.say(
+            f"closed form: {weighted}; agreement {100 * best.agreement:.1f} %, of the embedding {100 * own.agreement:.1f} %"
+            + ("" if form.preferred else ": the embedding is kept")
+        )
+        return choices
+
+    def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
+        count, width = len(self.batches), embedder.transforms.width
+        device = embedder.classifier.linear.weight.device
+        sizes = stages(embedder.features, torch.zeros(1, 3, width, width, device=device))
+        layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
+        form = ClosedForm(embedder.feature_dim, layers, embedder.dim, prefix_tokens(embedder.features)).to(device)
+        some = _evenly(count, REDUCED_BY)
+        sample = _evenly(count, SAMPLE)
+        crops = min(max(CROPPED // len(sample), CROPS[0]), CROPS[1])
+        with bar(total=len(some) + count + crops * len(sample), desc="closed form", unit="img", leave=False) as progress:
+            self._reduce_channels(embedder, form, self._seen(some, None, progress))
+            embedder.closed_form = form
+            moments, bad = Moments(form.mean.shape[0]), list[Any]()
+            views = [self._describe(embedder, moments, self._seen(range(count), None, progress, bad), set(sample))]
+            bad = [item for part in self.group.gather_objects(bad) for item in part]
+            report_bad(bad, self.on_bad_image)
+            for crop in range(crops):
+                views.append(self._describe(embedder, moments, self._seen(sample, (self.seed, crop), progress), set(sample)))
+        covariance = moments.total(self.group)
+        if not covariance.rows:
+            raise InputError(f"none of the {count} images can be read, the first: {bad[0].message}")
+        gathered = [(self._collect(a, len(sample)), self._collect(b, len(sample))) for a, b in views]
+        choices: list[Choice] = []
+        if self.group.rank == 0:
+            choices = self._choose(form, covariance, gathered)
+        choices, state = self.group.share_object((choices, form.state_dict()))
+        form.load_state_dict(state)
+        return form, choices
+
+    # ---- passes over the images --------------------------------------------------------------------------------------
+
+    def _seen(
+        self, indices: Sequence[int], seed: tuple | None, progress: object, bad: list | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices, images) of this process's share of those images that can be read; the others go to `bad`."""
+        for numbers, images, unreadable in self.batches.crops(seed, indices, RATIO):
+            progress.update(len(numbers) + len(unreadable))  # type: ignore[attr-defined]
+            if bad is not None:
+                bad += unreadable
+            if images is not None:
+                with self.compute.autocast():
+                    yield numbers, images
+
+    def _reduce_channels(self, embedder: Embedder, form: ClosedForm, seen: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set `form.reduce` to the principal directions of each stage's channels over positions."""
+        moments = {name: Moments(buffer.shape[0]) for name, buffer in zip(form.layers, form.reduce.buffers())}
+        for _, images in seen:
+            for part in embedder.slices(images):
+                with tapped(embedder.features, form.layers) as maps:
+                    embedder.features(part)
+                with full_precision(part):
+                    for name, total in moments.items():
+                        total.add(positions(maps[name], form.prefix_tokens).flatten(0, 1).float())
+        for buffer, total in zip(form.reduce.buffers(), moments.values()):
+            _, vectors = principal(total.total(self.group).matrix, buffer.shape[1])
+            buffer.zero_()
+            buffer[:, : vectors.shape[1]] = self.group.share_object(vectors).to(buffer)
+
+    def _describe(
+        self, embedder: Embedder, moments: Moments, seen: Iterable[tuple[Tensor, Tensor]], sample: set[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Add the descriptions of images to the moments; returns those of the sample, (n, P), and their embeddings."""
+        kept: list[tuple[Tensor, Tensor]] = []
+        for numbers, images in seen:
+            description, embedding = embedder.read(images, "description", "embedding")
+            with full_precision(description):
+                moments.add(description)
+            mask = torch.tensor([int(number) in sample for number in numbers])
+            kept.append((description.cpu()[mask], embedding.cpu()[mask]))
+        if not kept:
+            return torch.empty(0, moments.dim), torch.empty(0, embedder.dim)
+        return torch.cat([a for a, _ in kept]), torch.cat([b for _, b in kept])
+
+    def _collect(self, rows: Tensor, most: int) -> Tensor:
+        """In the first process the rows of all, in order."""
+        if self.group.size == 1:
+            return rows
+        room = np.zeros((most, rows.shape[1]), np.float32)
+        room[: len(rows)] = rows
+        used = self.group.gather_objects(len(rows))
+        self.group.collect(room, len(rows))
+        return torch.from_numpy(room[: sum(used)])
+
+    # ---- choosing ----------------------------------------------------------------------------------------------------
+
+    def _choose(self, form: ClosedForm, covariance: Covariance, views: list[tuple[Tensor, Tensor]]) -> list[Choice]:
+        """Set the form to the weights with the highest agreement. Returns all that were tried, the embedding last."""
+        device, choices = form.mean.device, []
+        form.mean.copy_(covariance.mean)
+        parts = len(form.sizes)
+        for weight in self.weights if parts > 1 else (0.0,):
+            weights = (1.0, weight, LAST_WEIGHT)[:parts]
+            self._solve(form, covariance, weights, torch.float32)
+            embedded = [form.project(description.to(device)) for description, _ in views]
+            choices.append(Choice("closed_form", weights, neighbour_agreement(embedded[0], embedded[1:])))
+        best = max(choices, key=lambda choice: choice.agreement)
+        self._solve(form, covariance, best.weights, torch.float64)
+        own = [F.normalize(embedding) for _, embedding in views]
+        choices.append(Choice("embedding", (), neighbour_agreement(own[0], own[1:])))
+        return choices
+
+    @staticmethod
+    def _solve(form: ClosedForm, covariance: Covariance, weights: Sequence[float], dtype: torch.dtype) -> None:
+        form.weights.copy_(torch.tensor(weights))
+        scales = form.scales(torch.tensor(weights, dtype=dtype))
+        form.projection.copy_(projection(covariance, scales, form.dim))
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most so many of range(count), at even distances."""
+    return [i * count // min(count, most) for i in range(min(count, most))]
