@@ -116,7 +116,7 @@ def test_a_method_shows_its_flag_in_the_help(follow, run, capsys):
         run("train", "--method", "instances", "--help")
     out = capsys.readouterr().out
     assert left.value.code == 0 and "--temperature" in out and "lower for finer differences" in out
-    assert "frozen, instances" in " ".join(out.split()) and "--num_clusters" not in out
+    assert "closed_form, instances" in " ".join(out.split()) and "--num_clusters" not in out
 
 
 def test_a_method_trains_is_logged_tested_and_loaded(follow, run, image_folder, tmp_path, capsys):
