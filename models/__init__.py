@@ -78,11 +78,14 @@ def create(
     return embedder
 
 
-def load(checkpoint: str | PathLike, device: str | torch.device = "cpu", **settings: str | int | None) -> Embedder:
+def load(
+    checkpoint: str | PathLike, device: str | torch.device = "cpu", readout: str | None = None, **settings: str | int | None
+) -> Embedder:
     """The Embedder in a checkpoint of this project or of the original one, in evaluation mode.
 
+    readout: "embedding" or "closed_form", which of the two it gives; None: what training chose.
     settings: net, dim, width or origin_width, in place of what the checkpoint says; None leaves it to the checkpoint.
-    Raises InputError for a file that is missing, damaged, no checkpoint, or one of another net.
+    Raises InputError for a file that is missing, damaged, no checkpoint, one of another net, or without that readout.
     """
     state = checkpoint_files.load(checkpoint)
     known = {
@@ -99,4 +102,10 @@ def load(checkpoint: str | PathLike, device: str | torch.device = "cpu", **setti
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
     embedder.epoch = state["epoch"]
+    if readout not in (None, "embedding") and embedder.closed_form is None:
+        raise InputError(
+            f"{checkpoint}: has no {readout}; train with --readout closed_form, or test.py fits one", setting="readout"
+        )
+    if readout is not None and embedder.closed_form is not None:
+        embedder.closed_form.preferred.fill_(readout == "closed_form")
     return embedder.to(device).eval()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from data.views import ImageBatches
 from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
@@ -27,6 +26,7 @@ from utils.progress import bar
 WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # of the middle stage's second order, next to 1 of the first order
 LAST_WEIGHT = 0.5  # of the last stage's second order
 REDUCED_BY = 512  # images whose positions tell the channels apart
+ENOUGH = 300  # images from which "auto" takes the closed form
 SAMPLE = 2048  # images that agreement is measured on
 RATIO = 0.5  # smallest share of the image in such a crop; with smaller ones agreement is noisier
 CROPS = (2, 8)  # random crops of each of them: at least, and at most, so as to see CROPPED crops in all
@@ -34,9 +34,8 @@ CROPPED = 4096
 
 
 class Choice(NamedTuple):
-    """What was tried: the weights of the parts, the neighbour agreement, and what they are of."""
+    """Weights of the parts that were tried, and the neighbour agreement of what they give."""
 
-    kind: str  # "closed_form" or "embedding"
     weights: tuple[float, ...]
     agreement: float
 
@@ -54,9 +53,9 @@ class Fitter:
         on_bad_image: str = "stop",
         weights: Sequence[float] = WEIGHTS,
     ) -> None:
-        """readout: "closed_form"; "auto", which leaves an Embedder its embedding where that has the higher agreement; or
-        "embedding", which leaves it as it is. seed: of the random crops. on_bad_image: as in `utils.features.report_bad`.
-        weights: of the middle stage's second order, among which the best is chosen."""
+        """readout: "closed_form"; "auto", by which an Embedder goes on to give its embedding where there are not ENOUGH
+        images; or "embedding", which leaves it as it is. seed: of the random crops. on_bad_image: as in
+        `utils.features.report_bad`. weights: of the middle stage's second order, among which the best is chosen."""
         self.batches, self.compute, self.group, self.readout = batches, compute, group, readout
         self.seed, self.on_bad_image, self.weights = seed, on_bad_image, weights
 
@@ -77,18 +76,13 @@ class Fitter:
             raise
         finally:
             embedder.train(training)
-        best, own = max(choices[:-1], key=lambda choice: choice.agreement), choices[-1]
-        form.preferred.fill_(not (self.readout == "auto" and own.agreement > best.agreement))
-        embedder.closed_form = form.to(embedder.classifier.linear.weight.device)
+        embedder.closed_form = form
         parts = ["first order", *(f"second order of {name}" for name in form.layers)]
-        table = ", ".join(f"{c.weights[1]:g}: {100 * c.agreement:.1f}" for c in choices[:-1] if len(c.weights) > 1)
+        table = ", ".join(f"{choice.weights[1]:g}: {100 * choice.agreement:.1f}" for choice in choices if len(parts) > 1)
         if table:
             log.say(f"closed form: neighbour agreement in % by the weight of the second order of {form.layers[0]}: {table}")
-        weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(best.weights, parts))
-        log.say(
-            f"closed form: {weighted}; agreement {100 * best.agreement:.1f} %, of the embedding {100 * own.agreement:.1f} %"
-            + ("" if form.preferred else ": the embedding is kept")
-        )
+        weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
+        log.say(f"closed form: {weighted}" + ("" if form.preferred else "; of too few images, so the embedding is kept"))
         return choices
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
@@ -112,10 +106,9 @@ class Fitter:
         covariance = moments.total(self.group)
         if not covariance.rows:
             raise InputError(f"none of the {count} images can be read, the first: {bad[0].message}")
-        gathered = [(self._collect(a, len(sample)), self._collect(b, len(sample))) for a, b in views]
-        choices: list[Choice] = []
-        if self.group.rank == 0:
-            choices = self._choose(form, covariance, gathered)
+        views = [self._collect(rows, len(sample)) for rows in views]
+        choices = self._choose(form, covariance, views) if self.group.rank == 0 else []
+        form.preferred.fill_(self.readout != "auto" or count - len(bad) >= ENOUGH)
         choices, state = self.group.share_object((choices, form.state_dict()))
         form.load_state_dict(state)
         return form, choices
@@ -151,18 +144,15 @@ class Fitter:
 
     def _describe(
         self, embedder: Embedder, moments: Moments, seen: Iterable[tuple[Tensor, Tensor]], sample: set[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Add the descriptions of images to the moments; returns those of the sample, (n, P), and their embeddings."""
-        kept: list[tuple[Tensor, Tensor]] = []
+    ) -> Tensor:
+        """Add the descriptions of images to the moments; returns those of the sample, float32 (n, P)."""
+        kept = [torch.empty(0, moments.dim)]
         for numbers, images in seen:
-            description, embedding = embedder.read(images, "description", "embedding")
+            (description,) = embedder.read(images, "description")
             with full_precision(description):
                 moments.add(description)
-            mask = torch.tensor([int(number) in sample for number in numbers])
-            kept.append((description.cpu()[mask], embedding.cpu()[mask]))
-        if not kept:
-            return torch.empty(0, moments.dim), torch.empty(0, embedder.dim)
-        return torch.cat([a for a, _ in kept]), torch.cat([b for _, b in kept])
+            kept.append(description.cpu()[[int(number) in sample for number in numbers]])
+        return torch.cat(kept)
 
     def _collect(self, rows: Tensor, most: int) -> Tensor:
         """In the first process the rows of all, in order."""
@@ -176,20 +166,21 @@ class Fitter:
 
     # ---- choosing ----------------------------------------------------------------------------------------------------
 
-    def _choose(self, form: ClosedForm, covariance: Covariance, views: list[tuple[Tensor, Tensor]]) -> list[Choice]:
-        """Set the form to the weights with the highest agreement. Returns all that were tried, the embedding last."""
-        device, choices = form.mean.device, []
+    def _choose(self, form: ClosedForm, covariance: Covariance, views: list[Tensor]) -> list[Choice]:
+        """Set the form to the weights with the highest agreement. Returns all that were tried.
+
+        views: descriptions of the sample, (n, P): of its central crops, then of its random ones.
+        """
+        choices: list[Choice] = []
         form.mean.copy_(covariance.mean)
         parts = len(form.sizes)
         for weight in self.weights if parts > 1 else (0.0,):
             weights = (1.0, weight, LAST_WEIGHT)[:parts]
             self._solve(form, covariance, weights, torch.float32)
-            embedded = [form.project(description.to(device)) for description, _ in views]
-            choices.append(Choice("closed_form", weights, neighbour_agreement(embedded[0], embedded[1:])))
+            embedded = [form.project(rows.to(form.mean.device)) for rows in views]
+            choices.append(Choice(weights, neighbour_agreement(embedded[0], embedded[1:])))
         best = max(choices, key=lambda choice: choice.agreement)
         self._solve(form, covariance, best.weights, torch.float64)
-        own = [F.normalize(embedding) for _, embedding in views]
-        choices.append(Choice("embedding", (), neighbour_agreement(own[0], own[1:])))
         return choices
 
     @staticmethod

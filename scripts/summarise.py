@@ -28,6 +28,11 @@ def row(name, results):
     return f"| {name} | {len(results)} | " + " | ".join(cells) + " |"
 
 
+def read_out(entries, kind):
+    """The entries of that readout."""
+    return [entry for entry in entries if entry.get("readout", "embedding") in kind]
+
+
 def table(runs):
     """runs: name -> list of files."""
     loaded = {name: [load(file) for file in files] for name, files in runs.items()}
@@ -36,7 +41,14 @@ def table(runs):
     lines = ["| | seeds | " + " | ".join(headings) + " |", "|---" * (len(headings) + 2) + "|"]
     if first[0]["epoch"] == 0:
         lines.append(row("frozen backbone", first[:1]))
-    return "\n".join(lines + [row(name, [entries[-1] for entries in files]) for name, files in loaded.items()])
+        if closed := [entry for entry in first[1:] if entry["epoch"] == 0]:
+            lines.append(row("closed form of it, no training", closed))
+    for name, files in loaded.items():
+        lines.append(row(name, [read_out(entries, ("embedding", "pooled"))[-1] for entries in files]))
+        closed = [read_out(entries, ("closed_form",)) for entries in files]
+        if all(entries and entries[-1]["epoch"] for entries in closed):
+            lines.append(row(f"{name}, closed-form readout", [entries[-1] for entries in closed]))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

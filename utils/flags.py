@@ -103,7 +103,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 def add_readout(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """Add --readout: what turns the backbone's features into the embedding. several: the flag takes more than one."""
     about = "what reads the backbone out: its embedding head; the closed form, fitted without labels to the training images;"
-    about += " auto: of the two the one with the higher neighbour agreement"
+    about += " auto: the closed form, unless there are too few images to fit it"
     kinds = {"nargs": "+", "default": None} if several else {"default": "embedding"}
     about += " (default: all that a checkpoint has)" if several else ""
     parser.add_argument("--readout", "--head", choices=("embedding", "closed_form", "auto"), help=about, **kinds)
