@@ -18,6 +18,7 @@ from models.backbones import Backbone
 from models.closed_form import ClosedForm
 from models.normalise import Normalise
 from models.taps import prefix_tokens, tapped
+from utils.errors import InputError
 
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
 # exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
@@ -172,10 +173,19 @@ class Embedder(nn.Module):
         return self
 
     def expect_closed_form(self, state_dict: Mapping[str, Any]) -> None:
-        """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none."""
+        """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none.
+
+        Raises InputError for one that is of another net or of another dim.
+        """
         prefix = "closed_form."
         tensors = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        self.closed_form = ClosedForm.like(tensors, prefix_tokens(self.features)) if tensors else None
+        form = ClosedForm.like(tensors, prefix_tokens(self.features)) if tensors else None
+        if form and not (
+            set(form.layers) <= {name for name, _ in self.features.named_modules()}
+            and (form.feature_dim, form.dim) == (self.feature_dim, self.dim)
+        ):
+            raise InputError("its closed form is of another net, or of another dim")
+        self.closed_form = form
 
     @property
     def layout(self) -> torch.memory_format:
