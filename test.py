@@ -9,7 +9,7 @@ python test.py ... --metrics recall map_at_r nmi --save_json result.json
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from data.dataset import locate, read_test, read_train, recall_ks
 from data.images import Images
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
+from models.readout import Fitter
 from utils import checkpoint, device, flags, log
 from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
@@ -111,23 +112,16 @@ def main() -> None:
         return ImageBatches(Images(part.paths, transforms), args.batch_size, workers)
 
     tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
-    unfitted = [
-        embedder for _, embedder, asked in tests if "auto" in asked or "closed_form" in asked and not embedder.closed_form
+    fit_missing(
+        tests, lambda readout: Fitter(batches(read_train(folder)), compute, Group(), readout, args.seed, args.on_bad_image)
+    )
+    tests = [
+        (epoch, net, list(dict.fromkeys(net.kind if kind == "auto" else kind for kind in asked)))
+        for epoch, net, asked in tests
     ]
-    if unfitted:
-        from models.readout import Fitter
-
-        readout = "auto" if "auto" in (args.readout or ()) else "closed_form"
-        fit = Fitter(batches(read_train(folder)), compute, Group(), readout, args.seed, args.on_bad_image)
-        for embedder in unfitted:
-            fit(embedder)
-    rows, encoders = [], []
-    for epoch, embedder, asked in tests:
-        read_out = list(dict.fromkeys(embedder.kind if kind == "auto" else kind for kind in asked))
-        encoders.append(encoder(embedder, read_out, compute))
-        rows += [(epoch, kind) for kind in read_out]
+    rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
     results = evaluate(
-        encoders,
+        [encoder(embedder, asked, compute) for _, embedder, asked in tests],
         query,
         gallery,
         lambda part: batches(part).crops(),
@@ -150,15 +144,16 @@ def main() -> None:
     for (epoch, _), result in zip(rows, results):
         log.say(result_line(epoch or 0, result))
     log.say(table(rows, results))
-    for path in filter(None, (args.save_json, args.save_neighbours)):
-        log.make_folder(os.path.dirname(os.path.abspath(path)))
-    if args.save_json:
-        with open(args.save_json, "w", encoding="utf-8") as file:
-            found = [{"epoch": epoch or 0, "readout": kind, **result} for (epoch, kind), result in zip(rows, results)]
-            json.dump(found, file, indent=1)
-    if args.save_neighbours:
-        with open(args.save_neighbours, "wb") as opened:
-            np.savez(opened, **neighbours)
+    write(args, rows, results, neighbours)
+
+
+def fit_missing(tests: list[tuple[int | None, models.Embedder, list[str]]], fitter: Callable[[str], Fitter]) -> None:
+    """Fit a closed form to those Embedders that are to be read out by one and have none. fitter: of a kind of readout."""
+    for _, embedder, asked in tests:
+        if "auto" in asked:
+            fitter("auto")(embedder)
+        elif "closed_form" in asked and embedder.closed_form is None:
+            fitter("closed_form")(embedder)
 
 
 def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
@@ -167,6 +162,19 @@ def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder
     if epoch is None or args.pool_feature:
         return ["pooled"] + ["closed_form"] * bool({"closed_form", "auto"} & set(args.readout or ()))
     return list(asked)
+
+
+def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results: list[dict], neighbours: Any) -> None:
+    """The files that the settings ask for."""
+    for path in filter(None, (args.save_json, args.save_neighbours)):
+        log.make_folder(os.path.dirname(os.path.abspath(path)))
+    if args.save_json:
+        with open(args.save_json, "w", encoding="utf-8") as file:
+            found = [{"epoch": epoch or 0, **result, "readout": kind} for (epoch, kind), result in zip(rows, results)]
+            json.dump(found, file, indent=1)
+    if args.save_neighbours:
+        with open(args.save_neighbours, "wb") as opened:
+            np.savez(opened, **neighbours)
 
 
 def table(rows: list[tuple[int | None, str]], results: list[dict]) -> str:

@@ -101,16 +101,16 @@ def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool
 
 def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
     """A function of an Embedder and the epoch that scores it on the held-out classes."""
-    query, gallery = read_test(folder, args.gallery_eq_query)
+    (query, gallery), ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
     def crops(part: ImageList) -> Iterator:
         return run.clock.over(load(part, args, run).crops(), "feature extraction")
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
-        encoders = [encoder(embedder, ["pooled" if args.pool_feature else embedder.kind], run.compute)]
+        kind = "pooled" if args.pool_feature else embedder.kind
         where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
-        (result,) = evaluate(encoders, query, gallery, crops, args.on_bad_image, recall_ks(folder), **where)
-        return (result_line(epoch, result), result) if result else None
+        (result,) = evaluate([encoder(embedder, [kind], run.compute)], query, gallery, crops, args.on_bad_image, ks, **where)
+        return (result_line(epoch, result), {**result, "readout": kind}) if result else None
 
     return test
 

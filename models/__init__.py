@@ -107,5 +107,5 @@ def load(
             f"{checkpoint}: has no {readout}; train with --readout closed_form, or test.py fits one", setting="readout"
         )
     if readout is not None and embedder.closed_form is not None:
-        embedder.closed_form.preferred.fill_(readout == "closed_form")
+        embedder.closed_form.prefer(readout == "closed_form")
     return embedder.to(device).eval()

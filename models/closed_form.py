@@ -11,8 +11,9 @@ moment is that of Li et al. 2017 (MPN-COV, arXiv 1703.08050), computed as in Li 
 `models/readout.py` fits it.
 """
 
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from utils.errors import InputError
 
 POWER = -0.35  # of the eigenvalues: -0.5 would whiten, and make much of what is noise
 REDUCED = 32  # channels of the second order; 64 take three times as long to fit and found no more on held-out classes
-ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-7 of their sum are then exact
+ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-6 of their sum are then exact
 LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
 BLOCK = 1024  # rows whose products are summed in float32; the sums over blocks are float64
 
@@ -40,6 +41,7 @@ class ClosedForm(nn.Module):
     mean: Tensor
     projection: Tensor
     preferred: Tensor
+    is_preferred: bool  # the same, read without waiting for the device
 
     def __init__(self, feature_dim: int, layers: Mapping[str, tuple[int, int]], dim: int, prefix_tokens: int = 0) -> None:
         """feature_dim: of the pooled features. layers: names of stages -> their channels, and to how many they are reduced.
@@ -47,22 +49,22 @@ class ClosedForm(nn.Module):
         super().__init__()
         self.feature_dim, self.prefix_tokens = feature_dim, prefix_tokens
         self.reduce = nn.Module()
-        for name, shape in layers.items():
-            self.reduce.register_buffer(_key(name), torch.zeros(shape))
+        self.layers = list(layers)
+        for place, (name, shape) in enumerate(layers.items()):
+            self.reduce.register_buffer(_key(place, name), torch.zeros(shape))
         self.sizes = [feature_dim, *(r * (r + 1) // 2 for _, r in layers.values())]
         self.register_buffer("weights", torch.ones(len(self.sizes)))
         self.register_buffer("mean", torch.zeros(sum(self.sizes)))
         self.register_buffer("projection", torch.zeros(sum(self.sizes), dim))
         self.register_buffer("preferred", torch.tensor(True))
+        self.is_preferred = True
 
     @classmethod
     def like(cls, tensors: Mapping[str, Tensor], prefix_tokens: int = 0) -> "ClosedForm":
         """An empty one of the shapes in a state_dict. Raises InputError where they do not fit each other."""
-        layers = {
-            _name(key.removeprefix("reduce.")): (value.shape[0], value.shape[1])
-            for key, value in tensors.items()
-            if key.startswith("reduce.") and value.ndim == 2
-        }
+        reduce = {key: value for key, value in tensors.items() if re.match(r"reduce\.\d+/", key) and value.ndim == 2}
+        in_order = sorted(reduce, key=lambda key: int(re.findall(r"\d+", key)[0]))
+        layers = {_name(key): (reduce[key].shape[0], reduce[key].shape[1]) for key in in_order}
         projection = tensors.get("projection")
         if projection is None or projection.ndim != 2:
             raise InputError("the closed form has no projection")
@@ -71,10 +73,14 @@ class ClosedForm(nn.Module):
             raise InputError("the closed form's parts do not fit its projection")
         return cls(feature_dim, layers, projection.shape[1], prefix_tokens)
 
-    @property
-    def layers(self) -> list[str]:
-        """The stages that it taps."""
-        return [_name(key) for key in self.reduce._buffers]
+    def prefer(self, preferred: bool) -> None:
+        """Whether it is what the Embedder gives, rather than its embedding head."""
+        self.preferred.fill_(preferred)
+        self.is_preferred = preferred
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self.is_preferred = bool(self.preferred)
 
     @property
     def dim(self) -> int:
@@ -86,9 +92,8 @@ class ClosedForm(nn.Module):
         pooled: (N, feature_dim). maps: layer -> what it gives, as in `models.taps.positions`.
         """
         parts = [first_order(pooled)]
-        for name in self.layers:
-            x = positions(maps[name], self.prefix_tokens).float()
-            parts.append(second_order(x @ self.reduce.get_buffer(_key(name))))
+        for name, directions in zip(self.layers, self.reduce.buffers()):
+            parts.append(second_order(positions(maps[name], self.prefix_tokens).float() @ directions))
         return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
 
     def project(self, description: Tensor) -> Tensor:
@@ -112,12 +117,15 @@ def first_order(pooled: Tensor) -> Tensor:
 def second_order(x: Tensor) -> Tensor:
     """x (N, positions, r) -> (N, r (r + 1) / 2): the upper triangle of the square root of the second moment over positions.
 
-    What is off the diagonal counts sqrt(2), so that inner products are those of the whole matrices.
+    What is off the diagonal counts sqrt(2), so that inner products are those of the whole matrices. In float64, where the
+    device has it: of fewer positions than r the moment has eigenvalues 0, and the root of a rounding error is no small one.
     """
-    r = x.shape[2]
+    r, dtype = x.shape[2], x.dtype
+    if x.device.type != "mps":
+        x = x.double()
     rows, columns = torch.triu_indices(r, r, device=x.device)
     off = torch.where(rows == columns, 1.0, 2**0.5)
-    return matrix_root(x.transpose(1, 2) @ x / x.shape[1])[:, rows, columns] * off
+    return matrix_root(x.transpose(1, 2) @ x / x.shape[1])[:, rows, columns].to(dtype) * off
 
 
 def matrix_root(matrices: Tensor) -> Tensor:
@@ -194,7 +202,10 @@ class Covariance(NamedTuple):
 
 def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The largest eigenvalues, at most so many, and their vectors (d, k), largest first; those that are 0 are left out."""
-    values, vectors = torch.linalg.eigh(covariance)
+    # Numbers that are 0 in all rows can keep LAPACK from an answer. A diagonal nowhere 0 helps, and shifts all values.
+    shift = 10 * torch.finfo(covariance.dtype).eps * covariance.diagonal().max()
+    values, vectors = torch.linalg.eigh(covariance + shift * torch.eye(len(covariance), dtype=covariance.dtype))
+    values = values - shift
     values, vectors = values.flip(0)[:most], vectors.flip(1)[:, :most]
     kept = values > LEAST * values[:1].clamp(min=torch.finfo(values.dtype).tiny)
     return values[kept], vectors[:, kept]
@@ -213,10 +224,11 @@ def projection(covariance: Covariance, scales: Tensor, dim: int, power: float = 
     return result
 
 
-def _key(layer: str) -> str:
-    """A layer's name as that of a buffer, which has no dots."""
-    return layer.replace(".", "/")
+def _key(place: int, layer: str) -> str:
+    """The name of a layer's buffer: it has no dots, and tells the order of the layers, which a file may not keep."""
+    return f"{place}/{layer.replace('.', '/')}"
 
 
 def _name(key: str) -> str:
-    return key.replace("/", ".")
+    """The layer of such a buffer in a state_dict."""
+    return key.partition("/")[2].replace("/", ".")

@@ -77,11 +77,12 @@ class Embedder(nn.Module):
 
     def slices(self, images: Tensor) -> Iterator[Tensor]:
         """images as for `pool` -> as the backbone takes them, on a CPU slice by slice."""
-        size = len(images)
+        size = images.shape[0]  # not len(), which would fix it in an exported graph
         if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
             size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
         layout = self.layout
-        for part in images.split(max(1, size)):
+        # an exported graph takes any number of images, which pieces of a fixed number would not allow
+        for part in (images,) if torch.compiler.is_exporting() else images.split(max(1, size)):
             yield part if part.is_floating_point() else self.normalise(part, layout)
 
     def pool(self, images: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class Embedder(nn.Module):
     @property
     def kind(self) -> str:
         """The kind of features that it gives: "closed_form" where it has one that is preferred, else "embedding"."""
-        return "closed_form" if self.closed_form is not None and bool(self.closed_form.preferred) else "embedding"
+        return "closed_form" if self.closed_form is not None and self.closed_form.is_preferred else "embedding"
 
     def project(self, features: Tensor) -> Tensor:
         """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""

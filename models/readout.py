@@ -53,9 +53,9 @@ class Fitter:
         on_bad_image: str = "stop",
         weights: Sequence[float] = WEIGHTS,
     ) -> None:
-        """readout: "closed_form"; "auto", by which an Embedder goes on to give its embedding where there are not ENOUGH
-        images; or "embedding", which leaves it as it is. seed: of the random crops. on_bad_image: as in
-        `utils.features.report_bad`. weights: of the middle stage's second order, among which the best is chosen."""
+        """readout: "closed_form", or "auto", by which an Embedder goes on to give its embedding where there are not ENOUGH
+        images. seed: of the random crops. on_bad_image: as in `utils.features.report_bad`. weights: of the middle stage's
+        second order, among which the best is chosen."""
         self.batches, self.compute, self.group, self.readout = batches, compute, group, readout
         self.seed, self.on_bad_image, self.weights = seed, on_bad_image, weights
 
@@ -64,8 +64,6 @@ class Fitter:
 
         Raises InputError where no image can be read, or features are not finite.
         """
-        if self.readout == "embedding":
-            return []
         training = embedder.training
         embedder.closed_form = None
         try:
@@ -82,7 +80,7 @@ class Fitter:
         if table:
             log.say(f"closed form: neighbour agreement in % by the weight of the second order of {form.layers[0]}: {table}")
         weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
-        log.say(f"closed form: {weighted}" + ("" if form.preferred else "; of too few images, so the embedding is kept"))
+        log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; of too few images, so the embedding is kept"))
         return choices
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
@@ -108,7 +106,7 @@ class Fitter:
             raise InputError(f"none of the {count} images can be read, the first: {bad[0].message}")
         views = [self._collect(rows, len(sample)) for rows in views]
         choices = self._choose(form, covariance, views) if self.group.rank == 0 else []
-        form.preferred.fill_(self.readout != "auto" or count - len(bad) >= ENOUGH)
+        form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
         choices, state = self.group.share_object((choices, form.state_dict()))
         form.load_state_dict(state)
         return form, choices

@@ -52,12 +52,14 @@ def stages(backbone: nn.Module, images: Tensor) -> dict[str, tuple[int, int]]:
         if isinstance(child, CONTAINERS):
             parts |= {f"{name}.{inner}": part for inner, part in child.named_children()}
     names = [name for name, part in parts.items() if any(True for _ in part.children())]
-    training = backbone.training
+    modes = {part: part.training for part in backbone.modules()}  # frozen BatchNorms differ from the rest
     with tapped(backbone, names) as maps, torch.no_grad():
         backbone.eval()(images)
-    backbone.train(training)
+    for part, training in modes.items():
+        part.training = training
     prefix = prefix_tokens(backbone)
-    return {name: tuple(positions(x, prefix).shape[1:]) for name, x in maps.items() if x.ndim in (3, 4)}  # type: ignore[misc]
+    maps = {name: x for name, x in maps.items() if x.ndim in (3, 4) and len(x) == len(images)}
+    return {name: tuple(positions(x, prefix).shape[1:]) for name, x in maps.items()}  # type: ignore[misc]
 
 
 def prefix_tokens(backbone: nn.Module) -> int:

@@ -205,7 +205,17 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     (result,) = json.loads((tmp_path / "result.json").read_text())
-    assert list(result) == ["epoch", "map_at_r", "f1", "recall", "nmi", "queries", "without_positive", "unreadable"]
+    assert list(result) == [
+        "epoch",
+        "map_at_r",
+        "f1",
+        "recall",
+        "nmi",
+        "queries",
+        "without_positive",
+        "unreadable",
+        "readout",
+    ]
     values = (result["map_at_r"], result["f1"], *result["recall"].values(), result["nmi"])
     assert "Epoch-1 " + "  ".join(f"{value:.4f}" for value in values) + "\n" in out
     assert "MAP@R      F1     R@1     R@2" in out and "NMI: geometric mean" in out

@@ -229,7 +229,7 @@ class Run:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
         other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
-        if fit_readout and saves:
+        if fit_readout and saves and self.args.readout != "embedding":
             with self.stop.at_once(), self.clock("closed form"):
                 fit_readout(method.trained())
         if test and self.args.eval_step and epoch % self.args.eval_step == 0:

@@ -1,0 +1,259 @@
+"""Fitting the closed form to images."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fit_in_processes import fit as fit_in_processes
+from PIL import Image
+from torch import nn
+
+import models
+from data.images import Images
+from data.views import ImageBatches
+from models import readout
+from models.backbones import IMAGENET, Backbone
+from models.closed_form import REDUCED
+from models.embedder import Embedder
+from models.readout import Fitter
+from models.taps import positions, tapped
+from utils import device
+from utils.errors import InputError
+
+COMPUTE = device.choose("cpu")
+# Of inner products. Products that are summed in float32 leave 1e-7 of the largest variance, which is 1e-3 of the smallest.
+ROUNDING = 1e-4
+
+
+@pytest.fixture(autouse=True)
+def few_channels(monkeypatch):
+    """The last maps have 2 x 2 positions: of as many channels the roots would be of rounding errors."""
+    monkeypatch.setattr(readout, "REDUCED", 2)
+
+
+@pytest.fixture
+def paths(image_folder):
+    return sorted(map(str, (image_folder / "train").rglob("*.jpg")))
+
+
+def small_net(dim=16, name="timm/test_resnet", **how):
+    torch.manual_seed(0)
+    return COMPUTE.place(models.create(name, dim, False, width=64, origin_width=70, **how))
+
+
+def batches_of(paths, embedder):
+    return ImageBatches(Images(paths, embedder.transforms), 7)
+
+
+def fit(paths, embedder, **how):
+    return Fitter(batches_of(paths, embedder), COMPUTE, **{"weights": (0.5, 1), **how})(embedder)
+
+
+def products(rows):
+    return rows @ rows.T
+
+
+# ---- what is fitted ------------------------------------------------------------------------------------------------------
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@torch.no_grad()
+def described(embedder, paths):
+    """Descriptions in float64 of the central crops, and of each of eight random crops."""
+    views, embedder = [], embedder.eval()
+    for seed in (None, *((3, crop) for crop in range(8))):
+        seen = [images for _, images, _ in batches_of(paths, embedder).crops(seed, ratio=0.5)]
+        views.append(np.concatenate([embedder.read(images, "description")[0].double().numpy() for images in seen]))
+    return views
+
+
+def fitted_by_hand(views, sizes, weights, dim):
+    """Embeddings of each view."""
+    scales = np.repeat(weights, sizes)
+    rows = np.concatenate(views) * scales
+    values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
+    projection = vectors[:, ::-1][:, :dim] * values[::-1][:dim] ** -0.35
+    return [unit((view * scales - rows.mean(0)) @ projection) for view in views]
+
+
+def agreement_by_hand(centre, crops):
+    similar = [rows @ centre.T for rows in crops]
+    nearest = [
+        [max((j for j in range(len(s)) if j != i), key=lambda j, i=i, s=s: s[i, j]) for i in range(len(s))] for s in similar
+    ]
+    return np.mean([np.array(a) == b for a, b in zip(nearest, nearest[1:] + nearest[:1])])
+
+
+def test_the_fit_is_that_of_numpy(paths):
+    """Of the same crops: mean and covariance, weights, PCA; and the weights are those of the highest agreement."""
+    embedder = small_net(8, "timm/test_vit")
+    choices = fit(paths, embedder, seed=3, weights=(0, 0.5, 2))
+    form = embedder.closed_form
+    views = described(embedder, paths)
+    found = {}
+    for choice in choices:
+        embedded = fitted_by_hand(views, form.sizes, choice.weights, 8)
+        assert choice.agreement == pytest.approx(agreement_by_hand(embedded[0], embedded[1:]), abs=0.01)  # 2 of 192
+        found[choice.weights] = embedded[0]
+    best = max(choices, key=lambda choice: choice.agreement)
+    assert list(found) == [(1, 0, 0.5), (1, 0.5, 0.5), (1, 2, 0.5)]
+    assert form.weights.tolist() == list(best.weights)
+    np.testing.assert_allclose(products(embedder.embed(paths)), products(found[best.weights]), atol=ROUNDING)
+    other = min(choices, key=lambda choice: choice.agreement)
+    assert (
+        np.abs(products(found[other.weights]) - products(found[best.weights])).max() > 0.01
+        and other.agreement < best.agreement
+    )
+
+
+@torch.no_grad()
+def test_channels_are_reduced_to_their_principal_directions(paths):
+    """Over all positions of all images."""
+    embedder = small_net().eval()
+    fit(paths, embedder)
+    for name, directions in zip(embedder.closed_form.layers, embedder.closed_form.reduce.buffers()):
+        rows = []
+        for _, images, _ in batches_of(paths, embedder).crops():
+            for part in embedder.slices(images):
+                with tapped(embedder.features, [name]) as maps:
+                    embedder.features(part)
+                rows.append(positions(maps[name]).flatten(0, 1).double().numpy())
+        _, vectors = np.linalg.eigh(np.cov(np.concatenate(rows).T))
+        expected = vectors[:, -2:] @ vectors[:, -2:].T
+        found = directions.double().numpy()
+        np.testing.assert_allclose(found @ found.T, expected, atol=1e-4)
+
+
+def test_an_embedder_gives_its_closed_form(paths):
+    embedder = small_net()
+    before = embedder.embed(paths)
+    fit(paths, embedder)
+    embedded = embedder.embed(paths, batch_size=5)
+    assert embedder.kind == "closed_form" and embedder.closed_form.layers == ["layer3", "layer4"]
+    assert embedded.shape == (24, 16) and embedded.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+    assert np.abs(products(embedded) - products(before)).max() > 0.1
+    embedder.closed_form.prefer(False)
+    assert embedder.kind == "embedding" and np.allclose(embedder.embed(paths), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_net_stays_as_it_was(paths, training):
+    embedder = small_net(freeze_bn=True).train(training)
+    before = {key: value.clone() for key, value in embedder.state_dict().items()}
+    fit(paths, embedder)
+    assert embedder.training == embedder.features.training == training
+    assert not any(module.training for module in embedder.modules() if isinstance(module, nn.BatchNorm2d))
+    assert all(torch.equal(before[key], value) for key, value in embedder.state_dict().items() if key in before)
+    assert not any(module._forward_hooks for module in embedder.modules())
+
+
+def test_a_net_without_stages_has_a_first_order_only(paths):
+    layers = (nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 24, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    settings = {"net": "Tiny", "dim": 6, "width": 32, "origin_width": 36}
+    embedder = COMPUTE.place(Embedder(Backbone(nn.Sequential(*layers), 24, IMAGENET), settings))
+    (choice,) = fit(paths, embedder, seed=3)
+    assert choice.weights == (1,) and embedder.closed_form.layers == []
+    expected = fitted_by_hand(described(embedder, paths), [24], [1.0], 6)[0]
+    np.testing.assert_allclose(products(embedder.embed(paths)), products(expected), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("enough, kind", [(24, "closed_form"), (25, "embedding")])
+def test_auto_keeps_the_embedding_where_there_are_few_images(paths, monkeypatch, enough, kind):
+    """Of those that can be read: the 25th cannot."""
+    monkeypatch.setattr(readout, "ENOUGH", enough)
+    embedder = small_net()
+    fit([*paths, "gone.jpg"], embedder, readout="auto", on_bad_image="skip")
+    assert embedder.kind == kind and embedder.closed_form is not None
+
+
+# ---- what may go wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_images_that_cannot_be_read(paths):
+    """stop names the file, and leaves no closed form; skip gives that of the others."""
+    embedder = small_net().eval()
+    fit(paths, embedder)
+    expected = embedder.embed(paths)
+    with pytest.raises(InputError, match="gone.jpg"):
+        fit([*paths, "gone.jpg"], embedder)
+    assert embedder.closed_form is None and embedder.kind == "embedding" and not embedder.training
+    fit([*paths, "gone.jpg"], embedder, on_bad_image="skip")
+    np.testing.assert_allclose(products(embedder.embed(paths)), products(expected), atol=ROUNDING)
+    with pytest.raises(InputError, match="none of the 2 images can be read, the first: .*gone"):
+        fit(["gone.jpg", "lost.jpg"], embedder, on_bad_image="skip")
+
+
+def test_features_that_are_not_finite(paths):
+    embedder = small_net()
+    next(embedder.features.parameters()).data.fill_(torch.nan)
+    with pytest.raises(InputError, match="not finite"):
+        fit(paths, embedder)
+    assert embedder.closed_form is None and embedder.training
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 8])
+def test_few_images(paths, monkeypatch, images):
+    monkeypatch.setattr(readout, "REDUCED", REDUCED)  # as many numbers as in real use
+    embedder = small_net()
+    fit(paths[:images], embedder)
+    embedded = embedder.embed(paths)
+    assert np.isfinite(embedded).all()
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [1, 2, 7])
+def test_images_of_one_colour_are_embedded_as_zero(tmp_path, images):
+    """They are alike, and so are their crops."""
+    for i in range(images):
+        Image.new("RGB", (48, 40), (90, 120, 60)).save(tmp_path / f"{i}.png")
+    listed = sorted(map(str, tmp_path.glob("*.png")))
+    embedder = small_net()
+    fit(listed, embedder)
+    assert not embedder.embed(listed).any() and not embedder.closed_form.projection.any()
+
+
+def test_identical_images(paths):
+    embedder = small_net()
+    fit(paths[:1] * 7, embedder)
+    embedded = embedder.embed(paths[:1] * 7)
+    np.testing.assert_allclose(products(embedded), np.ones((7, 7)), atol=1e-5)
+
+
+def test_more_dimensions_than_there_are(paths):
+    """96 pooled features and twice 3 numbers of 2 channels, of 216 crops."""
+    embedder = small_net(dim=150)
+    fit(paths, embedder)
+    used = embedder.closed_form.projection.abs().amax(0) > 0
+    assert 20 < used.sum() <= 102 and not used[used.sum() :].any()
+    embedded = embedder.embed(paths)
+    assert embedded.shape == (24, 150)
+    np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_fit_what_one_does(image_folder, tmp_path):
+    """Also where one of them finds no image that can be read."""
+    program = Path(__file__).with_name("fit_in_processes.py")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, program, image_folder / "train", tmp_path / "two"]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=150, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    fit_in_processes(image_folder / "train", tmp_path / "one")
+    alone, *both = (np.load(tmp_path / f"{name}.npz") for name in ("one-0", "two-0", "two-1"))
+    for name in alone:
+        assert np.array_equal(both[0][name], both[1][name]), name
+    for name in ("all embeddings", "half embeddings"):
+        np.testing.assert_allclose(products(both[0][name]), products(alone[name]), atol=ROUNDING / 2)
+    assert np.array_equal(both[0]["all weights"], alone["all weights"])

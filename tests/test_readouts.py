@@ -1,0 +1,88 @@
+"""The closed form by train.py and test.py: checkpoints, rows of the table, runs that go on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from data.images import Images
+from data.views import ImageBatches
+from models import readout
+from models.readout import Fitter
+from thumbnails import TINY, TINY_TRAIN
+from utils import checkpoint, device
+from utils.run import Run
+
+SMALL = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width", "64", "--origin_width", "70")
+
+
+@pytest.fixture(autouse=True)
+def few_channels(monkeypatch):
+    """The last maps have 2 x 2 positions: of as many channels the roots would be of rounding errors."""
+    monkeypatch.setattr(readout, "REDUCED", 2)
+
+
+def products(rows):
+    return rows @ rows.T
+
+
+def test_a_checkpoint_brings_the_closed_form_back(run, image_folder, tmp_path, capsys):
+    save_dir = tmp_path / "run"
+    run("train", *SMALL, "--method", "closed_form", "--data", image_folder, "--save_dir", save_dir, "--batch_size", 7)
+    embedder = models.load(checkpoint.path_of(str(save_dir), 1))
+    assert (
+        embedder.kind == "closed_form"
+        and models.load(checkpoint.path_of(str(save_dir), 1), readout="embedding").kind == "embedding"
+    )
+    held_out = sorted(map(str, (image_folder / "test").rglob("*.jpg")))
+    embedded = embedder.embed(held_out)
+
+    listed = [str(image_folder / line.rsplit(" ", 1)[0]) for line in (image_folder / "train.txt").read_text().splitlines()]
+    Fitter(ImageBatches(Images(listed, embedder.transforms), 7), device.choose("cpu"))(embedder)
+    np.testing.assert_allclose(products(embedder.embed(held_out)), products(embedded), atol=1e-4)
+
+    capsys.readouterr()
+    flags = ("--data", image_folder, "--resume", save_dir, "--save_json", tmp_path / "found.json")
+    run("test", *flags, "--readout", "embedding", "closed_form")
+    said = capsys.readouterr().out
+    assert "\nepoch 1   " in said and "\nepoch 1, closed form   " in said
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["readout"] for row in found] == ["embedding", "closed_form"]
+    similar = products(embedded) - 2 * np.eye(18)
+    labels = np.repeat(range(3), 6)  # six images of each of three classes
+    assert found[1]["recall"]["1"] == pytest.approx(np.mean(labels[similar.argmax(1)] == labels))
+
+
+def test_the_frozen_backbone_and_its_closed_form(run, image_folder, capsys):
+    net = ("--net", "EfficientNet-Lite0", "--width", 32, "--origin_width", 36, "--dim", 16, "--device", "cpu")
+    run("test", *net, "--data", image_folder, "--pretrained", "True", "--readout", "closed_form")
+    said = capsys.readouterr().out
+    assert "\nfrozen backbone   " in said and "\nfrozen backbone, closed form   " in said
+
+
+def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):
+    """A run that fits a closed form at epoch 1, stops and goes on, against one that is not stopped and fits none."""
+    outdated, backward = [], Run.backward
+    monkeypatch.setattr(
+        Run, "backward", lambda self, *a: (outdated.append(self.method.trained().closed_form), backward(self, *a))
+    )
+    flags = ("train", *TINY_TRAIN, *SMALL[len(TINY) :], "--net", "timm/test_resnet", "--data", image_folder)
+    run(*flags, "--save_dir", tmp_path / "whole", "--epochs", 2)
+    for epochs in (1, 3):
+        run(*flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--save_step", 1, "--readout", "closed_form")
+    assert len(outdated) >= 5 and not any(outdated)
+    whole, first, second = (
+        checkpoint.load(checkpoint.path_of(str(tmp_path / folder), epoch))
+        for folder, epoch in (("whole", 2), ("parts", 1), ("parts", 2))
+    )
+    assert whole["method"].keys() == second["method"].keys()
+    assert all(torch.equal(whole["method"][key], second["method"][key]) for key in whole["method"])
+    assert not any("closed_form" in key for key in whole["state_dict"])
+    for key in ("closed_form.mean", "closed_form.projection"):  # of the weights as they were then
+        assert not torch.equal(first["state_dict"][key], second["state_dict"][key])
+
+    capsys.readouterr()
+    run("test", "--data", image_folder, "--resume", tmp_path / "whole", "--readout", "closed_form")
+    assert "\nepoch 2, closed form   " in capsys.readouterr().out
