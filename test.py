@@ -25,7 +25,7 @@ from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
 
-READ_OUT = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
+ROW_ENDS = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -69,7 +69,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
         "--save_txt",
         default=None,
         metavar="FILE",
-        help=f"write the {NEIGHBOURS} nearest images of each query, by the last model tested, to this file (.npz)",
+        help=f"write the {NEIGHBOURS} nearest images of each query, by the last row of the table, to this file (.npz)",
     )
     args = parser.parse_args()
     return args, parser.changed(args)
@@ -115,10 +115,7 @@ def main() -> None:
     fit_missing(
         tests, lambda readout: Fitter(batches(read_train(folder)), compute, Group(), readout, args.seed, args.on_bad_image)
     )
-    tests = [
-        (epoch, net, list(dict.fromkeys(net.kind if kind == "auto" else kind for kind in asked)))
-        for epoch, net, asked in tests
-    ]
+    tests = [(epoch, embedder, resolved(asked, embedder)) for epoch, embedder, asked in tests]
     rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
     results = evaluate(
         [encoder(embedder, asked, compute) for _, embedder, asked in tests],
@@ -141,27 +138,35 @@ def main() -> None:
         f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
         f"{first['unreadable']} unreadable images" + (f"; NMI: {args.nmi_average} mean" if "nmi" in first else "")
     )
-    for (epoch, _), result in zip(rows, results):
-        log.say(result_line(epoch or 0, result))
+    for (epoch, kind), result in zip(rows, results):
+        log.say(result_line(epoch or 0, result, kind))
     log.say(table(rows, results))
     write(args, rows, results, neighbours)
 
 
-def fit_missing(tests: list[tuple[int | None, models.Embedder, list[str]]], fitter: Callable[[str], Fitter]) -> None:
-    """Fit a closed form to those Embedders that are to be read out by one and have none. fitter: of a kind of readout."""
-    for _, embedder, asked in tests:
-        if "auto" in asked:
-            fitter("auto")(embedder)
-        elif "closed_form" in asked and embedder.closed_form is None:
-            fitter("closed_form")(embedder)
-
-
 def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
-    """What to test of an Embedder: kinds of `Embedder.read`, and "auto" for the one that it will prefer."""
-    asked = args.readout or ["embedding"] + ["closed_form"] * (embedder.closed_form is not None)
-    if epoch is None or args.pool_feature:
-        return ["pooled"] + ["closed_form"] * bool({"closed_form", "auto"} & set(args.readout or ()))
-    return list(asked)
+    """What to test of an Embedder: kinds of `Embedder.read`, and "auto"."""
+    if epoch is None or args.pool_feature:  # the frozen backbone's embedding head is a random one
+        return ["pooled", *(kind for kind in args.readout or () if kind != "embedding")]
+    return args.readout or embedder.kinds
+
+
+def fit_missing(tests: list[tuple[int | None, models.Embedder, list[str]]], fitter: Callable[[str], Fitter]) -> None:
+    """Give a closed form to those Embedders that are to be read out by one and have none; says which have one already.
+
+    fitter: of a kind of readout.
+    """
+    for epoch, embedder, asked in tests:
+        if embedder.closed_form is not None:
+            log.say(f"epoch {epoch}: its closed form is the one in the checkpoint")
+        elif {"auto", "closed_form"} & set(asked):
+            fitter("auto" if "auto" in asked else "closed_form")(embedder)
+
+
+def resolved(asked: list[str], embedder: models.Embedder) -> list[str]:
+    """What was asked for, with what the Embedder chose in place of "auto"; each kind once."""
+    chosen = "pooled" if embedder.kind == "embedding" and "pooled" in asked else embedder.kind
+    return list(dict.fromkeys(chosen if kind == "auto" else kind for kind in asked))
 
 
 def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results: list[dict], neighbours: Any) -> None:
@@ -181,7 +186,7 @@ def table(rows: list[tuple[int | None, str]], results: list[dict]) -> str:
     """The results for people: a row for each readout of each model, in per cent."""
     lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
     for (epoch, kind), result in zip(rows, results):
-        name = ("frozen backbone" if epoch is None else f"epoch {epoch}") + READ_OUT[kind]
+        name = ("frozen backbone" if epoch is None else f"epoch {epoch}") + ROW_ENDS[kind]
         lines.append(f"{name:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
     return "\n".join(lines)
 

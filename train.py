@@ -90,11 +90,9 @@ def main() -> None:
 def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
     """The images of a list in batches; those of the training list (persistent) may be cached."""
     transforms = Transforms(args.width, args.origin_width, args.ratio)
-    kind = args.cache if persistent else "none"
-    if kind == "auto" and run.group.size > 1:  # not once for each process, unless asked to
-        kind = "none"
+    kept = persistent and (args.cache != "auto" or run.group.size == 1)  # not once for each process, unless asked to
     with run.clock("data"):
-        decoded = open_images(images, transforms, kind)
+        decoded = open_images(images, transforms, args.cache if kept else "none")
     workers = count_workers(args.nThreads, len(images), run.compute.device.type)
     return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group)
 
@@ -107,10 +105,11 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
         return run.clock.over(load(part, args, run).crops(), "feature extraction")
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
-        kind = "pooled" if args.pool_feature else embedder.kind
+        kinds = ["pooled"] if args.pool_feature else embedder.kinds
         where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
-        (result,) = evaluate([encoder(embedder, [kind], run.compute)], query, gallery, crops, args.on_bad_image, ks, **where)
-        return (result_line(epoch, result), {**result, "readout": kind}) if result else None
+        results = evaluate([encoder(embedder, kinds, run.compute)], query, gallery, crops, args.on_bad_image, ks, **where)
+        line = "\n".join(result_line(epoch, *found) for found in zip(results, kinds) if found[0])
+        return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
 
     return test
 

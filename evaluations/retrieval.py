@@ -139,6 +139,10 @@ def columns(result: dict) -> dict[str, float]:
     return flat
 
 
-def result_line(epoch: int, result: dict) -> str:
-    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; any metrics come in the order of `result`."""
-    return f"Epoch-{epoch} " + "  ".join(f"{value:.4f}" for value in columns(result).values())
+def result_line(epoch: int, result: dict, kind: str = "") -> str:
+    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; any metrics come in the order of `result`.
+
+    kind: of the features; the closed form's line starts with `Epoch-600-closed_form`.
+    """
+    name = f"{epoch}-{kind}" if kind == "closed_form" else epoch
+    return f"Epoch-{name} " + "  ".join(f"{value:.4f}" for value in columns(result).values())

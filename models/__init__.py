@@ -102,9 +102,11 @@ def load(
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
     embedder.epoch = state["epoch"]
-    if readout not in (None, "embedding") and embedder.closed_form is None:
+    if readout not in (None, "embedding", "closed_form"):
+        raise InputError(f"{readout}: give embedding or closed_form", setting="readout")
+    if readout == "closed_form" and embedder.closed_form is None:
         raise InputError(
-            f"{checkpoint}: has no {readout}; train with --readout closed_form, or test.py fits one", setting="readout"
+            f"{checkpoint}: has no closed form; train with --readout closed_form, or test.py fits one", setting="readout"
         )
     if readout is not None and embedder.closed_form is not None:
         embedder.closed_form.prefer(readout == "closed_form")

@@ -45,11 +45,16 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
     hint = "is it from another net?"
     if width := _width(tensors, embedder):
         hint = f"its embedding has {width} numbers, not {embedder.dim}"
+    before = embedder.closed_form
     try:
-        embedder.expect_closed_form(tensors)
+        if not width:  # else load_tensors says so
+            embedder.expect_closed_form(tensors)
+        unused = state.load_tensors(
+            embedder, {**tensors, **implied}, source, ignored=(*UNUSED, "closed_form.") if width else UNUSED, hint=hint
+        )
     except InputError as error:
-        raise InputError(f"{source}: {error}") from None
-    unused = state.load_tensors(embedder, {**tensors, **implied}, source, ignored=UNUSED, hint=hint)
+        embedder.closed_form = before
+        raise error if str(error).startswith(str(source)) else InputError(f"{source}: {error}") from None
     if implied:
         log.say(f"{source}: {embedder.original.says}")
     return unused

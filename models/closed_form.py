@@ -25,9 +25,9 @@ from utils.errors import InputError
 
 POWER = -0.35  # of the eigenvalues: -0.5 would whiten, and make much of what is noise
 REDUCED = 32  # channels of the second order; 64 take three times as long to fit and found no more on held-out classes
-ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-6 of their sum are then exact
+ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-6 of their sum are then right to 1e-4
 LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
-BLOCK = 1024  # rows whose products are summed in float32; the sums over blocks are float64
+BLOCK = 4096  # rows at most whose products are summed in float32; the sums over blocks are float64
 
 
 class ClosedForm(nn.Module):
@@ -60,18 +60,27 @@ class ClosedForm(nn.Module):
         self.is_preferred = True
 
     @classmethod
-    def like(cls, tensors: Mapping[str, Tensor], prefix_tokens: int = 0) -> "ClosedForm":
-        """An empty one of the shapes in a state_dict. Raises InputError where they do not fit each other."""
+    def like(
+        cls, tensors: Mapping[str, Tensor], feature_dim: int, channels: Mapping[str, int], dim: int, prefix_tokens: int = 0
+    ) -> "ClosedForm":
+        """An empty one of the shapes in a state_dict.
+
+        feature_dim, channels (of each stage), dim: of the net that it is for. Raises InputError if it is of another.
+        """
         reduce = {key: value for key, value in tensors.items() if re.match(r"reduce\.\d+/", key) and value.ndim == 2}
         in_order = sorted(reduce, key=lambda key: int(re.findall(r"\d+", key)[0]))
         layers = {_name(key): (reduce[key].shape[0], reduce[key].shape[1]) for key in in_order}
+        numbers = feature_dim + sum(r * (r + 1) // 2 for _, r in layers.values())
         projection = tensors.get("projection")
-        if projection is None or projection.ndim != 2:
-            raise InputError("the closed form has no projection")
-        feature_dim = projection.shape[0] - sum(r * (r + 1) // 2 for _, r in layers.values())
-        if feature_dim < 1:
-            raise InputError("the closed form's parts do not fit its projection")
-        return cls(feature_dim, layers, projection.shape[1], prefix_tokens)
+        if (
+            projection is None
+            or projection.shape != (numbers, dim)
+            or any(channels.get(name) != shape[0] for name, shape in layers.items())
+        ):
+            raise InputError("its closed form is of another net, or of another dim")
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise InputError("its closed form is not finite")
+        return cls(feature_dim, layers, dim, prefix_tokens)
 
     def prefer(self, preferred: bool) -> None:
         """Whether it is what the Embedder gives, rather than its embedding head."""
@@ -97,7 +106,7 @@ class ClosedForm(nn.Module):
         return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
 
     def project(self, description: Tensor) -> Tensor:
-        """float32 (N, P) from `describe` -> embeddings, float32 (N, dim) of length one; zero stays zero."""
+        """float32 (N, P) from `describe` -> embeddings, float32 (N, dim) of length one; the mean becomes zero."""
         return F.normalize((description - self.mean) @ self.projection, dim=1, eps=1e-6)
 
     def forward(self, pooled: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
@@ -161,7 +170,7 @@ class Moments:
     def add(self, rows: Tensor) -> None:
         """rows: float32 (n, dim). InputError where one is not finite."""
         self._waiting.append(rows)
-        if sum(len(some) for some in self._waiting) >= BLOCK:
+        if sum(len(some) for some in self._waiting) >= BLOCK // 4:
             self._flush()
 
     def _flush(self) -> None:
@@ -169,7 +178,7 @@ class Moments:
             return
         rows = torch.cat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
         self._waiting = []
-        for block in rows.split(4 * BLOCK):
+        for block in rows.split(BLOCK):
             if self._origin is None:
                 self._origin = block.mean(0)
             around = block - self._origin

@@ -17,7 +17,7 @@ from data.transforms import Transforms
 from models.backbones import Backbone
 from models.closed_form import ClosedForm
 from models.normalise import Normalise
-from models.taps import prefix_tokens, tapped
+from models.taps import prefix_tokens, stages, tapped
 from utils.errors import InputError
 
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
@@ -90,7 +90,7 @@ class Embedder(nn.Module):
 
         On a CPU they are normalised slice by slice.
         """
-        return torch.cat([self.features(part).flatten(1).float() for part in self.slices(images)])
+        return self.read(images, "pooled")[0]
 
     def read(self, images: Tensor, *kinds: str) -> tuple[Tensor, ...]:
         """images as for `pool` -> their features of each kind, from one pass through the backbone.
@@ -99,6 +99,8 @@ class Embedder(nn.Module):
         form is made of (N, P).
         """
         form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
+        if "closed_form" in kinds and form is None:
+            raise InputError("has no closed form; fit one first", setting="readout")
         pooled, described = list[Tensor](), list[Tensor]()
         for part in self.slices(images):
             with tapped(self.features, form.layers if form else ()) as maps:
@@ -111,9 +113,15 @@ class Embedder(nn.Module):
             features["embedding"] = self.project(features["pooled"])
         if form:
             features["description"] = torch.cat(described)
-            with full_precision(features["description"]):
-                features["closed_form"] = form.project(features["description"])
+            if "closed_form" in kinds:
+                with full_precision(features["description"]):
+                    features["closed_form"] = form.project(features["description"])
         return tuple(features[kind] for kind in kinds)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The embeddings that it can give: of its head, and its closed form where it has one."""
+        return ["embedding"] + ["closed_form"] * (self.closed_form is not None)
 
     @property
     def kind(self) -> str:
@@ -176,17 +184,18 @@ class Embedder(nn.Module):
     def expect_closed_form(self, state_dict: Mapping[str, Any]) -> None:
         """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none.
 
-        Raises InputError for one that is of another net or of another dim.
+        Raises InputError for one that is damaged, of another net, or of another dim.
         """
         prefix = "closed_form."
         tensors = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        form = ClosedForm.like(tensors, prefix_tokens(self.features)) if tensors else None
-        if form and not (
-            set(form.layers) <= {name for name, _ in self.features.named_modules()}
-            and (form.feature_dim, form.dim) == (self.feature_dim, self.dim)
-        ):
-            raise InputError("its closed form is of another net, or of another dim")
-        self.closed_form = form
+        if not tensors:
+            self.closed_form = None
+            return
+        weight = self.classifier.linear.weight
+        images = weight.new_zeros(1, 3, self.transforms.width, self.transforms.width)
+        channels = {name: number for name, (_, number) in stages(self.features, images).items()}
+        form = ClosedForm.like(tensors, self.feature_dim, channels, self.dim, prefix_tokens(self.features))
+        self.closed_form = form.to(weight.device)
 
     @property
     def layout(self) -> torch.memory_format:

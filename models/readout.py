@@ -65,7 +65,6 @@ class Fitter:
         Raises InputError where no image can be read, or features are not finite.
         """
         training = embedder.training
-        embedder.closed_form = None
         try:
             with torch.no_grad():
                 form, choices = self._fit(embedder.eval())
@@ -95,32 +94,32 @@ class Fitter:
         with bar(total=len(some) + count + crops * len(sample), desc="closed form", unit="img", leave=False) as progress:
             self._reduce_channels(embedder, form, self._seen(some, None, progress))
             embedder.closed_form = form
-            moments, bad = Moments(form.mean.shape[0]), list[Any]()
+            moments, bad = Moments(form.mean.shape[0]), dict[int, Any]()
             views = [self._describe(embedder, moments, self._seen(range(count), None, progress, bad), set(sample))]
-            bad = [item for part in self.group.gather_objects(bad) for item in part]
-            report_bad(bad, self.on_bad_image)
             for crop in range(crops):
-                views.append(self._describe(embedder, moments, self._seen(sample, (self.seed, crop), progress), set(sample)))
+                seen = self._seen(sample, (self.seed, crop), progress, bad)
+                views.append(self._describe(embedder, moments, seen, set(sample)))
+        bad = {index: image for part in self.group.gather_objects(bad) for index, image in part.items()}
+        report_bad([bad[index] for index in sorted(bad)], self.on_bad_image)
         covariance = moments.total(self.group)
         if not covariance.rows:
-            raise InputError(f"none of the {count} images can be read, the first: {bad[0].message}")
-        views = [self._collect(rows, len(sample)) for rows in views]
-        choices = self._choose(form, covariance, views) if self.group.rank == 0 else []
+            raise InputError(f"none of the {count} images can be read, the first: {bad[min(bad)].message}")
+        gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
+        choices = self._choose(form, covariance, gathered) if self.group.rank == 0 else []
         form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
-        choices, state = self.group.share_object((choices, form.state_dict()))
-        form.load_state_dict(state)
-        return form, choices
+        self.group.share_state(form)
+        return form, self.group.share_object(choices)
 
     # ---- passes over the images --------------------------------------------------------------------------------------
 
     def _seen(
-        self, indices: Sequence[int], seed: tuple | None, progress: object, bad: list | None = None
+        self, indices: Sequence[int], seed: tuple | None, progress: Any, bad: dict[int, Any] | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(indices, images) of this process's share of those images that can be read; the others go to `bad`."""
         for numbers, images, unreadable in self.batches.crops(seed, indices, RATIO):
-            progress.update(len(numbers) + len(unreadable))  # type: ignore[attr-defined]
+            progress.update(len(numbers) + len(unreadable))
             if bad is not None:
-                bad += unreadable
+                bad.update((image.index, image) for image in unreadable)
             if images is not None:
                 with self.compute.autocast():
                     yield numbers, images
@@ -142,25 +141,25 @@ class Fitter:
 
     def _describe(
         self, embedder: Embedder, moments: Moments, seen: Iterable[tuple[Tensor, Tensor]], sample: set[int]
-    ) -> Tensor:
-        """Add the descriptions of images to the moments; returns those of the sample, float32 (n, P)."""
-        kept = [torch.empty(0, moments.dim)]
+    ) -> tuple[list[int], Tensor]:
+        """Add the descriptions of images to the moments. Returns which of the sample they are of, and theirs, (n, P)."""
+        places, kept = list[int](), [torch.empty(0, moments.dim)]
         for numbers, images in seen:
             (description,) = embedder.read(images, "description")
             with full_precision(description):
                 moments.add(description)
-            kept.append(description.cpu()[[int(number) in sample for number in numbers]])
-        return torch.cat(kept)
+            mask = [number in sample for number in numbers.tolist()]
+            places += numbers[mask].tolist()
+            kept.append(description.cpu()[mask])
+        return places, torch.cat(kept)
 
-    def _collect(self, rows: Tensor, most: int) -> Tensor:
-        """In the first process the rows of all, in order."""
-        if self.group.size == 1:
-            return rows
-        room = np.zeros((most, rows.shape[1]), np.float32)
+    def _collect(self, places: list[int], rows: Tensor, most: int, without: set[int]) -> Tensor:
+        """In the first process the rows of all, in order, but for those of the images `without`."""
+        room = np.zeros((most if self.group.size > 1 else len(rows), rows.shape[1]), np.float32)
         room[: len(rows)] = rows
-        used = self.group.gather_objects(len(rows))
         self.group.collect(room, len(rows))
-        return torch.from_numpy(room[: sum(used)])
+        everywhere = [place for some in self.group.gather_objects(places) for place in some]
+        return torch.from_numpy(room[: len(everywhere)])[[place not in without for place in everywhere]]
 
     # ---- choosing ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     python scripts/summarise.py NAME=RESULT.json[,RESULT.json...] ...
 
-A frozen backbone that the files hold beside it is the first row.
+The frozen backbone and its closed form, where the first file holds them, are the first rows.
 """
 
 import json
@@ -28,9 +28,13 @@ def row(name, results):
     return f"| {name} | {len(results)} | " + " | ".join(cells) + " |"
 
 
-def read_out(entries, kind):
-    """The entries of that readout."""
-    return [entry for entry in entries if entry.get("readout", "embedding") in kind]
+def of(entries, trained, *readouts):
+    """Those entries of a file that are of a trained net, or of the frozen backbone, and of one of these readouts."""
+    return [
+        e
+        for e in entries
+        if bool(e["epoch"]) == trained and e.get("readout", "embedding" if trained else "pooled") in readouts
+    ]
 
 
 def table(runs):
@@ -39,15 +43,13 @@ def table(runs):
     first = next(iter(loaded.values()))[0]
     headings = columns(first[0])
     lines = ["| | seeds | " + " | ".join(headings) + " |", "|---" * (len(headings) + 2) + "|"]
-    if first[0]["epoch"] == 0:
-        lines.append(row("frozen backbone", first[:1]))
-        if closed := [entry for entry in first[1:] if entry["epoch"] == 0]:
-            lines.append(row("closed form of it, no training", closed))
+    for name, readout in (("frozen backbone", "pooled"), ("closed form of it, no training", "closed_form")):
+        lines += [row(name, [entry]) for entry in of(first, False, readout)]
     for name, files in loaded.items():
-        lines.append(row(name, [read_out(entries, ("embedding", "pooled"))[-1] for entries in files]))
-        closed = [read_out(entries, ("closed_form",)) for entries in files]
-        if all(entries and entries[-1]["epoch"] for entries in closed):
-            lines.append(row(f"{name}, closed-form readout", [entries[-1] for entries in closed]))
+        for end, readouts in (("", ("embedding", "pooled")), (", closed-form readout", ("closed_form",))):
+            last = [found[-1] for entries in files if (found := of(entries, True, *readouts))]
+            if last:
+                lines.append(row(name + end, last))
     return "\n".join(lines)
 
 

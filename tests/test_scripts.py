@@ -264,18 +264,38 @@ def test_converters_write_where_the_registry_looks():
     assert {name: form.FOLDER for name, form in FORMATS.items()} == {n: Dict[n] for n in Dict if n != "demo"}
 
 
-def test_summarise(tmp_path):
+@pytest.mark.parametrize(
+    "kinds, expected",
+    [
+        ((), ["| frozen backbone | 1 | 50.00 | 70.00 |", "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"]),
+        (
+            ("closed_form",),
+            [
+                "| frozen backbone | 1 | 50.00 | 70.00 |",
+                "| closed form of it, no training | 1 | 51.00 | 70.00 |",
+                "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |",
+                "| x, closed-form readout | 2 | 56.00 ± 7.07 | 70.00 ± 0.00 |",
+            ],
+        ),
+        (("closed_form alone",), ["| x, closed-form readout | 2 | 56.00 ± 7.07 | 70.00 ± 0.00 |"]),
+    ],
+)
+def test_summarise(tmp_path, kinds, expected):
+    """Files of before, which name no readout; of both readouts; of a trained net's closed form alone."""
     for seed, value in enumerate((0.5, 0.6)):
-        entries = [{"epoch": e, "recall": {"1": value}, "nmi": 0.7} for e in (0, 9)]
-        (tmp_path / f"{seed}.json").write_text(json.dumps(entries))
+        entries = []
+        for epoch, own in ((0, "pooled"), (9, "embedding")):
+            first = {"epoch": epoch, "recall": {"1": value}, "nmi": 0.7, **({"readout": own} if kinds else {})}
+            closed = {"epoch": epoch, "recall": {"1": value + 0.01}, "nmi": 0.7, "readout": "closed_form"}
+            entries += [first, closed][: 1 + bool(kinds)]
+        (tmp_path / f"{seed}.json").write_text(json.dumps(entries[-1:] if "closed_form alone" in kinds else entries))
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "summarise.py", f"x={tmp_path / '0.json'},{tmp_path / '1.json'}"],
         text=True,
         capture_output=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-2] == "| frozen backbone | 1 | 50.00 | 70.00 |"
-    assert done.stdout.splitlines()[-1] == "| x | 2 | 55.00 ± 7.07 | 70.00 ± 0.00 |"
+    assert done.stdout.splitlines()[2:] == expected
 
 
 BENCHMARKS = ROOT / "scripts" / "benchmarks"

@@ -87,6 +87,7 @@ class Run:
         self.method, self.optimiser, self.images, self.scaler = method, optimiser, images, self.compute.scaler()
         unreported: list = []
         if self._saved is not None:
+            has_readout = any(key.startswith("closed_form.") for key in self._saved["state_dict"])
             self.position, unreported = restore(
                 self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
             )
@@ -101,6 +102,8 @@ class Run:
         )
         self.watch = health.Watch()
         todo = f"epoch {done.epoch} is already reached"
+        if self.resumes and done.epoch >= self.args.epochs and self.args.readout != "embedding" and not has_readout:
+            todo += ", without a closed form; test.py --readout closed_form fits one to this checkpoint"
         if done.epoch < self.args.epochs:
             todo = f"epochs {done.epoch + 1} to {self.args.epochs}" + (f", from step {done.step + 1}" if done.step else "")
         log.say(

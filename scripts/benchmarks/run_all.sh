@@ -15,6 +15,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" recall.py --n 60502 --n_peers 20000 --curve 10000 20000 40000 80000 200000
     "$PYTHON" clustering.py --n 59551 --k 10000 --memory_n 1000000 --curve_n 20000 59551 200000
     "$PYTHON" input.py --entries 1000000 ${IMAGES:+--images "$IMAGES"}
+    "$PYTHON" closed_form.py
     "$PYTHON" curves.py
     "$PYTHON" memory.py
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import models
-from models.closed_form import ClosedForm
+from models.closed_form import REDUCED, ClosedForm
 from models.taps import middle_and_last, stages, tapped
 
 runtime = pytest.importorskip("onnxruntime")
@@ -34,7 +34,7 @@ def embedder():
     torch.manual_seed(0)
     embedder = models.create("EfficientNet-Lite0", DIM, width=WIDTH, origin_width=WIDTH).eval().requires_grad_(False)
     sizes = stages(embedder.features, torch.zeros(1, 3, WIDTH, WIDTH))
-    layers = {name: (sizes[name][1], 4) for name in middle_and_last(sizes)}
+    layers = {name: (sizes[name][1], REDUCED) for name in middle_and_last(sizes)}
     form = embedder.closed_form = ClosedForm(embedder.feature_dim, layers, DIM)
     for buffer in form.reduce.buffers():
         nn.init.orthogonal_(buffer)
@@ -64,7 +64,7 @@ def compare(found):
     for ours, expected in found:
         assert ours.shape == expected.shape and ours.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
-        np.testing.assert_allclose(ours, expected, atol=1e-4)
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
 def test_onnx_gives_the_closed_form(embedder, tmp_path):

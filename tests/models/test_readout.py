@@ -21,7 +21,7 @@ from models.closed_form import REDUCED
 from models.embedder import Embedder
 from models.readout import Fitter
 from models.taps import positions, tapped
-from utils import device
+from utils import checkpoint, device
 from utils.errors import InputError
 
 COMPUTE = device.choose("cpu")
@@ -189,6 +189,78 @@ def test_images_that_cannot_be_read(paths):
     np.testing.assert_allclose(products(embedder.embed(paths)), products(expected), atol=ROUNDING)
     with pytest.raises(InputError, match="none of the 2 images can be read, the first: .*gone"):
         fit(["gone.jpg", "lost.jpg"], embedder, on_bad_image="skip")
+
+
+@pytest.mark.parametrize("gone_at", [2, 3, 4])
+def test_an_image_that_goes_during_the_fit(paths, monkeypatch, gone_at):
+    """Unreadable from the gone_at-th time on that it is asked for: for its random crops, or for some of them."""
+    embedder, times = small_net(), []
+    load = embedder.transforms.load
+
+    def once_there(path):
+        if path == paths[4]:
+            times.append(path)
+            if len(times) > gone_at:
+                raise InputError(f"{path}: gone")
+        return load(path)
+
+    monkeypatch.setattr(embedder.transforms, "load", once_there)
+    with pytest.raises(InputError, match="gone"):
+        fit(paths, embedder)
+    times.clear()
+    assert all(0 < choice.agreement <= 1 for choice in fit(paths, embedder, on_bad_image="skip"))
+
+
+def as_checkpoint(embedder, path, **changed):
+    state = {key: changed.get(key, value) for key, value in embedder.state_dict().items()}
+    checkpoint.save(str(path), {"state_dict": state, "epoch": 1, "settings": embedder.settings})
+    return path
+
+
+def test_what_is_saved_gives_the_same_embedding(paths, tmp_path):
+    embedder = small_net()
+    fit(paths, embedder)
+    loaded = models.load(as_checkpoint(embedder, tmp_path / "a.pth.tar"))
+    np.testing.assert_allclose(loaded.embed(paths), embedder.embed(paths), atol=1e-5)
+    loaded.closed_form = None
+    with pytest.raises(InputError, match="has no closed form"):
+        models.load(as_checkpoint(loaded, tmp_path / "b.pth.tar"), readout="closed_form")
+    with pytest.raises(InputError, match="give embedding or closed_form"):
+        models.load(tmp_path / "a.pth.tar", readout="auto")
+
+
+@pytest.mark.parametrize(
+    "key, change, message",
+    [
+        ("projection", lambda x: x[:-1].clone(), "another net"),
+        ("projection", lambda x: x[:, :-1].clone(), "another dim"),
+        ("projection", lambda x: x[:1, :1].expand(10**7, 10**6), "another net"),
+        ("projection", lambda x: x * np.nan, "not finite"),
+        ("mean", lambda x: x[:-1].clone(), "closed_form.mean is"),
+        ("reduce.0/layer3", lambda x: x[:-1].clone(), "another net"),
+    ],
+)
+def test_closed_forms_that_do_not_fit_are_refused_whole(paths, key, change, message):
+    embedder = small_net()
+    fit(paths, embedder)
+    state, other = embedder.state_dict(), small_net()
+    before = other.embed(paths)
+    key = f"closed_form.{key}"
+    with pytest.raises(InputError, match=message):
+        models.load_state(other, {**state, key: change(state[key])}, "file")
+    assert other.kind == "embedding" and np.array_equal(other.embed(paths), before)
+    if "reduce" in key:
+        moved = {name.replace("layer3", "fc"): value for name, value in state.items()}
+        with pytest.raises(InputError, match="another net"):
+            models.load_state(other, moved, "file")
+
+
+def test_training_starts_from_a_checkpoint_without_its_closed_form(paths, tmp_path):
+    embedder = small_net()
+    fit(paths, embedder)
+    path = as_checkpoint(embedder, tmp_path / "a.pth.tar")
+    started = models.create("timm/test_resnet", 16, True, path, width=64, origin_width=70)
+    assert started.closed_form is None and torch.equal(started.classifier.linear.weight, embedder.classifier.linear.weight)
 
 
 def test_features_that_are_not_finite(paths):
