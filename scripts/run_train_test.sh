@@ -146,4 +146,5 @@ fi
 echo "Testing"
 read_out=(embedding)
 if [ "$READOUT" != embedding ]; then read_out+=(closed_form); fi
-stoppable "$PYTHON" test.py "${common[@]}" --readout "${read_out[@]}" --pretrained "$PRETRAINED" --resume "$save_dir" --save_json "$result" $TEST_FLAGS
+stoppable "$PYTHON" test.py "${common[@]}" --readout "${read_out[@]}" --pretrained "$PRETRAINED" \
+    --resume "$save_dir" --save_json "$result" $TEST_FLAGS
