@@ -169,7 +169,8 @@ class Moments:
 
     def add(self, rows: Tensor) -> None:
         """rows: float32 (n, dim). InputError where one is not finite."""
-        self._waiting.append(rows)
+        if len(rows):
+            self._waiting.append(rows)
         if sum(len(some) for some in self._waiting) >= BLOCK // 4:
             self._flush()
 

@@ -434,7 +434,7 @@ def plot(points, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     sets = list(dict.fromkeys(p["set"] for p in points))
     nets = list(dict.fromkeys((p["net"], p["width"]) for p in points))
     for marker, name in zip(cycle(MARKERS), sets):
@@ -447,7 +447,6 @@ def plot(points, path):
     axes.set_ylabel("R@1 on held-out classes (%)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=7)
-    figure.set_size_inches(9, 5)
     figure.savefig(path, dpi=150)
     say(f"plot: {path}")
 

@@ -207,7 +207,7 @@ def test_a_part_of_weight_zero_is_left_out():
 def test_a_state_dict_brings_it_back(images, form):
     tensors = {key: value.numpy().copy() for key, value in form.state_dict().items()}
     tensors = {key: torch.from_numpy(value) for key, value in tensors.items()}
-    again = ClosedForm.like(tensors)
+    again = ClosedForm.like(tensors, form.feature_dim, {name: shape[0] for name, shape in LAYERS.items()}, DIM)
     again.load_state_dict(tensors)
     assert again.layers == form.layers and again.sizes == form.sizes and again.dim == DIM
     assert not any("." in key.removeprefix("reduce.") for key in tensors)
@@ -222,7 +222,7 @@ def test_a_state_dict_in_another_order_brings_it_back():
         if buffer.ndim == 2:
             buffer.normal_()
     tensors = dict(sorted(form.state_dict().items()))
-    again = ClosedForm.like(tensors)
+    again = ClosedForm.like(tensors, 9, {"blocks.7": 5, "blocks.11": 5}, DIM)
     again.load_state_dict(tensors)
     pooled = torch.randn(4, 9)
     torch.testing.assert_close(again(pooled, maps), form(pooled, maps))
@@ -233,5 +233,5 @@ def test_a_state_dict_in_another_order_brings_it_back():
 )
 def test_tensors_that_make_no_closed_form_are_refused(form, change):
     tensors = {key: value for key, value in {**form.state_dict(), **change}.items() if value is not None}
-    with pytest.raises(InputError, match="the closed form"):
-        ClosedForm.like(tensors)
+    with pytest.raises(InputError, match="another net"):
+        ClosedForm.like(tensors, form.feature_dim, {name: shape[0] for name, shape in LAYERS.items()}, DIM)
