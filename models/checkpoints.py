@@ -48,13 +48,13 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
     before = embedder.closed_form
     try:
         if not width:  # else load_tensors says so
-            embedder.expect_closed_form(tensors)
+            embedder.expect_closed_form(tensors, source)
         unused = state.load_tensors(
             embedder, {**tensors, **implied}, source, ignored=(*UNUSED, "closed_form.") if width else UNUSED, hint=hint
         )
-    except InputError as error:
+    except InputError:
         embedder.closed_form = before
-        raise error if str(error).startswith(str(source)) else InputError(f"{source}: {error}") from None
+        raise
     if implied:
         log.say(f"{source}: {embedder.original.says}")
     return unused

@@ -181,10 +181,10 @@ class Embedder(nn.Module):
                     module.eval()
         return self
 
-    def expect_closed_form(self, state_dict: Mapping[str, Any]) -> None:
+    def expect_closed_form(self, state_dict: Mapping[str, Any], source: str | os.PathLike) -> None:
         """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none.
 
-        Raises InputError for one that is damaged, of another net, or of another dim.
+        source: what to call it in an error. Raises InputError for one that is damaged, of another net, or of another dim.
         """
         prefix = "closed_form."
         tensors = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -194,7 +194,10 @@ class Embedder(nn.Module):
         weight = self.classifier.linear.weight
         images = weight.new_zeros(1, 3, self.transforms.width, self.transforms.width)
         channels = {name: number for name, (_, number) in stages(self.features, images).items()}
-        form = ClosedForm.like(tensors, self.feature_dim, channels, self.dim, prefix_tokens(self.features))
+        try:
+            form = ClosedForm.like(tensors, self.feature_dim, channels, self.dim, prefix_tokens(self.features))
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
         self.closed_form = form.to(weight.device)
 
     @property
