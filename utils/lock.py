@@ -12,8 +12,9 @@ from utils.errors import InputError
 
 
 @contextmanager
-def locked(folder: str) -> Iterator[None]:
+def locked(folder: str, setting: str = "save_dir") -> Iterator[None]:
     """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
+    setting: that names the folder.
 
     The lock is a POSIX record lock: network file systems have it too, and data loading processes do not inherit it. The
     system drops it when the process ends, however that happens. So what a dead process of this host left is taken over. What
@@ -28,7 +29,7 @@ def locked(folder: str) -> Iterator[None]:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder", setting="save_dir") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); give another folder", setting=setting) from None
     try:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,7 +45,7 @@ def locked(folder: str) -> Iterator[None]:
         if not free or holder and holder.get("host") != me["host"] and not same_job:
             who = f"pid {holder.get('pid', 'unknown')} on host {holder.get('host', 'unknown')}"
             remedy = f"wait for it, give another folder, or, if that process no longer exists, remove {path}"
-            raise InputError(f"{folder}: in use by another run, {who}; {remedy}", setting="save_dir")
+            raise InputError(f"{folder}: in use by another run, {who}; {remedy}", setting=setting)
         if holder:
             where = "job" if same_job else "host"
             log.say(f"{path}: left by pid {holder.get('pid')} of this {where}, which has ended; taken over")
@@ -53,7 +54,7 @@ def locked(folder: str) -> Iterator[None]:
             os.pwrite(file, json.dumps(me).encode(), 0)
         except OSError as error:
             reason = f"cannot be written ({error.strerror}); make room or give another folder"
-            raise InputError(f"{path}: {reason}", setting="save_dir") from None
+            raise InputError(f"{path}: {reason}", setting=setting) from None
         try:
             yield
         finally:

@@ -15,7 +15,7 @@ from utils.errors import InputError
 
 log = logging.getLogger("udml")
 LIBRARIES = {"torch": "torch", "torchvision": "torchvision", "faiss": "faiss-cpu", "numpy": "numpy"}  # name -> package
-say, warn = log.info, log.warning
+say, warn, debug = log.info, log.warning, log.debug
 
 
 class _Terminal(logging.Handler):
@@ -24,8 +24,10 @@ class _Terminal(logging.Handler):
     tqdm's own handler has one stream, and does not survive that it is closed.
     """
 
+    remarks = False  # whether all of it goes to stderr, because stdout is for results
+
     def emit(self, record: logging.LogRecord) -> None:
-        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        stream = sys.stderr if self.remarks or record.levelno >= logging.WARNING else sys.stdout
         if stream is None:  # closed before the start (`>&-`)
             return
         encoding = getattr(stream, "encoding", None) or "utf-8"  # a file name need not fit it
@@ -51,6 +53,13 @@ def make_folder(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from None
+
+
+def listen() -> None:
+    """Open the log of a command whose results go to stdout: remarks go to stderr."""
+    log.setLevel(logging.DEBUG)
+    log.handlers = [_Terminal(logging.INFO)]
+    log.handlers[0].remarks = True  # type: ignore[attr-defined]
 
 
 def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | None = None) -> None:

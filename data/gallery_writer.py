@@ -1,0 +1,238 @@
+"""Making a gallery: what is known of unchanged files is kept, the rest is added, and a stop loses at most some seconds.
+
+All is made in the folder `making` inside the gallery's, in memory-mapped arrays that have a row for each file from the start.
+When the last row is there, the files move to their places; until then the gallery can be searched as it was.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.gallery import FORMAT, HASH_BYTES, Bad, File, file_name, read_about, read_table, write_table
+from data.lists import shown
+from data.prints import SIDE
+from utils.distributed import Group
+from utils.errors import InputError, RunError
+
+BLOCK = 2**16  # rows that are copied at once
+FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
+PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
+
+
+class Rows(NamedTuple):
+    """Rows that are known already: the files they are of, and the folder of their arrays."""
+
+    files: list[File]
+    done: np.ndarray  # bool (n,)
+    hashes: Any  # uint8 (n, HASH_BYTES)
+    folder: str
+
+
+class Writer:
+    """Makes or renews the gallery in `folder`. Every process of a group has one, and writes its share of the rows.
+
+    with locked(folder):
+        writer = Writer(folder, model, dim, dtype, group)
+        for indices in its share of writer.plan(files): ... writer.put(indices, embeddings, prints, hashes)
+        writer.finish(bad, about)
+    """
+
+    def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
+        """model: what tells it from all others; rows of another model are not kept. dtype: "float32" or "float16"."""
+        self.folder, self.making, self.group = folder, file_name(folder, "making"), group
+        self.model, self.dtype = model, dtype
+        self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "embeddings": (dtype, (dim,)),
+            "prints": ("uint8", (SIDE, SIDE)),
+            "hashes": ("uint8", (HASH_BYTES,)),
+            "done": ("bool", ()),
+        }
+        self.files: list[File] = []
+        self.arrays: dict[str, np.memmap] = {}
+        self._flushed = time.monotonic()
+        self._waiting: list[np.ndarray] = []  # rows that are written but not yet marked as done
+
+    # ---- what is to be done ------------------------------------------------------------------------------------------
+
+    def plan(self, files: Sequence[File]) -> np.ndarray:
+        """Prepare a gallery of these files. Returns the indices of those that are to be embedded, int64, in all processes."""
+        if self.group.rank == 0:
+            self._lay_out(list(files), self._known())
+        self.group.gather_objects(None)  # the others wait for the files to be there
+        self.files = list(files)
+        self.arrays = self._open(self.making)
+        return np.flatnonzero(~self.arrays["done"])
+
+    def _known(self) -> Iterator[Rows]:
+        """The rows of this model in the gallery as it is, and in what was being made when it was stopped."""
+        for folder in (self.folder, self.making):
+            try:
+                about = json_in(folder, "about.json" if folder == self.folder else "plan.json")
+                if (about.get("model"), about.get("dtype")) != (self.model, self.dtype):
+                    continue
+                _, files, hexes, _ = read_table(file_name(folder, "images.sqlite"))
+                if np.load(file_name(folder, "prints.npy"), mmap_mode="r").shape != (len(files), SIDE, SIDE):
+                    continue
+                if folder == self.folder:
+                    hashes = np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(-1, HASH_BYTES)
+                    yield Rows(files, np.ones(len(files), bool), hashes, folder)
+                else:
+                    done, hashes = (np.load(file_name(folder, f"{name}.npy"), mmap_mode="r") for name in ("done", "hashes"))
+                    yield Rows(files, done, hashes, folder)
+            except (OSError, ValueError, sqlite3.Error, InputError):
+                continue  # nothing of it is lost but time
+
+    def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
+        """Make the folder `making` anew, with a row for each file, those that are known filled in."""
+        new = file_name(self.folder, "making.new")
+        shutil.rmtree(new, ignore_errors=True)
+        os.makedirs(new)
+        self._need_space(len(files))
+        arrays = self._open(new, len(files))
+        row_of = {file: row for row, file in enumerate(files)}
+        for rows in known:
+            pairs = [(row_of[file], old) for old, file in enumerate(rows.files) if rows.done[old] and file in row_of]
+            if not pairs:
+                continue
+            targets, sources = np.array(pairs, np.int64).T
+            for name in ("embeddings", "prints"):
+                _copy(arrays[name], targets, np.load(file_name(rows.folder, f"{name}.npy"), mmap_mode="r"), sources)
+            _copy(arrays["hashes"], targets, rows.hashes, sources)
+            arrays["done"][targets] = True
+        for array in arrays.values():
+            array.flush()
+        write_table(file_name(new, "images.sqlite"), "", files, [""] * len(files), [])
+        with open(file_name(new, "plan.json"), "w", encoding="utf-8") as file:
+            json.dump({"model": self.model, "dtype": self.dtype}, file)
+        model = file_name(self.making, "model.pth.tar")
+        if os.path.exists(model):
+            os.replace(model, file_name(new, "model.pth.tar"))
+        shutil.rmtree(self.making, ignore_errors=True)
+        os.rename(new, self.making)
+
+    def _open(self, folder: str, rows: int | None = None) -> dict[str, np.memmap]:
+        """The arrays in a folder, made with so many rows, or opened as they are."""
+        opened = {}
+        for name, (dtype, shape) in self.shapes.items():
+            path = file_name(folder, f"{name}.npy")
+            if rows is None:
+                opened[name] = np.lib.format.open_memmap(path, mode="r+")
+            else:
+                opened[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows, *shape))
+        return opened
+
+    def _need_space(self, rows: int) -> None:
+        """Raise RunError where the disk has no room: a full disk under a mapped file would kill the process."""
+        need = rows * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
+        free = shutil.disk_usage(self.folder).free
+        if need > free:
+            what = f"{rows} images take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+            raise RunError(f"{shown(self.folder)}: {what}; make room, give another --out, or --dtype float16")
+
+    # ---- doing it ----------------------------------------------------------------------------------------------------
+
+    def put(self, indices: np.ndarray, embeddings: np.ndarray, prints: np.ndarray, hashes: np.ndarray) -> None:
+        """Write the rows of these files; every some seconds they are brought to the disk."""
+        self.arrays["embeddings"][indices] = embeddings
+        self.arrays["prints"][indices] = prints
+        self.arrays["hashes"][indices] = hashes
+        self._waiting.append(indices)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring to the disk what was put, and then mark it as done."""
+        for name in ("embeddings", "prints", "hashes"):
+            self.arrays[name].flush()
+        for indices in self._waiting:
+            self.arrays["done"][indices] = True
+        self.arrays["done"].flush()
+        self._waiting.clear()
+        self._flushed = time.monotonic()
+
+    def finish(self, bad: Sequence[Bad], about: dict[str, Any]) -> None:
+        """Put the gallery in place. bad: the files that cannot be read, of all processes. about: for about.json."""
+        self.flush()
+        self.group.gather_objects(None)
+        if self.group.rank:
+            return
+        unreadable = {entry.file for entry in bad}
+        if unreadable & set(self.files):
+            self.files = [file for file in self.files if file not in unreadable]
+            self._lay_out(self.files, [rows for rows in self._known() if rows.folder == self.making])
+            self.arrays = self._open(self.making)
+        if not self.arrays["done"].all():
+            raise RunError(f"{shown(self.making)}: rows are missing; run the same command again")
+        stamp = secrets.token_hex(8)
+        hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
+        write_table(file_name(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
+        self.arrays.clear()
+        whole = {
+            "format": FORMAT,
+            **about,
+            "model": self.model,
+            "dtype": self.dtype,
+            "images": len(self.files),
+            "stamp": stamp,
+        }
+        temporary = file_name(self.making, "about.json.tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(whole, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, file_name(self.making, "about.json"))
+        put_in_place(self.folder)
+
+
+def put_in_place(folder: str) -> None:
+    """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
+    making = file_name(folder, "making")
+    if not os.path.exists(file_name(making, "about.json")):
+        return
+    for name in PLACES:
+        if os.path.exists(file_name(making, name)):
+            os.replace(file_name(making, name), file_name(folder, name))
+    shutil.rmtree(making, ignore_errors=True)
+
+
+def is_current(folder: str, model: str, dtype: str, files: Sequence[File]) -> bool:
+    """Whether the gallery in `folder` is whole, of this model, and of just these files."""
+    try:
+        about = read_about(folder)
+        stamp, known, _, _ = read_table(file_name(folder, "images.sqlite"))
+    except (InputError, OSError, ValueError, sqlite3.Error):
+        return False
+    return (about["model"], about["dtype"], about["stamp"]) == (model, dtype, stamp) and known == list(files)
+
+
+def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
+    """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
+    try:
+        *_, bad = read_table(file_name(folder, "images.sqlite"))
+    except (OSError, ValueError, TypeError, sqlite3.Error):
+        return []
+    now = set(files)
+    return [entry for entry in bad if entry.file in now]
+
+
+def json_in(folder: str, name: str) -> dict[str, Any]:
+    """A file of JSON as a dict; OSError or ValueError where it is none."""
+    with open(file_name(folder, name), encoding="utf-8") as file:
+        held = json.load(file)
+    if not isinstance(held, dict):
+        raise ValueError(f"{name} is no table")
+    return held
+
+
+def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:
+    """target[targets] = source[sources], block by block."""
+    for begin in range(0, len(targets), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        target[targets[part]] = source[sources[part]]

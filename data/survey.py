@@ -1,0 +1,53 @@
+"""Which image files there are to embed: those of a folder, or of a list."""
+
+import os
+from typing import NamedTuple
+
+from data.dataset import find_images
+from data.gallery import Bad, File
+from data.lists import EXTENSIONS, first_few, read_list, real_paths, shown
+from utils import log
+from utils.errors import InputError
+
+
+class Survey(NamedTuple):
+    """What was found."""
+
+    files: list[File]  # in order of their paths
+    gone: list[Bad]  # that a list names, and that are not there
+    root: str | None  # the folder, if it is one
+
+
+def survey(images: str) -> Survey:
+    """The image files of `images`, a folder or a list file.
+
+    Links that lead out of the folder are left out: what a page shows should be what lies in the folder.
+    Raises InputError where there is nothing to embed.
+    """
+    root = os.path.abspath(images) if os.path.isdir(images) else None
+    if root:
+        paths = _inside(find_images(root), root)
+    elif os.path.exists(images):
+        paths = sorted(set(read_list(images, labels_required=False, check_files=False).paths))
+    else:
+        raise InputError(f"{shown(images)}: no such folder or list", setting="images")
+    if not paths:
+        raise InputError(f"{shown(images)}: no image in it ({', '.join(EXTENSIONS)})", setting="images")
+    files, gone = [], []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            files.append(File(path, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            gone.append(Bad(File(path, 0, 0), f"{shown(path)}: {error.strerror}"))
+    return Survey(files, gone, root)
+
+
+def _inside(paths: list[str], root: str) -> list[str]:
+    """The paths that do not lead out of the folder `root`; the log names the others."""
+    real_root = os.path.join(os.path.realpath(root), "")
+    leads_out = [not real.startswith(real_root) for real in real_paths(paths)]
+    outside = [path for path, out in zip(paths, leads_out) if out]
+    if outside:
+        log.say(f"{shown(root)}: links out of this folder left out ({len(outside)}): {first_few(outside)}")
+    return [path for path, out in zip(paths, leads_out) if not out]

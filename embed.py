@@ -1,0 +1,228 @@
+"""A folder of images, or a list of them -> their embeddings, in a folder that search.py searches.
+
+python embed.py --images ~/photos --out results/photos                          # a ready-made net, fitted to the images
+python embed.py --images ~/photos --out results/trained --checkpoint results/.../ckp_ep600.pth.tar
+torchrun --standalone --nproc_per_node 4 embed.py --images ...                  # every process embeds its share
+
+The same command again embeds what is new or changed, forgets what is gone, and goes on where it was stopped.
+"""
+
+import argparse
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.gallery import Bad, file_name
+from data.gallery_writer import Writer, is_current, known_bad, put_in_place
+from data.images import Images
+from data.intake import Taken, take_in
+from data.lists import shown
+from data.survey import Survey, survey
+from data.views import ImageBatches
+from models import gallery_model
+from models.gallery_model import FILE, MOST_FITTED, Model
+from models.readout import Fitter
+from utils import device, distributed, flags, log
+from utils.distributed import Group
+from utils.errors import InputError, exit_on_error
+from utils.features import encoder
+from utils.interrupt import Stop
+from utils.lock import locked
+from utils.progress import bar
+
+
+def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The settings, and those of them that are not the defaults."""
+    parser = flags.Parser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--images", required=True, help="a folder, searched at any depth, or a list file with a path a line")
+    add("--out", required=True, help="where the embeddings go; never a folder of your photos")
+    add("--checkpoint", default=None, help="a trained net; without one --net is taken as it is")
+    add("--net", default="EfficientNet-Lite0", help="a ready-made net; a wrong name lists them all")
+    add("--weights", default=None, help="file of its pretrained weights, instead of the net's own source")
+    about = (
+        "what reads the net out: closed_form, fitted to these images; embedding, of a checkpoint; pooled, the bare features;"
+    )
+    about += f" auto: what a checkpoint chose, or the closed form from {gallery_model.ENOUGH} images (default)"
+    add("--head", "--readout", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
+    add("--dim", type=flags.positive_int, default=512, help="numbers of an embedding, where it is not a checkpoint's")
+    add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's, or 128)")
+    add("--origin_width", type=flags.side, default=None, help="shorter side before it (default: the checkpoint's, or 144)")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="float16 halves the file")
+    add("--name", default=None, help="what the page calls it (default: ready-made, or trained)")
+    add("--again", action="store_true", help="drop what is in --out and embed all anew")
+    add("--batch_size", "-b", type=flags.positive_int, default=64, help="images in one forward pass")
+    about = "data loading processes; 0 loads in the main one (default: one a core, at most 8; 0 for few images)"
+    add("--nThreads", "-j", type=flags.number(int, 0, most=1024), default=None, help=about)
+    add("--seed", type=flags.natural, default=0, help="of the crops that the closed form is fitted to")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
+    add(
+        "--amp",
+        choices=("auto", "off", "bf16", "fp16"),
+        default="auto",
+        help="precision; auto: half on a GPU, off elsewhere",
+    )
+    add("--log_file", default=None, help="also append the log to this file")
+    args = parser.parse_args()
+    args.name = args.name or ("trained" if args.checkpoint else "ready-made")
+    return args, parser.changed(args)
+
+
+def main() -> None:
+    args, changed = parse_args()
+    stop = Stop()
+    log.start(vars(args), changed, args.log_file)
+    compute = device.choose(args.device, args.amp)
+    group = distributed.join(compute.device)
+    with ExitStack() as until_the_end:
+        images: Survey = group.share_object(survey(args.images) if not group.rank else None)
+        if group.rank == 0:
+            log.make_folder(args.out)
+            until_the_end.enter_context(locked(args.out, "out"))
+            put_in_place(args.out)
+        until_the_end.enter_context(group.watching())
+        model = choose_model(args, compute, group, [file.path for file in images.files])
+        bring_up_to_date(args, model, compute, group, stop, images)
+        group.leave()
+
+
+# ---- by which model --------------------------------------------------------------------------------------------------
+
+
+def choose_model(args: argparse.Namespace, compute: Any, group: Group, paths: list[str]) -> Model:
+    """The model that the gallery in --out has, where it still fits what is asked for and the number of images; else a new one,
+    fitted and put into `making`."""
+    request = {name: getattr(args, name) for name in ("net", "head", "dim", "width", "origin_width")}
+    request |= {name: file_hash(getattr(args, name)) for name in ("checkpoint", "weights")}
+    place = file_name(file_name(args.out, "making"), FILE)
+    found = group.share_object(find_model(args, request, len(paths), place) if not group.rank else None)
+    if found:
+        model = gallery_model.load(found)
+    else:
+        sample = [paths[i * len(paths) // MOST_FITTED] for i in range(MOST_FITTED)] if len(paths) > MOST_FITTED else paths
+
+        def fit(embedder: Any) -> None:
+            compute.place(embedder)
+            loaded = ImageBatches(
+                Images(sample, embedder.transforms), args.batch_size, workers(args, len(sample)), group=group
+            )
+            Fitter(loaded, compute, group, "closed_form", args.seed, "skip")(embedder)
+
+        model = gallery_model.make(request, args.checkpoint, args.weights, len(paths), fit, len(sample))
+        if group.rank == 0:
+            model.save(place)
+    compute.place(model.embedder).eval()
+    return model
+
+
+def find_model(args: argparse.Namespace, request: dict[str, Any], images: int, place: str) -> str | None:
+    """The file of a model that can be used again. Raises InputError where the gallery is of another one, without --again."""
+    ready = file_name(args.out, FILE)
+    for path in (place, ready):
+        if not os.path.exists(path):
+            continue
+        model = gallery_model.load(path)
+        if model.request != request:
+            if path == ready and not args.again:
+                differ = ", ".join(name for name in request if model.request.get(name) != request[name])
+                what = f"holds embeddings of another model ({differ}); give another folder, or --again to embed all anew"
+                raise InputError(f"{shown(args.out)}: {what}", setting="out")
+        elif path == ready and args.again:
+            pass
+        elif reason := gallery_model.outgrown(model, images):
+            log.say(f"the model is made anew: {reason}")
+        else:
+            if path == ready and os.path.exists(place):
+                os.remove(place)
+            return path
+    return None
+
+
+def file_hash(path: str | None) -> str | None:
+    """SHA-256 of a file, so that a checkpoint is known wherever it lies."""
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+
+
+# ---- embedding -------------------------------------------------------------------------------------------------------
+
+
+def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group: Group, stop: Stop, images: Survey) -> None:
+    """Have the gallery hold the images as they are now, and say what was done."""
+    bad: list[Bad] = group.share_object(images.gone + known_bad(args.out, images.files) if not group.rank else None)
+    unreadable = {entry.file for entry in bad}
+    files = [file for file in images.files if file not in unreadable]
+    digest, source = model.digest, shown(args.images)
+    if group.share_object(is_current(args.out, digest, args.dtype, files) if not group.rank else None):
+        log.say(f"{len(files)} images of {source}: all are embedded already")
+        report(bad)
+        return
+    about = {"name": args.name, "root": images.root, "source": os.path.abspath(args.images), "kind": model.kind}
+    about |= {"net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
+    writer = Writer(args.out, digest, model.dim, args.dtype, group)
+    todo = writer.plan(files)
+    log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {about['net']}, {model.kind}, {model.dim} numbers")
+    began, new = time.monotonic(), list[Bad]()
+    with stop.deferred():
+        try:
+            for taken, rows in embedded(args, model, compute, [file.path for file in files], todo[group.stretch(len(todo))]):
+                writer.put(taken.indices, rows, taken.prints, taken.hashes)
+                new += [Bad(files[item.index], item.message) for item in taken.bad]
+                stop.check(stop.signal)  # torchrun passes a signal on to all processes
+        finally:
+            writer.flush()
+        bad += [entry for some in group.gather_objects(new) for entry in some]
+        seconds = time.monotonic() - began
+        if len(bad) >= len(images.files) + len(images.gone):
+            raise InputError(f"none of the {len(bad)} images can be read, the first: {bad[0].reason}", setting="images")
+        writer.finish(bad, about)
+    report(bad)
+    speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
+    log.say(f"{len(files) + len(images.gone) - len(bad)} images are embedded ({speed}), in {shown(args.out)}")
+
+
+def embedded(
+    args: argparse.Namespace, model: Model, compute: Any, paths: list[str], indices: np.ndarray
+) -> Iterator[tuple[Taken, np.ndarray]]:
+    """The images at these indices, batch by batch, each with the embeddings of those that can be read, float32 (n, d)."""
+    encode = encoder(model.embedder, [model.kind], compute)
+    transforms, processes = model.embedder.transforms, workers(args, len(indices))
+    batches = take_in(paths, indices.tolist(), transforms, args.batch_size, processes, compute.pin_memory)
+    with bar(total=len(indices), desc="embedding", unit="img") as progress, torch.inference_mode():
+        for taken in batches:
+            rows = np.empty((0, model.dim), np.float32)
+            if taken.crops is not None:
+                (features,) = encode(taken.crops.to(compute.device, non_blocking=True))
+                rows = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
+            yield taken, rows
+            progress.update(len(taken.indices) + len(taken.bad))
+
+
+def workers(args: argparse.Namespace, images: int) -> int:
+    """How many data loading processes. Unlike in training also on a CPU: decoding a photo takes longer than embedding it."""
+    if args.nThreads is not None:
+        return args.nThreads
+    return 0 if images < 500 else min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def report(bad: list[Bad]) -> None:
+    """Say which files cannot be read; on the terminal the first ones, in the log file all."""
+    for number, entry in enumerate(bad, 1):
+        (log.say if number <= 20 else log.debug)(f"left out ({number} of {len(bad)}): {entry.reason}")
+    if len(bad) > 20:
+        log.say("left out: and more; all stand in images.sqlite, in the table `bad`")
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

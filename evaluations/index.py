@@ -1,0 +1,164 @@
+"""The nearest neighbours among many embeddings: exactly, or, from EXACT of them, by an inverted file with measured recall.
+
+faiss does the work (Johnson, Douze, Jegou 2017, arXiv 1702.08734). An inverted file puts each embedding into the list of its
+nearest centroid, and a query looks into the `probes` lists that are nearest to it.
+"""
+
+import json
+import os
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.errors import InputError
+
+EXACT = 200_000  # embeddings up to which every query is compared with all of them
+BLOCK = 2**16  # embeddings that are read at once
+SAMPLE = 256  # embeddings that recall is measured with
+RECALL = 0.95  # recall@10 that the number of probes is chosen for
+TRAINING_POINTS = 64  # for each centroid
+
+
+class Index:
+    """Embeddings that can be searched; `about` says what they are and how well they are found."""
+
+    def __init__(self, searcher: Any, about: dict[str, Any]) -> None:
+        """searcher: a faiss index of inner products. about: as `build` gives it."""
+        self.searcher, self.about = searcher, about
+
+    def __len__(self) -> int:
+        return self.searcher.ntotal
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 (q, d), rows of length 1 -> the k most similar: rows int64 (q, k), similarities float32 (q, k), best first.
+
+        k is at most the number of embeddings. An inverted file that finds fewer fills up with row -1.
+        """
+        queries = np.ascontiguousarray(queries, np.float32)
+        similarities, rows = self.searcher.search(queries, min(k, len(self)))
+        return rows, similarities
+
+
+class Outdated(InputError):
+    """There is no index of the embeddings as they are; a new one can be made of them."""
+
+
+class Probing(NamedTuple):
+    """How many lists a query looks into, and the recall@10 that this gives."""
+
+    probes: int
+    recall: float
+
+
+def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> Index:
+    """Index embeddings, float32 or float16 (N, d) with rows of length 1; they may be memory-mapped.
+
+    The index of up to `exact_up_to` of them is exact. Memory: 4 d N bytes.
+    """
+    import faiss
+
+    began = time.perf_counter()
+    count, dim = embeddings.shape
+    if count <= exact_up_to:
+        exact = faiss.IndexFlatIP(dim)
+        _add(exact, embeddings)
+        return Index(exact, {"kind": "exact", "images": count, "seconds": time.perf_counter() - began})
+    lists = max(1, int(2 * count**0.5))
+    searcher = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
+    searcher.cp.seed = seed
+    rng = np.random.default_rng(seed)
+    searcher.train(_rows(embeddings, rng.choice(count, min(count, TRAINING_POINTS * lists), replace=False)))
+    _add(searcher, embeddings)
+    probing = _choose_probes(searcher, embeddings, rng)
+    searcher.nprobe = probing.probes
+    about = {"kind": "inverted file", "images": count, "lists": lists, **probing._asdict()}
+    return Index(searcher, {**about, "seconds": time.perf_counter() - began})
+
+
+def _add(searcher: Any, embeddings: np.ndarray) -> None:
+    for begin in range(0, len(embeddings), BLOCK):
+        searcher.add(np.ascontiguousarray(embeddings[begin : begin + BLOCK], np.float32))
+
+
+def _rows(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows as float32, read in the order in which they lie."""
+    return np.ascontiguousarray(embeddings[np.sort(rows)], np.float32)
+
+
+def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generator) -> Probing:
+    """The least number of probes, doubled from 1, with a recall@10 of RECALL on a sample of the embeddings themselves."""
+    sample = _rows(embeddings, rng.choice(len(embeddings), min(SAMPLE, len(embeddings)), replace=False))
+    exact = exact_neighbours(sample, embeddings, 10)
+    probes = 1
+    while True:
+        searcher.nprobe = probes
+        recall = recall_at_10(searcher.search(sample, 10)[1], exact)
+        if recall >= RECALL or probes == searcher.nlist:
+            return Probing(probes, recall)
+        probes = min(2 * probes, searcher.nlist)
+
+
+def exact_neighbours(queries: np.ndarray, embeddings: np.ndarray, k: int) -> np.ndarray:
+    """int64 (q, k): the rows most similar to each query, by comparing it with all, block by block."""
+    import faiss
+
+    best, found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for begin in range(0, len(embeddings), BLOCK):
+        block = np.ascontiguousarray(embeddings[begin : begin + BLOCK], np.float32)
+        near, rows = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        best, found = np.hstack([best, near]), np.hstack([found, rows + begin])
+        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
+    return found
+
+
+def recall_at_10(found: np.ndarray, exact: np.ndarray) -> float:
+    """The share of the exact neighbours, int64 (q, 10), that were found."""
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), exact.tolist())]))
+
+
+# ---- on the disk -----------------------------------------------------------------------------------------------------
+
+
+def save(index: Index, folder: str, model: str, stamp: str) -> None:
+    """Write index.json, and for an inverted file index.faiss; model and stamp: of the gallery that it is of."""
+    import faiss
+
+    if index.about["kind"] != "exact":
+        temporary = os.path.join(folder, "index.faiss.tmp")
+        faiss.write_index(index.searcher, temporary)
+        os.replace(temporary, os.path.join(folder, "index.faiss"))
+    temporary = os.path.join(folder, "index.json.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump({**index.about, "model": model, "stamp": stamp}, file, indent=1)
+    os.replace(temporary, os.path.join(folder, "index.json"))
+
+
+def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
+    """The index in `folder`, which must be of this model and stamp; an exact one is made of the embeddings.
+
+    Raises Outdated for one that is missing or older than the embeddings, InputError for one of another model's embeddings.
+    """
+    path = os.path.join(folder, "index.json")
+    again = f"run search.py index {folder}"
+    try:
+        with open(path, encoding="utf-8") as file:
+            about = json.load(file)
+    except FileNotFoundError:
+        raise Outdated(f"{folder}: no index yet; {again}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); {again}") from None
+    if about.get("model") != model:
+        raise InputError(f"{path}: made of another model's embeddings, with which these cannot be compared; {again}")
+    if about.get("stamp") != stamp:
+        raise Outdated(f"{path}: older than the embeddings; {again}")
+    if about["kind"] == "exact":
+        return Index(build(embeddings, exact_up_to=len(embeddings)).searcher, about)
+    import faiss
+
+    try:
+        searcher = faiss.read_index(os.path.join(folder, "index.faiss"))
+    except RuntimeError:
+        raise Outdated(f"{folder}: index.faiss is missing or damaged; {again}") from None
+    return Index(searcher, about)

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Look-alike search in a folder of images: sets itself up, embeds the images, opens a page on this machine.
+#
+#   scripts/search_folder.sh ~/photos              in a minute or two, by a ready-made net fitted to the folder
+#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and the page compares the two
+#   SERVE=0 scripts/search_folder.sh ~/photos      embeds what is new, and leaves the page
+#
+# A second call embeds what is new or changed and forgets what is gone. Ctrl-C at any time: the same command goes on. Nothing is
+# written into the folder. Every value below can be set from the environment.
+set -euo pipefail
+
+usage="give a folder of images: scripts/search_folder.sh ~/photos"
+case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage"; sed -n '2,9s/^# \{0,1\}//p' "$0"; exit ;; esac
+[ -d "$1" ] || { echo "error: $1: no such folder; $usage" >&2; exit 2; }
+FOLDER=$(CDPATH= cd -- "$1" && pwd)
+
+ROOT=${ROOT:-results}                   # where embeddings and checkpoints go; never the folder itself
+NET=${NET:-EfficientNet-Lite0}          # backbone; its ImageNet weights come with requirements.txt
+WIDTH=${WIDTH:-128}                     # side of the crops; 224 sees finer details and takes three times as long
+ORIGIN_WIDTH=${ORIGIN_WIDTH:-$((WIDTH * 9 / 8))}    # shorter side of an image before cropping
+DIM=${DIM:-512}                         # numbers of an embedding
+DTYPE=${DTYPE:-float32}                 # float16 halves the files
+DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+NPROC=${NPROC:-1}                       # processes that embed and train together
+SERVE=${SERVE:-1}                       # 0: no page
+PORT=${PORT:-8420}                      # of the page; the next free one is taken
+EMBED_FLAGS=${EMBED_FLAGS:-}            # anything else for embed.py
+SERVE_FLAGS=${SERVE_FLAGS:---open}      # anything else for search.py serve
+
+TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
+STEPS=${STEPS:-150}                     # of training; about 4 s each on two CPU cores
+NUM_CLUSTERS=${NUM_CLUSTERS:-}          # about the number of kinds; default: the square root of the number of images
+LR=${LR:-0.0001}                        # learning rate of backbone and embedding
+ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 where images have no up
+TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
+
+case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
+source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
+# Other settings have a place of their own, so that neither replaces the other.
+out=$ROOT/search/$(basename "$FOLDER")-$(printf '%s ' "$FOLDER" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
+mkdir -p "$out"
+
+launch=("$PYTHON")
+if [ "$NPROC" != 1 ]; then launch+=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC"); fi
+page=
+trap 'if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; fi' EXIT
+
+embed() { # embed GALLERY [FLAGS]
+    "${launch[@]}" embed.py --images "$FOLDER" --out "$out/$1" --dtype "$DTYPE" --device "$DEVICE" --log_file "$out/log" \
+        "${@:2}" $EMBED_FLAGS
+    "$PYTHON" search.py index "$out/$1"
+}
+
+ready=(--net "$NET" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH" --dim "$DIM")
+embed ready-made "${ready[@]}"
+
+if [ "$TRAIN" != 0 ]; then
+    if [ "$SERVE" != 0 ] && [ ! -e "$out/trained/about.json" ]; then
+        echo "The page can be used while the net is trained."
+        "$PYTHON" search.py serve "$out/ready-made" --port "$PORT" $SERVE_FLAGS &
+        page=$!
+    fi
+    if [ "$TRAIN" = again ]; then rm -rf "$out/training"; fi
+    # The images to train on are those of the first training, so that it can go on after a stop.
+    number=$("$PYTHON" - "$out/ready-made" "$out/training" <<'LIST'
+import os, sys
+from data.gallery import Gallery
+gallery, folder = Gallery(sys.argv[1]), sys.argv[2]
+train_list = os.path.join(folder, "train.txt")
+if not os.path.exists(train_list):
+    os.makedirs(folder, exist_ok=True)
+    with open(train_list + ".tmp", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.writelines(f"{path}\n" for path in gallery.paths if "\n" not in path)
+    os.replace(train_list + ".tmp", train_list)
+print(sum(1 for _ in open(train_list, "rb")))
+LIST
+)
+    if [ "$number" -lt 100 ]; then
+        echo "error: $number images are too few to train on; 100 are needed" >&2
+        exit 2
+    fi
+    NUM_CLUSTERS=${NUM_CLUSTERS:-$(awk "BEGIN {print int(sqrt($number))}")}
+    epochs=$(((STEPS * 80 + NUM_CLUSTERS * 5 - 1) / (NUM_CLUSTERS * 5)))  # a step takes 5 images of 16 clusters
+    "${launch[@]}" train.py --data "$out/training" --save_dir "$out/training/run" --net "$NET" --dim "$DIM" --width "$WIDTH" \
+        --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --init pca --num_clusters "$NUM_CLUSTERS" --epochs "$epochs" \
+        --save_step "$epochs" --lr "$LR" --self_supervision_rot "$ROT" --readout auto --on_bad_image skip \
+        --log_file "$out/log" $TRAIN_FLAGS
+fi
+
+galleries=("$out/ready-made")
+checkpoint=$(ls -t "$out"/training/run/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
+if [ -n "$checkpoint" ]; then
+    anew=()
+    if [ "$TRAIN" = again ]; then anew=(--again); fi
+    embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
+    galleries+=("$out/trained")
+fi
+if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; wait "$page" 2>/dev/null || :; page=; fi
+if [ "$SERVE" != 0 ]; then
+    exec "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS
+fi
+echo "The embeddings are in ${galleries[*]}"

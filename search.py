@@ -1,0 +1,250 @@
+"""Look-alikes among the images that embed.py has embedded: queries, duplicates, clusters, and a page for all of it.
+
+python search.py index DIR                         # DIR: what embed.py --out made
+python search.py query DIR photo.jpg -k 10         # a table; --json, or --html FILE with pictures
+python search.py duplicates DIR --turned           # the same bytes, copies, look-alikes
+python search.py clusters DIR --out sheets         # contact sheets
+python search.py serve DIR [DIR2]                  # the page; several galleries of the same images side by side
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import webbrowser
+from typing import Any
+
+import numpy as np
+
+from data.gallery import Gallery
+from data.lists import shown
+from evaluations import index as indexes
+from evaluations.index import Index
+from utils import flags, log
+from utils.errors import InputError, Interrupted, exit_on_error
+from utils.lock import locked
+
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]  # names of this machine that the page answers to
+
+
+def parse_args() -> argparse.Namespace:
+    parser = flags.Parser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, about: str) -> Any:
+        added = commands.add_parser(name, help=about, description=about)
+        added.add_argument("gallery", help="the folder that embed.py --out made")
+        return added.add_argument
+
+    add = command("index", "prepare the embeddings for searching: exactly, or for many images with measured recall")
+    add("--exact_up_to", type=flags.natural, default=indexes.EXACT, help="images up to which all are compared")
+
+    add = command("query", "the images most similar to one, or to several")
+    add("images", nargs="+", metavar="IMAGE", help="image files")
+    add("-k", type=flags.positive_int, default=10, help="how many")
+    add("--together", action="store_true", help="one query of all images: what is similar to their mean")
+    add("--json", action="store_true", help="print JSON")
+    add("--html", default=None, metavar="FILE", help="write a page with pictures, in one file")
+    add("--device", default="cpu", help="where the query is embedded: cpu, cuda, mps, auto")
+
+    add = command("duplicates", "groups of the same bytes, of copies, and of look-alikes")
+    add("--turned", action="store_true", help="find mirrored and turned copies too")
+    add("--threshold", type=flags.number(float, -1, most=1), default=0.9, help="similarity of look-alikes")
+    add("--json", action="store_true", help="print JSON")
+    about = "images that are no duplicates of each other, to be remembered"
+    add("--not_duplicate", nargs="+", default=None, metavar="IMAGE", help=about)
+
+    add = command("clusters", "groups of similar images")
+    add("-k", default="auto", help="how many; auto finds a number")
+    add("--out", default=None, metavar="FOLDER", help="write a contact sheet of each group")
+    add("--json", action="store_true", help="print JSON")
+    add("--seed", type=flags.natural, default=0, help="of the start of k-means")
+
+    add = command("serve", "a page to look, search and tidy up in, on this machine")
+    add("more", nargs="*", metavar="GALLERY", help="more galleries of the same images, to compare")
+    add("--host", default="127.0.0.1", help="address to listen at; anything but loopback shows your photos to the network")
+    add("--port", type=flags.number(int, 0, most=65535), default=8420, help="the next free one is taken")
+    add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may ask for")
+    add("--open", action="store_true", help="open the page in a browser")
+    add("--device", default="cpu", help="where uploads are embedded: cpu, cuda, mps, auto")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    log.listen()
+    commands = {"index": index, "query": query, "duplicates": duplicates, "clusters": clusters, "serve": serve}
+    try:
+        commands[args.command](args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise Interrupted("by SIGINT", 130) from None
+    except BrokenPipeError:  # nobody reads on (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---- index -----------------------------------------------------------------------------------------------------------
+
+
+def index(args: argparse.Namespace) -> None:
+    gallery = Gallery(args.gallery)
+    with locked(gallery.folder):
+        made = indexes.build(gallery.embeddings, args.exact_up_to)
+        indexes.save(made, gallery.folder, gallery.about["model"], gallery.stamp)
+    log.say(described(made))
+
+
+def described(made: Index) -> str:
+    about = made.about
+    line = f"{about['images']:,} images, {about['kind']}"
+    if about["kind"] != "exact":
+        line += f": {about['probes']} of {about['lists']} lists a query, recall@10 {about['recall']:.3f}"
+    return f"{line}; {about['seconds']:.1f} s"
+
+
+def opened(folder: str) -> tuple[Gallery, Index]:
+    """A gallery and its index, which is made where there is none, or one of earlier embeddings of the same model."""
+    gallery = Gallery(folder)
+    model, stamp = gallery.about["model"], gallery.stamp
+    try:
+        return gallery, indexes.load(gallery.folder, gallery.embeddings, model, stamp)
+    except indexes.Outdated:
+        made = indexes.build(gallery.embeddings)
+    try:
+        indexes.save(made, gallery.folder, model, stamp)
+    except OSError as error:
+        log.say(f"{shown(gallery.folder)}: the index is not kept ({error.strerror})")
+    log.say(described(made))
+    return gallery, made
+
+
+# ---- query -----------------------------------------------------------------------------------------------------------
+
+
+def query(args: argparse.Namespace) -> None:
+    gallery, found_by = opened(args.gallery)
+    embeddings = model_of(gallery, args.device).embed(args.images)
+    names = args.images
+    if args.together:
+        mean = embeddings.mean(0, keepdims=True)
+        embeddings, names = mean / max(np.linalg.norm(mean), 1e-12), [" + ".join(args.images)]
+    found_by.search(embeddings[:1], 1)  # the first search of a process is slower
+    began = time.perf_counter()
+    rows, similarities = found_by.search(embeddings, args.k)
+    milliseconds = 1000 * (time.perf_counter() - began) / len(embeddings)
+    results = [
+        {"query": shown(name), "found": [entry(gallery, row, s) for row, s in zip(*pair) if row >= 0]}
+        for name, *pair in zip(names, rows.tolist(), similarities.tolist())
+    ]
+    if args.html:
+        from evaluations.page.saved import write_results
+
+        write_results(args.html, gallery, results, args.images if not args.together else None)
+        log.say(f"written: {args.html}")
+    if args.json:
+        print(json.dumps(results, indent=1))
+    elif not args.html:
+        for result in results:
+            print(result["query"])
+            for item in result["found"]:
+                print(f"  {item['similarity']:6.3f}  {shown(item['path'])}")
+        print(f"{len(found_by):,} images searched in {milliseconds:.1f} ms a query")
+
+
+def model_of(gallery: Gallery, device_name: str) -> Any:
+    from models import gallery_model
+    from utils import device
+
+    return gallery_model.of_gallery(gallery, device.choose(device_name).device)
+
+
+def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[str, Any]:
+    """An image as JSON shows it."""
+    shown_similarity = {} if similarity is None else {"similarity": round(similarity, 4)}
+    return {"path": gallery.shown(row), "row": row, **shown_similarity}
+
+
+# ---- duplicates ------------------------------------------------------------------------------------------------------
+
+
+def duplicates(args: argparse.Namespace) -> None:
+    gallery, found_by = opened(args.gallery)
+    if args.not_duplicate is not None:
+        gallery.set_apart([row_of(gallery, path) for path in args.not_duplicate])
+        log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
+        return
+    from evaluations.duplicates import find_all
+
+    found = find_all(gallery, found_by.search, args.threshold, args.turned)
+    if args.json:
+        as_json = {
+            kind: [{"similarity": round(g.similarity, 4), "images": [entry(gallery, row) for row in g.rows]} for g in groups]
+            for kind, groups in found.items()
+        }
+        print(json.dumps(as_json, indent=1))
+        return
+    for kind, title in TITLES.items():
+        images = sum(len(group.rows) for group in found[kind])
+        print(f"{title}: {images} images in {len(found[kind])} groups")
+        for group in found[kind]:
+            print(f"  {group.similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in group.rows))
+
+
+TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed, cropped)", "alike": "look-alikes"}
+
+
+def row_of(gallery: Gallery, path: str) -> int:
+    """The row of an image that the user names, from where they stand or below the folder of the images."""
+    for whole in (os.path.abspath(path), os.path.join(gallery.root or "", path)):
+        if (row := gallery.row_of_path.get(whole)) is not None:
+            return row
+    raise InputError(f"{shown(path)}: not an image of {shown(gallery.folder)}")
+
+
+# ---- clusters --------------------------------------------------------------------------------------------------------
+
+
+def clusters(args: argparse.Namespace) -> None:
+    from evaluations.overview import group
+
+    gallery = Gallery(args.gallery)
+    if args.k != "auto" and not (args.k.isdecimal() and 1 <= int(args.k) <= len(gallery)):
+        raise InputError(f"{args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting="k")
+    found = group(gallery.embeddings, None if args.k == "auto" else int(args.k), args.seed)
+    if args.out:
+        from evaluations.sheets import write_sheets
+
+        files = write_sheets(args.out, [gallery.paths[row] for row in range(len(gallery))], found)
+        log.say(f"{len(files)} contact sheets written into {shown(args.out)}")
+    if args.json:
+        print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in found.order], indent=1))
+    elif not args.out:
+        for rows in found.order:
+            print(f"{len(rows):6}  {shown(gallery.shown(int(rows[0])))}")
+
+
+# ---- serve -----------------------------------------------------------------------------------------------------------
+
+
+def serve(args: argparse.Namespace) -> None:
+    from evaluations.page.app import create_app
+    from evaluations.page.collection import Collection
+    from evaluations.page.server import bind, run
+
+    collections = []
+    for folder in [args.gallery, *args.more]:
+        gallery, found_by = opened(folder)
+        model = model_of(gallery, args.device)
+        collections.append(Collection(gallery, found_by, model.embed))
+        log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
+    socket, url = bind(args.host, args.port)
+    app = create_app(collections, [*LOOPBACK, args.host, *args.allowed_host])
+    log.say(f"the page is at {url} (Ctrl-C ends it)")
+    if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
+        webbrowser.open(url)
+    run(app, socket)
+
+
+if __name__ == "__main__":
+    exit_on_error(main)
