@@ -1,0 +1,57 @@
+// What the server is asked. Errors come as a Problem: a sentence that the user can act on.
+
+export class Problem extends Error {}
+
+const LARGEST = 20 * 2 ** 20; // bytes of an upload; the server reads no more, which to a browser is a lost connection
+const names = new Map(); // token of an upload -> the name of its file
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("The server does not answer. Is it still running?");
+  }
+  const answer = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(`The server's answer cannot be read (status ${response.status}).`);
+  });
+  if (!response.ok) throw new Problem(answer.error);
+  return { answer, waits: response.status === 202 };
+}
+
+function pause(milliseconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
+
+/** The JSON answer of a GET. While the server still works on it: calls working(sentence), and asks again each second. */
+export async function get(path, query, { signal, working = () => {} } = {}) {
+  for (;;) {
+    const { answer, waits } = await ask(`/api/${path}?${new URLSearchParams(query)}`, { signal });
+    if (!waits) return answer;
+    working(answer.working);
+    await pause(1000, signal);
+  }
+}
+
+const post = { method: "POST", headers: { "X-Requested-With": "page" } };
+
+/** Remembers that these images are no duplicates of each other. */
+export async function notDuplicates(gallery, keys) {
+  await ask(`/api/${gallery}/not_duplicate`, { ...post, body: JSON.stringify({ keys }) });
+}
+
+/** Uploads a picture and returns the token by which a query names it. */
+export async function upload(file) {
+  if (file.size > LARGEST) throw new Problem(`${file.name} is larger than 20 MB. Make it smaller first.`);
+  const { answer } = await ask("/api/upload", { ...post, body: file });
+  names.set(answer.upload, file.name);
+  return answer.upload;
+}
+
+/** The file name of an upload, as long as the page remembers it. */
+export const uploadName = (token) => names.get(token) ?? "your picture";

@@ -1,0 +1,75 @@
+// Small helpers to make elements. Text from files only ever becomes a text node or an attribute, never markup.
+
+/** An element: attributes by name, `on...` as listeners; null and false are left out. Children: nodes or strings. */
+export function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** One of the symbols of page.html. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `#icon-${name}`);
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(use);
+  return svg;
+}
+
+/** A round button with a symbol and a label for those who do not see it. */
+export function round(symbol, label, attributes) {
+  return el(
+    "button",
+    { class: "round", type: "button", "aria-label": label, title: label, ...attributes },
+    icon(symbol),
+  );
+}
+
+const numbers = new Intl.NumberFormat("en");
+
+/** 5421, "image" -> "5,421 images"; without a word the number alone. */
+export function count(number, word = "") {
+  return numbers.format(number) + (word && ` ${word}${number === 1 ? "" : "s"}`);
+}
+
+/** Says a sentence to a screen reader. */
+export function announce(sentence) {
+  document.getElementById("status").textContent = sentence;
+}
+
+/** Shows a sentence under the header, until it is closed or the next one comes; null hides it. */
+export function notice(sentence) {
+  const bar = document.getElementById("notice");
+  bar.hidden = sentence === null;
+  bar.querySelector("p").textContent = sentence ?? "";
+}
+
+/** A heading that can take the focus. */
+export function heading(...children) {
+  return el("h1", { tabindex: "-1" }, ...children);
+}
+
+/** What stands where images would: a sentence, what to do about it, and perhaps a button. */
+export function empty(sentence, hint, ...actions) {
+  return el("div", { class: "empty" }, el("p", {}, el("strong", {}, sentence)), hint && el("p", {}, hint), ...actions);
+}
+
+/** Copies a text, and says so on the button for a moment. */
+export async function copy(text, button) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not allowed by the browser";
+  }
+  announce(button.textContent);
+  setTimeout(() => (button.textContent = before), 1500);
+}

@@ -1,0 +1,163 @@
+// Groups of images that are the same or nearly so, in three kinds; "these are not duplicates" is remembered by the server.
+
+import { get, notDuplicates } from "./api.js";
+import { announce, copy, count, el, empty, heading } from "./dom.js";
+import { grid, pager, settle, tile, waiting } from "./grid.js";
+import { amend, gallery, link, read, wholePath } from "./state.js";
+
+const PAGE = 20;
+const KINDS = {
+  identical: {
+    name: "Same file",
+    says: "Files with the same bytes under several names.",
+    none: "No file is there twice.",
+  },
+  near: {
+    name: "Near copies",
+    says: "The same picture, resized, compressed again or slightly cropped.",
+    none: "No near copies were found.",
+  },
+  alike: {
+    name: "Look-alikes",
+    says: "Different pictures that are at least as similar as the slider says.",
+    none: "No images are that similar.",
+  },
+};
+
+function tabs(kind) {
+  return el(
+    "nav",
+    { class: "tabs small", "aria-label": "Kinds of duplicates" },
+    Object.entries(KINDS).map(([name, { name: label }]) =>
+      el("a", { href: link("duplicates", { kind: name }), "aria-current": name === kind ? "page" : null }, label),
+    ),
+  );
+}
+
+/** What can be set of a kind; `changed` asks again. */
+function settings(kind, query, changed) {
+  if (kind === "near") {
+    const box = el("input", {
+      type: "checkbox",
+      checked: query.get("turned") === "1",
+      onchange: () => (amend("turned", box.checked ? 1 : null), changed()),
+    });
+    return el("label", { class: "tools" }, box, "Also mirrored and turned ones");
+  }
+  if (kind === "alike") {
+    const output = el("output", { for: "threshold" });
+    const show = () => (output.textContent = Number(slider.value).toFixed(2));
+    const slider = el("input", {
+      id: "threshold",
+      type: "range",
+      min: 0.5,
+      max: 1,
+      step: 0.01,
+      value: query.get("threshold") ?? 0.9,
+      oninput: show,
+      onchange: () => (amend("threshold", slider.value), changed()),
+    });
+    show();
+    return el("div", { class: "tools" }, el("label", { for: "threshold" }, "At least this similar"), slider, output);
+  }
+  return null;
+}
+
+/** A group as a row. Of files with the same bytes nobody can say that they are no duplicates. */
+function row(g, group, kind, failed) {
+  const { items, size } = group;
+  const list = grid(`${count(items.length, "image")}, duplicates of each other`);
+  list.append(...items.map((item) => tile({ ...item, similarity: undefined }, { path: true })));
+  settle(list);
+  const paths = items.map(({ path }) => wholePath(path)).join("\n");
+  const dismiss = async (event) => {
+    event.currentTarget.disabled = true;
+    try {
+      const keys = items.map(({ key }) => key);
+      await notDuplicates(g, keys);
+    } catch (error) {
+      node.querySelector(".dismiss").disabled = false;
+      return failed(error);
+    }
+    const said = el(
+      "p",
+      { class: "line", tabindex: "-1" },
+      "Remembered: these are not shown as duplicates of each other again.",
+    );
+    node.replaceChildren(said);
+    node.classList.add("dismissed");
+    said.focus();
+  };
+  const likeness = kind === "identical" ? "" : `, similarity ${group.similarity.toFixed(2)}`;
+  const node = el(
+    "li",
+    { class: "group" },
+    el(
+      "div",
+      { class: "head" },
+      el(
+        "h2",
+        {},
+        `${count(size, "image")}${likeness}${size > items.length ? `, the first ${count(items.length)} shown` : ""}`,
+      ),
+      el(
+        "button",
+        { class: "small button", type: "button", onclick: (event) => copy(paths, event.currentTarget) },
+        "Copy paths",
+      ),
+      kind === "identical"
+        ? null
+        : el("button", { class: "small button dismiss", type: "button", onclick: dismiss }, "These are not duplicates"),
+    ),
+    list,
+  );
+  return node;
+}
+
+/** Asks for the groups with the settings of the address, and shows them in `place`. */
+async function fill(place, kind, view) {
+  const g = gallery();
+  const wait = waiting();
+  const list = el("ul", { class: "groups" });
+  place.replaceChildren(wait.node);
+  const query = read().query;
+  const ask = (start) =>
+    get(
+      `${g}/duplicates`,
+      { kind, start, count: PAGE, threshold: query.get("threshold") ?? 0.9, turned: query.get("turned") ?? 0 },
+      { signal: view.signal, working: wait.say },
+    );
+  const first = await ask(0);
+  if (wait.node.parentElement !== place) return; // asked anew meanwhile
+  const { total, images, groups } = first;
+  const found = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
+  announce(found);
+  if (!total)
+    return place.replaceChildren(
+      empty(found, kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here."),
+    );
+  let loaded = 0;
+  const add = (parts) => {
+    loaded += parts.length;
+    list.append(...parts.map((group) => row(g, group, kind, view.failed)));
+    return parts.length ? total - loaded : 0;
+  };
+  const more = pager(async () => add((await ask(loaded)).groups), view.failed);
+  place.replaceChildren(el("p", { class: "line" }, found), list, more.button);
+  more.update(add(groups));
+}
+
+export async function duplicates(section, view) {
+  const { query } = read();
+  const kind = KINDS[query.get("kind")] ? query.get("kind") : "identical";
+  const place = el("div");
+  const changed = () => fill(place, kind, view).catch(view.failed);
+  section.append(
+    heading("Duplicates"),
+    tabs(kind),
+    el("p", {}, KINDS[kind].says),
+    settings(kind, query, changed) ?? "",
+    place,
+  );
+  await fill(place, kind, view);
+}

@@ -1,0 +1,178 @@
+// Grids of images: a list whose items hold a link (find similar) and two buttons (add to the query, show it large).
+
+import { count, el, round } from "./dom.js";
+import { go, searchAlso, searchFor } from "./state.js";
+import { showLarge } from "./viewer.js";
+
+export const thumb = (key) => `/image/${key}?size=thumb`;
+
+const known = new Map(); // key -> item, of all that was ever shown
+const items = new WeakMap(); // <li> -> item
+
+/** What is known of an image; without a name when it was not shown yet. */
+export const recall = (key) => known.get(key) ?? { key };
+export const remember = (item) => known.set(item.key, item);
+
+/** A thumbnail: square, takes its place before it is loaded. */
+export function picture(source) {
+  return el("img", {
+    src: source,
+    alt: "",
+    width: 200,
+    height: 200,
+    loading: "lazy",
+    decoding: "async",
+    draggable: "false",
+  });
+}
+
+function meter(similarity) {
+  const fill = el("span");
+  fill.style.width = `${100 * Math.max(0, Math.min(1, similarity))}%`; // the policy allows this way of setting a style
+  const number = similarity.toFixed(2);
+  return el(
+    "span",
+    { class: "meter" },
+    el("span", { class: "number" }, el("span", { class: "unseen" }, "similarity "), number),
+    el("span", { class: "bar", "aria-hidden": "true" }, fill),
+  );
+}
+
+/** A path that wraps after its slashes, underscores and hyphens first. */
+const breakable = (path) => path.split(/(?<=[/_-])/).flatMap((part) => [part, el("wbr")]);
+
+/** An image of a grid. `path`: shows where it lies, for images that have the same name. */
+export function tile(item, { path = false } = {}) {
+  remember(item);
+  const add = (event) => (event.preventDefault(), go(searchAlso(item.key)));
+  const node = el(
+    "li",
+    { class: "tile" },
+    el(
+      "a",
+      { href: searchFor(item.key), title: item.path, tabindex: "-1", draggable: "false" },
+      picture(thumb(item.key)),
+      el("span", { class: path ? "name whole" : "name" }, path ? breakable(item.path) : item.name),
+      item.similarity === undefined ? null : meter(item.similarity),
+    ),
+    el(
+      "span",
+      { class: "over" },
+      round("plus", `Add ${item.name} to the query`, { class: "round add", tabindex: "-1", onclick: add }),
+      round("large", `Show ${item.name} large`, { tabindex: "-1", onclick: () => large(node) }),
+    ),
+  );
+  items.set(node, item);
+  return node;
+}
+
+const open = (node) => node.querySelector("a");
+const neighbour = (node, step) => {
+  do node = step < 0 ? node.previousElementSibling : node.nextElementSibling;
+  while (node?.hidden);
+  return node;
+};
+
+/** Shows an image of a grid large; from there one can step through its grid. */
+function large(node) {
+  showLarge(items.get(node), {
+    step: (by) => {
+      const next = neighbour(node, by);
+      return next && (() => large(next));
+    },
+    closed: () => choose(node, true),
+  });
+}
+
+/** Of a grid, one item is in the order of Tab; the arrow keys choose which. */
+function choose(node, focus = false) {
+  for (const other of node.parentElement.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
+  for (const part of node.querySelectorAll("a, button")) part.tabIndex = 0;
+  if (focus) open(node).focus();
+}
+
+/** Call it after items of a grid were hidden, shown or added: some item has to be in the order of Tab. */
+export function settle(list) {
+  if (list.querySelector('li:not([hidden]) [tabindex="0"]')) return;
+  const first = list.querySelector("li:not([hidden])");
+  if (first) choose(first);
+}
+
+function onKey(event) {
+  const node = event.target.closest("li");
+  if (!node || event.target !== open(node) || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === " ") large(node);
+  else if (event.key === "+" && items.has(node)) go(searchAlso(items.get(node).key));
+  else {
+    const all = [...node.parentElement.children].filter((other) => !other.hidden);
+    const columns = all.filter((other) => other.offsetTop === all[0].offsetTop).length;
+    const here = all.indexOf(node);
+    const to = {
+      ArrowLeft: here - 1,
+      ArrowRight: here + 1,
+      ArrowUp: here - columns,
+      ArrowDown: here + columns,
+      Home: 0,
+      End: all.length - 1,
+    };
+    if (!(event.key in to)) return;
+    if (all[to[event.key]]) choose(all[to[event.key]], true);
+  }
+  event.preventDefault();
+}
+
+/** An empty grid; append tiles (or other <li> with one link) and call `settle`. */
+export function grid(label, kind = "tiles") {
+  const list = el("ul", { class: kind, "aria-label": label, "aria-describedby": kind === "tiles" ? "keys" : null });
+  list.addEventListener("keydown", onKey);
+  list.addEventListener("focusin", (event) => choose(event.target.closest("li")));
+  return list;
+}
+
+/**
+ * A button that loads the next part of a long list, by a click or when it scrolls into view. `load` returns how many
+ * are left. Where it fails, the button stays and can be tried again.
+ */
+export function pager(load, failed) {
+  let busy = false;
+  const button = el("button", { class: "button more", type: "button", onclick: next }, "Show more");
+  const observer = new IntersectionObserver(([entry]) => entry.isIntersecting && next(), { rootMargin: "600px" });
+  async function next() {
+    if (busy || button.hidden) return;
+    busy = true;
+    try {
+      update(await load());
+    } catch (error) {
+      observer.disconnect();
+      failed(error);
+    }
+    busy = false;
+  }
+  function update(left) {
+    button.hidden = !left;
+    button.textContent = `Show more (${count(left)} left)`;
+    observer.disconnect();
+    if (left) observer.observe(button); // anew: it may still be in view, and says so only once
+  }
+  return { button, update };
+}
+
+/** Blanks that pulse in place of tiles or cards while the server works, and a line that says on what and for how long. */
+export function waiting(kind = "tiles") {
+  const started = performance.now();
+  const [what, time] = [el("span", { role: "status" }), el("span", { "aria-hidden": "true" })];
+  const blanks = Array.from({ length: 12 }, () => el("span", { class: "tile blank" }));
+  const node = el(
+    "div",
+    { class: "waiting" },
+    el("p", { class: "working" }, what, time),
+    el("div", { class: kind, "aria-hidden": "true" }, blanks),
+  );
+  const say = (sentence) => {
+    const text = `${sentence[0].toUpperCase()}${sentence.slice(1)} … `;
+    if (what.textContent !== text) what.textContent = text; // else a screen reader would say it each second
+    const seconds = Math.round((performance.now() - started) / 1000);
+    time.textContent = seconds > 2 ? `${seconds} s` : "";
+  };
+  return { node, say };
+}

@@ -1,0 +1,135 @@
+// The start: a card for each group of the folder's images, and the images of one group.
+
+import { get } from "./api.js";
+import { announce, count, el, empty, heading, icon } from "./dom.js";
+import { grid, pager, picture, settle, thumb, tile, waiting } from "./grid.js";
+import { galleries, gallery, link, read } from "./state.js";
+
+const PAGE = 60;
+
+function invitation() {
+  return el(
+    "button",
+    { class: "invitation", type: "button", "data-pick": "new" },
+    icon("picture"),
+    el(
+      "span",
+      {},
+      el("strong", {}, "Find by picture: "),
+      el("span", { class: "mouse" }, "drop one anywhere on this page, paste it, or choose a file"),
+      el("span", { class: "touch" }, "choose one or take a photo"),
+    ),
+  );
+}
+
+function card(cluster) {
+  const pictures = cluster.items.map((item) => picture(thumb(item.key)));
+  return el(
+    "li",
+    { class: "card" },
+    el(
+      "a",
+      { href: link("group", { id: cluster.id }), tabindex: "-1", draggable: "false" },
+      el("span", { class: "collage", "data-pictures": pictures.length }, pictures),
+      el("span", { class: "name", title: cluster.name }, cluster.name),
+      el("span", { class: "size" }, count(cluster.size, "image")),
+    ),
+  );
+}
+
+/** Fills a list part by part, with a button for more. fetch(start): {total, parts}. Returns the first answer. */
+async function fill(section, list, wait, fetch, failed) {
+  const first = await fetch(0);
+  wait.node.remove();
+  const add = ({ total, parts }) => {
+    list.append(...parts);
+    settle(list);
+    return parts.length ? total - list.children.length : 0;
+  };
+  const more = pager(async () => add(await fetch(list.children.length)), failed);
+  section.append(list, more.button);
+  more.update(add(first));
+  return first;
+}
+
+export async function groups(section, view) {
+  const g = gallery();
+  const title = heading(count(galleries[g].count, "image"));
+  const list = grid("Groups of images", "cards");
+  const wait = waiting("cards");
+  section.append(el("div", { class: "head" }, title, unreadableLink(g)), invitation(), wait.node);
+  const { total } = await fill(
+    section,
+    list,
+    wait,
+    async (start) => {
+      const answer = await get(`${g}/clusters`, { start, count: PAGE }, { signal: view.signal, working: wait.say });
+      return { total: answer.total, parts: answer.clusters.map(card) };
+    },
+    view.failed,
+  );
+  title.textContent = `${count(galleries[g].count, "image")} in ${count(total, "group")}`;
+  if (galleries[g].count === 1)
+    section.append(
+      empty(
+        "This folder has one image.",
+        "Put more beside it and embed the folder again: then look-alikes have company.",
+      ),
+    );
+  announce(title.textContent);
+}
+
+function unreadableLink(g) {
+  const { bad } = galleries[g];
+  return bad ? el("a", { class: "quiet", href: link("unreadable") }, `${count(bad, "file")} could not be read`) : null;
+}
+
+export async function group(section, view) {
+  const g = gallery();
+  const id = read().query.get("id");
+  const title = heading("A group");
+  const line = el("p", { class: "line" });
+  const list = grid("Images of the group, the most typical first");
+  const wait = waiting();
+  section.append(
+    el("a", { class: "quiet", href: link("groups") }, "All groups"),
+    el("div", { class: "head" }, title, line),
+    wait.node,
+  );
+  const { total, name } = await fill(
+    section,
+    list,
+    wait,
+    async (start) => {
+      const answer = await get(
+        `${g}/clusters/${encodeURIComponent(id)}`,
+        { start, count: PAGE },
+        { signal: view.signal, working: wait.say },
+      );
+      return { ...answer, parts: answer.items.map((item) => tile(item)) };
+    },
+    view.failed,
+  );
+  title.textContent = name;
+  line.textContent = `${count(total, "image")}, the most typical first`;
+  announce(`${name}: ${line.textContent}`);
+}
+
+export async function unreadable(section, view) {
+  const g = gallery();
+  const title = heading("Files that could not be read");
+  section.append(el("a", { class: "quiet", href: link("groups") }, "All groups"), title);
+  const { items } = await get(`${g}/bad`, {}, view);
+  if (!items.length) section.append(empty("Every file could be read."));
+  else
+    section.append(
+      el(
+        "ul",
+        { class: "bad" },
+        items.map(({ path, reason }) =>
+          el("li", {}, el("span", { class: "path" }, path), el("span", { class: "reason" }, reason)),
+        ),
+      ),
+    );
+  announce(count(items.length, "file"));
+}

@@ -1,0 +1,188 @@
+// The neighbours of an image or of several: the query, a slider that hides the less similar, a grid for each gallery.
+
+import { get, uploadName } from "./api.js";
+import { announce, count, el, empty, heading, icon, round } from "./dom.js";
+import { grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
+import { amend, asked, galleries, link, read, shown } from "./state.js";
+import { showLarge } from "./viewer.js";
+
+const PAGE = 60;
+
+/** As the tile shows it: what reads 0.80 is at least 0.80 similar. */
+const shownSimilarity = (item) => Number(item.similarity.toFixed(2));
+
+function named(pairs) {
+  if (pairs.length > 1) return `Images like these ${pairs.length}`;
+  const [[kind, value]] = pairs;
+  return `Images like ${kind === "upload" ? uploadName(value) : (recall(value).name ?? "this one")}`;
+}
+
+function chip(pair, pairs) {
+  const [kind, value] = pair;
+  const { name = "this image" } = kind === "upload" ? { name: uploadName(value) } : recall(value);
+  const rest = pairs.filter((other) => other !== pair);
+  const image = picture(kind === "upload" ? `/upload/${value}` : thumb(value));
+  const look = {
+    class: "look",
+    type: "button",
+    "aria-label": `Show ${name} large`,
+    onclick: () => showLarge(recall(value)),
+  };
+  return el(
+    "li",
+    { class: "chip" },
+    kind === "upload" ? el("span", { class: "look" }, image) : el("button", look, image),
+    el("span", { class: "name", title: name }, name),
+    el(
+      "a",
+      {
+        class: "round",
+        href: rest.length ? link("search", rest) : link("groups"),
+        "aria-label": `Remove ${name} from the query`,
+        title: "Remove",
+      },
+      icon("close"),
+    ),
+  );
+}
+
+/** The query's images; drawn again when their names are known. */
+function chips(pairs) {
+  return el(
+    "ul",
+    { class: "chips", "aria-label": "The query" },
+    pairs.map((pair) => chip(pair, pairs)),
+    el("li", {}, el("button", { class: "button", type: "button", "data-pick": "add" }, icon("plus"), "Add a picture")),
+  );
+}
+
+/** One grid of results, of one gallery. */
+class Results {
+  constructor(g, pairs, view, changed) {
+    Object.assign(this, { g, pairs, view, changed, lowest: 1, least: -1, ended: false, similarities: [] });
+    this.list = grid(`Similar images, ${galleries[g].name}`);
+    this.wait = waiting();
+    this.none = empty("Nothing is that similar.", "Move the slider to the left to see more.");
+    this.none.hidden = true;
+    this.more = pager(() => this.load(), view.failed);
+    this.more.button.hidden = true;
+    this.said = el("p", { class: "line", "aria-live": "polite" });
+    const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.said) : null;
+    this.node = el("section", { class: "column" }, head, this.wait.node, this.list, this.none, this.more.button);
+  }
+
+  async load() {
+    const start = this.list.children.length;
+    const pairs = [...this.pairs, ["start", start], ["count", PAGE]];
+    const answer = await get(`${this.g}/search`, pairs, { signal: this.view.signal, working: this.wait.say });
+    this.wait.node.remove();
+    this.list.append(...answer.items.map((item) => tile(item)));
+    this.total = answer.total;
+    this.ended = answer.items.length < PAGE;
+    this.answer = answer;
+    this.similarities.push(...answer.items.map(shownSimilarity));
+    this.lowest = this.similarities.at(-1) ?? this.lowest;
+    this.changed();
+    return this.left();
+  }
+
+  /** How many more there are to load; none while the last of those that are here is hidden. */
+  left() {
+    return this.ended || this.lowest < this.least ? 0 : Math.max(this.total - this.list.children.length, 0);
+  }
+
+  /** Hides what is less similar than `least`, and says how many are left. */
+  hide(least) {
+    this.least = least;
+    let kept = 0;
+    this.similarities.forEach((similarity, i) => {
+      this.list.children[i].hidden = similarity < least;
+      kept += similarity >= least;
+    });
+    this.none.hidden = kept > 0;
+    settle(this.list);
+    this.more.update(this.left());
+    this.said.textContent = `${count(kept)} of ${count(this.total)} shown`;
+  }
+}
+
+/** The slider and what it says. At its left end, which is just under the least similar image, it hides nothing. */
+function threshold(results) {
+  let least = Number(read().query.get("least")) || null;
+  const number = el("output", { for: "least" });
+  const slider = el("input", {
+    id: "least",
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.01,
+    value: least ?? 0,
+    oninput: moved,
+  });
+  const node = el(
+    "div",
+    { class: "tools" },
+    el("label", { for: "least" }, "At least this similar"),
+    slider,
+    number,
+    results.length > 1 ? null : results[0].said,
+  );
+
+  function moved() {
+    least = Number(slider.value) === Number(slider.min) ? null : Number(slider.value);
+    amend("least", least);
+    update();
+  }
+
+  /** After something was loaded. */
+  function fit() {
+    const lowest = Math.min(least ?? 1, ...results.map((result) => result.lowest));
+    slider.min = Math.max(0, Math.floor(20 * lowest) / 20).toFixed(2);
+    slider.value = least ?? slider.min;
+    update();
+  }
+
+  function update() {
+    number.textContent = least === null ? "all" : least.toFixed(2);
+    slider.setAttribute("aria-valuetext", number.textContent);
+    for (const result of results) if (result.similarities.length) result.hide(least ?? -1);
+  }
+  return { node, fit };
+}
+
+export async function search(section, view) {
+  const pairs = asked();
+  const title = heading(pairs.length ? named(pairs) : "Find images");
+  section.append(title);
+  if (!pairs.length)
+    return void section.append(
+      empty("There is no image to compare with.", "Choose one of the groups, or a picture of yours."),
+    );
+  const shownGalleries = shown(read().query);
+  const results = shownGalleries.map(
+    (g) => new Results(g, pairs, { ...view, columns: shownGalleries.length }, () => slider.fit()),
+  );
+  const slider = threshold(results);
+  const query = chips(pairs);
+  section.append(
+    query,
+    slider.node,
+    el(
+      "div",
+      { class: results.length > 1 ? "columns" : "" },
+      results.map((result) => result.node),
+    ),
+  );
+  await Promise.all(results.map((result) => result.load()));
+  const { answer } = results[0];
+  for (const item of answer.queries) if (item.key) remember(item);
+  title.textContent = named(pairs);
+  query.replaceWith(chips(pairs)); // their names are known now
+  if (!answer.items.length) {
+    slider.node.hidden = true;
+    section.append(empty("There is no other image.", "This folder has nothing else to compare with."));
+  }
+  announce(
+    `${title.textContent}: ${results.map((result) => count(result.similarities.length, "image")).join(", ")} found`,
+  );
+}

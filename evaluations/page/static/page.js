@@ -1,0 +1,130 @@
+// The page: shows the view that the address names, keeps those one comes back to, moves the focus, marks the header.
+
+import { Problem } from "./api.js";
+import { announce, el, notice } from "./dom.js";
+import { duplicates } from "./duplicates.js";
+import { group, groups, unreadable } from "./groups.js";
+import { map } from "./map.js";
+import { search } from "./neighbours.js";
+import { listen } from "./pick.js";
+import { folder, gallery, go, link, read } from "./state.js";
+
+const VIEWS = { groups, group, search, duplicates, map, unreadable };
+const KEPT = 20; // views that going back finds as they were left
+const main = document.getElementById("main");
+const kept = new Map(); // entry of the history -> its view
+let current = null; // {section, entry, controller, signal, failed, settled, scroll, focus}
+let depth = -1; // entries of this page before the one that is shown
+
+/** A problem is shown where the view would be, with a button to try again; one of a later part under the header. */
+function fail(view, error) {
+  if (error.name === "AbortError") return;
+  const sentence = error instanceof Problem ? error.message : `The page met an error: ${error.message}`;
+  if (view.settled) return notice(sentence);
+  const again = el("button", { class: "button", type: "button", onclick: () => open(view.entry) }, "Try again");
+  view.section.querySelector(".waiting")?.remove();
+  view.section.append(el("div", { class: "empty", role: "alert" }, el("p", {}, el("strong", {}, sentence)), again));
+  if (!(error instanceof Problem)) throw error;
+}
+
+/** Shows the view of the address, made anew. */
+async function open(entry, focus = true) {
+  const { view: name } = read();
+  const view = {
+    section: el("section", { class: `view at-${name}` }),
+    entry,
+    controller: new AbortController(),
+    settled: false,
+  };
+  view.signal = view.controller.signal;
+  view.failed = (error) => fail(view, error);
+  enter(view);
+  scrollTo(0, 0);
+  const done = (VIEWS[name] ?? groups)(view.section, view)
+    .then(() => (view.settled = true))
+    .catch(view.failed);
+  title(view);
+  if (focus) view.section.querySelector("h1")?.focus({ preventScroll: true });
+  await done;
+  if (current === view) title(view);
+}
+
+function title(view) {
+  document.title = `${view.section.querySelector("h1")?.textContent ?? ""} · ${folder}`;
+}
+
+function enter(view) {
+  leave();
+  current = view;
+  main.replaceChildren(view.section);
+  notice(null);
+  mark();
+}
+
+function leave() {
+  if (!current) return;
+  if (!current.settled) return current.controller.abort(); // made anew when one comes back
+  current.scroll = scrollY;
+  current.focus = main.contains(document.activeElement) ? document.activeElement : null;
+  kept.delete(current.entry);
+  kept.set(current.entry, current);
+  if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+}
+
+/** Going back finds a view as it was left, with its scroll position and focus. */
+function comeBack(view) {
+  enter(view);
+  scrollTo(0, view.scroll);
+  (view.focus ?? view.section.querySelector("h1")).focus({ preventScroll: true });
+  title(view);
+  announce(view.section.querySelector("h1").textContent);
+}
+
+/** The header says where one is, and its links stay in the gallery. */
+function mark() {
+  const { view, query } = read();
+  const tab = { group: "groups", unreadable: "groups" }[view] ?? view;
+  for (const a of document.querySelectorAll(".top .tabs a")) {
+    a.href = link(a.dataset.view);
+    a.ariaCurrent = a.dataset.view === tab ? "page" : null;
+  }
+  document.querySelector(".folder").href = link("groups");
+  for (const a of document.querySelectorAll(".switch a")) {
+    const g = a.dataset.gallery;
+    const pairs = [...query].filter(([name]) => name !== "g" && name !== "id");
+    a.href = link(view === "group" ? "groups" : view, [...pairs, ["g", g]]);
+    a.ariaCurrent = (query.get("g") === "all" ? g === "all" : g === String(gallery(query))) ? "true" : null;
+    if (g === "all") a.hidden = view !== "search";
+  }
+}
+
+/** A name for this entry of the history, and how many entries of this page lie before it. */
+function entry() {
+  if (!history.state)
+    history.replaceState({ name: `${performance.timeOrigin} ${performance.now()}`, depth: depth + 1 }, "");
+  depth = history.state.depth;
+  return history.state.name;
+}
+
+history.scrollRestoration = "manual";
+addEventListener("popstate", () => {
+  const name = entry();
+  document.getElementById("large").close();
+  if (kept.has(name)) comeBack(kept.get(name));
+  else open(name);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (depth > 0) history.back();
+  else if (read().view !== "groups") go(link("groups"));
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the view
+  main.focus();
+});
+document.querySelector("#notice button").addEventListener("click", () => notice(null));
+main.addEventListener("error", (event) => event.target.matches("img") && event.target.classList.add("gone"), {
+  capture: true,
+});
+listen();
+open(entry(), false);

@@ -1,0 +1,63 @@
+// The page's state is its address: #/view?name=value&... So links, the back button and bookmarks work by themselves.
+
+/** What the header of page.html says of each gallery. */
+export const galleries = [...document.querySelectorAll(".switch [data-count]")].map(({ dataset }) => ({
+  name: dataset.name,
+  count: Number(dataset.count),
+  bad: Number(dataset.bad),
+}));
+
+export const { root, folder } = document.body.dataset;
+
+/** The path of an image with the folder of all images before it, where there is one. */
+export const wholePath = (path) => (root ? `${root.replace(/\/$/, "")}/${path}` : path);
+
+/** "#/search?image=1&image=2" -> {view: "search", query: URLSearchParams}. */
+export function read(hash = location.hash) {
+  const [view, query] = hash.replace(/^#\/?/, "").split("?");
+  return { view: view || "groups", query: new URLSearchParams(query) };
+}
+
+/** The number of the gallery that is shown; "all" of them side by side counts as the first. */
+export function gallery(query = read().query) {
+  return galleries[query.get("g")] ? Number(query.get("g")) : 0;
+}
+
+/** All galleries that a search shows: one, or "all" of them side by side. */
+export function shown(query) {
+  return query.get("g") === "all" ? galleries.map((_, g) => g) : [gallery(query)];
+}
+
+/** An address in the gallery that is shown. pairs: [name, value] or an object; an own `g` wins. */
+export function link(view, pairs = {}) {
+  const query = new URLSearchParams(pairs);
+  const g = read().query.get("g");
+  if (!query.has("g") && g && (g !== "all" || view === "search")) query.set("g", g);
+  if (query.get("g") === "0") query.delete("g");
+  return `#/${view}${String(query) && "?"}${query}`;
+}
+
+/** The images and uploads of the current query, as pairs. */
+export function asked(query = read().query) {
+  return [...query].filter(([name]) => name === "image" || name === "upload");
+}
+
+export const searchFor = (key) => link("search", { image: key });
+
+/** The query with one more image; outside of a search a new query. */
+export function searchAlso(key) {
+  const pairs = read().view === "search" ? asked() : [];
+  return link("search", pairs.some(([, value]) => value === key) ? pairs : [...pairs, ["image", key]]);
+}
+
+export function go(hash) {
+  location.hash = hash;
+}
+
+/** Changes the address without a step in the history: a slider has moved. */
+export function amend(name, value) {
+  const { view, query } = read();
+  if (value === null) query.delete(name);
+  else query.set(name, value);
+  history.replaceState(history.state, "", link(view, query));
+}

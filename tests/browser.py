@@ -1,0 +1,99 @@
+"""A headless Chromium for tests, the page served to it, and a watch over what it does."""
+
+import os
+import shutil
+import threading
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from evaluations.page.server import address_of, bind, server
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # tests may run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+expect.set_options(timeout=15_000)  # of a busy machine
+
+
+def chromium():
+    """The path of a Chromium. Where there is none the test is skipped, or fails if REQUIRE_BROWSER is set."""
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        missing = f"no browser: none of {', '.join(NAMES)} is installed; install one, or set CHROMIUM to its path"
+        (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(missing)
+    return path
+
+
+@contextmanager
+def browser():
+    """A running browser, of Playwright's synchronous interface."""
+    path = chromium()
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+
+
+@contextmanager
+def served(app):
+    """The address at which a thread serves an app meanwhile."""
+    listener, running = bind("127.0.0.1", 0), server(app)
+    thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
+    thread.start()
+    yield address_of(listener)
+    running.should_exit = True
+    thread.join(20)
+
+
+class Watch:
+    """What a browser's page must not do: log errors, fail to load something, open a dialog, ask another host."""
+
+    def __init__(self, page, address):
+        self.host, self.faults, self.expected = urlsplit(address).netloc, [], []
+        page.on("console", lambda message: message.type in ("error", "warning") and self.note(message.text))
+        page.on("pageerror", lambda error: self.note(f"uncaught: {error.stack}"))
+        page.on("response", lambda response: response.status >= 400 and self.note(f"{response.status} {response.url}"))
+        page.on("requestfailed", lambda request: self.failed(request))
+        page.on("request", lambda request: self.asked(request.url))
+        page.on("dialog", lambda dialog: (self.note(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def note(self, fault):
+        if not any(words in fault for words in self.expected):
+            self.faults.append(fault)
+
+    def failed(self, request):
+        if "ERR_ABORTED" not in (request.failure or ""):  # the page has moved on meanwhile
+            self.note(f"failed: {request.url} {request.failure}")
+
+    def asked(self, url):
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and parts.netloc != self.host:
+            self.note(f"another host: {url}")
+
+
+def settled(page):
+    """The page when its view has come."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # a click is followed
+    expect(page.locator("main h1")).to_have_count(1)
+    expect(page.locator(".waiting")).to_have_count(0)
+    return page
+
+
+def tiles(page):
+    return page.locator("main .tile:visible")
+
+
+def name_of(tile):
+    return tile.locator(".name").inner_text()
+
+
+def similarities(page):
+    return [float(text.split()[-1]) for text in page.locator("main .tile:visible .number").all_inner_texts()]
