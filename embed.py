@@ -96,8 +96,8 @@ def main() -> None:
 
 
 def choose_model(args: argparse.Namespace, compute: Any, group: Group, paths: list[str]) -> Model:
-    """The model that the gallery in --out has, where it still fits what is asked for and the number of images; else a new one,
-    fitted and put into `making`."""
+    """The model that the gallery in --out has, where it still fits what is asked for and the number of images; else a new
+    one, fitted and put into `making`."""
     request = {name: getattr(args, name) for name in ("net", "head", "dim", "width", "origin_width")}
     request |= {name: file_hash(getattr(args, name)) for name in ("checkpoint", "weights")}
     place = file_name(file_name(args.out, "making"), FILE)
@@ -164,7 +164,7 @@ def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group
     unreadable = {entry.file for entry in bad}
     files = [file for file in images.files if file not in unreadable]
     digest, source = model.digest, shown(args.images)
-    if group.share_object(is_current(args.out, digest, args.dtype, files) if not group.rank else None):
+    if group.share_object(is_current(args.out, digest, args.dtype, files, bad) if not group.rank else None):
         log.say(f"{len(files)} images of {source}: all are embedded already")
         report(bad)
         return

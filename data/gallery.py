@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import sqlite3
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from functools import cached_property
@@ -22,9 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.lists import Paths, shown
+from data.prints import SIDE
 from utils.errors import InputError, RunError
 
 FORMAT = 1  # of the folder; another one is refused
+KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # what about.json says
 HASH_BYTES = 16
 
 
@@ -48,20 +49,28 @@ class Gallery:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = os.path.abspath(folder)
+        if os.path.exists(self._in(os.path.join("making", "about.json"))):
+            raise InputError(f"{shown(self.folder)}: embed.py was stopped while it put this in place; run it again")
         self.about = read_about(self.folder)
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]
         self.stamp: str = self.about["stamp"]
-        try:
-            self.embeddings = np.load(self._in("embeddings.npy"), mmap_mode="r")
-            self.prints = np.load(self._in("prints.npy"), mmap_mode="r")
-            stamp, self.files, hashes, self.unreadable = read_table(self._in("images.sqlite"))
-        except (OSError, ValueError, sqlite3.Error) as error:
-            raise InputError(f"{shown(self.folder)}: damaged ({shown(str(error))}); run embed.py with --again") from None
-        if stamp != self.stamp or not len(self.embeddings) == len(self.prints) == len(self.files):
-            raise InputError(f"{shown(self.folder)}: embed.py was stopped while it wrote this; run it again")
+        self.embeddings = self._read("embeddings.npy", lambda path: np.load(path, mmap_mode="r"))
+        self.prints = self._read("prints.npy", lambda path: np.load(path, mmap_mode="r"))
+        stamp, self.files, hashes, self.unreadable = self._read("images.sqlite", read_table)
         self.paths = Paths(file.path for file in self.files)
-        self.hashes = np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(-1, HASH_BYTES)
+        self.hashes = self._read("images.sqlite", lambda _: hash_rows(hashes, len(self.files)))
+        shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
+        if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
+            raise InputError(f"{shown(self.folder)}: damaged (its files are not of one time); run embed.py with --again")
+
+    def _read(self, name: str, reader: Callable[[str], Any]) -> Any:
+        """What `reader` makes of one of the files. InputError names a damaged one."""
+        try:
+            return reader(self._in(name))
+        except Exception as error:  # a damaged file can fail in any way
+            reason = shown(str(error) or type(error).__name__)
+            raise InputError(f"{shown(self._in(name))}: damaged ({reason}); run embed.py with --again") from None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -103,7 +112,7 @@ class Gallery:
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays that `make()` gives, from derived/<name>.npz if they are of the gallery as it is now."""
         path = self._in(os.path.join("derived", f"{name}.npz"))
-        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as stored:
+        with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
             if str(stored["stamp"]) == self.stamp:
                 return {key: stored[key] for key in stored.files if key != "stamp"}
         arrays = make()
@@ -118,11 +127,11 @@ class Gallery:
     def apart(self) -> list[list[int]]:
         """Groups of rows which the user said are not duplicates of each other."""
         try:
-            with open(self._in("not_duplicates.txt"), encoding="ascii") as file:
+            with open(self._in("not_duplicates.txt"), encoding="ascii", errors="replace") as file:
                 lines = [line.split() for line in file]
         except FileNotFoundError:
             return []
-        groups = [sorted(row for key in line if (row := self.row_of(key)) is not None) for line in lines]
+        groups = [sorted({row for key in line if (row := self.row_of(key)) is not None}) for line in lines]
         return [rows for rows in groups if len(rows) > 1]
 
     def set_apart(self, rows: Iterable[int]) -> None:
@@ -152,10 +161,10 @@ def read_about(folder: str) -> dict[str, Any]:
         raise InputError(
             f"{shown(folder)}: no gallery; make it with embed.py --images FOLDER --out {shown(folder)}"
         ) from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise InputError(f"{shown(path)}: damaged ({shown(str(error))}); run embed.py with --again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"{shown(path)}: a gallery of another version of this program; run embed.py with --again")
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(KNOWN) <= set(about):
+        raise InputError(f"{shown(path)}: of another version of this program; run embed.py with --again")
     return about
 
 
@@ -181,15 +190,24 @@ def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[s
 
 
 def read_table(path: str) -> tuple[str, list[File], list[str], list[Bad]]:
-    """The stamp, files, hashes and unreadable files in images.sqlite."""
+    """The stamp, files, hashes and unreadable files in images.sqlite.
+
+    Raises OSError, ValueError or sqlite3.Error for one that is missing or damaged.
+    """
     if not os.path.isfile(path):
         raise OSError(f"{os.path.basename(path)} is missing")
     with closing(sqlite3.connect(path)) as base:
-        (stamp,) = base.execute("SELECT stamp FROM about").fetchone()
+        ((stamp,),) = base.execute("SELECT stamp FROM about").fetchall()
         found = base.execute("SELECT path, size, mtime_ns, hash FROM images ORDER BY row").fetchall()
         bad = base.execute("SELECT path, size, mtime_ns, reason FROM bad").fetchall()
     files = [File(_named(name), size, mtime) for name, size, mtime, _ in found]
-    return stamp, files, [row[3] for row in found], [Bad(File(_named(n), s, m), reason) for n, s, m, reason in bad]
+    unreadable = [Bad(File(_named(name), size, mtime), reason) for name, size, mtime, reason in bad]
+    return stamp, files, [hashed for *_, hashed in found], unreadable
+
+
+def hash_rows(hashes: Sequence[str], count: int) -> np.ndarray:
+    """Hexadecimal hashes -> uint8 (count, HASH_BYTES). Raises ValueError or TypeError for any that is none."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(count, HASH_BYTES)
 
 
 def _stored(path: str) -> str | bytes:
@@ -200,5 +218,7 @@ def _stored(path: str) -> str | bytes:
         return os.fsencode(path)
 
 
-def _named(stored: str | bytes) -> str:
+def _named(stored: Any) -> str:
+    if not isinstance(stored, str | bytes):
+        raise ValueError("a path is missing")
     return stored if isinstance(stored, str) else os.fsdecode(stored)

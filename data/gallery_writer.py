@@ -1,21 +1,21 @@
 """Making a gallery: what is known of unchanged files is kept, the rest is added, and a stop loses at most some seconds.
 
-All is made in the folder `making` inside the gallery's, in memory-mapped arrays that have a row for each file from the start.
-When the last row is there, the files move to their places; until then the gallery can be searched as it was.
+All is made in the folder `making` inside the gallery's, in memory-mapped arrays that have a row for each file from the
+start. When the last row is there, the files move to their places; until then the gallery can be searched as it was.
 """
 
 import json
 import os
 import secrets
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.gallery import FORMAT, HASH_BYTES, Bad, File, file_name, read_about, read_table, write_table
+from data.gallery import FORMAT, HASH_BYTES, Bad, File, Gallery, file_name, hash_rows, read_table, write_table
 from data.lists import shown
 from data.prints import SIDE
 from utils.distributed import Group
@@ -27,12 +27,11 @@ PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "abo
 
 
 class Rows(NamedTuple):
-    """Rows that are known already: the files they are of, and the folder of their arrays."""
+    """Rows that are known already."""
 
     files: list[File]
-    done: np.ndarray  # bool (n,)
-    hashes: Any  # uint8 (n, HASH_BYTES)
-    folder: str
+    arrays: dict[str, np.ndarray]  # by the names of Writer.shapes
+    unfinished: bool  # whether they are in `making`
 
 
 class Writer:
@@ -62,7 +61,7 @@ class Writer:
     # ---- what is to be done ------------------------------------------------------------------------------------------
 
     def plan(self, files: Sequence[File]) -> np.ndarray:
-        """Prepare a gallery of these files. Returns the indices of those that are to be embedded, int64, in all processes."""
+        """Prepare a gallery of these files. Returns the indices of those to be embedded, int64, in all processes."""
         if self.group.rank == 0:
             self._lay_out(list(files), self._known())
         self.group.gather_objects(None)  # the others wait for the files to be there
@@ -73,49 +72,49 @@ class Writer:
     def _known(self) -> Iterator[Rows]:
         """The rows of this model in the gallery as it is, and in what was being made when it was stopped."""
         for folder in (self.folder, self.making):
-            try:
-                about = json_in(folder, "about.json" if folder == self.folder else "plan.json")
-                if (about.get("model"), about.get("dtype")) != (self.model, self.dtype):
-                    continue
-                _, files, hexes, _ = read_table(file_name(folder, "images.sqlite"))
-                if np.load(file_name(folder, "prints.npy"), mmap_mode="r").shape != (len(files), SIDE, SIDE):
-                    continue
-                if folder == self.folder:
-                    hashes = np.frombuffer(bytes.fromhex("".join(hexes)), np.uint8).reshape(-1, HASH_BYTES)
-                    yield Rows(files, np.ones(len(files), bool), hashes, folder)
-                else:
-                    done, hashes = (np.load(file_name(folder, f"{name}.npy"), mmap_mode="r") for name in ("done", "hashes"))
-                    yield Rows(files, done, hashes, folder)
-            except (OSError, ValueError, sqlite3.Error, InputError):
-                continue  # nothing of it is lost but time
+            unfinished = folder == self.making
+            with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
+                about = json_in(folder, "plan.json" if unfinished else "about.json")
+                _, files, hashes, _ = read_table(file_name(folder, "images.sqlite"))
+                names = self.shapes if unfinished else ("embeddings", "prints")
+                arrays = {name: np.load(file_name(folder, f"{name}.npy"), mmap_mode="r") for name in names}
+                if not unfinished:
+                    arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
+                if (about.get("model"), about.get("dtype")) == (self.model, self.dtype) and self._fit(arrays, len(files)):
+                    yield Rows(files, arrays, unfinished)
+
+    def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
+        """Whether the arrays have so many rows of the right shape and type."""
+        wanted = {name: (np.dtype(dtype), (rows, *shape)) for name, (dtype, shape) in self.shapes.items()}
+        return {name: (array.dtype, array.shape) for name, array in arrays.items()} == wanted
 
     def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
         """Make the folder `making` anew, with a row for each file, those that are known filled in."""
-        new = file_name(self.folder, "making.new")
-        shutil.rmtree(new, ignore_errors=True)
+        new, old = (file_name(self.folder, name) for name in ("making.new", "making.old"))
+        _remove(new)
         os.makedirs(new)
         self._need_space(len(files))
         arrays = self._open(new, len(files))
         row_of = {file: row for row, file in enumerate(files)}
         for rows in known:
-            pairs = [(row_of[file], old) for old, file in enumerate(rows.files) if rows.done[old] and file in row_of]
-            if not pairs:
-                continue
-            targets, sources = np.array(pairs, np.int64).T
-            for name in ("embeddings", "prints"):
-                _copy(arrays[name], targets, np.load(file_name(rows.folder, f"{name}.npy"), mmap_mode="r"), sources)
-            _copy(arrays["hashes"], targets, rows.hashes, sources)
-            arrays["done"][targets] = True
+            done = rows.arrays["done"]
+            pairs = [(row_of[file], old_row) for old_row, file in enumerate(rows.files) if done[old_row] and file in row_of]
+            if pairs:
+                targets, sources = np.array(pairs, np.int64).T
+                for name, array in arrays.items():
+                    _copy(array, targets, rows.arrays[name], sources)
         for array in arrays.values():
             array.flush()
         write_table(file_name(new, "images.sqlite"), "", files, [""] * len(files), [])
         with open(file_name(new, "plan.json"), "w", encoding="utf-8") as file:
             json.dump({"model": self.model, "dtype": self.dtype}, file)
-        model = file_name(self.making, "model.pth.tar")
-        if os.path.exists(model):
-            os.replace(model, file_name(new, "model.pth.tar"))
-        shutil.rmtree(self.making, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(file_name(self.making, "model.pth.tar"), file_name(new, "model.pth.tar"))
+        _remove(old)
+        if os.path.exists(self.making):
+            os.rename(self.making, old)
         os.rename(new, self.making)
+        _remove(old)
 
     def _open(self, folder: str, rows: int | None = None) -> dict[str, np.memmap]:
         """The arrays in a folder, made with so many rows, or opened as they are."""
@@ -166,7 +165,7 @@ class Writer:
         unreadable = {entry.file for entry in bad}
         if unreadable & set(self.files):
             self.files = [file for file in self.files if file not in unreadable]
-            self._lay_out(self.files, [rows for rows in self._known() if rows.folder == self.making])
+            self._lay_out(self.files, [rows for rows in self._known() if rows.unfinished])
             self.arrays = self._open(self.making)
         if not self.arrays["done"].all():
             raise RunError(f"{shown(self.making)}: rows are missing; run the same command again")
@@ -193,33 +192,35 @@ class Writer:
 
 def put_in_place(folder: str) -> None:
     """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
-    making = file_name(folder, "making")
+    making, old = file_name(folder, "making"), file_name(folder, "making.old")
+    if os.path.exists(old) and not os.path.exists(making):
+        os.rename(old, making)  # it was stopped between two renames
+    _remove(old)
     if not os.path.exists(file_name(making, "about.json")):
         return
     for name in PLACES:
         if os.path.exists(file_name(making, name)):
+            _remove(file_name(folder, name))
             os.replace(file_name(making, name), file_name(folder, name))
-    shutil.rmtree(making, ignore_errors=True)
+    _remove(making)
 
 
-def is_current(folder: str, model: str, dtype: str, files: Sequence[File]) -> bool:
-    """Whether the gallery in `folder` is whole, of this model, and of just these files."""
+def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
+    """Whether the gallery in `folder` is whole, of this model, and of just these files, readable and not."""
     try:
-        about = read_about(folder)
-        stamp, known, _, _ = read_table(file_name(folder, "images.sqlite"))
-    except (InputError, OSError, ValueError, sqlite3.Error):
+        gallery = Gallery(folder)
+    except InputError:
         return False
-    return (about["model"], about["dtype"], about["stamp"]) == (model, dtype, stamp) and known == list(files)
+    same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
+    return same_files and (gallery.about["model"], gallery.about["dtype"]) == (model, dtype)
 
 
 def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
     """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
-    try:
-        *_, bad = read_table(file_name(folder, "images.sqlite"))
-    except (OSError, ValueError, TypeError, sqlite3.Error):
-        return []
     now = set(files)
-    return [entry for entry in bad if entry.file in now]
+    with suppress(Exception):  # a damaged table can fail in any way
+        return [entry for entry in read_table(file_name(folder, "images.sqlite"))[3] if entry.file in now]
+    return []
 
 
 def json_in(folder: str, name: str) -> dict[str, Any]:
@@ -229,6 +230,15 @@ def json_in(folder: str, name: str) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise ValueError(f"{name} is no table")
     return held
+
+
+def _remove(path: str) -> None:
+    """Remove a file or folder, if there is one."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.gallery import HASH_BYTES
-from data.prints import thumbprint
+from data.lists import shown
+from data.prints import SIDE, thumbprint
 from data.transforms import Transforms
 from data.views import BadImage, Loader, Plan
 from utils.errors import InputError
@@ -35,7 +36,7 @@ def hash_of(path: str) -> bytes:
             while block := file.read(2**20):
                 total.update(block)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
     return total.digest()
 
 
@@ -59,10 +60,11 @@ def collate(items: list) -> Taken:
     bad = [item for item in items if isinstance(item, BadImage)]
     readable = [item for item in items if not isinstance(item, BadImage)]
     if not readable:
-        return Taken(np.empty(0, np.int64), None, np.empty(0, np.uint8), np.empty(0, np.uint8), bad)
-    indices, crops, prints, hashes = zip(*readable)
-    hashed = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
-    return Taken(np.array(indices, np.int64), torch.stack(crops), np.stack(prints), hashed, bad)
+        prints, hashed = np.empty((0, SIDE, SIDE), np.uint8), np.empty((0, HASH_BYTES), np.uint8)
+        return Taken(np.empty(0, np.int64), None, prints, hashed, bad)
+    indices, crops, thumbprints, hashes = zip(*readable)
+    hashed = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
+    return Taken(np.array(indices, np.int64), torch.stack(crops), np.stack(thumbprints), hashed, bad)
 
 
 def take_in(

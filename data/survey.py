@@ -1,6 +1,7 @@
 """Which image files there are to embed: those of a folder, or of a list."""
 
 import os
+import stat
 from typing import NamedTuple
 
 from data.dataset import find_images
@@ -26,7 +27,10 @@ def survey(images: str) -> Survey:
     """
     root = os.path.abspath(images) if os.path.isdir(images) else None
     if root:
-        paths = _inside(find_images(root), root)
+        try:
+            paths = _inside(find_images(root), root)
+        except InputError as error:
+            raise InputError(str(error), setting="images") from None
     elif os.path.exists(images):
         paths = sorted(set(read_list(images, labels_required=False, check_files=False).paths))
     else:
@@ -37,6 +41,8 @@ def survey(images: str) -> Survey:
     for path in paths:
         try:
             status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # a pipe might never end
+                raise OSError(0, "not a file")
             files.append(File(path, status.st_size, status.st_mtime_ns))
         except OSError as error:
             gone.append(Bad(File(path, 0, 0), f"{shown(path)}: {error.strerror}"))

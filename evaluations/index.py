@@ -31,7 +31,7 @@ class Index:
         return self.searcher.ntotal
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (q, d), rows of length 1 -> the k most similar: rows int64 (q, k), similarities float32 (q, k), best first.
+        """float32 (q, d), rows of length 1 -> the k most similar, best first: rows int64, similarities float32, (q, k).
 
         k is at most the number of embeddings. An inverted file that finds fewer fills up with row -1.
         """
@@ -64,7 +64,7 @@ def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> In
         exact = faiss.IndexFlatIP(dim)
         _add(exact, embeddings)
         return Index(exact, {"kind": "exact", "images": count, "seconds": time.perf_counter() - began})
-    lists = max(1, int(2 * count**0.5))
+    lists = min(count, max(1, int(2 * count**0.5)))
     searcher = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
     searcher.cp.seed = seed
     rng = np.random.default_rng(seed)
@@ -145,13 +145,15 @@ def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
     try:
         with open(path, encoding="utf-8") as file:
             about = json.load(file)
+        if not {"kind", "images", "model", "stamp", "seconds"} <= set(about):
+            raise ValueError("of another version of this program")
     except FileNotFoundError:
         raise Outdated(f"{folder}: no index yet; {again}") from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file can fail in any way
         raise InputError(f"{path}: damaged ({error}); {again}") from None
-    if about.get("model") != model:
+    if about["model"] != model:
         raise InputError(f"{path}: made of another model's embeddings, with which these cannot be compared; {again}")
-    if about.get("stamp") != stamp:
+    if about["stamp"] != stamp:
         raise Outdated(f"{path}: older than the embeddings; {again}")
     if about["kind"] == "exact":
         return Index(build(embeddings, exact_up_to=len(embeddings)).searcher, about)
@@ -159,6 +161,8 @@ def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
 
     try:
         searcher = faiss.read_index(os.path.join(folder, "index.faiss"))
-    except RuntimeError:
+        if (searcher.ntotal, searcher.d) != embeddings.shape:
+            raise RuntimeError
+    except Exception:  # a damaged file can fail in any way
         raise Outdated(f"{folder}: index.faiss is missing or damaged; {again}") from None
     return Index(searcher, about)

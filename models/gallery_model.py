@@ -38,7 +38,10 @@ class Model(NamedTuple):
     def digest(self) -> str:
         """A hash of weights, crop and kind: embeddings of one digest can be compared."""
         total = hashlib.sha256(json.dumps([self.kind, self.embedder.settings], sort_keys=True).encode())
+        heads = {"closed_form.", "classifier."} - {{"embedding": "classifier."}.get(self.kind, f"{self.kind}.")}
         for name, tensor in sorted(self.embedder.state_dict().items()):
+            if name.startswith(tuple(heads)):  # those that its features do not go through
+                continue
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return total.hexdigest()[:32]
@@ -57,7 +60,10 @@ class Model(NamedTuple):
 
 def load(path: str, device: Any = "cpu") -> Model:
     """The Model in a file that `Model.save` wrote. Raises InputError for any other file."""
-    held = checkpoint.load(path).get("gallery")
+    try:
+        held = checkpoint.load(path).get("gallery")
+    except InputError as error:
+        raise InputError(f"{error}; run embed.py with --again") from None
     if not isinstance(held, dict) or not {"kind", "request", "fitted_to"} <= set(held):
         raise InputError(f"{path}: not the model of a gallery; run embed.py with --again")
     return Model(models.load(path, device), held["kind"], held["request"], held["fitted_to"])
@@ -82,7 +88,7 @@ def make(
 ) -> Model:
     """A new Model, of a trained net or of a ready-made one.
 
-    request: net, head, dim, width, origin_width, and what tells checkpoint and weights from others. images: how many there are.
+    request: net, head, dim, width, origin_width, and what tells checkpoint and weights from others. images: how many.
     fit: gives an Embedder its closed form, from `fitted_to` images. Raises InputError for what cannot be made.
     """
     head = request["head"]
