@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from data.gallery import Bad, file_name
-from data.gallery_writer import Writer, is_current, known_bad, put_in_place
+from data.gallery_writer import Writer, amend, is_current, known_bad, put_in_place
 from data.images import Images
 from data.intake import Taken, take_in
 from data.lists import shown
@@ -83,6 +83,7 @@ def main() -> None:
     with ExitStack() as until_the_end:
         images: Survey = group.share_object(survey(args.images) if not group.rank else None)
         if group.rank == 0:
+            refuse_among_photos(args.out, images.root)
             log.make_folder(args.out)
             until_the_end.enter_context(locked(args.out, "out"))
             put_in_place(args.out)
@@ -90,6 +91,12 @@ def main() -> None:
         model = choose_model(args, compute, group, [file.path for file in images.files])
         bring_up_to_date(args, model, compute, group, stop, images)
         group.leave()
+
+
+def refuse_among_photos(out: str, root: str | None) -> None:
+    """Raise InputError where the embeddings would lie in the folder of the images, in which nothing is written."""
+    if root and os.path.join(os.path.realpath(out), "").startswith(os.path.join(os.path.realpath(root), "")):
+        raise InputError(f"{shown(out)}: lies in the folder of the images, in which nothing is written; give another", "out")
 
 
 # ---- by which model --------------------------------------------------------------------------------------------------
@@ -127,7 +134,12 @@ def find_model(args: argparse.Namespace, request: dict[str, Any], images: int, p
     for path in (place, ready):
         if not os.path.exists(path):
             continue
-        model = gallery_model.load(path)
+        try:
+            model = gallery_model.load(path)
+        except InputError:
+            if path == place or args.again:
+                continue
+            raise
         if model.request != request:
             if path == ready and not args.again:
                 differ = ", ".join(name for name in request if model.request.get(name) != request[name])
@@ -160,18 +172,21 @@ def file_hash(path: str | None) -> str | None:
 
 def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group: Group, stop: Stop, images: Survey) -> None:
     """Have the gallery hold the images as they are now, and say what was done."""
-    bad: list[Bad] = group.share_object(images.gone + known_bad(args.out, images.files) if not group.rank else None)
+    known = [] if args.again or group.rank else known_bad(args.out, images.files)
+    bad: list[Bad] = group.share_object(images.gone + known)
     unreadable = {entry.file for entry in bad}
     files = [file for file in images.files if file not in unreadable]
     digest, source = model.digest, shown(args.images)
-    if group.share_object(is_current(args.out, digest, args.dtype, files, bad) if not group.rank else None):
+    about = {"name": args.name, "root": images.root, "source": os.path.abspath(args.images), "kind": model.kind}
+    about |= {"net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
+    if group.share_object(not group.rank and not args.again and is_current(args.out, digest, args.dtype, files, bad)):
+        if not group.rank:
+            amend(args.out, about)
         log.say(f"{len(files)} images of {source}: all are embedded already")
         report(bad)
         return
-    about = {"name": args.name, "root": images.root, "source": os.path.abspath(args.images), "kind": model.kind}
-    about |= {"net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
     writer = Writer(args.out, digest, model.dim, args.dtype, group)
-    todo = writer.plan(files)
+    todo = writer.plan(files, args.again)
     log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {about['net']}, {model.kind}, {model.dim} numbers")
     began, new = time.monotonic(), list[Bad]()
     with stop.deferred():
@@ -189,7 +204,7 @@ def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group
         writer.finish(bad, about)
     report(bad)
     speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
-    log.say(f"{len(files) + len(images.gone) - len(bad)} images are embedded ({speed}), in {shown(args.out)}")
+    log.say(f"{len(images.files) + len(images.gone) - len(bad)} images are embedded ({speed}), in {shown(args.out)}")
 
 
 def embedded(

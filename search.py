@@ -22,7 +22,7 @@ from data.lists import shown
 from evaluations import index as indexes
 from evaluations.index import Index
 from utils import flags, log
-from utils.errors import InputError, Interrupted, exit_on_error
+from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]  # names of this machine that the page answers to
@@ -74,10 +74,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     log.listen()
+    if sys.stdout:  # None where it was closed before the start
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     commands = {"index": index, "query": query, "duplicates": duplicates, "clusters": clusters, "serve": serve}
     try:
         commands[args.command](args)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         raise Interrupted("by SIGINT", 130) from None
     except BrokenPipeError:  # nobody reads on (`| head`)
@@ -89,9 +92,12 @@ def main() -> None:
 
 def index(args: argparse.Namespace) -> None:
     gallery = Gallery(args.gallery)
-    with locked(gallery.folder):
+    with locked(gallery.folder, None):
         made = indexes.build(gallery.embeddings, args.exact_up_to)
-        indexes.save(made, gallery.folder, gallery.about["model"], gallery.stamp)
+        try:
+            indexes.save(made, gallery.folder, gallery.about["model"], gallery.stamp)
+        except OSError as error:
+            raise RunError(f"{shown(gallery.folder)}: the index cannot be written ({error.strerror})") from None
     log.say(described(made))
 
 
@@ -133,14 +139,16 @@ def query(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     rows, similarities = found_by.search(embeddings, args.k)
     milliseconds = 1000 * (time.perf_counter() - began) / len(embeddings)
-    results = [
+    results: list[dict[str, Any]] = [
         {"query": shown(name), "found": [entry(gallery, row, s) for row, s in zip(*pair) if row >= 0]}
         for name, *pair in zip(names, rows.tolist(), similarities.tolist())
     ]
     if args.html:
         from evaluations.page.saved import write_results
 
-        write_results(args.html, gallery, results, args.images if not args.together else None)
+        pictures = [args.images] if args.together else [[path] for path in args.images]
+        found = [[{**item, "file": gallery.paths[item["row"]]} for item in result["found"]] for result in results]
+        write_results(args.html, [{**r, "pictures": p, "found": f} for r, p, f in zip(results, pictures, found)])
         log.say(f"written: {args.html}")
     if args.json:
         print(json.dumps(results, indent=1))
@@ -228,22 +236,22 @@ def clusters(args: argparse.Namespace) -> None:
 
 
 def serve(args: argparse.Namespace) -> None:
+    from evaluations.page import server
     from evaluations.page.app import create_app
     from evaluations.page.collection import Collection
-    from evaluations.page.server import bind, run
 
     collections = []
     for folder in [args.gallery, *args.more]:
         gallery, found_by = opened(folder)
         model = model_of(gallery, args.device)
-        collections.append(Collection(gallery, found_by, model.embed))
+        collections.append(Collection(gallery, found_by, model.embed, model.embedder.transforms.origin_width))
         log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
-    socket, url = bind(args.host, args.port)
-    app = create_app(collections, [*LOOPBACK, args.host, *args.allowed_host])
+    listener = server.bind(args.host, args.port)
+    url = server.address_of(listener)
     log.say(f"the page is at {url} (Ctrl-C ends it)")
     if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
         webbrowser.open(url)
-    run(app, socket)
+    server.serve(create_app(collections, [*LOOPBACK, args.host, *args.allowed_host]), listener)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Gallery:
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = os.path.abspath(folder)
         if os.path.exists(self._in(os.path.join("making", "about.json"))):
-            raise InputError(f"{shown(self.folder)}: embed.py was stopped while it put this in place; run it again")
+            raise InputError(f"{shown(self.folder)}: embed.py was stopped while it wrote this; run it again")
         self.about = read_about(self.folder)
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.gallery import FORMAT, HASH_BYTES, Bad, File, Gallery, file_name, hash_rows, read_table, write_table
+from data.gallery import FORMAT, HASH_BYTES, Bad, File, Gallery, file_name, hash_rows, read_about, read_table, write_table
 from data.lists import shown
 from data.prints import SIDE
 from utils.distributed import Group
@@ -60,10 +60,13 @@ class Writer:
 
     # ---- what is to be done ------------------------------------------------------------------------------------------
 
-    def plan(self, files: Sequence[File]) -> np.ndarray:
-        """Prepare a gallery of these files. Returns the indices of those to be embedded, int64, in all processes."""
+    def plan(self, files: Sequence[File], again: bool = False) -> np.ndarray:
+        """Prepare a gallery of these files. Returns the indices of those to be embedded, int64, in all processes.
+
+        again: take nothing from the gallery as it is, only from what was being made when it was stopped.
+        """
         if self.group.rank == 0:
-            self._lay_out(list(files), self._known())
+            self._lay_out(list(files), (rows for rows in self._known() if rows.unfinished or not again))
         self.group.gather_objects(None)  # the others wait for the files to be there
         self.files = list(files)
         self.arrays = self._open(self.making)
@@ -173,21 +176,19 @@ class Writer:
         hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
         write_table(file_name(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
         self.arrays.clear()
-        whole = {
-            "format": FORMAT,
-            **about,
-            "model": self.model,
-            "dtype": self.dtype,
-            "images": len(self.files),
-            "stamp": stamp,
-        }
-        temporary = file_name(self.making, "about.json.tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(whole, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, file_name(self.making, "about.json"))
+        known = {"model": self.model, "dtype": self.dtype, "images": len(self.files), "stamp": stamp}
+        write_about(self.making, {"format": FORMAT, **about, **known})
         put_in_place(self.folder)
+
+
+def write_about(folder: str, about: dict[str, Any]) -> None:
+    """Write about.json, whole or not at all."""
+    temporary = file_name(folder, "about.json.tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(about, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, file_name(folder, "about.json"))
 
 
 def put_in_place(folder: str) -> None:
@@ -198,6 +199,8 @@ def put_in_place(folder: str) -> None:
     _remove(old)
     if not os.path.exists(file_name(making, "about.json")):
         return
+    if os.path.exists(file_name(making, "model.pth.tar")):
+        _remove(file_name(folder, "index.json"))  # it is of another model
     for name in PLACES:
         if os.path.exists(file_name(making, name)):
             _remove(file_name(folder, name))
@@ -213,6 +216,15 @@ def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: 
         return False
     same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
     return same_files and (gallery.about["model"], gallery.about["dtype"]) == (model, dtype)
+
+
+def amend(folder: str, about: dict[str, Any]) -> None:
+    """Of a gallery that is current, write down what else is known about it, and put its model in place if that was lost."""
+    held = read_about(folder)
+    if held != {**held, **about}:
+        write_about(folder, {**held, **about})
+    with suppress(FileNotFoundError):
+        os.replace(file_name(file_name(folder, "making"), "model.pth.tar"), file_name(folder, "model.pth.tar"))
 
 
 def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:

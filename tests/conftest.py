@@ -1,7 +1,9 @@
 """Fixtures that several test files share: a small image folder, and a way to run the entry points."""
 
+import importlib
 import logging
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from utils.errors import InputError
 from utils.interrupt import EXIT_CODES
 
 logging.getLogger("udml").propagate = False  # to pytest, which would pass on names that are no UTF-8 between its processes
+IMPORTED = {"train": train_program, "test": test_program}  # not by their names: the standard library has a `test` too
 torch.set_num_threads(1)  # of small work: several threads on a busy machine wait for each other many times over
 
 
@@ -21,21 +24,28 @@ def image_folder(tmp_path):
     return make_image_folder(tmp_path / "images")
 
 
+def run_program(monkeypatch, program, *arguments):
+    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
+    main = (IMPORTED.get(program) or importlib.import_module(program)).main
+    monkeypatch.setattr("sys.argv", [f"{program}.py", *map(str, arguments)])
+    try:
+        main()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 @pytest.fixture
 def run(monkeypatch):
     """run("train", "--flag", value, ...) runs an entry point in this process, which hears no signals afterwards."""
-    handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
+    return partial(run_program, monkeypatch)
 
-    def call(program, *arguments):
-        main = {"train": train_program, "test": test_program}[program].main
-        monkeypatch.setattr("sys.argv", [f"{program}.py", *map(str, arguments)])
-        try:
-            main()
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
-    return call
+@pytest.fixture(scope="module")
+def run_once():
+    """The same for what the tests of a file share."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield partial(run_program, monkeypatch)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from utils.errors import InputError
 
 
 @contextmanager
-def locked(folder: str, setting: str = "save_dir") -> Iterator[None]:
+def locked(folder: str, setting: str | None = "save_dir") -> Iterator[None]:
     """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
-    setting: that names the folder.
+    setting: that names the folder, if one does.
 
     The lock is a POSIX record lock: network file systems have it too, and data loading processes do not inherit it. The
     system drops it when the process ends, however that happens. So what a dead process of this host left is taken over. What

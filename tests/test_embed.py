@@ -1,0 +1,693 @@
+"""embed.py as it is used: again and again on a folder that changes, stopped at any moment, by one process or several."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import embed as program
+import models
+from data import gallery_writer, intake
+from data.gallery import Gallery
+from data.gallery_writer import PLACES, Writer
+from data.images import decode
+from data.prints import thumbprint
+from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
+from models import gallery_model, readout
+from utils.errors import InputError, Interrupted, RunError, exit_on_error
+from utils.lock import locked
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def few_channels(monkeypatch):
+    """The maps of such small images have 1 x 1 positions: of as many channels the roots would be of rounding errors."""
+    monkeypatch.setattr(readout, "REDUCED", 2)
+
+
+@pytest.fixture(autouse=True)
+def hears_ctrl_c():
+    """Tests that run in the background (`&` in a script) ignore it, and so would embed.py."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Three of a tiny net."""
+    return [checkpoint_of(tmp_path_factory.mktemp("run"), seed) for seed in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def tiny(checkpoints):
+    """Flags that make it a ready-made net: it loads in no time."""
+    return ("--net", "timm/test_resnet", "--weights", checkpoints[2])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with five photos."""
+    photos(tmp_path / "photos", 5)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def embed(run, tiny, tmp_path, monkeypatch):
+    """embed("--flag", ..., images=, out=) runs embed.py, with the tiny net, and returns the gallery. `embed.taken`: the
+    names of the files that it took in, in order."""
+
+    def call(*more, images=None, out=None):
+        images, call.taken = images or tmp_path / "photos", []
+        net = () if {"--net", "--checkpoint"} & set(more) else tiny
+        hash_of_file = intake.hash_of
+
+        def taking(path):
+            call.taken.append(os.path.relpath(path, images))
+            return hash_of_file(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(intake, "hash_of", taking)
+            run("embed", "--images", images, "--out", out or tmp_path / "gallery", *TINY, *net, *more)
+        return Gallery(out or tmp_path / "gallery")
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def net(checkpoints):
+    """The net that a gallery of few images is made by."""
+    return models.load(checkpoints[2])
+
+
+def holds(gallery, net, paths):
+    """Whether a gallery holds just what each of these images gives by itself, in this order."""
+    paths = list(map(str, paths))
+    rows = np.concatenate([net.embed(path, pooled=True) for path in paths])
+    tolerance = 1e-5 if gallery.embeddings.dtype == np.float32 else 1e-3
+    stats = [os.stat(path) for path in paths]
+    return (
+        list(gallery.paths) == paths
+        and [file[1:] for file in gallery.files] == [(status.st_size, status.st_mtime_ns) for status in stats]
+        and np.allclose(gallery.embeddings, rows, atol=tolerance)
+        and np.array_equal(gallery.prints, np.stack([thumbprint(decode(path, 36)) for path in paths]))
+        and np.array_equal(gallery.hashes, np.stack([hash_of(path) for path in paths]))
+    )
+
+
+def same_rows(one, other, tolerance=0):
+    """Whether two galleries hold the same; tolerance: of embeddings whose batches were not of the same images."""
+    close = np.allclose(one.embeddings, other.embeddings, rtol=0, atol=tolerance)
+    same = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("prints", "hashes"))
+    return one.files == other.files and one.bad == other.bad and close and same
+
+
+def refusal(call, kind=InputError):
+    """The one line with which `call()` ends."""
+    with pytest.raises(kind) as caught:
+        call()
+    message = getattr(caught.value, "shown", str(caught.value))
+    assert message.isprintable()
+    return message
+
+
+# ---- a folder --------------------------------------------------------------------------------------------------------
+
+
+def test_what_each_image_gives_by_itself_and_nothing_is_written_beside_it(embed, folder, tmp_path):
+    for i, name in enumerate([b"caf\xe9.jpg", b"new\nline.jpg", b"<img src=x onerror=alert(1)>.jpg", b" 7.jpg"]):
+        os.rename(photo(folder / "x.jpg", 10 + i), os.fsencode(folder) + b"/" + name)
+    photo(tmp_path / "elsewhere.jpg", 20)
+    (folder / "out.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (folder / "in.jpg").symlink_to("000.jpg")
+    for name in (".hidden.jpg", ".cache/a.jpg"):
+        photo(folder / name)
+    before = snapshot(folder)
+    gallery = embed("--net", "EfficientNet-Lite0")
+    assert snapshot(folder) == before
+    net = models.create("EfficientNet-Lite0", width=32, origin_width=36)
+    expected = [str(folder / "000.jpg"), *(os.path.join(here, name) for here, _, names in os.walk(folder) for name in names)]
+    expected = sorted({path for path in expected if "/." not in path and not path.endswith("out.jpg")})
+    assert len(expected) == 10 and holds(gallery, net, expected)
+    assert np.allclose(np.linalg.norm(gallery.embeddings, axis=1), 1, atol=1e-5) and gallery.embeddings.dtype == np.float32
+    assert (gallery.name, gallery.root, gallery.bad) == ("ready-made", str(folder), [])
+    about = json.loads((tmp_path / "gallery" / "about.json").read_text())
+    assert about["images"] == 10 and about["net"] == "EfficientNet-Lite0" and about["kind"] == "pooled"
+    assert sorted(os.listdir(tmp_path / "gallery")) == sorted([*PLACES, "run.lock"])
+
+
+def test_a_second_call_embeds_what_is_new_or_changed_and_forgets_what_is_gone(embed, folder, net):
+    def current():
+        return sorted(map(str, folder.rglob("*.jpg")))
+
+    embed()
+    assert sorted(embed.taken) == ["000.jpg", "002.jpg", "004.jpg", "deep/001.jpg", "deep/003.jpg"]
+    stamp = embed().stamp
+    assert embed.taken == [] and embed().stamp == stamp
+
+    photo(folder / "001.jpg", 50)
+    assert holds(embed(), net, current()) and embed.taken == ["001.jpg"]
+
+    photo(folder / "000.jpg", 51)  # another picture of that name
+    os.utime(folder / "000.jpg", ns=(1, 1))
+    assert holds(embed(), net, current()) and embed.taken == ["000.jpg"]
+
+    os.rename(folder / "002.jpg", folder / "zzz.jpg")
+    assert holds(embed(), net, current()) and embed.taken == ["zzz.jpg"]
+
+    os.rename(folder / "004.jpg", folder / "000.jpg")  # in the place of another, with its own time
+    assert holds(embed(), net, current()) and embed.taken == ["000.jpg"]
+
+    (folder / "zzz.jpg").unlink()
+    shutil.rmtree(folder / "deep")
+    gallery = embed()
+    assert holds(gallery, net, current()) and embed.taken == [] and len(gallery) == 2
+    assert gallery.stamp != stamp
+
+
+def test_the_rows_are_those_of_a_gallery_made_from_scratch(embed, folder, tmp_path):
+    embed()
+    for i, name in enumerate(("000.jpg", "zz.jpg", "a/b.jpg")):
+        photo(folder / name, 60 + i)
+    (folder / "002.jpg").unlink()
+    grown, scratch = embed(), embed(out=tmp_path / "scratch")
+    assert len(embed.taken) == 6 and same_rows(grown, scratch, tolerance=1e-6)
+    assert grown.about["model"] == scratch.about["model"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("head", ["auto", "pooled", "closed_form"])
+def test_one_image_or_two(embed, tmp_path, net, count, head):
+    paths = photos(tmp_path / "photos", count)
+    gallery = embed("--head", head)
+    assert len(gallery) == count and list(gallery.paths) == paths
+    assert np.allclose(np.linalg.norm(gallery.embeddings, axis=1), 1, atol=1e-4)
+    assert gallery.about["kind"] == ("closed_form" if head == "closed_form" else "pooled")
+    assert head == "closed_form" or holds(gallery, net, paths)
+
+
+def test_float16(embed, folder, tmp_path):
+    halves = embed("--dtype", "float16")
+    whole = embed(out=tmp_path / "whole")
+    assert halves.embeddings.dtype == np.float16
+    assert np.array_equal(halves.embeddings, whole.embeddings.astype(np.float16))
+    photo(folder / "new.jpg", 50)
+    assert len(embed("--dtype", "float16")) == 6 and embed.taken == ["new.jpg"]
+    assert embed().embeddings.dtype == np.float32 and len(embed.taken) == 6  # asked for another: all anew
+
+
+def test_loading_processes_change_nothing(embed, folder, tmp_path):
+    assert same_rows(embed("--nThreads", 2, "--batch_size", 2), embed("--batch_size", 2, out=tmp_path / "alone"))
+
+
+def test_a_list(embed, folder, net, tmp_path, capsys):
+    listed = tmp_path / "list.txt"
+    listed.write_text("photos/004.jpg 7\nphotos/gone.jpg\n\nphotos/000.jpg\nphotos/000.jpg 3\n")
+    gallery = embed(images=listed)
+    assert holds(gallery, net, [folder / "000.jpg", folder / "004.jpg"])
+    assert gallery.root is None and gallery.about["source"] == str(listed)
+    assert gallery.bad == [(f"{folder}/gone.jpg", f"{folder}/gone.jpg: No such file or directory")]
+    said = capsys.readouterr().out
+    assert f"left out (1 of 1): {folder}/gone.jpg: No such file or directory" in said and "2 images are embedded" in said
+    photo(folder / "gone.jpg", 9)
+    assert len(embed(images=listed)) == 3 and embed.taken == ["../photos/gone.jpg"]
+    assert Gallery(tmp_path / "gallery").bad == []
+
+
+# ---- images that cannot be read --------------------------------------------------------------------------------------
+
+
+def test_bad_images_are_listed_and_not_tried_again_until_they_change(embed, folder, net, capsys):
+    good = sorted(map(str, folder.rglob("*.jpg")))
+    (folder / "bad.jpg").write_text("no image")
+    (folder / "half.jpg").write_bytes((folder / "000.jpg").read_bytes()[:300])
+    gallery = embed("--batch_size", 2)
+    assert holds(gallery, net, good) and len(embed.taken) == 7
+    assert [path for path, _ in gallery.bad] == [str(folder / "bad.jpg"), str(folder / "half.jpg")]
+    assert all(reason.startswith(f"{path}: cannot be read as an image (") for path, reason in gallery.bad)
+    said = capsys.readouterr().out
+    assert "5 images are embedded" in said and f"left out (2 of 2): {folder}/half.jpg: cannot be read" in said
+
+    assert embed().bad == gallery.bad and embed.taken == []
+    assert f"left out (1 of 2): {folder}/bad.jpg" in capsys.readouterr().out  # it is said each time
+    photo(folder / "new.jpg", 50)
+    assert embed().bad == gallery.bad and embed.taken == ["new.jpg"]
+    assert "6 images are embedded" in capsys.readouterr().out
+
+    photo(folder / "bad.jpg", 51)  # repaired
+    gallery = embed()
+    assert embed.taken == ["bad.jpg"] and [path for path, _ in gallery.bad] == [str(folder / "half.jpg")]
+    assert "7 images are embedded" in capsys.readouterr().out
+    assert holds(gallery, net, sorted([*good, str(folder / "bad.jpg"), str(folder / "new.jpg")]))
+
+    (folder / "000.jpg").write_text("broken now")
+    gallery = embed()
+    assert embed.taken == ["000.jpg"] and len(gallery) == 6 and len(gallery.bad) == 2
+    assert "6 images are embedded" in capsys.readouterr().out
+
+
+def test_a_bad_image_that_is_gone_is_forgotten(embed, folder):
+    (folder / "bad.jpg").write_text("no image")
+    assert len(embed().bad) == 1
+    (folder / "bad.jpg").unlink()
+    assert embed().bad == []
+
+
+def test_again_tries_bad_images_again(embed, folder):
+    """The image may be the same, and what reads it may have learned it since."""
+    (folder / "bad.jpg").write_text("no image")
+    embed()
+    embed("--again")
+    assert "bad.jpg" in embed.taken
+
+
+def test_only_bad_images(embed, refused, tmp_path, folder):
+    empty = tmp_path / "bad"
+    empty.mkdir()
+    for i in range(3):
+        (empty / f"{i}.jpg").write_text("no image")
+    message = refusal(lambda: embed("--batch_size", 2, images=empty))
+    assert message.startswith("--images none of the 3 images can be read, the first: ") and "bad/0.jpg" in message
+    photo(empty / "1.jpg")
+    assert len(embed(images=empty)) == 1
+
+
+def test_what_is_there_stays_when_all_images_break(embed, folder):
+    (folder / "bad.jpg").write_text("no image")
+    embed()
+    before = {name: (Path(embed().folder) / name).read_bytes() for name in PLACES}
+    contents = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.jpg")}
+    for path in contents:
+        path.write_text("broken, all of them")
+    assert "none of the 6 images can be read" in refusal(embed)
+    assert {name: (folder.parent / "gallery" / name).read_bytes() for name in PLACES} == before
+    for path, (held, mtime) in contents.items():
+        path.write_bytes(held)
+        os.utime(path, ns=(mtime, mtime))
+    assert len(embed()) == 5 and embed.taken == []
+
+
+def test_the_last_good_image_goes(embed, folder):
+    shutil.rmtree(folder / "deep")
+    (folder / "000.jpg").write_text("no image")
+    (folder / "002.jpg").unlink()
+    assert len(embed()) == 1
+    (folder / "004.jpg").unlink()
+    assert "none of the 1 images can be read" in refusal(embed)
+
+
+def test_an_image_that_goes_while_it_works(embed, folder, monkeypatch, capsys):
+    """And whose name would write into the terminal."""
+    os.rename(folder / "004.jpg", folder / "x\n\x1b[31m.jpg")
+    put = Writer.put
+
+    def going(self, *args):
+        if (folder / "x\n\x1b[31m.jpg").exists():
+            (folder / "x\n\x1b[31m.jpg").unlink()
+        put(self, *args)
+
+    monkeypatch.setattr(Writer, "put", going)
+    gallery = embed("--batch_size", 2)
+    assert len(gallery) == 4 and "No such file" in gallery.bad[0][1]
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "x\\n\\x1b[31m.jpg: cannot be read (No such file or directory)" in said
+
+
+# ---- stops -----------------------------------------------------------------------------------------------------------
+
+
+def many(folder):
+    """Eleven more photos."""
+    photos(folder, 11, first=5)
+
+
+def two_are_bad(folder):
+    for name in ("006.jpg", "deep/011.jpg"):
+        (folder / name).write_text("no image")
+
+
+def at_put(monkeypatch, number, happens):
+    """Have `happens()` come before so many calls of Writer.put have ended."""
+    put, calls = Writer.put, []
+
+    def counting(self, *args):
+        calls.append(1)
+        if len(calls) == number:
+            happens()
+        put(self, *args)
+
+    monkeypatch.setattr(Writer, "put", counting)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_loses_nothing(embed, folder, tmp_path, monkeypatch, number, code):
+    """And what comes out in the end is bit by bit what comes out without a stop."""
+    embed("--batch_size", 2)
+    many(folder)
+    shutil.copytree(tmp_path / "gallery", tmp_path / "unstopped")
+    with monkeypatch.context() as patch:
+        at_put(patch, 2, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted) as caught:
+            embed("--batch_size", 2)
+    assert caught.value.code == code and len(embed.taken) == 4
+    assert len(Gallery(tmp_path / "gallery")) == 5  # until the new one is whole
+    before = set(embed.taken)
+    gallery = embed("--batch_size", 2)
+    assert len(embed.taken) == 7 and not before & set(embed.taken) and len(gallery) == 16
+    assert same_rows(gallery, embed("--batch_size", 2, out=tmp_path / "unstopped"))
+
+
+def test_a_stop_where_some_are_bad(embed, folder, tmp_path, monkeypatch):
+    many(folder)
+    two_are_bad(folder)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--batch_size", 2)
+    gallery = embed("--batch_size", 2)
+    assert 8 <= len(embed.taken) <= 10  # the bad ones among the first eight may be tried again
+    assert len(gallery) == 14 and len(gallery.bad) == 2
+    assert same_rows(gallery, embed(out=tmp_path / "unstopped"), tolerance=1e-6)
+
+
+def in_a_child(call):
+    """The status with which a child process ends that does `call()`."""
+    if pid := os.fork():
+        return os.waitpid(pid, 0)[1]
+    try:
+        signal.alarm(120)  # should it hang
+        exit_on_error(call)
+    except SystemExit as error:
+        os._exit(error.code)
+    except BaseException as error:
+        os.write(2, f"\n{error!r}\n".encode())
+        os._exit(99)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("every, lost", [(0, 0), (10**6, 4)])
+@pytest.mark.parametrize("before", [False, True])
+def test_killed(embed, folder, tmp_path, monkeypatch, every, lost, before):
+    """What was brought to the disk is not embedded again; a first gallery, or one that is renewed."""
+    if before:
+        embed("--batch_size", 2)
+        shutil.copytree(tmp_path / "gallery", tmp_path / "unstopped")
+    many(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery_writer, "FLUSH_SECONDS", every)
+        at_put(patch, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        assert in_a_child(lambda: embed("--batch_size", 2)) == signal.SIGKILL
+    if before:
+        assert len(Gallery(tmp_path / "gallery")) == 5
+    else:
+        with pytest.raises(InputError, match="no gallery; make it with embed.py"):
+            Gallery(tmp_path / "gallery")
+    gallery = embed("--batch_size", 2)
+    assert len(embed.taken) == 16 - 5 * before - 4 + lost
+    assert same_rows(gallery, embed("--batch_size", 2, out=tmp_path / "unstopped"))
+
+
+def test_stopped_while_the_files_move(embed, folder, net, monkeypatch, tmp_path):
+    embed()
+    os.rename(folder / "000.jpg", folder / "zzz.jpg")
+
+    def stopping(where):
+        os.replace(os.path.join(where, "making", PLACES[0]), os.path.join(where, PLACES[0]))
+        raise Interrupted("by SIGKILL", 137)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(gallery_writer, "put_in_place", stopping)
+        embed()
+    assert "run it again" in refusal(lambda: Gallery(tmp_path / "gallery"))
+    assert holds(embed(), net, sorted(map(str, folder.rglob("*.jpg")))) and embed.taken == []
+
+
+def test_the_old_gallery_can_be_read_while_it_is_renewed(embed, folder, net, monkeypatch, tmp_path):
+    old, before = embed(), sorted(map(str, folder.rglob("*.jpg")))
+    rows, readable = old.embeddings.copy(), []
+    os.rename(folder / "000.jpg", tmp_path / "000.jpg")
+    photo(folder / "zzz.jpg", 50)
+    with monkeypatch.context() as patch:
+        at_put(patch, 1, lambda: readable.append(same_rows(Gallery(tmp_path / "gallery"), old)))
+        new = embed()
+    assert readable == [True] and old.stamp != new.stamp
+    assert list(old.paths) == before and np.array_equal(old.embeddings, rows)
+
+
+def test_two_at_once(embed, folder, tmp_path):
+    """The second is refused, and neither disturbs the other."""
+    embed()
+    photo(folder / "new.jpg", 50)
+    ready, held = os.pipe()
+    if not (child := os.fork()):
+        with locked(str(tmp_path / "gallery")):
+            os.write(held, b"!")
+            signal.pause()
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        assert refusal(embed).startswith(f"--out {tmp_path}/gallery: in use by another run, pid {child} on host ")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(embed()) == 6
+
+
+# ---- several processes -----------------------------------------------------------------------------------------------
+
+
+def by_two(monkeypatch, call):
+    """Have two processes do `call()` together, as torchrun would start them; their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(2):
+        if not (child := os.fork()):
+            for name, value in {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+                os.environ[name] = str(value)
+            os._exit(os.waitstatus_to_exitcode(in_a_child(call)) % 256)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def test_two_processes_give_the_rows_of_one(embed, folder, tmp_path, monkeypatch):
+    many(folder)
+    two_are_bad(folder)
+    assert by_two(monkeypatch, lambda: embed("--batch_size", 4)) == [0, 0]
+    both, one = Gallery(tmp_path / "gallery"), embed("--batch_size", 4, out=tmp_path / "one")
+    assert same_rows(both, one, tolerance=1e-6) and len(both) == 14 and len(both.bad) == 2
+    assert embed().stamp == both.stamp and embed.taken == []  # one process goes on with what two have made
+    photo(folder / "000.jpg", 70)
+    assert by_two(monkeypatch, embed) == [0, 0]  # one image for two
+    assert Gallery(tmp_path / "gallery").stamp != both.stamp
+    assert by_two(monkeypatch, embed) == [0, 0]  # and none
+    (folder / "zzz.jpg").write_text("no image")
+    assert by_two(monkeypatch, embed) == [0, 0]
+    assert len(Gallery(tmp_path / "gallery")) == 14 and len(Gallery(tmp_path / "gallery").bad) == 3
+
+
+def test_two_processes_use_one_closed_form(embed, folder, tmp_path, monkeypatch):
+    assert by_two(monkeypatch, lambda: embed("--head", "closed_form")) == [0, 0]
+    gallery = Gallery(tmp_path / "gallery")
+    assert gallery.about["kind"] == "closed_form" and gallery.about["fitted_to"] == len(gallery) == 5
+    model = gallery_model.of_gallery(gallery)  # the one that is kept is the one that both have used
+    assert np.allclose(model.embed(gallery.paths), gallery.embeddings, atol=1e-5)
+
+
+# ---- by which model --------------------------------------------------------------------------------------------------
+
+
+def test_another_checkpoint_is_refused_and_again_takes_it(embed, folder, tmp_path, checkpoints):
+    one, two, _ = checkpoints
+    gallery = embed("--checkpoint", one)
+    assert gallery.name == "trained" and gallery.about["kind"] == "embedding"
+    paths = sorted(map(str, folder.rglob("*.jpg")))
+    assert np.allclose(gallery.embeddings, models.load(one).embed(paths), atol=1e-5)
+    photo(folder / "new.jpg", 50)
+    message = refusal(lambda: embed("--checkpoint", two))
+    what = "holds embeddings of another model (checkpoint); give another folder, or --again to embed all anew"
+    assert message == f"--out {tmp_path}/gallery: {what}"
+    assert "checkpoint" in refusal(embed) and "(head)" in refusal(lambda: embed("--checkpoint", one, "--head", "pooled"))
+    assert Gallery(tmp_path / "gallery").stamp == gallery.stamp
+    shutil.copy(one, tmp_path / "moved.pth.tar")
+    embed("--checkpoint", tmp_path / "moved.pth.tar")  # it is known by what is in it
+    assert embed.taken == ["new.jpg"]
+    gallery = embed("--checkpoint", two, "--again")
+    assert len(embed.taken) == 6 and np.allclose(gallery.embeddings, models.load(two).embed(gallery.paths), atol=1e-5)
+    assert np.allclose(gallery_model.of_gallery(gallery).embed(gallery.paths[2]), gallery.embeddings[2:3], atol=1e-5)
+    assert embed("--checkpoint", two).stamp == gallery.stamp
+
+
+def test_stopped_in_the_midst_of_again(embed, folder, tmp_path, checkpoints, monkeypatch):
+    """The same command goes on; that of before finds its gallery as it was."""
+    one, two, _ = checkpoints
+    old = embed("--checkpoint", one)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--checkpoint", two, "--again", "--batch_size", 2)
+    assert embed("--checkpoint", one).stamp == old.stamp and embed.taken == []
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--checkpoint", two, "--again", "--batch_size", 2)
+    gallery = embed("--checkpoint", two, "--again", "--batch_size", 2)
+    assert len(embed.taken) <= 3 and np.allclose(gallery.embeddings, models.load(two).embed(gallery.paths), atol=1e-5)
+
+
+def test_again_embeds_all_anew_by_the_same_model_too(embed, folder, checkpoints):
+    """What was damaged without a trace comes right."""
+    gallery = embed("--checkpoint", checkpoints[0])
+    rows, path = np.array(gallery.embeddings), Path(gallery.folder, "embeddings.npy")
+    path.write_bytes(path.read_bytes()[:-64] + np.ones(16, np.float32).tobytes())
+    assert not np.array_equal(Gallery(gallery.folder).embeddings, rows)
+    photo(folder / "new.jpg", 50)
+    again = embed("--checkpoint", checkpoints[0], "--again")
+    assert len(embed.taken) == 6 and np.allclose(again.embeddings[:5], rows, rtol=0, atol=1e-6)
+
+
+def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, folder, monkeypatch, capsys):
+    monkeypatch.setattr(gallery_model, "ENOUGH", 4)
+    shutil.rmtree(folder / "deep")
+    assert embed().about["kind"] == "pooled"  # of three
+    photos(folder, 2, first=10)
+    gallery = embed()
+    assert gallery.about["kind"] == "closed_form" and gallery.about["fitted_to"] == 5 and gallery.about["dim"] == 16
+    assert "the model is made anew: 5 images are enough for the closed form" in capsys.readouterr().out
+    assert len(embed.taken) == 5
+    photos(folder, 5, first=20)
+    assert embed().about["model"] == gallery.about["model"] and len(embed.taken) == 5  # just doubled
+    photo(folder / "one more.jpg", 40)
+    larger = embed()
+    assert larger.about["fitted_to"] == 11 and larger.about["model"] != gallery.about["model"] and len(embed.taken) == 11
+    assert "the model is made anew: it was fitted to 5 images, now there are 11" in capsys.readouterr().out
+    assert np.allclose(gallery_model.of_gallery(larger).embed(larger.paths), larger.embeddings, atol=1e-5)
+    assert embed().stamp == larger.stamp
+
+
+def test_the_closed_form_is_fitted_to_so_many(embed, folder, monkeypatch):
+    """Evenly taken, and no more for a folder that grows."""
+    monkeypatch.setattr(program, "MOST_FITTED", 3)
+    monkeypatch.setattr(gallery_model, "MOST_FITTED", 3)
+    gallery = embed("--head", "closed_form")
+    assert gallery.about["fitted_to"] == 3
+    photos(folder, 5, first=20)
+    assert embed("--head", "closed_form").about["model"] == gallery.about["model"] and len(embed.taken) == 5
+
+
+def test_stopped_after_the_closed_form_was_fitted(embed, folder, monkeypatch, tmp_path):
+    """It is not fitted again."""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--head", "closed_form", "--batch_size", 2)
+    monkeypatch.setattr(readout.Fitter, "__call__", lambda *args: pytest.fail("fitted again"))
+    assert len(embed("--head", "closed_form", "--batch_size", 2)) == 5 and len(embed.taken) == 3
+
+
+# ---- damage, and what cannot be done ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+@pytest.mark.parametrize("part", PLACES)
+def test_a_damaged_gallery_comes_right(embed, folder, net, tmp_path, part, damage):
+    """By the same command, or by the one that it names."""
+    embed()
+    path = tmp_path / "gallery" / part
+    held = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        path.write_bytes(held[: len(held) // 2] if damage == "cut" else b"")
+    try:
+        gallery = embed()
+    except InputError as error:
+        assert "--again" in error.shown and part in error.shown and error.shown.isprintable()
+        gallery = embed("--again")
+    paths = sorted(map(str, folder.rglob("*.jpg")))
+    assert holds(gallery, net, paths)
+    assert np.allclose(gallery_model.of_gallery(gallery).embed(paths), gallery.embeddings, atol=1e-5)
+
+
+def test_a_disk_without_room(embed, folder, tmp_path, monkeypatch):
+    old = embed()
+    photo(folder / "new.jpg", 50)
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
+        message = refusal(embed, RunError)
+    assert message.startswith(f"{tmp_path}/gallery: 6 images take ") and "make room" in message
+    assert same_rows(Gallery(tmp_path / "gallery"), old) and len(embed()) == 6
+
+
+@pytest.mark.parametrize("out", [".", "new", "deep", "../link/new"])
+def test_nothing_is_put_among_the_photos(embed, folder, tmp_path, out):
+    (tmp_path / "link").symlink_to("photos")
+    before = snapshot(folder)
+    message = refusal(lambda: embed(out=f"{folder}/{out}"))
+    assert message.startswith("--out ") and snapshot(folder) == before
+
+
+@pytest.mark.parametrize("name", ["making", "making.new", "making.old", "derived"])
+def test_what_others_have_put_there_is_not_removed(embed, folder, tmp_path, name):
+    """As when --out is a folder that has long been used for other things."""
+    precious = tmp_path / "gallery" / name / "years of work.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("precious")
+    try:
+        embed()
+        photo(folder / "new.jpg", 50)
+        embed()
+    except InputError as error:
+        assert error.shown.startswith("--out ") and str(precious.parent) in error.shown
+    assert precious.read_text() == "precious"
+
+
+def test_another_name(embed, folder):
+    assert embed().name == "ready-made"
+    assert embed("--name", "holidays").name == "holidays" and embed.taken == []
+
+
+@pytest.mark.parametrize(
+    "flags, text",
+    [
+        (["--images", "nowhere"], "--images nowhere: no such folder or list"),
+        (["--checkpoint", "nowhere.pth.tar"], "nowhere.pth.tar: cannot be read (No such file or directory)"),
+        (["--checkpoint", "setup.cfg"], "setup.cfg: not a readable checkpoint"),
+        (["--net", "EfficentNet-Lite0"], "did you mean EfficientNet-Lite0?"),
+        (["--head", "embedding"], "--head embedding: that of an untrained net is a random one; give a checkpoint"),
+        (["--width", 40], "--width 40 does not fit an image of origin_width 36"),
+        (["--dtype", "float64"], "--dtype"),
+        (["--out", "setup.cfg"], "setup.cfg: cannot make this folder"),
+    ],
+)
+def test_slips_are_one_line(run, folder, tmp_path, monkeypatch, flags, text):
+    before = snapshot(folder)
+    message = refusal(lambda: run("embed", "--images", folder, "--out", tmp_path / "gallery", *TINY, *flags))
+    assert text in message and snapshot(folder) == before
+    assert not (tmp_path / "gallery" / "about.json").exists()
+
+
+def imported_by(*command):
+    """Of a finished program: the modules that it imported, its exit code, what it said to stderr."""
+    wrapped = (
+        "import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n    print('imported', *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", wrapped, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    return set(done.stdout.rpartition("imported")[2].split()), done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("flags, code", [(["--help"], 0), (["--images", "/nowhere", "--out", "/nowhere/new"], 2)])
+def test_questions_and_slips_are_answered_before_the_slow_imports(flags, code):
+    modules, returned, said = imported_by("embed.py", *flags)
+    assert "torch" in modules and returned == code
+    assert not modules & {"torchvision", "timm", "sklearn", "scipy", "faiss", "starlette", "pytorch_metric_learning"}
+    assert said == ("" if code == 0 else "error: --images /nowhere: no such folder or list\n")

@@ -1,0 +1,393 @@
+"""search.py as it is used, on a small gallery, against comparing by hand."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import models
+from data.gallery import Gallery
+from data.gallery_writer import PLACES
+from evaluations import index as indexes
+from galleries import TINY, checkpoint_of, photo, photos, snapshot
+from test_embed import imported_by
+from utils.errors import InputError, Interrupted, RunError
+from utils.lock import locked
+
+ROOT = Path(__file__).parents[1]
+MARKUP = "<img src=x onerror=alert(1)>.jpg"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, run_once):
+    """A folder with photos, some of them copies; a checkpoint; and the gallery that this makes of them."""
+    top = tmp_path_factory.mktemp("made")
+    names = photos(top / "photos", 6)
+    shutil.copy(names[0], top / "photos" / "same.jpg")
+    with Image.open(names[1]) as picture:
+        picture.save(top / "photos" / "worse.jpg", quality=30)
+    photo(top / "photos" / MARKUP, 30)
+    for name in (b"caf\xe9.jpg", b"new\nline.jpg", "\N{SNOWMAN}.jpg".encode()):
+        os.rename(photo(top / "photos" / "x.jpg", sum(name)), os.fsencode(top / "photos") + b"/" + name)
+    flags = ("--images", top / "photos", "--checkpoint", checkpoint_of(top, 1), *TINY)
+    run_once("embed", *flags, "--out", top / "gallery")
+    return top
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of the gallery. The photos stay where they are."""
+    return shutil.copytree(made / "gallery", tmp_path / "gallery")
+
+
+@pytest.fixture
+def search(run, capsys):
+    """search(COMMAND, ...) -> what it prints; search.remarks: what goes to stderr."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        run("search", *arguments)
+        out, call.remarks = capsys.readouterr()
+        return out
+
+    return call
+
+
+@pytest.fixture
+def refusal(run):
+    """refusal(COMMAND, ...) -> the one line with which it ends."""
+
+    def call(*arguments, kind=InputError):
+        with pytest.raises(kind) as caught:
+            run("search", *arguments)
+        message = getattr(caught.value, "shown", str(caught.value))
+        assert message.isprintable()
+        return message
+
+    return call
+
+
+def nearest(gallery, query, k):
+    """[(path as it is shown, similarity)] by comparing with every row in float64."""
+    similar = np.asarray(gallery.embeddings, np.float64) @ np.asarray(query, np.float64)
+    return [(gallery.shown(row), similar[row]) for row in np.argsort(-similar, kind="stable")[:k].tolist()]
+
+
+def is_same(found, expected):
+    """Whether a result is as expected; images that are as similar as each other may change places."""
+    close = np.allclose([item["similarity"] for item in found], [similarity for _, similarity in expected], atol=1e-4)
+    given = dict(expected)
+    return close and all(abs(given.get(item["path"], 9) - item["similarity"]) < 1e-4 for item in found[:-1])
+
+
+# ---- query -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_of_the_most_similar(search, made, folder):
+    gallery = Gallery(folder)
+    out = search("query", folder, made / "photos" / "002.jpg", "-k", 4)
+    first, *lines, last = out.splitlines()
+    assert first == f"{made}/photos/002.jpg" and re.fullmatch(r"12 images searched in \d+\.\d ms a query", last)
+    assert lines[0] == "   1.000  002.jpg" and len(lines) == 4
+    expected = nearest(gallery, gallery.embeddings[gallery.row_of_path[f"{made}/photos/002.jpg"]], 4)
+    found = [re.fullmatch(r"  ( \d\.\d{3}|-\d\.\d{3})  (.+)", line).groups() for line in lines]
+    assert is_same([{"similarity": float(s), "path": p} for s, p in found], [(p, round(s, 3)) for p, s in expected])
+    assert "12 images, exact" in search.remarks  # there was no index yet
+    assert search("query", folder, made / "photos" / "002.jpg", "-k", 4).splitlines()[:-1] == [first, *lines]
+    assert search.remarks == ""
+
+
+def test_json_of_several_queries_at_once(search, made, folder):
+    gallery, rows = Gallery(folder), [3, 0]
+    results = json.loads(search("query", folder, *(gallery.paths[row] for row in rows), "--json", "-k", 5))
+    assert [result["query"] for result in results] == [gallery.paths[row] for row in rows]
+    for row, result in zip(rows, results):
+        assert is_same(result["found"], nearest(gallery, gallery.embeddings[row], 5)) and len(result["found"]) == 5
+        assert all(gallery.shown(item["row"]) == item["path"] for item in result["found"])
+
+
+def test_several_images_as_one_query(search, made, folder):
+    gallery = Gallery(folder)
+    (result,) = json.loads(search("query", folder, *gallery.paths[:3], "--together", "--json", "-k", 50))
+    mean = np.asarray(gallery.embeddings[:3], np.float64).mean(0)
+    assert is_same(result["found"], nearest(gallery, mean / np.linalg.norm(mean), 12)) and len(result["found"]) == 12
+    assert result["query"] == " + ".join(gallery.paths[:3])
+
+
+def test_an_image_from_elsewhere(search, folder, tmp_path, made):
+    path = photo(tmp_path / "elsewhere.png", 77, (300, 200))
+    (result,) = json.loads(search("query", folder, path, "--json"))
+    query = models.load(made / "ckp_ep1.pth.tar").embed(path)[0]
+    assert is_same(result["found"], nearest(Gallery(folder), query, 10))
+
+
+def test_names_are_shown_on_one_line_and_in_any_encoding(search, run, made, folder, monkeypatch):
+    lines = search("query", folder, made / "photos" / MARKUP, "-k", 50).splitlines()
+    assert len(lines) == 14 and all(line.isprintable() for line in lines)
+    assert lines[1] == f"   1.000  {MARKUP}" and any(line.endswith("  new\\nline.jpg") for line in lines)
+    assert any(line.endswith("  caf\N{REPLACEMENT CHARACTER}.jpg") for line in lines)
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    run("search", "query", folder, os.fsencode(made / "photos").decode() + "/caf\udce9.jpg", "-k", 50)
+    held = ascii_only.buffer.getvalue().decode()
+    assert "\\u2603.jpg" in held and len(held.splitlines()) == 14
+
+
+def test_a_page_in_one_file(search, folder, made, tmp_path):
+    before = snapshot(made / "photos")
+    query = made / "photos" / MARKUP
+    assert search("query", folder, query, made / "photos" / "002.jpg", "--html", tmp_path / "found.html", "-k", 12) == ""
+    page = (tmp_path / "found.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2 * 13 and "<img src=x" not in page and "&lt;img src=x" in page
+    assert not re.search(r"https?://(?!www\.w3\.org)", page) and "<script" not in page
+    assert snapshot(made / "photos") == before
+    assert search("query", folder, query, "--html", tmp_path / "one.html", "--json", "-k", 1).startswith("[")
+
+
+def test_images_that_cannot_be_queried(refusal, folder, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no image")
+    assert f"{tmp_path}/bad.jpg: cannot be read as an image" in refusal("query", folder, tmp_path / "bad.jpg")
+    assert "gone.jpg: cannot be read as an image" in refusal("query", folder, tmp_path / "gone.jpg")
+    assert "holds a line break" in refusal("query", folder, "new\nline.jpg")
+
+
+# ---- the index -------------------------------------------------------------------------------------------------------
+
+
+def test_an_inverted_file_where_it_is_asked_for(search, made, folder):
+    assert search("index", folder, "--exact_up_to", 0) == ""
+    about = json.loads((folder / "index.json").read_text())
+    line = rf"12 images, inverted file: {about['probes']} of {about['lists']} lists a query, recall@10 (\d\.\d+); \d+\.\d s"
+    said = [re.fullmatch(line, text) for text in search.remarks.splitlines()]
+    (found,) = filter(None, said)
+    assert float(found[1]) == pytest.approx(about["recall"], abs=1e-3) and about["recall"] >= indexes.RECALL
+    paths = [os.fsencode(made / "photos").decode() + "/000.jpg"]
+    (result,) = json.loads(search("query", folder, *paths, "--json", "-k", 2))
+    assert {item["path"] for item in result["found"]} == {"000.jpg", "same.jpg"} and "row" in result["found"][0]
+    assert json.loads((folder / "index.json").read_text()) == about  # it was not made anew
+    search("index", folder)
+    assert "12 images, exact" in search.remarks
+    assert json.loads((folder / "index.json").read_text())["kind"] == "exact"
+
+
+@pytest.fixture
+def photos_and_gallery(made, tmp_path, run):
+    """Photos of its own with their gallery; `again(...)` renews it."""
+    shutil.copytree(made / "photos", tmp_path / "photos")
+    flags = ("--images", tmp_path / "photos", "--out", tmp_path / "own", *TINY)
+    again = lambda *more: run("embed", *flags, *more)
+    again("--checkpoint", made / "ckp_ep1.pth.tar")
+    return tmp_path / "photos", tmp_path / "own", again
+
+
+def test_an_older_index_is_made_anew_that_of_another_model_is_refused(search, refusal, made, photos_and_gallery, tmp_path):
+    own, gallery, again = photos_and_gallery
+    search("query", gallery, own / "000.jpg")
+    photo(own / "new.jpg", 80)
+    again("--checkpoint", made / "ckp_ep1.pth.tar")
+    assert search("query", gallery, own / "new.jpg", "-k", 1).splitlines()[1] == "   1.000  new.jpg"
+    assert "13 images, exact" in search.remarks
+    held = json.loads((gallery / "index.json").read_text())
+    (gallery / "index.json").write_text(json.dumps({**held, "model": "0" * 32}))
+    for command in (["query", gallery, own / "new.jpg"], ["duplicates", gallery]):
+        message = refusal(*command)
+        assert "index.json: made of another model's embeddings" in message and f"search.py index {gallery}" in message
+    search("index", gallery)
+    assert search("query", gallery, own / "new.jpg", "-k", 1).splitlines()[1] == "   1.000  new.jpg"
+
+
+def test_a_model_that_embed_changes_takes_the_index_along(search, made, photos_and_gallery):
+    """As when the folder has outgrown its closed form: nobody gave another model, so nobody has to be told."""
+    own, gallery, again = photos_and_gallery
+    search("query", gallery, own / "000.jpg")
+    again("--checkpoint", checkpoint_of(own.parent, 2), "--again")
+    assert search("query", gallery, own / "000.jpg", "-k", 1).splitlines()[1].startswith("   1.000  ")
+
+
+def test_an_index_that_cannot_be_kept(search, refusal, folder, made, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(indexes, "save", full)
+    assert search("query", folder, made / "photos" / "000.jpg", "-k", 1).splitlines()[1].startswith("   1.000  ")
+    assert "the index is not kept (No space left on device)" in search.remarks
+    assert "No space left on device" in refusal("index", folder, kind=(InputError, RunError))
+
+
+def test_an_index_while_embed_works(refusal, folder):
+    """The flag of another program is not named."""
+    ready, held = os.pipe()
+    if not (child := os.fork()):
+        with locked(str(folder)):
+            os.write(held, b"!")
+            signal.pause()
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        assert refusal("index", folder).startswith(f"{folder}: in use by another run, pid {child} on host ")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+# ---- duplicates and clusters -----------------------------------------------------------------------------------------
+
+
+def groups(search, folder, *more):
+    """{kind: [[path, ...], ...]}"""
+    found = json.loads(search("duplicates", folder, "--json", *more))
+    return {kind: [[item["path"] for item in group["images"]] for group in some] for kind, some in found.items()}
+
+
+def test_duplicates_of_three_kinds(search, folder):
+    found = groups(search, folder, "--threshold", 1)
+    assert found == {"identical": [["000.jpg", "same.jpg"]], "near": [["002.jpg", "worse.jpg"]], "alike": []}
+    everything = groups(search, folder, "--threshold", -1)
+    assert sum(len(group) for group in everything["alike"]) > 2
+    lines = search("duplicates", folder, "--threshold", 1).splitlines()
+    assert lines[0] == "the same bytes: 2 images in 1 groups" and lines[1] == "   1.000  000.jpg  same.jpg"
+    assert len(lines) == 5 and lines[4].startswith("look-alikes: 0 images")
+
+
+def test_what_is_no_duplicate_is_remembered(search, refusal, made, photos_and_gallery, monkeypatch):
+    own, gallery, again = photos_and_gallery
+    search("duplicates", gallery, "--not_duplicate", own / "000.jpg", "same.jpg")
+    assert "remembered" in search.remarks
+    assert groups(search, gallery, "--threshold", 1)["identical"] == []
+    photo(own / "000000.jpg", 80)  # the rows move on
+    again("--checkpoint", made / "ckp_ep1.pth.tar")
+    found = groups(search, gallery, "--threshold", 1)
+    assert found["identical"] == [] and found["near"] == [["002.jpg", "worse.jpg"]]
+    monkeypatch.chdir(own / "deep")
+    search("duplicates", gallery, "--not_duplicate", "../002.jpg", "worse.jpg")
+    assert groups(search, gallery, "--threshold", 1) == {"identical": [], "near": [], "alike": []}
+    assert f"nowhere.jpg: not an image of {gallery}" in refusal("duplicates", gallery, "--not_duplicate", "nowhere.jpg", "x")
+    assert "two images or more" in refusal("duplicates", gallery, "--not_duplicate", "same.jpg", own / "same.jpg")
+
+
+def test_clusters_hold_every_image_once(search, refusal, folder):
+    names = sorted(Gallery(folder).shown(row) for row in range(12))
+    for k in ("2", "5", "auto"):
+        found = json.loads(search("clusters", folder, "-k", k, "--json"))
+        assert sorted(name for cluster in found for name in cluster) == names
+        assert len(found) == int(k) if k != "auto" else 1 <= len(found) <= 12
+    lines = search("clusters", folder, "-k", 2).splitlines()
+    assert len(lines) == 2 and sum(int(line.split()[0]) for line in lines) == 12
+    for k in ("0", "13", "x", "-1", "1.5"):
+        assert "give auto, or 1 to 12 for 12 images" in refusal("clusters", folder, f"-k={k}")
+
+
+def test_contact_sheets(search, folder, made, tmp_path):
+    pytest.importorskip("evaluations.sheets")
+    before = snapshot(made / "photos")
+    assert search("clusters", folder, "-k", 3, "--out", tmp_path / "sheets") == ""
+    assert "3 contact sheets written" in search.remarks and snapshot(made / "photos") == before
+    for sheet in (tmp_path / "sheets").iterdir():
+        with Image.open(sheet) as opened:
+            assert min(opened.size) > 32
+
+
+# ---- slips and damage ------------------------------------------------------------------------------------------------
+
+
+def test_no_gallery(refusal, tmp_path, made):
+    for command in (["index", tmp_path], ["query", tmp_path, "x.jpg"], ["duplicates", tmp_path], ["clusters", tmp_path]):
+        assert f"{tmp_path}: no gallery; make it with embed.py" in refusal(*command)
+
+
+@pytest.mark.parametrize("part", PLACES)
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
+def test_a_damaged_gallery_is_named_with_a_remedy(refusal, made, folder, part, damage):
+    held = (folder / part).read_bytes()
+    (folder / part).unlink()
+    if damage != "missing":
+        (folder / part).write_bytes(held[: len(held) // 2] if damage == "cut" else b"")
+    message = refusal("query", folder, made / "photos" / "000.jpg")
+    assert str(folder) in message and "embed.py" in message and (part in message or "no gallery" in message)
+
+
+def test_a_gallery_between_old_and_new(refusal, search, made, folder, tmp_path):
+    """Two files have moved to their places when embed.py is stopped: as many rows as before, but others."""
+    own = made / "gallery"
+    (folder / "making").mkdir()
+    for name in PLACES[2:]:
+        shutil.copy(own / name, folder / "making")
+    about = json.loads((own / "about.json").read_text())
+    (folder / "making" / "about.json").write_text(json.dumps({**about, "stamp": "another"}))
+    for command in (["query", folder, made / "photos" / "000.jpg"], ["index", folder], ["duplicates", folder]):
+        assert f"{folder}: embed.py was stopped while it wrote this; run it again" in refusal(*command)
+
+
+def test_the_model_of_another_gallery(refusal, folder, made, tmp_path, run):
+    other = checkpoint_of(tmp_path, 2)
+    run("embed", "--images", made / "photos", "--checkpoint", other, *TINY, "--out", tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.pth.tar", folder)
+    assert "not the model that made the embeddings beside it" in refusal("query", folder, made / "photos" / "000.jpg")
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["find"], "invalid choice: 'find'"),
+        (["query", "FOLDER"], "IMAGE"),
+        (["query", "FOLDER", "x.jpg", "-k", "0"], "0 is not at least 1"),
+        (["query", "FOLDER", "PHOTO", "--device", "tpu"], "tpu"),
+        (["query", "FOLDER", "PHOTO", "--html", "/nowhere/x.html"], "/nowhere/x.html: cannot be written"),
+        (["duplicates", "FOLDER", "--threshold", "1.1"], "1.1 is above 1"),
+        (["serve", "FOLDER", "--port", "70000"], "70000 is above 65535"),
+    ],
+)
+def test_slips_are_one_line(refusal, folder, made, arguments, text):
+    named = {"FOLDER": folder, "PHOTO": made / "photos" / "000.jpg"}
+    assert text in refusal(*(named.get(word, word) for word in arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        (["query", "--help"], 0, ""),
+        (["query", "/no", "x.jpg"], 2, "error: /no: no gallery; make it with embed.py --images FOLDER --out /no\n"),
+    ],
+)
+def test_questions_and_slips_are_answered_before_the_slow_imports(arguments, code, text):
+    modules, returned, said = imported_by("search.py", *arguments)
+    slow = {"torchvision", "timm", "sklearn", "scipy", "faiss", "starlette", "uvicorn", "jinja2", "pytorch_metric_learning"}
+    assert not modules & slow and returned == code and said == text
+
+
+def test_nobody_reads_on(folder, search):
+    """As with `| head -1`: no traceback, and no complaint when the process ends."""
+    search("index", folder)
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "search.py", "duplicates", folder]
+    done = subprocess.run(command, cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writes)
+    assert done.stderr == "" and done.returncode in (0, 141)
+
+
+def test_ctrl_c(run, folder, monkeypatch):
+    def stopped(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(indexes, "build", stopped)
+    with pytest.raises(Interrupted, match="by SIGINT") as caught:
+        run("search", "index", folder)
+    assert caught.value.code == 130
+
+
+def test_without_a_stdout(run, folder, monkeypatch):
+    """Closed before the start (`>&-`)."""
+    monkeypatch.setattr(sys, "stdout", None)
+    run("search", "index", folder)
+    assert (folder / "index.json").exists()
