@@ -223,7 +223,7 @@ def clusters(args: argparse.Namespace) -> None:
     if args.out:
         from evaluations.sheets import write_sheets
 
-        files = write_sheets(args.out, [gallery.paths[row] for row in range(len(gallery))], found)
+        files = write_sheets(args.out, gallery.paths, found, gallery.root)
         log.say(f"{len(files)} contact sheets written into {shown(args.out)}")
     if args.json:
         print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in found.order], indent=1))

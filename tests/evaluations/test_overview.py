@@ -1,0 +1,237 @@
+"""Clusters and the map, against definitions written out, on made embeddings whose clusters are known."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from evaluations import overview
+from evaluations.overview import choose_k, group, layout
+from utils.errors import InputError
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def made(clusters, count, spread=0.1, d=32, seed=0):
+    """float32 (count, d) rows of length 1 around so many random directions, and int64 (count,) which one each is around."""
+    rng = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(clusters), rng.integers(clusters, size=count - clusters)])
+    return unit(unit(rng.normal(size=(clusters, d)))[truth] + spread * rng.normal(size=(count, d))), truth
+
+
+def mapped(rows, folder, dtype):
+    """The rows in a file, memory-mapped."""
+    np.save(folder / "rows.npy", rows.astype(dtype))
+    return np.load(folder / "rows.npy", mmap_mode="r")
+
+
+def partition(labels):
+    """Who is together with whom."""
+    return {frozenset(np.flatnonzero(labels == label).tolist()) for label in set(labels.tolist())}
+
+
+def check(grouping, rows):
+    """All that a Grouping promises, in a slow and obvious way."""
+    together = [members.tolist() for members in grouping.order]
+    assert sorted(sum(together, [])) == list(range(len(rows)))
+    assert grouping.labels.dtype == np.int64 and grouping.labels.shape == (len(rows),)
+    for label, members in enumerate(together):
+        assert members and grouping.order[label].dtype == np.int64
+        assert all(grouping.labels[row] == label for row in members)
+        mean = np.mean([rows[row].astype(np.float64) for row in members], axis=0)
+        central = [float(rows[row].astype(np.float64) @ mean) for row in members]
+        assert all(a > b - 1e-6 for a, b in zip(central, central[1:]))
+    keys = [(-len(members), min(members)) for members in together]
+    assert keys == sorted(keys)
+
+
+# ---- clusters --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 35), st.integers(1, 4), st.integers(0, 2**20))
+def test_any_number_of_images_and_clusters(count, k, d, seed):
+    rows = unit(np.random.default_rng(seed).integers(-2, 3, size=(count, d)) + 1e-3)  # many of them equal
+    grouping = group(rows, k, seed)
+    check(grouping, rows)
+    assert len(grouping.order) <= min(k, len(np.unique(rows, axis=0)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_finds_the_clusters_of_a_file_larger_than_the_sample(tmp_path, monkeypatch, dtype):
+    for name, value in (("SAMPLE", 150), ("PER_CLUSTER", 20), ("BLOCK", 64), ("SIMILARITIES", 100)):
+        monkeypatch.setattr(overview, name, value)
+    rows, truth = made(7, 1000)
+    embeddings = mapped(rows, tmp_path, dtype)
+    grouping = group(embeddings, 7)
+    assert partition(grouping.labels) == partition(truth)
+    check(grouping, embeddings)
+
+
+def test_equal_images_are_one_cluster_in_their_own_order():
+    rows = np.repeat(unit(np.random.default_rng(0).normal(size=(1, 512))), 300, axis=0)
+    for k in (None, 1, 5):
+        (only,) = group(rows, k).order
+        assert only.tolist() == list(range(300))
+
+
+def test_clusters_of_one_size_come_by_their_first_row_and_equal_rows_in_order():
+    a, b, c = np.eye(3, dtype=np.float32)
+    near_a = unit((a + 0.1 * c)[None])[0]
+    grouping = group(np.stack([b, a, near_a, a, b, b, c]), 3)
+    assert [members.tolist() for members in grouping.order] == [[0, 4, 5], [1, 3, 2], [6]]
+    assert grouping.labels.tolist() == [0, 1, 1, 1, 0, 0, 2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
+def test_few_images_without_a_number(count):
+    rows = unit(np.random.default_rng(0).normal(size=(count, 16)))
+    grouping = group(rows)
+    check(grouping, rows)
+    assert len(grouping.order) == min(count, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_images_and_many_clusters(count):
+    rows = unit(np.random.default_rng(0).normal(size=(count, 16)))
+    assert [members.tolist() for members in group(rows, 5).order] == [[row] for row in range(count)]
+
+
+@pytest.mark.parametrize("clusters, count", [(2, 100), (3, 200), (6, 300), (20, 600), (50, 1500)])
+def test_finds_how_many_clusters_there_are(clusters, count):
+    rows, truth = made(clusters, count)
+    assert clusters / 1.5 < choose_k(rows) < clusters * 1.5  # the steps are of sqrt(2)
+    found = group(rows)
+    check(found, rows)
+    for members in found.order:
+        assert len(set(truth[members].tolist())) == 1 or len(found.order) < clusters
+
+
+def test_the_number_is_bounded_by_the_images():
+    """All different: no cluster is sure, and still each has LEAST images on average."""
+    assert 1 <= choose_k(unit(np.random.default_rng(0).normal(size=(40, 64)))) <= 40 / overview.LEAST
+
+
+def test_agreement_is_the_information_less_that_of_chance():
+    """Of clusters that both halves find, the mutual information is the entropy of their sizes."""
+    rows, truth = made(4, 200)
+    sizes = np.bincount(truth) / len(truth)
+
+    def information(one, other):
+        table = np.zeros((4, 4))
+        np.add.at(table, (one, other), 1 / len(one))
+        both = table.sum(1, keepdims=True) * table.sum(0)
+        return sum(p * math.log(p / q) for p, q in zip(table.flat, both.flat) if p)
+
+    rng = np.random.default_rng(0)
+    chance = np.mean([information(truth, rng.permutation(truth)) for _ in range(2000)])
+    assert information(truth, truth) == pytest.approx(-(sizes * np.log(sizes)).sum())
+    assert overview._agreement(rows, 4, 0) == pytest.approx(information(truth, truth) - chance, abs=2e-3)
+
+
+def test_the_same_seed_gives_the_same_clusters():
+    rows = unit(np.random.default_rng(0).normal(size=(300, 16)))
+    for k in (None, 12):
+        one, other = group(rows, k, seed=3), group(rows.copy(), k, seed=3)
+        assert one.labels.tolist() == other.labels.tolist()
+        assert [a.tolist() for a in one.order] == [b.tolist() for b in other.order]
+
+
+def test_float32_rows_are_not_copied(tmp_path):
+    embeddings = mapped(made(3, 50)[0], tmp_path, np.float32)
+    _, rows = overview._sample(embeddings, 50, 0)
+    assert np.shares_memory(rows, embeddings)
+    assert all(np.shares_memory(part, embeddings) for part in overview._blocks(embeddings))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_refuses_fewer_than_one_cluster(k):
+    with pytest.raises(InputError, match="give 1 or more"):
+        group(made(2, 10)[0], k)
+
+
+@pytest.mark.parametrize("call", [group, layout])
+def test_refuses_embeddings_that_are_not_finite(call):
+    rows = made(2, 20)[0]
+    rows[3, 3] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        call(rows)
+
+
+# ---- map -------------------------------------------------------------------------------------------------------------
+
+
+def neighbours(points, k):
+    """The k nearest other points of each, int64 (N, k)."""
+    distance = ((points[:, None].astype(np.float64) - points[None]) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    return distance.argsort(1)[:, :k]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 9, 10, 11, 40])
+def test_any_number_of_images_has_places_in_the_square(count, dtype):
+    rows = unit(np.random.default_rng(0).normal(size=(count, 16)) if count else np.ones((0, 16)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        places = layout(rows.astype(dtype))
+    assert places.shape == (count, 2) and places.dtype == np.float32
+    assert np.isfinite(places).all() and (places >= 0).all() and (places <= 1).all()
+    if count > 1:
+        assert np.ptp(places, axis=0).max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+def test_embeddings_of_one_or_two_numbers(d):
+    rows = unit(np.random.default_rng(0).normal(size=(30, d)))
+    places = layout(rows)
+    assert places.shape == (30, 2) and np.isfinite(places).all()
+
+
+def test_one_image_and_equal_images_lie_in_the_middle():
+    row = unit(np.random.default_rng(0).normal(size=(1, 512)))
+    for count in (1, 2, 9, 50):
+        assert layout(np.repeat(row, count, axis=0)) == pytest.approx(np.full((count, 2), 0.5))
+
+
+def test_three_images_keep_their_distances():
+    """They lie in a plane."""
+    rows = unit(np.random.default_rng(1).normal(size=(3, 16)))
+    places = layout(rows)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    ratios = [np.linalg.norm(places[i] - places[j]) / np.linalg.norm(rows[i] - rows[j]) for i, j in pairs]
+    assert ratios == pytest.approx([ratios[0]] * 3, rel=1e-3)
+
+
+def test_look_alikes_are_neighbours_on_the_map():
+    """Clusters in 32 dimensions, of which the two principal components show only some apart."""
+    from sklearn.decomposition import PCA
+
+    rows, truth = made(15, 300)
+    shares = [(truth[neighbours(at, 10)] == truth[:, None]).mean() for at in (layout(rows), PCA(2).fit_transform(rows))]
+    assert shares[0] > 0.95 and shares[1] < 0.8
+
+
+def test_images_beyond_the_sample_lie_beside_their_nearest(monkeypatch):
+    monkeypatch.setattr(overview, "MAPPED", 120)
+    monkeypatch.setattr(overview, "BLOCK", 64)
+    rows, truth = made(8, 500)
+    places = layout(rows)
+    placed, _ = overview._sample(rows, 120, 0)
+    distance = np.linalg.norm(places[placed][:, None] - places[placed][None], axis=2)
+    gaps = np.sort(distance, axis=1)[:, 3]  # the first is its own
+    for row in np.setdiff1d(np.arange(500), placed):
+        nearest = int((rows[placed] @ rows[row]).argmax())
+        assert np.linalg.norm(places[row] - places[placed[nearest]]) <= gaps[nearest] / 2 + 1e-5
+    assert (truth[neighbours(places, 10)] == truth[:, None]).mean() > 0.95
+    assert len(np.unique(places.round(6), axis=0)) > 450  # hardly any hides another
+
+
+def test_the_same_seed_gives_the_same_map(tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, "MAPPED", 80)
+    rows, _ = made(5, 150)
+    assert (layout(rows, seed=1) == layout(mapped(rows, tmp_path, np.float32), seed=1)).all()
