@@ -3,7 +3,7 @@
 import { get, notDuplicates } from "./api.js";
 import { announce, copy, count, el, empty, heading } from "./dom.js";
 import { grid, pager, settle, tile, waiting } from "./grid.js";
-import { amend, gallery, link, read, wholePath } from "./state.js";
+import { amend, galleries, gallery, link, read, wholePath } from "./state.js";
 
 const PAGE = 20;
 const KINDS = {
@@ -34,6 +34,9 @@ function tabs(kind) {
   );
 }
 
+/** The threshold of look-alikes: as set, or that of the gallery. */
+const threshold = (query) => query.get("threshold") ?? galleries[gallery(query)].alike;
+
 /** What can be set of a kind; `changed` asks again. */
 function settings(kind, query, changed) {
   if (kind === "near") {
@@ -50,10 +53,10 @@ function settings(kind, query, changed) {
     const slider = el("input", {
       id: "threshold",
       type: "range",
-      min: 0.5,
+      min: 0.2,
       max: 1,
       step: 0.01,
-      value: query.get("threshold") ?? 0.9,
+      value: threshold(query),
       oninput: show,
       onchange: () => (amend("threshold", slider.value), changed()),
     });
@@ -124,7 +127,7 @@ async function fill(place, kind, view) {
   const ask = (start) =>
     get(
       `${g}/duplicates`,
-      { kind, start, count: PAGE, threshold: query.get("threshold") ?? 0.9, turned: query.get("turned") ?? 0 },
+      { kind, start, count: PAGE, threshold: threshold(query), turned: query.get("turned") ?? 0 },
       { signal: view.signal, working: wait.say },
     );
   const first = await ask(0);

@@ -5,6 +5,7 @@ export const galleries = [...document.querySelectorAll(".switch [data-count]")].
   name: dataset.name,
   count: Number(dataset.count),
   bad: Number(dataset.bad),
+  alike: Number(dataset.alike), // the similarity from which its images are look-alikes
 }));
 
 export const { root, folder } = document.body.dataset;

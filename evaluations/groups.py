@@ -1,0 +1,91 @@
+"""Groups of images: what links connect, never bringing together what the user took apart."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+Apart = Iterable[Sequence[int]]  # each: rows no two of which may come into one group
+
+
+class Group(NamedTuple):
+    """Images that are duplicates of each other, of one kind."""
+
+    rows: list[int]  # ascending, two or more
+    similarity: float  # the least along the links that hold it together, or to the centre
+
+
+class Links(NamedTuple):
+    """Pairs of rows that belong together."""
+
+    first: np.ndarray  # int64 (m,)
+    second: np.ndarray  # int64 (m,)
+    similarity: np.ndarray  # float32 (m,)
+
+    def where(self, chosen: np.ndarray | slice) -> "Links":
+        """These of the links, by number or by mask, in this order."""
+        return Links(self.first[chosen], self.second[chosen], self.similarity[chosen])
+
+
+NO_LINKS = Links(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+def concatenated(links: Sequence[Links]) -> Links:
+    return Links(*(np.concatenate(parts) for parts in zip(*links)))
+
+
+def first_same(keys: np.ndarray) -> np.ndarray:
+    """Of each row of uint8 (N, b), b >= 1, the first row with the same bytes: int64 (N,)."""
+    # As strings they are compared in C. Their zeros at the end are lost, but all are as long as each other.
+    strings = np.ascontiguousarray(keys).view(f"S{keys.shape[1]}").ravel()
+    _, first, number = np.unique(strings, return_index=True, return_inverse=True)
+    return first[number]
+
+
+def leaders(count: int, groups: Iterable[Group]) -> np.ndarray:
+    """Of each of `count` rows the first of the group that it is in, or itself: int64 (count,). Groups may share rows."""
+    leader = np.arange(count)
+    for group in groups:
+        leader[group.rows[1:]] = group.rows[0]
+    while (leader[leader] != leader).any():
+        leader = leader[leader]
+    return leader
+
+
+def marks_of(apart: Apart, leader: np.ndarray | None = None) -> dict[int, set[int]]:
+    """row -> numbers of the lines of `apart` that it is in. Rows that share one may not come together."""
+    marks: dict[int, set[int]] = {}
+    for number, rows in enumerate(apart):
+        for row in rows:
+            marks.setdefault(row if leader is None else int(leader[row]), set()).add(number)
+    return marks
+
+
+def joined(links: Links, apart: Apart, leader: np.ndarray | None = None) -> list[Group]:
+    """What the links connect, strongest first, of equally strong ones the first; a link that would bring together rows that
+    stand apart is left out. leader: the row that stands for each, as `leaders` gives it."""
+    root: dict[int, int] = {}
+    least: dict[int, float] = {}
+    marks = marks_of(apart, leader)
+
+    def root_of(row: int) -> int:
+        while (above := root.setdefault(row, row)) != row:
+            root[row] = row = root[above]
+        return row
+
+    order = np.argsort(-links.similarity, kind="stable")
+    for first, second, value in zip(*(part[order].tolist() for part in links)):
+        keeps, goes = sorted((root_of(first), root_of(second)))
+        if keeps == goes or not marks.get(keeps, set()).isdisjoint(marks.get(goes, ())):
+            continue
+        root[goes], least[keeps] = keeps, value
+        if goes in marks:
+            marks.setdefault(keeps, set()).update(marks[goes])
+    members: dict[int, list[int]] = {}
+    for row in sorted(root):
+        members.setdefault(root_of(row), []).append(row)
+    return most_similar_first(Group(rows, least[top]) for top, rows in members.items() if len(rows) > 1)
+
+
+def most_similar_first(groups: Iterable[Group]) -> list[Group]:
+    return sorted(groups, key=lambda group: (-group.similarity, group.rows))

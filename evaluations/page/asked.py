@@ -1,0 +1,92 @@
+"""What a request asks for, checked; and what it is told when that cannot be had."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from starlette.requests import ClientDisconnect, Request
+
+QUERIES = 32  # images and pictures of one query, at most
+MOST = 500  # images or groups in one answer
+DEPTH = 1_000_000  # how far down a list can be asked for
+BODY_SECONDS = 60  # in which the whole body of a request has to come
+
+
+class Refusal(Exception):
+    """The request cannot be answered. `sentence` goes to the browser."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    """The whole number `name` of a query string. Raises Refusal unless it is one from `least` to `most`."""
+    given = query.get(name, "")
+    if not given:
+        return default
+    # int() also takes 1_000 and the digits of other scripts, and fails on thousands of digits.
+    if not re.fullmatch(r"[0-9]{1,12}", given) or not least <= int(given) <= most:
+        raise Refusal(400, f"`{name}` has to be a whole number from {least:,} to {most:,}.")
+    return int(given)
+
+
+def share(query: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
+    """The number `name` of a query string, to 2 digits. Raises Refusal unless it is one from `least` to `most`."""
+    given = query.get(name, "")
+    if not given:
+        return default
+    if not re.fullmatch(r"[0-9]{0,3}(\.[0-9]{0,20})?", given) or given == "." or not least <= float(given) <= most:
+        raise Refusal(400, f"`{name}` has to be a number from {least} to {most}.")
+    return round(float(given), 2)
+
+
+def stretch(query: Mapping[str, str], count: int) -> tuple[int, int]:
+    """`start` and `count` of a query string; count: where it says nothing."""
+    return whole(query, "start", 0, 0, DEPTH), whole(query, "count", count, 1, MOST)
+
+
+def queries(number: int) -> None:
+    """Raise Refusal unless a query has so many images."""
+    if not 1 <= number <= QUERIES:
+        raise Refusal(400, f"Give 1 to {QUERIES} images to search with.")
+
+
+def number_in(text: str, count: int) -> int | None:
+    """The number that an address holds, if it is one of `count` from 0 on."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < count else None
+
+
+async def body(request: Request, limit: int) -> bytes:
+    """The body of a request. Raises Refusal when it is longer than `limit` bytes; no more of it is held, or read."""
+    size = f"{limit // 2**20} MB" if limit >= 2**20 else f"{limit // 1000} kB"
+    too_large = Refusal(413, f"This is larger than {size}, the most that can be sent. Make it smaller and try again.")
+    declared = request.headers.get("content-length", "")
+    if declared and (not re.fullmatch(r"[0-9]{1,18}", declared) or int(declared) > limit):
+        raise too_large
+    received = bytearray()
+    try:
+        with anyio.fail_after(BODY_SECONDS):
+            async for piece in request.stream():
+                if len(received) + len(piece) > limit:
+                    raise too_large
+                received += piece
+    except ClientDisconnect:
+        raise Refusal(400, "The connection ended.") from None
+    except TimeoutError:
+        raise Refusal(408, f"This did not arrive within {BODY_SECONDS} seconds. Try again.") from None
+    return bytes(received)
+
+
+async def keys(request: Request, most: int) -> list[str]:
+    """The list of texts `keys` of a JSON body. Raises Refusal for anything else."""
+    try:
+        sent: Any = json.loads(await body(request, 40 * most + 1000))
+    except (ValueError, RecursionError):
+        sent = None
+    found = sent.get("keys") if isinstance(sent, dict) else None
+    if not isinstance(found, list) or not 2 <= len(found) <= most or not all(isinstance(key, str) for key in found):
+        raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 2 to {most:,} images.')
+    return found

@@ -1,0 +1,138 @@
+"""What every request has to pass and every answer carries: only the page itself, on this machine, may ask."""
+
+import ipaddress
+import json
+import logging
+import re
+from typing import Any
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# No script, style or picture of another place, none inside the page's own text, and no frame of another page around it.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+ALWAYS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+PARTING_SECONDS, PARTING_BYTES = 3, 50 * 2**20  # for which we listen to who sends too much
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::[0-9]{1,5})?")
+
+
+class Json(Response):
+    """A JSON answer. It is valid UTF-8 whatever file names it holds: what is no text in them becomes `?`."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
+def refuse(status: int, sentence: str) -> Json:
+    """An error as the page expects it."""
+    return Json({"error": sentence}, status)
+
+
+class Exchange:
+    """One request and its answer, which gets the headers of ALWAYS.
+
+    When the answer comes before the whole body of the request has, it ends the connection, but not at once. Who is still
+    sending reads the answer only when all is sent, or when we hang up; and that may lose him the answer. So we listen for a
+    while longer, keep nothing of it, and then hang up.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        headers = Headers(scope=scope)
+        self._unread = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+        self._parting = self.started = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._unread = self._unread and bool(message.get("more_body"))
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers.update(ALWAYS)
+            headers.setdefault("Cache-Control", "no-store")
+            self._parting = self._unread
+            if self._parting:
+                headers["Connection"] = "close"
+        elif self._parting and not message.get("more_body"):
+            await self._send({**message, "more_body": True})
+            await self._listen()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _listen(self) -> None:
+        ignored = 0
+        with anyio.move_on_after(PARTING_SECONDS):
+            while self._unread and ignored < PARTING_BYTES:
+                ignored += len((await self.receive()).get("body", b""))
+
+
+class Guard:
+    """Wraps the app: checks where a request comes from, and adds the headers of ALWAYS to each answer.
+
+    A page of another site can make a browser send requests here. It cannot read the answers, because no header allows it
+    to. By a name of its own that leads to 127.0.0.1 it could, but then Host is that name. And it cannot have anything
+    changed: a POST needs a header that a page may only send to its own site.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
+        """hosts: names and addresses without port by which the page may be called; IPv6 with or without brackets."""
+        self.app, self.hosts = app, {_plain(host.lower()) for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        reason = self._objection(scope)
+        if reason:
+            await refuse(*reason)(scope, exchange.receive, exchange.send)
+            return
+        try:
+            await self.app(scope, exchange.receive, exchange.send)
+        except Exception:
+            logging.getLogger("udml").exception("the page could not answer a request")
+            if exchange.started:
+                raise
+            sentence = "Something went wrong; the terminal in which the page was started says what."
+            await refuse(500, sentence)(scope, exchange.receive, exchange.send)
+
+    def _objection(self, scope: Scope) -> tuple[int, str] | None:
+        """The status and sentence with which a request is refused, if it is."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not (match := HOST.fullmatch(hosts[0].lower())) or _plain(match[1]) not in self.hosts:
+            return 400, "This page is not served under that name. Use the address that search.py printed."
+        if scope["method"] in ("GET", "HEAD"):
+            link = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"  # that leads here from elsewhere
+            foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not link
+        else:
+            origin = headers.get("origin")
+            foreign = origin is not None and origin.lower().partition("://")[2] != hosts[0].lower()
+            foreign |= headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+            foreign |= headers.get("x-requested-with") != "page"
+        return (403, "Only the page itself may ask for this.") if foreign else None
+
+
+def _plain(host: str) -> str:
+    """A host in one of the ways to write it: an address in its short form, without brackets."""
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host

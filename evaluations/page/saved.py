@@ -1,0 +1,45 @@
+"""Results of a query as one HTML file that holds its pictures, to be kept or sent on."""
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from data.images import decode
+from utils.errors import InputError
+
+SIDE = 200  # pixels of a picture's shorter side
+
+
+def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
+    """Write the page.
+
+    results: of each query `query`, its name; `pictures`, the paths of its images; `found`, a list of dicts of path,
+    similarity and file, which is the absolute path. Raises InputError where the file cannot be written.
+    """
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    html = environment.get_template("results.html").render(results=results, picture=picture)
+    try:
+        with open(file, "w", encoding="utf-8", errors="replace") as opened:
+            opened.write(html)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})", setting="html") from None
+
+
+def picture(path: str | os.PathLike) -> str:
+    """The address of a small JPEG that holds its own bytes; empty for a file that can no longer be read."""
+    try:
+        pixels = decode(path, SIDE).permute(1, 2, 0).contiguous().numpy()
+    except InputError:
+        return ""
+    image = Image.fromarray(pixels)
+    image.thumbnail((2 * SIDE, SIDE))
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()

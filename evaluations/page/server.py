@@ -1,0 +1,68 @@
+"""The server of the page: a socket first, so that its address is known, then uvicorn on it."""
+
+import errno
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from utils.errors import InputError
+
+TRIES = 20  # ports from the wanted one on
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at `host`, a name or an address: at `port`, or the next that is free. 0: any.
+
+    Browsers that call from now on wait for `serve`. Raises InputError for a host that is not this machine's, and where no
+    port can be had.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError):
+        raise InputError(f"{host}: no address of that name; give 127.0.0.1 or another of this machine", "host") from None
+    for number in range(port, port + TRIES if port else 1):
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY if it is named
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up is free
+            listener.bind((address[0], number, *address[2:]))
+            listener.listen(1024)  # reserves the port
+            return listener
+        except OverflowError:
+            listener.close()
+            break
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                what = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+                raise InputError(f"{host}:{number}: cannot listen there ({error.strerror}); choose another", what) from None
+    raise InputError(f"{port}: this port and those after it are taken; give another, or 0 for any", "port")
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL of what `bind` gave."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """A server that prints nothing and logs nothing but faults. `server.should_exit = True` ends it."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+def serve(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve the page until a signal. It is then raised as if it arrived here: of a Ctrl-C, KeyboardInterrupt."""
+    server(app).run([listener])

@@ -1,0 +1,120 @@
+"""Duplicates among made prints and embeddings with planted copies: seconds, memory, recall, beside the exact search.
+
+python scripts/benchmarks/duplicates.py [--sizes 10000 100000 1000000] [--exact_up_to 100000] [--turned_up_to 100000]
+
+One row in a hundred is a copy of another: a print of the same picture without 5 % at each side, with noise of one grey
+level; an embedding with a cosine of about 0.95. Recall: the copies that are in one group with their original, and nothing
+else. Beside it, the inverted files against exact search: of prints, the share of the candidates of 2,000 prints that are
+found; of embeddings, the recall@10 that the index measured when it was built.
+"""
+
+import numpy as np
+
+from bench import embeddings, heading, measure, parser, set_threads, table
+from data.prints import SIDE
+from evaluations.candidates import EXACT, candidates
+from evaluations.duplicates import alike, near
+from evaluations.index import build, exact_neighbours
+
+COPIES = 100  # one copy in so many rows
+CROP = 0.05
+STEEPNESS = 1.1  # the amplitude falls with frequency^-1.1: then as many pairs are candidates as among photos (CUB100)
+THRESHOLD = 0.9  # of look-alikes
+SAMPLE = 2_000
+BLOCK = 10_000
+
+
+def planted(n):
+    """(originals, copies): rows."""
+    copies = np.arange(n - n // COPIES, n)
+    return copies - n // 2, copies
+
+
+def made_prints(n, seed=0):
+    """uint8 (n, SIDE, SIDE): random pictures with the spectrum of photos, the last n // COPIES cropped from others."""
+    originals, copies = planted(n)
+    prints = np.empty((n, SIDE, SIDE), np.uint8)
+    for begin in range(0, n, BLOCK):
+        rows = np.arange(begin, min(begin + BLOCK, n))
+        prints[rows] = _pictures(rows, 0, seed)
+    for rows, those in ((copies[i : i + BLOCK], originals[i : i + BLOCK]) for i in range(0, len(copies), BLOCK)):
+        noise = np.random.default_rng((seed, 1, rows[0])).standard_normal((len(rows), SIDE, SIDE))
+        prints[rows] = (_pictures(those, CROP, seed) + noise).clip(0, 255)
+    return prints
+
+
+def _pictures(rows, crop, seed):
+    """float32 (m, SIDE, SIDE), the picture of each row without the share `crop` at each edge: cosines of random size."""
+    frequency = np.hypot(*np.mgrid[:SIDE, :SIDE])
+    frequency[0, 0] = np.inf
+    size = (frequency**-STEEPNESS).astype(np.float32)
+    waves = np.stack([np.random.default_rng((seed, row)).standard_normal((SIDE, SIDE), np.float32) for row in rows]) * size
+    along = (np.arange(SIDE) + 0.5) / SIDE * (1 - 2 * crop) + crop
+    cosines = np.cos(np.pi * along[:, None] * np.arange(SIDE)).astype(np.float32)
+    pictures = cosines @ waves @ cosines.T
+    return (128 + 60 * pictures / np.sqrt((waves**2).sum((1, 2), keepdims=True) / 4)).clip(0, 255)
+
+
+def made_embeddings(n, dim, seed=0):
+    """float32 (n, dim), rows of length 1, the last n // COPIES near others."""
+    x, _ = embeddings(n, dim, noise=0.05, seed=seed)
+    originals, copies = planted(n)
+    noise = np.random.default_rng((seed, 2)).standard_normal((len(copies), dim), np.float32)
+    moved = x[originals] + noise / np.linalg.norm(noise, axis=1, keepdims=True) / 3  # cosine: 1 / sqrt(1 + 1/9) = 0.949
+    x[copies] = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    return x
+
+
+def recall(groups, n):
+    """The share of copies whose group is they and their original; and how many other groups there are."""
+    pairs = {tuple(pair) for pair in np.stack(planted(n), 1).tolist()}
+    right = sum(tuple(group.rows) in pairs for group in groups)
+    return right / len(pairs), len(groups) - right
+
+
+def near_rows(sizes, exact_up_to, turned_up_to):
+    for n in sizes:
+        prints = made_prints(n)
+        sample = np.sort(np.random.default_rng(1).choice(n, min(n, SAMPLE), replace=False))
+        for turned in (False, True)[: 1 + (n <= turned_up_to)]:
+            got = measure(lambda: near(prints, turned=turned))
+            exact, kept = "", ""
+            if not turned:
+                if n <= exact_up_to:
+                    exact = measure(lambda: candidates(prints, exact_up_to=n)).seconds
+                if n > EXACT:
+                    every, some = (set(zip(*candidates(prints, queries=sample, exact_up_to=most))) for most in (n, 0))
+                    kept = len(every & some) / max(1, len(every))
+            yield n, "turned too" if turned else "upright", got.seconds, got.peak_mb, *recall(got.result, n), exact, kept
+
+
+def alike_rows(sizes, dim, exact_up_to):
+    for n in sizes:
+        x = made_embeddings(n, dim)
+        index = measure(lambda: build(x))
+        got = measure(lambda: alike(x, index.result.search, THRESHOLD))
+        exact = measure(lambda: exact_neighbours(x, x, 33)).seconds if n <= exact_up_to else ""
+        at_10 = index.result.about.get("recall", 1.0)
+        yield n, index.seconds, got.seconds, got.peak_mb, *recall(got.result, n), exact, at_10
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000])
+    flags.add_argument("--dim", type=int, default=256, help="of the embeddings")
+    flags.add_argument("--exact_up_to", type=int, default=100_000, help="size up to which the exact search is timed too")
+    flags.add_argument("--turned_up_to", type=int, default=100_000, help="size up to which turned copies are looked for too")
+    args = flags.parse_args()
+    set_threads(args.threads)
+    heading("Duplicates")
+
+    print("Copies (evaluations.duplicates.near), by prints.\n")
+    columns = ["", "s", "MB above the prints", "recall", "other groups", "exact search, s", "share of its candidates"]
+    table(["prints", *columns], near_rows(args.sizes, args.exact_up_to, args.turned_up_to))
+    print(f"Look-alikes (evaluations.duplicates.alike), by embeddings of {args.dim} dimensions, threshold {THRESHOLD}.\n")
+    columns = ["index, s", "s", "MB above both", "recall", "other groups", "exact search, s", "recall@10"]
+    table(["embeddings", *columns], alike_rows(args.sizes, args.dim, args.exact_up_to))
+
+
+if __name__ == "__main__":
+    main()

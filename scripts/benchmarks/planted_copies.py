@@ -1,0 +1,164 @@
+"""How well copies are found: plants copies of some images of a folder among all of them, and looks for duplicates.
+
+python scripts/benchmarks/planted_copies.py --images FOLDER [--each 300] [--threshold 0.85] [--sheet FILE.png]
+
+Each image is copied in one way at most. Recall: the copies that are in one group with their original. Precision: these
+pairs, of all pairs of a copy and another image in one group that are not the folder's own. Its own are those that are in one
+group when nothing is planted; they are counted apart, and --sheet shows them.
+"""
+
+import io
+import os
+import time
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bench import heading, parser, set_threads, table
+from data.images import decode
+from data.prints import thumbprint
+from evaluations.duplicates import COPY, near
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+DECODED = 144  # pixels of the shorter side, as embed.py decodes
+
+
+def resized(image, share):
+    return image.resize([max(1, round(share * side)) for side in image.size], Image.Resampling.BICUBIC)
+
+
+def cropped(image, left, top, right, bottom):
+    """Without these shares of its sides."""
+    width, height = image.size
+    return image.crop((round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height)))
+
+
+def turned(image, how):
+    return image.transpose(Image.Transpose[how])
+
+
+MIDDLE, CORNER, HARD = (0.025,) * 4, (0.05, 0.05, 0, 0), (0.05,) * 4
+KINDS: dict[str, Any] = {  # name -> the copy, the quality of its JPEG
+    "resized to 50 %": (lambda image: resized(image, 0.5), 90),
+    "resized to 70 %": (lambda image: resized(image, 0.7), 90),
+    "JPEG quality 30": (lambda image: image, 30),
+    "resized to 50 %, quality 30": (lambda image: resized(image, 0.5), 30),
+    "cropped by 5 %, 2.5 % at each side": (lambda image: cropped(image, *MIDDLE), 90),
+    "cropped by 5 % at the left and the top": (lambda image: cropped(image, *CORNER), 90),
+    "cropped by 5 % at each side": (lambda image: cropped(image, *HARD), 90),
+    "cropped by 5 %, resized to 50 %, quality 30": (lambda image: resized(cropped(image, *MIDDLE), 0.5), 30),
+    "mirrored": (lambda image: turned(image, "FLIP_LEFT_RIGHT"), 90),
+    "turned by 90 degrees": (lambda image: turned(image, "ROTATE_90"), 90),
+    "turned by 180 degrees": (lambda image: turned(image, "ROTATE_180"), 90),
+    "turned by 270 degrees": (lambda image: turned(image, "ROTATE_270"), 90),
+    "mirrored, turned by 90 degrees": (lambda image: turned(image, "TRANSPOSE"), 90),
+    "turned by 90 degrees, cropped by 5 %, quality 30": (lambda image: turned(cropped(image, *MIDDLE), "ROTATE_90"), 30),
+}
+
+
+def images_below(folder):
+    found = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in found if path.lower().endswith(ENDINGS))
+
+
+def print_of_copy(path, kind):
+    """The thumbprint of a copy, through a file in memory."""
+    change, quality = KINDS[kind]
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        change(image.convert("RGB")).save(file, "JPEG", quality=quality)
+    file.seek(0)
+    return thumbprint(decode(file, DECODED))
+
+
+def group_of(groups, count):
+    """The number of the group of each row, or minus its row - 1."""
+    numbers = -1 - np.arange(count)
+    for number, group in enumerate(groups):
+        numbers[group.rows] = number
+    return numbers
+
+
+def evaluate(own, groups, originals, count):
+    """Of each copy: whether its original is in its group, and how many are that do not belong there."""
+    before, after = group_of(own, count), group_of(groups, count + len(originals))
+    stands_for = np.concatenate([np.arange(count), originals])
+    partners = {number: np.asarray(group.rows) for number, group in enumerate(groups)}
+    for copy, original in enumerate(originals.tolist(), start=count):
+        others = partners.get(after[copy], np.empty(0, np.int64))
+        others = others[others != copy]
+        wrong = before[stands_for[others]] != before[original]
+        yield bool((others == original).any()), int(wrong.sum())
+
+
+def report(title, own, groups, originals, kinds, count):
+    rows, results = [], np.array(list(evaluate(own, groups, originals, count)))
+    for name in KINDS:
+        chosen = kinds == name
+        if chosen.any():
+            found, wrong = results[chosen].sum(0).tolist()
+            rows.append(
+                (name, int(chosen.sum()), found, f"{found / chosen.sum():.4f}", f"{found / max(1, found + wrong):.4f}")
+            )
+    found, wrong = results.sum(0).tolist()
+    rows.append(("all", len(kinds), found, f"{found / len(kinds):.4f}", f"{found / max(1, found + wrong):.4f}"))
+    print(f"{title}\n")
+    table(["copies", "planted", "found", "recall", "precision"], rows)
+
+
+def sheet(path, groups, files, most=40):
+    """The first groups as a picture, one a line, with their similarity."""
+    side = 120
+    groups = groups[-most:]
+    width = max([len(group.rows) for group in groups], default=1)
+    page = Image.new("RGB", (width * side + 60, max(1, len(groups)) * side), "white")
+    for line, group in enumerate(groups):
+        ImageDraw.Draw(page).text((4, line * side + 50), f"{group.similarity:.3f}", fill="black")
+        for place, row in enumerate(group.rows):
+            with Image.open(files[row]) as image:
+                page.paste(image.convert("RGB").resize((side - 4, side - 4)), (60 + place * side, line * side))
+    page.save(path)
+
+
+def main():
+    flags = parser(__doc__)
+    flags.add_argument("--images", required=True, help="a folder; the images below it are read, nothing is written")
+    flags.add_argument("--each", type=int, default=300, help="copies of each kind, at most; of different images")
+    flags.add_argument("--threshold", type=float, default=COPY)
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--sheet", help="a picture of the folder's own duplicates, the least similar last")
+    args = flags.parse_args()
+    set_threads(args.threads)
+    heading("Planted copies")
+
+    files = images_below(args.images)
+    began = time.perf_counter()
+    decoded = [decode(path, DECODED) for path in files]
+    decoding = time.perf_counter() - began
+    began = time.perf_counter()
+    prints = np.stack([thumbprint(image) for image in decoded])
+    printing = time.perf_counter() - began
+    each = min(args.each, len(files) // len(KINDS))
+    order = np.random.default_rng(args.seed).permutation(len(files))
+    originals, kinds = order[: each * len(KINDS)], np.repeat(list(KINDS), each)
+    copies = np.stack([print_of_copy(files[row], kind) for row, kind in zip(originals, kinds)])
+    print(
+        f"{len(files):,} images, {len(copies):,} copies, threshold {args.threshold}; an image took "
+        f"{1e3 * decoding / len(files):.2f} ms to decode, its thumbprint {1e3 * printing / len(files):.3f} ms.\n"
+    )
+    for title, views in (("not turned", False), ("turned", True)):
+        chosen = np.array([views or "mirrored" not in kind and "turned" not in kind for kind in kinds])
+        own = near(prints, turned=views, threshold=args.threshold)
+        began = time.perf_counter()
+        groups = near(np.concatenate([prints, copies[chosen]]), turned=views, threshold=args.threshold)
+        seconds = time.perf_counter() - began
+        pairs = sum(len(group.rows) * (len(group.rows) - 1) // 2 for group in own)
+        title = f"{title}: {seconds:.1f} s; the folder's own duplicates: {len(own)} groups, {pairs} pairs"
+        report(title, own, groups, originals[chosen], kinds[chosen], len(files))
+    if args.sheet:
+        sheet(args.sheet, own, files)
+
+
+if __name__ == "__main__":
+    main()

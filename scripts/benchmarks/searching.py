@@ -1,0 +1,105 @@
+"""Index and queries at growing numbers of embeddings, and how long the page takes to show its first neighbours.
+
+python scripts/benchmarks/searching.py [--sizes 10000 100000 1000000] [--page 100000]
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+import bench  # finds the project
+import models
+from data.gallery import HASH_BYTES, File, Gallery
+from data.gallery_writer import Writer
+from data.prints import SIDE
+from evaluations import index
+from models.gallery_model import FILE, Model
+
+ROOT = Path(__file__).parents[2]
+QUERIES = 200
+
+
+def searched(size):
+    """A row of the table: one query at a time, against the product of one query with all embeddings."""
+    vectors, _ = bench.embeddings(size, noise=0.05)
+    built = bench.measure(lambda: index.build(vectors))
+    made, queries = built.result, vectors[:QUERIES]
+
+    def one_by_one():
+        for row in queries:
+            made.search(row[None], 10)
+
+    def products():
+        for row in queries:
+            vectors @ row
+
+    both = bench.measure_together({"ours": one_by_one, "limit": products}, 1, 0)
+    ours, limit = (1000 * found.seconds / QUERIES for found in both.values())
+    about = made.about
+    return size, about["kind"], built.seconds, built.peak_mb, ours, limit, about.get("recall", 1.0), about.get("probes", "")
+
+
+def gallery_of(folder, size):
+    """A gallery of made embeddings; its images are names only."""
+    model = Model(models.create("EfficientNet-Lite0", 512, False, width=128, origin_width=144).eval(), "embedding", {}, 0)
+    model.save(os.path.join(folder, "making", FILE))
+    writer = Writer(folder, model.digest, model.dim, "float32")
+    vectors, _ = bench.embeddings(size, noise=0.05)
+    rows = writer.plan([File(f"/made/{number:07}.jpg", 1, 1) for number in range(size)])
+    rng = np.random.default_rng(0)
+    prints = rng.integers(0, 256, (size, SIDE, SIDE), np.uint8)
+    writer.put(rows, vectors, prints, rng.integers(0, 256, (size, HASH_BYTES), np.uint8))
+    writer.finish([], {"name": "made", "root": None, "source": "made"})
+    return Gallery(folder)
+
+
+def page(size):
+    """Seconds from the command to the address, to the first answer, and of a later answer."""
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = gallery_of(folder, size)
+        index.save(index.build(gallery.embeddings), folder, gallery.about["model"], gallery.stamp)
+        began = time.perf_counter()
+        command = [sys.executable, ROOT / "search.py", "serve", folder, "--port", "0"]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            url = next(line.split()[4] for line in server.stderr if line.startswith("the page is at"))
+            shown = time.perf_counter() - began
+            times = []
+            for row in range(100):
+                start = time.perf_counter()
+                with urllib.request.urlopen(f"{url}api/0/search?image={gallery.keys[row]}&count=60") as answer:
+                    answer.read()
+                times.append(time.perf_counter() - (began if row == 0 else start))
+        finally:
+            server.terminate()
+            server.wait()
+    return size, shown, times[0], 1000 * float(np.median(times[1:])), 1000 * max(times[1:])
+
+
+def main():
+    flags = bench.parser(__doc__)
+    flags.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    flags.add_argument("--page", type=int, nargs="*", default=[100_000])
+    args = flags.parse_args()
+    bench.set_threads(args.threads)
+    bench.heading("Search")
+    print("Made embeddings of 512 numbers, in classes of 5. One query at a time, 10 neighbours.\n")
+    bench.table(
+        ["embeddings", "index", "build, s", "build, MB", "query, ms", "limit: one product, ms", "recall@10", "probes"],
+        [searched(size) for size in args.sizes],
+    )
+    print("`search.py serve` on made embeddings, by click on an image, 60 neighbours.\n")
+    bench.table(
+        ["images", "start to address, s", "start to first neighbours, s", "a later answer, ms", "the slowest of 99, ms"],
+        [page(size) for size in args.page],
+    )
+
+
+if __name__ == "__main__":
+    main()
