@@ -56,7 +56,8 @@ def write(folder, name, root, embed):
     rows = writer.plan([File(path, os.path.getsize(path), 0) for path in readable])
     writer.put(rows, embeddings, prints, hashes)
     bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
-    writer.finish(bad, {"name": name, "root": str(root)})
+    about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
+    writer.finish(bad, {**about, "dim": embeddings.shape[1]})
     gallery = Gallery(folder)
     return Collection(gallery, index.build(gallery.embeddings), embed, side=64)
 
