@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from data.gallery import Bad, file_name
-from data.gallery_writer import Writer, amend, is_current, known_bad, put_in_place
+from data.gallery_writer import Writer, amend, is_current, known_bad, put_in_place, refuse_foreign
 from data.images import Images
 from data.intake import Taken, take_in
 from data.lists import shown
@@ -53,7 +53,12 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--head", "--readout", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
     add("--dim", type=flags.positive_int, default=512, help="numbers of an embedding, where it is not a checkpoint's")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's, or 128)")
-    add("--origin_width", type=flags.side, default=None, help="shorter side before it (default: the checkpoint's, or 144)")
+    add(
+        "--origin_width",
+        type=flags.side,
+        default=None,
+        help="shorter side before it (default: the checkpoint's, or 9/8 of --width)",
+    )
     add("--dtype", choices=("float32", "float16"), default="float32", help="float16 halves the file")
     add("--name", default=None, help="what the page calls it (default: ready-made, or trained)")
     add("--again", action="store_true", help="drop what is in --out and embed all anew")
@@ -70,6 +75,8 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     )
     add("--log_file", default=None, help="also append the log to this file")
     args = parser.parse_args()
+    for name in sorted({"net", "dim", "weights"} & set(parser.changed(args))) if args.checkpoint else ():
+        raise InputError("is the checkpoint's; leave it out", setting=name)
     args.name = args.name or ("trained" if args.checkpoint else "ready-made")
     return args, parser.changed(args)
 
@@ -86,6 +93,7 @@ def main() -> None:
             refuse_among_photos(args.out, images.root)
             log.make_folder(args.out)
             until_the_end.enter_context(locked(args.out, "out"))
+            refuse_foreign(args.out)
             put_in_place(args.out)
         until_the_end.enter_context(group.watching())
         model = choose_model(args, compute, group, [file.path for file in images.files])

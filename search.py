@@ -50,7 +50,8 @@ def parse_args() -> argparse.Namespace:
 
     add = command("duplicates", "groups of the same bytes, of copies, and of look-alikes")
     add("--turned", action="store_true", help="find mirrored and turned copies too")
-    add("--threshold", type=flags.number(float, -1, most=1), default=0.9, help="similarity of look-alikes")
+    about = "similarity of look-alikes (default: one that a quarter of the images have a neighbour above)"
+    add("--threshold", type=flags.number(float, -1, most=1), default=None, help=about)
     add("--json", action="store_true", help="print JSON")
     about = "images that are no duplicates of each other, to be remembered"
     add("--not_duplicate", nargs="+", default=None, metavar="IMAGE", help=about)
@@ -182,9 +183,13 @@ def duplicates(args: argparse.Namespace) -> None:
         gallery.set_apart([row_of(gallery, path) for path in args.not_duplicate])
         log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
         return
-    from evaluations.duplicates import find_all
+    from evaluations.duplicates import find_all, usual_likeness
 
-    found = find_all(gallery, found_by.search, args.threshold, args.turned)
+    threshold = args.threshold
+    if threshold is None:
+        threshold = usual_likeness(gallery.embeddings, gallery.hashes, found_by.search)
+        log.say(f"look-alikes have a similarity of {threshold} or more")
+    found = find_all(gallery, found_by.search, threshold, args.turned)
     if args.json:
         as_json = {
             kind: [{"similarity": round(g.similarity, 4), "images": [entry(gallery, row) for row in g.rows]} for g in groups]
@@ -218,7 +223,7 @@ def clusters(args: argparse.Namespace) -> None:
 
     gallery = Gallery(args.gallery)
     if args.k != "auto" and not (args.k.isdecimal() and 1 <= int(args.k) <= len(gallery)):
-        raise InputError(f"{args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting="k")
+        raise InputError(f"-k {args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting=None)
     found = group(gallery.embeddings, None if args.k == "auto" else int(args.k), args.seed)
     if args.out:
         from evaluations.sheets import write_sheets

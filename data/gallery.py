@@ -49,8 +49,6 @@ class Gallery:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = os.path.abspath(folder)
-        if os.path.exists(self._in(os.path.join("making", "about.json"))):
-            raise InputError(f"{shown(self.folder)}: embed.py was stopped while it wrote this; run it again")
         self.about = read_about(self.folder)
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]
@@ -60,6 +58,10 @@ class Gallery:
         stamp, self.files, hashes, self.unreadable = self._read("images.sqlite", read_table)
         self.paths = Paths(file.path for file in self.files)
         self.hashes = self._read("images.sqlite", lambda _: hash_rows(hashes, len(self.files)))
+        # embed.py moves its files one by one, about.json last. Here they may have been read while they moved.
+        if os.path.exists(self._in(os.path.join("making", "about.json"))) or read_about(self.folder)["stamp"] != self.stamp:
+            reason = "embed.py was stopped while it wrote this, or is just doing it; run it again"
+            raise InputError(f"{shown(self.folder)}: {reason}")
         shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
         if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
             raise InputError(f"{shown(self.folder)}: damaged (its files are not of one time); run embed.py with --again")
@@ -178,6 +180,7 @@ def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[s
     with suppress(FileNotFoundError):
         os.remove(temporary)
     with closing(sqlite3.connect(temporary)) as base, base:
+        base.execute("BEGIN")  # else each table would be brought to the disk by itself
         base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
         base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
         base.execute("CREATE TABLE about (stamp TEXT)")

@@ -32,6 +32,7 @@ class Rows(NamedTuple):
     files: list[File]
     arrays: dict[str, np.ndarray]  # by the names of Writer.shapes
     unfinished: bool  # whether they are in `making`
+    again: bool  # whether that was begun without the rows of the gallery
 
 
 class Writer:
@@ -55,6 +56,7 @@ class Writer:
         }
         self.files: list[File] = []
         self.arrays: dict[str, np.memmap] = {}
+        self._again = False
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []  # rows that are written but not yet marked as done
 
@@ -66,7 +68,8 @@ class Writer:
         again: take nothing from the gallery as it is, only from what was being made when it was stopped.
         """
         if self.group.rank == 0:
-            self._lay_out(list(files), (rows for rows in self._known() if rows.unfinished or not again))
+            self._again = again
+            self._lay_out(list(files), (rows for rows in self._known() if not again or rows.again))
         self.group.gather_objects(None)  # the others wait for the files to be there
         self.files = list(files)
         self.arrays = self._open(self.making)
@@ -84,7 +87,7 @@ class Writer:
                 if not unfinished:
                     arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
                 if (about.get("model"), about.get("dtype")) == (self.model, self.dtype) and self._fit(arrays, len(files)):
-                    yield Rows(files, arrays, unfinished)
+                    yield Rows(files, arrays, unfinished, about.get("again", False))
 
     def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
         """Whether the arrays have so many rows of the right shape and type."""
@@ -110,7 +113,7 @@ class Writer:
             array.flush()
         write_table(file_name(new, "images.sqlite"), "", files, [""] * len(files), [])
         with open(file_name(new, "plan.json"), "w", encoding="utf-8") as file:
-            json.dump({"model": self.model, "dtype": self.dtype}, file)
+            json.dump({"model": self.model, "dtype": self.dtype, "again": self._again}, file)
         with suppress(FileNotFoundError):
             shutil.copyfile(file_name(self.making, "model.pth.tar"), file_name(new, "model.pth.tar"))
         _remove(old)
@@ -191,6 +194,15 @@ def write_about(folder: str, about: dict[str, Any]) -> None:
     os.replace(temporary, file_name(folder, "about.json"))
 
 
+def refuse_foreign(folder: str) -> None:
+    """Raise InputError where a folder that would be removed holds files of others."""
+    ours = tuple(name.partition(".")[0] for name in (*PLACES, "hashes.npy", "done.npy", "plan.json"))
+    for name in ("making", "making.new", "making.old"):
+        path = file_name(folder, name)
+        if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
+            raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
+
+
 def put_in_place(folder: str) -> None:
     """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
     making, old = file_name(folder, "making"), file_name(folder, "making.old")
@@ -203,7 +215,8 @@ def put_in_place(folder: str) -> None:
         _remove(file_name(folder, "index.json"))  # it is of another model
     for name in PLACES:
         if os.path.exists(file_name(making, name)):
-            _remove(file_name(folder, name))
+            if os.path.isdir(file_name(folder, name)):
+                _remove(file_name(folder, name))
             os.replace(file_name(making, name), file_name(folder, name))
     _remove(making)
 

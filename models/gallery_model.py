@@ -16,7 +16,7 @@ from utils import checkpoint
 from utils.errors import InputError
 
 FILE = "model.pth.tar"
-DEFAULT_SIZES = {"width": 128, "origin_width": 144}  # of a ready-made net
+DEFAULT_WIDTH = 128  # of the crops of a ready-made net
 ENOUGH = 300  # images; a closed form that is fitted to fewer is no better than the pooled features
 MOST_FITTED = 4096  # images that a closed form is fitted to; of 3,000 birds a third did as well as all
 
@@ -96,7 +96,8 @@ def make(
         embedder = models.load(checkpoint, width=request["width"], origin_width=request["origin_width"])
         kind = embedder.kind if head == "auto" else head
     else:
-        width, origin_width = (request[name] or size for name, size in DEFAULT_SIZES.items())
+        width = request["width"] or DEFAULT_WIDTH
+        origin_width = request["origin_width"] or width * 9 // 8
         net, dim = request["net"], request["dim"]
         embedder = models.create(net, dim, weights=weights, width=width, origin_width=origin_width).eval()
         kind = untrained_kind(head, images)

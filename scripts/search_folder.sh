@@ -25,7 +25,7 @@ NPROC=${NPROC:-1}                       # processes that embed and train togethe
 SERVE=${SERVE:-1}                       # 0: no page
 PORT=${PORT:-8420}                      # of the page; the next free one is taken
 EMBED_FLAGS=${EMBED_FLAGS:-}            # anything else for embed.py
-SERVE_FLAGS=${SERVE_FLAGS:---open}      # anything else for search.py serve
+SERVE_FLAGS=${SERVE_FLAGS---open}      # anything else for search.py serve
 
 TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
 STEPS=${STEPS:-150}                     # of training; about 4 s each on two CPU cores
@@ -35,9 +35,11 @@ ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 where i
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
 case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
+case $ROOT/ in "$FOLDER"/*) echo "error: $ROOT lies in the folder of the images; set ROOT to another place" >&2; exit 2 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 # Other settings have a place of their own, so that neither replaces the other.
-out=$ROOT/search/$(basename "$FOLDER")-$(printf '%s ' "$FOLDER" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
+number=$(printf '%s ' "$FOLDER" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
+out=$ROOT/search/$(basename "$FOLDER")-$number
 mkdir -p "$out"
 
 launch=("$PYTHON")
@@ -48,7 +50,6 @@ trap 'if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; fi' EXIT
 embed() { # embed GALLERY [FLAGS]
     "${launch[@]}" embed.py --images "$FOLDER" --out "$out/$1" --dtype "$DTYPE" --device "$DEVICE" --log_file "$out/log" \
         "${@:2}" $EMBED_FLAGS
-    "$PYTHON" search.py index "$out/$1"
 }
 
 ready=(--net "$NET" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH" --dim "$DIM")
@@ -91,7 +92,7 @@ galleries=("$out/ready-made")
 checkpoint=$(ls -t "$out"/training/run/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
 if [ -n "$checkpoint" ]; then
     anew=()
-    if [ "$TRAIN" = again ]; then anew=(--again); fi
+    if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained again since it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
 fi

@@ -38,6 +38,6 @@ if [ -z "${PYTHON:-}" ]; then
     done
 fi
 "$PYTHON" -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
-    torch torchvision faiss sklearn timm pytorch_metric_learning ||
+    torch torchvision faiss sklearn timm pytorch_metric_learning starlette uvicorn jinja2 ||
     fail "$PYTHON lacks packages of requirements.txt; run: $PYTHON -m pip install -r requirements.txt"
 export PYTHON

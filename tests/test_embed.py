@@ -553,6 +553,17 @@ def test_again_embeds_all_anew_by_the_same_model_too(embed, folder, checkpoints)
     assert len(embed.taken) == 6 and np.allclose(again.embeddings[:5], rows, rtol=0, atol=1e-6)
 
 
+def test_again_takes_nothing_from_an_ordinary_renewal_that_was_stopped(embed, folder, net, monkeypatch):
+    """It holds the rows of the gallery, which is to be dropped."""
+    path = Path(embed().folder, "embeddings.npy")
+    path.write_bytes(path.read_bytes()[:-64] + np.ones(16, np.float32).tobytes())
+    photo(folder / "new.jpg", 50)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed()
+    assert holds(embed("--again"), net, sorted(map(str, folder.rglob("*.jpg"))))
+
+
 def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, folder, monkeypatch, capsys):
     monkeypatch.setattr(gallery_model, "ENOUGH", 4)
     shutil.rmtree(folder / "deep")

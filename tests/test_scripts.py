@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from data.dataset import Dict
+from data.gallery import Gallery
 from data.prepare.__main__ import FORMATS
+from galleries import photo, photos, snapshot
 from models import methods
 from thumbnails import make_image_folder
+from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -318,3 +321,80 @@ def test_benchmarks_print_tables(script, flags):
     done = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", *flags.split()], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("## ") and "| ours" in done.stdout and "threads" in done.stdout
+
+
+# ---- search_folder.sh ------------------------------------------------------------------------------------------------
+
+SEARCH = {"SERVE": "0", "WIDTH": "32", "DIM": "16", "NET": "EfficientNet-Lite0", "DEVICE": "cpu"}
+
+
+def galleries_in(root):
+    """{name: Gallery} of what search_folder.sh has made there."""
+    return {path.parent.name: Gallery(path.parent) for path in root.glob("search/*/*/about.json")}
+
+
+def test_search_folder_by_two_processes_and_too_few_images_to_train_on(tmp_path):
+    folder, root = tmp_path / "my photos", tmp_path / "out put"
+    paths = photos(folder, 5)
+    (folder / "bad.jpg").write_text("no image")
+    before = snapshot(folder)
+    done = script("search_folder.sh", f"{folder}/", ROOT=str(root), NPROC="2", TRAIN="1", **SEARCH)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "error: 5 images are too few to train on; 100 are needed\n" in done.stderr
+    (gallery,) = galleries_in(root).values()
+    assert gallery.name == "ready-made" and list(gallery.paths) == paths and len(gallery.bad) == 1
+    assert "6 images of " in done.stdout and f"{folder}/bad.jpg: cannot be read" in done.stdout
+    assert snapshot(folder) == before
+
+
+def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
+    """Tiny: one step. Then another checkpoint takes its place, as after TRAIN=again, and its embeddings too."""
+    folder, root = tmp_path / "photos", tmp_path / "results"
+    photos(folder, 101)
+    os.rename(folder / "100.jpg", folder / "line\nbreak.jpg")  # no list can hold this name; it is embedded all the same
+    before = snapshot(folder)
+    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "TRAIN_FLAGS": "--readout embedding"}
+    done = script("search_folder.sh", folder, TRAIN="1", **small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = galleries_in(root)
+    assert set(found) == {"ready-made", "trained"} and snapshot(folder) == before
+    assert f"The embeddings are in {found['ready-made'].folder} {found['trained'].folder}\n" in done.stdout
+    assert found["trained"].files == found["ready-made"].files and len(found["trained"]) == 101
+    assert found["trained"].name == "trained" and found["trained"].about["kind"] == "embedding"
+    (listed,) = root.rglob("train.txt")
+    assert listed.read_text().splitlines() == [path for path in found["trained"].paths if "\n" not in path]
+    assert "clustered 100 images into 10" in done.stdout  # the root of their number
+
+    (path,) = root.rglob("ckp_ep*.pth.tar")
+    state = checkpoint.load(path)
+    state["state_dict"]["classifier.linear.weight"] *= -1
+    checkpoint.save(str(path), state)
+    photo(folder / "new.jpg", 150)
+    done = script("search_folder.sh", folder, **small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = galleries_in(root)
+    assert ", 1 to embed: EfficientNet-Lite0, pooled" in done.stdout and len(again["ready-made"]) == 102
+    assert len(again["trained"]) == 102
+    row = again["trained"].row_of_path[found["trained"].paths[0]]
+    assert again["trained"].embeddings[row] @ found["trained"].embeddings[0] < 0.99  # by the new one
+
+
+@pytest.mark.parametrize("arguments", [[], ["/no/such/folder"], [__file__]])
+def test_search_folder_without_a_folder_is_one_line(arguments, tmp_path):
+    done = script("search_folder.sh", *arguments, ROOT=str(tmp_path / "root"))
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "give a folder of images: scripts/search_folder.sh ~/photos" in done.stderr and not (tmp_path / "root").exists()
+
+
+def test_search_folder_tells_how_it_is_used():
+    done = script("search_folder.sh", "--help")
+    assert done.returncode == 0 and "TRAIN=1 scripts/search_folder.sh ~/photos" in done.stdout and not done.stderr
+
+
+@pytest.mark.parametrize("root", ["", "results", "deep/er"])
+def test_search_folder_refuses_to_write_into_the_folder(tmp_path, root):
+    photos(tmp_path / "photos", 1)
+    before = snapshot(tmp_path / "photos")
+    done = script("search_folder.sh", tmp_path / "photos", ROOT=str(tmp_path / "photos" / root), **SEARCH)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert snapshot(tmp_path / "photos") == before

@@ -57,7 +57,7 @@ def _pictures(rows, crop, seed):
 
 def made_embeddings(n, dim, seed=0):
     """float32 (n, dim), rows of length 1, the last n // COPIES near others."""
-    x, _ = embeddings(n, dim, noise=0.05, seed=seed)
+    x, _ = embeddings(n, dim, classes=max(2, n // 100), noise=0.05, seed=seed)  # an index finds its way by classes
     originals, copies = planted(n)
     noise = np.random.default_rng((seed, 2)).standard_normal((len(copies), dim), np.float32)
     moved = x[originals] + noise / np.linalg.norm(noise, axis=1, keepdims=True) / 3  # cosine: 1 / sqrt(1 + 1/9) = 0.949

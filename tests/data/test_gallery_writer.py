@@ -4,12 +4,14 @@ import os
 import shutil
 import tempfile
 from collections import namedtuple
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+import data.gallery
 from data import gallery_writer
 from data.gallery import HASH_BYTES, Bad, Gallery
 from data.gallery_writer import PLACES, Writer, is_current, known_bad, put_in_place
@@ -226,6 +228,57 @@ def test_stopped_while_files_move_to_their_places(folder, monkeypatch, moved, fi
     assert is_drawn(Gallery(folder), files)
     assert (folder / "model.pth.tar").read_text() == "a new model"
     assert make(folder, files) == [] and not making.exists()
+
+
+@pytest.mark.parametrize("part", ["embeddings.npy", "prints.npy", "images.sqlite"])
+@pytest.mark.parametrize("moved", range(len(PLACES) + 1))
+def test_a_reader_that_comes_while_files_move(folder, monkeypatch, moved, part):
+    """They move just when it is about to read one of them. It gets all old files or all new ones, or is told to wait."""
+    files, making, aside = files_named("b.jpg", "c.jpg", "z.jpg"), folder / "making", folder / "aside"
+    writer = begun(folder, files, [2])
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(gallery_writer, "put_in_place", stop)
+        writer.finish([], ABOUT)
+    making.rename(aside)
+    moves = []
+
+    def moving(read):
+        def read_after_the_move(path, *args, **more):
+            if str(path).endswith(part) and not moves:
+                moves.append(aside.rename(making))
+                for name in PLACES[:moved]:
+                    with suppress(FileNotFoundError):
+                        os.replace(making / name, folder / name)
+                if moved == len(PLACES):
+                    shutil.rmtree(making)
+            return read(path, *args, **more)
+
+        return read_after_the_move
+
+    monkeypatch.setattr(np, "load", moving(np.load))
+    monkeypatch.setattr(data.gallery, "read_table", moving(data.gallery.read_table))
+    try:
+        gallery = Gallery(folder)
+    except InputError as error:
+        assert "--again" not in str(error)  # nothing is wrong with it
+    else:
+        assert is_drawn(gallery, ABC) or is_drawn(gallery, files)
+    assert moves
+
+
+def test_no_file_is_missing_while_files_move(folder, monkeypatch):
+    """Who reads in that moment finds the old one or the new one."""
+    replace, moved = os.replace, []
+
+    def watched(source, target):
+        if os.path.dirname(target) == str(folder):
+            moved.append(os.path.basename(target))
+            assert os.path.exists(target), target
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    make(folder, ABCD)
+    assert set(moved) >= set(PLACES) - {"model.pth.tar"} and is_drawn(Gallery(folder), ABCD)
 
 
 CALLS = [(os, "makedirs"), (os, "rename"), (os, "replace"), (shutil, "rmtree"), (gallery_writer, "write_table")]
