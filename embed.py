@@ -10,27 +10,28 @@ The same command again embeds what is new or changed, forgets what is gone, and 
 import argparse
 import hashlib
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-from data.gallery import Bad, file_name
+from data.gallery import Bad, File, file_name
 from data.gallery_writer import Writer, amend, is_current, known_bad, put_in_place, refuse_foreign
 from data.images import Images
-from data.intake import Taken, take_in
-from data.lists import shown
+from data.intake import Taken, Unopened, take_in
+from data.lists import first_few, shown
 from data.survey import Survey, survey
-from data.views import ImageBatches
+from data.views import BadImage, ImageBatches
 from models import gallery_model
 from models.gallery_model import FILE, MOST_FITTED, Model
 from models.readout import Fitter
 from utils import device, distributed, flags, log
 from utils.distributed import Group
-from utils.errors import InputError, exit_on_error
+from utils.errors import InputError, RunError, exit_on_error
 from utils.features import encoder
 from utils.interrupt import Stop
 from utils.lock import locked
@@ -51,7 +52,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     )
     about += f" auto: what a checkpoint chose, or the closed form from {gallery_model.ENOUGH} images (default)"
     add("--head", "--readout", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
-    add("--dim", type=flags.positive_int, default=512, help="numbers of an embedding, where it is not a checkpoint's")
+    add("--dim", type=flags.positive_int, default=512, help="numbers of the closed form of a ready-made net")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's, or 128)")
     add(
         "--origin_width",
@@ -65,7 +66,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--batch_size", "-b", type=flags.positive_int, default=64, help="images in one forward pass")
     about = "data loading processes; 0 loads in the main one (default: one a core, at most 8; 0 for few images)"
     add("--nThreads", "-j", type=flags.number(int, 0, most=1024), default=None, help=about)
-    add("--seed", type=flags.natural, default=0, help="of the crops that the closed form is fitted to")
+    add("--seed", type=flags.natural, default=0, help="of the crops that the closed form is fitted to, when it is")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
     add(
         "--amp",
@@ -93,12 +94,23 @@ def main() -> None:
             refuse_among_photos(args.out, images.root)
             log.make_folder(args.out)
             until_the_end.enter_context(locked(args.out, "out"))
+            until_the_end.enter_context(clear_words(args.out))
             refuse_foreign(args.out)
             put_in_place(args.out)
         until_the_end.enter_context(group.watching())
         model = choose_model(args, compute, group, [file.path for file in images.files])
         bring_up_to_date(args, model, compute, group, stop, images)
         group.leave()
+
+
+@contextmanager
+def clear_words(out: str) -> Iterator[None]:
+    """A block in which a disk that is full, or cannot be written, becomes a RunError."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"{shown(out)}: cannot be written ({reason}); make room, the same command goes on") from None
 
 
 def refuse_among_photos(out: str, root: str | None) -> None:
@@ -182,8 +194,8 @@ def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group
     """Have the gallery hold the images as they are now, and say what was done."""
     known = [] if args.again or group.rank else known_bad(args.out, images.files)
     bad: list[Bad] = group.share_object(images.gone + known)
-    unreadable = {entry.file for entry in bad}
-    files = [file for file in images.files if file not in unreadable]
+    unreadable = {entry.file.path for entry in bad}
+    files = [file for file in images.files if file.path not in unreadable]
     digest, source = model.digest, shown(args.images)
     about = {"name": args.name, "root": images.root, "source": os.path.abspath(args.images), "kind": model.kind}
     about |= {"net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
@@ -201,7 +213,7 @@ def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group
         try:
             for taken, rows in embedded(args, model, compute, [file.path for file in files], todo[group.stretch(len(todo))]):
                 writer.put(taken.indices, rows, taken.prints, taken.hashes)
-                new += [Bad(files[item.index], item.message) for item in taken.bad]
+                new += [bad_of(files[item.index], item) for item in taken.bad]
                 stop.check(stop.signal)  # torchrun passes a signal on to all processes
         finally:
             writer.flush()
@@ -213,6 +225,11 @@ def bring_up_to_date(args: argparse.Namespace, model: Model, compute: Any, group
     report(bad)
     speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
     log.say(f"{len(images.files) + len(images.gone) - len(bad)} images are embedded ({speed}), in {shown(args.out)}")
+
+
+def bad_of(file: File, item: BadImage) -> Bad:
+    """What is kept of a file that cannot be read; one that could not be opened is to be tried again."""
+    return Bad(file._replace(mtime_ns=0) if isinstance(item, Unopened) else file, item.message)
 
 
 def embedded(
@@ -228,6 +245,8 @@ def embedded(
             if taken.crops is not None:
                 (features,) = encode(taken.crops.to(compute.device, non_blocking=True))
                 rows = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
+                if not np.isfinite(rows).all():
+                    raise RunError(f"embeddings are not finite: give --amp off, or another net; {first_few(paths)}")
             yield taken, rows
             progress.update(len(taken.indices) + len(taken.bad))
 

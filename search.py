@@ -178,11 +178,12 @@ def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[s
 
 
 def duplicates(args: argparse.Namespace) -> None:
-    gallery, found_by = opened(args.gallery)
     if args.not_duplicate is not None:
+        gallery = Gallery(args.gallery)
         gallery.set_apart([row_of(gallery, path) for path in args.not_duplicate])
         log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
         return
+    gallery, found_by = opened(args.gallery)
     from evaluations.duplicates import find_all, usual_likeness
 
     threshold = args.threshold
@@ -253,10 +254,13 @@ def serve(args: argparse.Namespace) -> None:
         log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
     listener = server.bind(args.host, args.port)
     url = server.address_of(listener)
+    hosts = [*LOOPBACK, args.host, os.uname().nodename, *args.allowed_host]
     log.say(f"the page is at {url} (Ctrl-C ends it)")
+    if args.host in ("0.0.0.0", "::"):
+        log.say(f"other machines reach it as {os.uname().nodename}, or by the names and addresses in --allowed_host")
     if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
         webbrowser.open(url)
-    server.serve(create_app(collections, [*LOOPBACK, args.host, *args.allowed_host]), listener)
+    server.serve(create_app(collections, hosts), listener)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ Dict = {
 # folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
 
+NOT_DECODED = (".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")  # pictures that Pillow does not read
+
 # A folder that holds one of these is that of a training run; its images do not belong to the data set.
 RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar")
 
@@ -85,7 +87,7 @@ def find_images(folder: str) -> list[str]:
     data set would otherwise just be smaller.
     """
     top = os.path.abspath(folder)
-    images, runs, closed, waiting = [], [], [], [top]
+    images, runs, closed, others, waiting = [], [], [], [], [top]
     while waiting:
         here = waiting.pop()
         try:
@@ -102,8 +104,12 @@ def find_images(folder: str) -> list[str]:
             continue
         waiting += [entry.path for entry, is_folder in entries if is_folder]
         images += [entry.path for entry in files if entry.name.lower().endswith(EXTENSIONS) and _is_file(entry)]
+        others += [entry.path for entry in files if entry.name.lower().endswith(NOT_DECODED)]
     if runs:
         log.say(f"{shown(folder)}: folders of training runs left out ({len(runs)}): {first_few(sorted(runs))}")
+    if others:
+        what = f"pictures of kinds that are not read ({', '.join(NOT_DECODED)}) left out ({len(others)})"
+        log.warn(f"{shown(folder)}: {what}: {first_few(sorted(others))}; convert them to JPEG")
     if closed:
         log.warn(f"{shown(folder)}: folders left out that may not be read ({len(closed)}): {first_few(sorted(closed))}")
     return sorted(images)

@@ -40,7 +40,7 @@ class File(NamedTuple):
 class Bad(NamedTuple):
     """A file that cannot be read as an image."""
 
-    file: File
+    file: File  # with mtime_ns 0 it is to be tried again
     reason: str
 
 

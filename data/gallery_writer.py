@@ -131,6 +131,9 @@ class Writer:
                 opened[name] = np.lib.format.open_memmap(path, mode="r+")
             else:
                 opened[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows, *shape))
+                if hasattr(os, "posix_fallocate"):  # else another program could fill the disk under the mapped file
+                    with open(path, "r+b") as file:
+                        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         return opened
 
     def _need_space(self, rows: int) -> None:
@@ -168,9 +171,9 @@ class Writer:
         self.group.gather_objects(None)
         if self.group.rank:
             return
-        unreadable = {entry.file for entry in bad}
-        if unreadable & set(self.files):
-            self.files = [file for file in self.files if file not in unreadable]
+        unreadable = {entry.file.path for entry in bad}
+        if any(file.path in unreadable for file in self.files):
+            self.files = [file for file in self.files if file.path not in unreadable]
             self._lay_out(self.files, [rows for rows in self._known() if rows.unfinished])
             self.arrays = self._open(self.making)
         if not self.arrays["done"].all():
@@ -236,8 +239,10 @@ def amend(folder: str, about: dict[str, Any]) -> None:
     held = read_about(folder)
     if held != {**held, **about}:
         write_about(folder, {**held, **about})
+    making = file_name(folder, "making")
     with suppress(FileNotFoundError):
-        os.replace(file_name(file_name(folder, "making"), "model.pth.tar"), file_name(folder, "model.pth.tar"))
+        os.replace(file_name(making, "model.pth.tar"), file_name(folder, "model.pth.tar"))
+    _remove(making)  # what was to be added is gone again
 
 
 def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:

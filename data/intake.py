@@ -18,6 +18,10 @@ from utils.errors import InputError
 from utils.interrupt import ignore_in_worker
 
 
+class Unopened(BadImage):
+    """A file that cannot be read at all: the disk may be gone for a while, so that says nothing of the image."""
+
+
 class Taken(NamedTuple):
     """Images that could be read, and those that could not."""
 
@@ -49,6 +53,9 @@ class Intake(Dataset):
     def __getitem__(self, index: int) -> BadImage | tuple[int, Tensor, np.ndarray, bytes]:
         try:
             hashed = hash_of(self.paths[index])
+        except InputError as error:
+            return Unopened(index, str(error))
+        try:
             image = self.transforms.load(self.paths[index])
         except InputError as error:
             return BadImage(index, str(error))

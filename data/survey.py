@@ -32,7 +32,8 @@ def survey(images: str) -> Survey:
         except InputError as error:
             raise InputError(str(error), setting="images") from None
     elif os.path.exists(images):
-        paths = sorted(set(read_list(images, labels_required=False, check_files=False).paths))
+        listed = read_list(images, labels_required=False, check_files=False).paths
+        paths = sorted(set(real_paths(listed)))  # the page follows no links of a list, which may lead anywhere later
     else:
         raise InputError(f"{shown(images)}: no such folder or list", setting="images")
     if not paths:

@@ -12,12 +12,12 @@ from PIL import Image
 import models
 from data.gallery import Gallery, file_name
 from models.embedder import Embedder
+from models.readout import ENOUGH
 from utils import checkpoint
 from utils.errors import InputError
 
 FILE = "model.pth.tar"
 DEFAULT_WIDTH = 128  # of the crops of a ready-made net
-ENOUGH = 300  # images; a closed form that is fitted to fewer is no better than the pooled features
 MOST_FITTED = 4096  # images that a closed form is fitted to; of 3,000 birds a third did as well as all
 
 

@@ -10,7 +10,7 @@ if [ -z "${CHROMIUM:-}" ] && ! browser >/dev/null && command -v apt-get >/dev/nu
     sudo=
     [ "$(id -u)" = 0 ] || sudo="sudo -n"
     echo "installing chromium for the tests of the page"
-    packages() { DEBIAN_FRONTEND=noninteractive $sudo apt-get "$@" -qq >/dev/null 2>&1; }
+    packages() { $sudo env DEBIAN_FRONTEND=noninteractive apt-get "$@" -qq </dev/null >/dev/null 2>&1; }
     packages install -y --no-install-recommends chromium ||
         { packages update && packages install -y --no-install-recommends chromium; } ||
         echo "chromium could not be installed; the tests of the page will be skipped"

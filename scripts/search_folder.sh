@@ -55,15 +55,12 @@ embed() { # embed GALLERY [FLAGS]
 ready=(--net "$NET" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH" --dim "$DIM")
 embed ready-made "${ready[@]}"
 
+galleries=("$out/ready-made")
 if [ "$TRAIN" != 0 ]; then
-    if [ "$SERVE" != 0 ] && [ ! -e "$out/trained/about.json" ]; then
-        echo "The page can be used while the net is trained."
-        "$PYTHON" search.py serve "$out/ready-made" --port "$PORT" $SERVE_FLAGS &
-        page=$!
-    fi
-    if [ "$TRAIN" = again ]; then rm -rf "$out/training"; fi
-    # The images to train on are those of the first training, so that it can go on after a stop.
-    number=$("$PYTHON" - "$out/ready-made" "$out/training" <<'LIST'
+    # A training has the images of its start, so that it can go on after a stop. The one before stays until it is done.
+    run=$out/training
+    if [ "$TRAIN" = again ]; then run=$out/training.new; fi
+    images=$("$PYTHON" - "$out/ready-made" "$run" <<'LIST'
 import os, sys
 from data.gallery import Gallery
 gallery, folder = Gallery(sys.argv[1]), sys.argv[2]
@@ -76,23 +73,34 @@ if not os.path.exists(train_list):
 print(sum(1 for _ in open(train_list, "rb")))
 LIST
 )
-    if [ "$number" -lt 100 ]; then
-        echo "error: $number images are too few to train on; 100 are needed" >&2
-        exit 2
+    clusters=${NUM_CLUSTERS:-$(awk "BEGIN {print int(sqrt($images))}")}
+    epochs=$(((STEPS * 80 + clusters * 5 - 1) / (clusters * 5)))  # a step takes 5 images of 16 clusters
+    if [ "$images" -lt 100 ]; then
+        echo "$images images are too few to train on: 100 are needed"
+        rm -rf "$run"
+    elif [ ! -e "$run/run/ckp_ep$epochs.pth.tar" ]; then
+        if [ "$SERVE" != 0 ]; then
+            echo "The page can be used while the net is trained."
+            if [ -e "$out/trained/about.json" ]; then galleries+=("$out/trained"); fi
+            "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS &
+            page=$!
+        fi
+        "${launch[@]}" train.py --data "$run" --save_dir "$run/run" --net "$NET" --dim "$DIM" --width "$WIDTH" \
+            --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --init pca --num_clusters "$clusters" --epochs "$epochs" \
+            --save_step "$epochs" --lr "$LR" --self_supervision_rot "$ROT" --readout auto --on_bad_image skip \
+            --log_file "$out/log" $TRAIN_FLAGS
     fi
-    NUM_CLUSTERS=${NUM_CLUSTERS:-$(awk "BEGIN {print int(sqrt($number))}")}
-    epochs=$(((STEPS * 80 + NUM_CLUSTERS * 5 - 1) / (NUM_CLUSTERS * 5)))  # a step takes 5 images of 16 clusters
-    "${launch[@]}" train.py --data "$out/training" --save_dir "$out/training/run" --net "$NET" --dim "$DIM" --width "$WIDTH" \
-        --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --init pca --num_clusters "$NUM_CLUSTERS" --epochs "$epochs" \
-        --save_step "$epochs" --lr "$LR" --self_supervision_rot "$ROT" --readout auto --on_bad_image skip \
-        --log_file "$out/log" $TRAIN_FLAGS
+    if [ "$TRAIN" = again ] && [ -d "$run" ]; then
+        rm -rf "$out/training"
+        mv "$run" "$out/training"
+    fi
 fi
 
 galleries=("$out/ready-made")
 checkpoint=$(ls -t "$out"/training/run/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
 if [ -n "$checkpoint" ]; then
     anew=()
-    if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained again since it embedded
+    if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained since it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
 fi

@@ -50,7 +50,7 @@ def create_app(collections: Sequence[Collection], hosts: list[str]) -> Starlette
         Route("/api/{g}/map", page.map),
         Route("/api/{g}/bad", page.bad),
     ]
-    errors: dict[Any, Callable] = {Refusal: _refused, Working: _working, HTTPException: _failed}
+    errors: dict[Any, Callable] = {Refusal: _refused, InputError: _wrong, Working: _working, HTTPException: _failed}
     app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
     app.router.redirect_slashes = False
     return app
@@ -206,6 +206,10 @@ def _tagged(tag: str, data: bytes | None, kind: str, cache: str) -> Response:
 
 async def _refused(request: Request, refusal: Any) -> Response:
     return refuse(refusal.status, refusal.sentence)
+
+
+async def _wrong(request: Request, error: Any) -> Response:
+    return refuse(500, str(error))
 
 
 async def _working(request: Request, working: Any) -> Response:

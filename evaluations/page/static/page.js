@@ -20,9 +20,9 @@ let depth = -1; // entries of this page before the one that is shown
 function fail(view, error) {
   if (error.name === "AbortError") return;
   const sentence = error instanceof Problem ? error.message : `The page met an error: ${error.message}`;
+  view.section.querySelector(".waiting")?.remove();
   if (view.settled) return notice(sentence);
   const again = el("button", { class: "button", type: "button", onclick: () => open(view.entry) }, "Try again");
-  view.section.querySelector(".waiting")?.remove();
   view.section.append(el("div", { class: "empty", role: "alert" }, el("p", {}, el("strong", {}, sentence)), again));
   if (!(error instanceof Problem)) throw error;
 }
