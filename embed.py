@@ -45,14 +45,14 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--images", required=True, help="a folder, searched at any depth, or a list file with a path a line")
     add("--out", required=True, help="where the embeddings go; never a folder of your photos")
     add("--checkpoint", default=None, help="a trained net; without one --net is taken as it is")
-    add("--net", default="EfficientNet-Lite0", help="a ready-made net; a wrong name lists them all")
+    add("--net", default=None, help="a ready-made net; a wrong name lists them all (default: EfficientNet-Lite0)")
     add("--weights", default=None, help="file of its pretrained weights, instead of the net's own source")
     about = (
         "what reads the net out: closed_form, fitted to these images; embedding, of a checkpoint; pooled, the bare features;"
     )
     about += f" auto: what a checkpoint chose, or the closed form from {gallery_model.ENOUGH} images (default)"
     add("--head", "--readout", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
-    add("--dim", type=flags.positive_int, default=512, help="numbers of the closed form of a ready-made net")
+    add("--dim", type=flags.positive_int, default=None, help="numbers of the closed form of a ready-made net (default: 512)")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's, or 128)")
     add(
         "--origin_width",
@@ -76,8 +76,10 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     )
     add("--log_file", default=None, help="also append the log to this file")
     args = parser.parse_args()
-    for name in sorted({"net", "dim", "weights"} & set(parser.changed(args))) if args.checkpoint else ():
-        raise InputError("is the checkpoint's; leave it out", setting=name)
+    if args.checkpoint and args.weights:
+        raise InputError(f"{args.weights}: the checkpoint has its own; give one of the two", setting="weights")
+    if not args.checkpoint:
+        args.net, args.dim = args.net or "EfficientNet-Lite0", args.dim or 512
     args.name = args.name or ("trained" if args.checkpoint else "ready-made")
     return args, parser.changed(args)
 

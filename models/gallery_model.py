@@ -93,7 +93,7 @@ def make(
     """
     head = request["head"]
     if checkpoint:
-        embedder = models.load(checkpoint, width=request["width"], origin_width=request["origin_width"])
+        embedder = models.load(checkpoint, **{name: request[name] for name in models.DEFAULTS})
         kind = embedder.kind if head == "auto" else head
     else:
         width = request["width"] or DEFAULT_WIDTH

@@ -270,6 +270,21 @@ def test_again_tries_bad_images_again(embed, folder):
     assert "bad.jpg" in embed.taken
 
 
+def test_what_could_not_be_opened_is_tried_again(embed, folder, monkeypatch, capsys):
+    """A disk that is gone for a while says nothing of the images on it."""
+    real, lost = intake.hash_of, []
+
+    def hash_of(path):
+        if len(lost) < 2:
+            lost.append(path)
+            raise InputError(f"{path}: cannot be read (Input/output error)")
+        return real(path)
+
+    monkeypatch.setattr(intake, "hash_of", hash_of)
+    assert len(embed()) == 3 and "left out (2 of 2)" in capsys.readouterr().out
+    assert len(embed()) == 5 and len(embed.taken) == 2
+
+
 def test_only_bad_images(embed, refused, tmp_path, folder):
     empty = tmp_path / "bad"
     empty.mkdir()

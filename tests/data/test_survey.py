@@ -59,11 +59,11 @@ def test_a_link_to_the_folder_is_the_folder(tmp_path, said):
 
 def test_a_list_each_image_once_and_what_is_not_there(tmp_path):
     one, two = photos(tmp_path / "photos", 2)
-    (tmp_path / "link.jpg").symlink_to(one)  # who writes a list may name links
+    (tmp_path / "link.jpg").symlink_to(one)  # a link counts as what it leads to
     listed = tmp_path / "list.txt"
     listed.write_text(f"photos/deep/001.jpg 3\n\ngone.jpg\n{one}\nphotos/../photos/000.jpg\nlink.jpg\n")
     found = survey(str(listed))
-    assert names(found, tmp_path) == ["link.jpg", "photos/000.jpg", "photos/deep/001.jpg"] and found.root is None
+    assert names(found, tmp_path) == ["photos/000.jpg", "photos/deep/001.jpg"] and found.root is None
     (gone,) = found.gone
     assert gone.file == File(str(tmp_path / "gone.jpg"), 0, 0)
     assert gone.reason == f"{tmp_path}/gone.jpg: No such file or directory"

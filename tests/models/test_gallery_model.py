@@ -19,7 +19,7 @@ from utils.errors import InputError
 
 REQUEST = {"net": "EfficientNet-Lite0", "head": "auto", "dim": 16, "width": 32, "origin_width": 36}
 REQUEST |= {"checkpoint": None, "weights": None}
-OF_CHECKPOINT = {**REQUEST, "checkpoint": "its hash", "width": None, "origin_width": None, "dim": 512}
+OF_CHECKPOINT = {**REQUEST, "checkpoint": "its hash", "net": None, "width": None, "origin_width": None, "dim": None}
 
 
 def drawn_form(embedder):
