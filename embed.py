@@ -10,17 +10,17 @@ The same command again embeds what is new or changed, forgets what is gone, and 
 import argparse
 import hashlib
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import torch
 
 from data.gallery import Bad, File, file_name
-from data.gallery_writer import Writer, amend, is_current, known_bad, put_in_place, refuse_foreign
+from data.gallery_places import amend, clear_words, is_current, known_bad, put_in_place, refuse_among_photos, refuse_foreign
+from data.gallery_writer import Writer
 from data.images import Images
 from data.intake import Taken, Unopened, take_in
 from data.lists import first_few, shown
@@ -103,22 +103,6 @@ def main() -> None:
         model = choose_model(args, compute, group, [file.path for file in images.files])
         bring_up_to_date(args, model, compute, group, stop, images)
         group.leave()
-
-
-@contextmanager
-def clear_words(out: str) -> Iterator[None]:
-    """A block in which a disk that is full, or cannot be written, becomes a RunError."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"{shown(out)}: cannot be written ({reason}); make room, the same command goes on") from None
-
-
-def refuse_among_photos(out: str, root: str | None) -> None:
-    """Raise InputError where the embeddings would lie in the folder of the images, in which nothing is written."""
-    if root and os.path.join(os.path.realpath(out), "").startswith(os.path.join(os.path.realpath(root), "")):
-        raise InputError(f"{shown(out)}: lies in the folder of the images, in which nothing is written; give another", "out")
 
 
 # ---- by which model --------------------------------------------------------------------------------------------------

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.gallery import FORMAT, HASH_BYTES, Bad, File, Gallery, file_name, hash_rows, read_about, read_table, write_table
+from data.gallery import FORMAT, HASH_BYTES, Bad, File, file_name, hash_rows, read_table, write_table
+from data.gallery_places import json_in, put_in_place, remove, write_about
 from data.lists import shown
 from data.prints import SIDE
 from utils.distributed import Group
-from utils.errors import InputError, RunError
+from utils.errors import RunError
 
 BLOCK = 2**16  # rows that are copied at once
 FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
-PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
 
 
 class Rows(NamedTuple):
@@ -97,7 +97,7 @@ class Writer:
     def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
         """Make the folder `making` anew, with a row for each file, those that are known filled in."""
         new, old = (file_name(self.folder, name) for name in ("making.new", "making.old"))
-        _remove(new)
+        remove(new)
         os.makedirs(new)
         self._need_space(len(files))
         arrays = self._open(new, len(files))
@@ -116,11 +116,11 @@ class Writer:
             json.dump({"model": self.model, "dtype": self.dtype, "again": self._again}, file)
         with suppress(FileNotFoundError):
             shutil.copyfile(file_name(self.making, "model.pth.tar"), file_name(new, "model.pth.tar"))
-        _remove(old)
+        remove(old)
         if os.path.exists(self.making):
             os.rename(self.making, old)
         os.rename(new, self.making)
-        _remove(old)
+        remove(old)
 
     def _open(self, folder: str, rows: int | None = None) -> dict[str, np.memmap]:
         """The arrays in a folder, made with so many rows, or opened as they are."""
@@ -185,90 +185,6 @@ class Writer:
         known = {"model": self.model, "dtype": self.dtype, "images": len(self.files), "stamp": stamp}
         write_about(self.making, {"format": FORMAT, **about, **known})
         put_in_place(self.folder)
-
-
-def write_about(folder: str, about: dict[str, Any]) -> None:
-    """Write about.json, whole or not at all."""
-    temporary = file_name(folder, "about.json.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(about, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, file_name(folder, "about.json"))
-
-
-def refuse_foreign(folder: str) -> None:
-    """Raise InputError where a folder that would be removed holds files of others."""
-    ours = tuple(name.partition(".")[0] for name in (*PLACES, "hashes.npy", "done.npy", "plan.json"))
-    for name in ("making", "making.new", "making.old"):
-        path = file_name(folder, name)
-        if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
-            raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
-
-
-def put_in_place(folder: str) -> None:
-    """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
-    making, old = file_name(folder, "making"), file_name(folder, "making.old")
-    if os.path.exists(old) and not os.path.exists(making):
-        os.rename(old, making)  # it was stopped between two renames
-    _remove(old)
-    if not os.path.exists(file_name(making, "about.json")):
-        return
-    if os.path.exists(file_name(making, "model.pth.tar")):
-        _remove(file_name(folder, "index.json"))  # it is of another model
-    for name in PLACES:
-        if os.path.exists(file_name(making, name)):
-            if os.path.isdir(file_name(folder, name)):
-                _remove(file_name(folder, name))
-            os.replace(file_name(making, name), file_name(folder, name))
-    _remove(making)
-
-
-def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
-    """Whether the gallery in `folder` is whole, of this model, and of just these files, readable and not."""
-    try:
-        gallery = Gallery(folder)
-    except InputError:
-        return False
-    same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
-    return same_files and (gallery.about["model"], gallery.about["dtype"]) == (model, dtype)
-
-
-def amend(folder: str, about: dict[str, Any]) -> None:
-    """Of a gallery that is current, write down what else is known about it, and put its model in place if that was lost."""
-    held = read_about(folder)
-    if held != {**held, **about}:
-        write_about(folder, {**held, **about})
-    making = file_name(folder, "making")
-    with suppress(FileNotFoundError):
-        os.replace(file_name(making, "model.pth.tar"), file_name(folder, "model.pth.tar"))
-    _remove(making)  # what was to be added is gone again
-
-
-def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
-    """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
-    now = set(files)
-    with suppress(Exception):  # a damaged table can fail in any way
-        return [entry for entry in read_table(file_name(folder, "images.sqlite"))[3] if entry.file in now]
-    return []
-
-
-def json_in(folder: str, name: str) -> dict[str, Any]:
-    """A file of JSON as a dict; OSError or ValueError where it is none."""
-    with open(file_name(folder, name), encoding="utf-8") as file:
-        held = json.load(file)
-    if not isinstance(held, dict):
-        raise ValueError(f"{name} is no table")
-    return held
-
-
-def _remove(path: str) -> None:
-    """Remove a file or folder, if there is one."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(FileNotFoundError):
-            os.remove(path)
 
 
 def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 
 import models
 from data.gallery import File
-from data.gallery_writer import Writer, put_in_place
+from data.gallery_places import put_in_place
+from data.gallery_writer import Writer
 from data.prints import SIDE
 from utils import checkpoint
 

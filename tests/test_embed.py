@@ -17,7 +17,8 @@ import embed as program
 import models
 from data import gallery_writer, intake
 from data.gallery import Gallery
-from data.gallery_writer import PLACES, Writer
+from data.gallery_places import PLACES
+from data.gallery_writer import Writer
 from data.images import decode
 from data.prints import thumbprint
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot

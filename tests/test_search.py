@@ -16,7 +16,7 @@ from PIL import Image
 
 import models
 from data.gallery import Gallery
-from data.gallery_writer import PLACES
+from data.gallery_places import PLACES
 from evaluations import index as indexes
 from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from test_embed import imported_by

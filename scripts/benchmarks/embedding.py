@@ -61,7 +61,7 @@ def main():
     flags.add_argument("--images", required=True, help="a folder of images")
     flags.add_argument("--nets", nargs="*", default=["EfficientNet-Lite0", "ResNet50"])
     flags.add_argument("--widths", type=int, nargs="+", default=[128, 224])
-    flags.add_argument("--count", type=int, default=1024, help="how many of them")
+    flags.add_argument("--count", type=int, default=2048, help="how many of them")
     flags.add_argument("--repeats", type=int, default=3)
     args = flags.parse_args()
     bench.set_threads(args.threads)

@@ -55,7 +55,8 @@ def gallery_of(folder, size):
     rng = np.random.default_rng(0)
     prints = rng.integers(0, 256, (size, SIDE, SIDE), np.uint8)
     writer.put(rows, vectors, prints, rng.integers(0, 256, (size, HASH_BYTES), np.uint8))
-    writer.finish([], {"name": "made", "root": None, "source": "made"})
+    about = {"name": "made", "root": None, "source": "made", "kind": model.kind, "net": "EfficientNet-Lite0", "dim": 512}
+    writer.finish([], about)
     return Gallery(folder)
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings, strategies as st
 import data.gallery
 from data import gallery_writer
 from data.gallery import HASH_BYTES, Bad, Gallery
-from data.gallery_writer import PLACES, Writer, is_current, known_bad, put_in_place
+from data.gallery_places import PLACES, is_current, known_bad, put_in_place
+from data.gallery_writer import Writer
 from data.prints import SIDE
 from galleries import ABOUT, DIM, RAM, File, drawn, files_named, is_drawn, make, put
 from utils.errors import InputError, RunError
