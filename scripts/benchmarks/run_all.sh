@@ -18,6 +18,12 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" closed_form.py
     "$PYTHON" curves.py
     "$PYTHON" memory.py
+    if [ -n "${IMAGES:-}" ]; then
+        "$PYTHON" embedding.py --images "$IMAGES"
+        "$PYTHON" planted_copies.py --images "$IMAGES"
+    fi
+    "$PYTHON" searching.py
+    "$PYTHON" duplicates.py
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0
 } > results.md.tmp
 mv results.md.tmp results.md
