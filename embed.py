@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.gallery import Bad, File, file_name
+from data.gallery import Bad, File
 from data.gallery_places import amend, clear_words, is_current, known_bad, put_in_place, refuse_among_photos, refuse_foreign
 from data.gallery_writer import Writer
 from data.images import Images
 from data.intake import Taken, Unopened, take_in
-from data.lists import first_few, shown
+from data.lists import shown
 from data.survey import Survey, survey
 from data.views import BadImage, ImageBatches
 from models import gallery_model
@@ -113,7 +113,7 @@ def choose_model(args: argparse.Namespace, compute: Any, group: Group, paths: li
     one, fitted and put into `making`."""
     request = {name: getattr(args, name) for name in ("net", "head", "dim", "width", "origin_width")}
     request |= {name: file_hash(getattr(args, name)) for name in ("checkpoint", "weights")}
-    place = file_name(file_name(args.out, "making"), FILE)
+    place = os.path.join(args.out, "making", FILE)
     found = group.share_object(find_model(args, request, len(paths), place) if not group.rank else None)
     if found:
         model = gallery_model.load(found)
@@ -136,7 +136,7 @@ def choose_model(args: argparse.Namespace, compute: Any, group: Group, paths: li
 
 def find_model(args: argparse.Namespace, request: dict[str, Any], images: int, place: str) -> str | None:
     """The file of a model that can be used again. Raises InputError where the gallery is of another one, without --again."""
-    ready = file_name(args.out, FILE)
+    ready = os.path.join(args.out, FILE)
     for path in (place, ready):
         if not os.path.exists(path):
             continue
@@ -232,7 +232,8 @@ def embedded(
                 (features,) = encode(taken.crops.to(compute.device, non_blocking=True))
                 rows = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
                 if not np.isfinite(rows).all():
-                    raise RunError(f"embeddings are not finite: give --amp off, or another net; {first_few(paths)}")
+                    first = shown(paths[taken.indices[~np.isfinite(rows).all(1)][0]])
+                    raise RunError(f"{first}: its embedding is not finite; give --amp off, or another net")
             yield taken, rows
             progress.update(len(taken.indices) + len(taken.bad))
 

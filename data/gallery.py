@@ -145,17 +145,12 @@ class Gallery:
             with open(self._in("not_duplicates.txt"), "a", encoding="ascii") as file:
                 file.write(" ".join(keys) + "\n")
         except OSError as error:
-            raise RunError(f"{shown(file_name(self.folder, 'not_duplicates.txt'))}: {error.strerror}") from None
-
-
-def file_name(folder: str, name: str) -> str:
-    """The path of a file of a gallery."""
-    return os.path.join(folder, name)
+            raise RunError(f"{shown(self._in('not_duplicates.txt'))}: {error.strerror}") from None
 
 
 def read_about(folder: str) -> dict[str, Any]:
     """about.json of a gallery. Raises InputError where there is none, or none that this program can read."""
-    path = file_name(folder, "about.json")
+    path = os.path.join(folder, "about.json")
     try:
         with open(path, encoding="utf-8") as file:
             about = json.load(file)

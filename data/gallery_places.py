@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from data.gallery import Bad, File, Gallery, file_name, read_about, read_table
+from data.gallery import Bad, File, Gallery, read_about, read_table
 from data.lists import shown
 from utils.errors import InputError, RunError
 
@@ -17,12 +17,12 @@ PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "abo
 
 def write_about(folder: str, about: dict[str, Any]) -> None:
     """Write about.json, whole or not at all."""
-    temporary = file_name(folder, "about.json.tmp")
+    temporary = os.path.join(folder, "about.json.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(about, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, file_name(folder, "about.json"))
+    os.replace(temporary, os.path.join(folder, "about.json"))
 
 
 def refuse_among_photos(out: str, root: str | None) -> None:
@@ -35,26 +35,26 @@ def refuse_foreign(folder: str) -> None:
     """Raise InputError where a folder that would be removed holds files of others."""
     ours = tuple(name.partition(".")[0] for name in (*PLACES, "hashes.npy", "done.npy", "plan.json"))
     for name in ("making", "making.new", "making.old"):
-        path = file_name(folder, name)
+        path = os.path.join(folder, name)
         if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
             raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
 
 
 def put_in_place(folder: str) -> None:
     """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
-    making, old = file_name(folder, "making"), file_name(folder, "making.old")
+    making, old = os.path.join(folder, "making"), os.path.join(folder, "making.old")
     if os.path.exists(old) and not os.path.exists(making):
         os.rename(old, making)  # it was stopped between two renames
     remove(old)
-    if not os.path.exists(file_name(making, "about.json")):
+    if not os.path.exists(os.path.join(making, "about.json")):
         return
-    if os.path.exists(file_name(making, "model.pth.tar")):
-        remove(file_name(folder, "index.json"))  # it is of another model
+    if os.path.exists(os.path.join(making, "model.pth.tar")):
+        remove(os.path.join(folder, "index.json"))  # it is of another model
     for name in PLACES:
-        if os.path.exists(file_name(making, name)):
-            if os.path.isdir(file_name(folder, name)):
-                remove(file_name(folder, name))
-            os.replace(file_name(making, name), file_name(folder, name))
+        if os.path.exists(os.path.join(making, name)):
+            if os.path.isdir(os.path.join(folder, name)):
+                remove(os.path.join(folder, name))
+            os.replace(os.path.join(making, name), os.path.join(folder, name))
     remove(making)
 
 
@@ -73,9 +73,9 @@ def amend(folder: str, about: dict[str, Any]) -> None:
     held = read_about(folder)
     if held != {**held, **about}:
         write_about(folder, {**held, **about})
-    making = file_name(folder, "making")
+    making = os.path.join(folder, "making")
     with suppress(FileNotFoundError):
-        os.replace(file_name(making, "model.pth.tar"), file_name(folder, "model.pth.tar"))
+        os.replace(os.path.join(making, "model.pth.tar"), os.path.join(folder, "model.pth.tar"))
     remove(making)  # what was to be added is gone again
 
 
@@ -83,13 +83,13 @@ def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
     """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
     now = set(files)
     with suppress(Exception):  # a damaged table can fail in any way
-        return [entry for entry in read_table(file_name(folder, "images.sqlite"))[3] if entry.file in now]
+        return [entry for entry in read_table(os.path.join(folder, "images.sqlite"))[3] if entry.file in now]
     return []
 
 
 def json_in(folder: str, name: str) -> dict[str, Any]:
     """A file of JSON as a dict; OSError or ValueError where it is none."""
-    with open(file_name(folder, name), encoding="utf-8") as file:
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
         held = json.load(file)
     if not isinstance(held, dict):
         raise ValueError(f"{name} is no table")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.gallery import FORMAT, HASH_BYTES, Bad, File, file_name, hash_rows, read_table, write_table
+from data.gallery import FORMAT, HASH_BYTES, Bad, File, hash_rows, read_table, write_table
 from data.gallery_places import json_in, put_in_place, remove, write_about
 from data.lists import shown
 from data.prints import SIDE
@@ -46,7 +46,7 @@ class Writer:
 
     def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
         """model: what tells it from all others; rows of another model are not kept. dtype: "float32" or "float16"."""
-        self.folder, self.making, self.group = folder, file_name(folder, "making"), group
+        self.folder, self.making, self.group = folder, os.path.join(folder, "making"), group
         self.model, self.dtype = model, dtype
         self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "embeddings": (dtype, (dim,)),
@@ -81,9 +81,9 @@ class Writer:
             unfinished = folder == self.making
             with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
                 about = json_in(folder, "plan.json" if unfinished else "about.json")
-                _, files, hashes, _ = read_table(file_name(folder, "images.sqlite"))
+                _, files, hashes, _ = read_table(os.path.join(folder, "images.sqlite"))
                 names = self.shapes if unfinished else ("embeddings", "prints")
-                arrays = {name: np.load(file_name(folder, f"{name}.npy"), mmap_mode="r") for name in names}
+                arrays = {name: np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in names}
                 if not unfinished:
                     arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
                 if (about.get("model"), about.get("dtype")) == (self.model, self.dtype) and self._fit(arrays, len(files)):
@@ -96,7 +96,7 @@ class Writer:
 
     def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
         """Make the folder `making` anew, with a row for each file, those that are known filled in."""
-        new, old = (file_name(self.folder, name) for name in ("making.new", "making.old"))
+        new, old = (os.path.join(self.folder, name) for name in ("making.new", "making.old"))
         remove(new)
         os.makedirs(new)
         self._need_space(len(files))
@@ -111,11 +111,11 @@ class Writer:
                     _copy(array, targets, rows.arrays[name], sources)
         for array in arrays.values():
             array.flush()
-        write_table(file_name(new, "images.sqlite"), "", files, [""] * len(files), [])
-        with open(file_name(new, "plan.json"), "w", encoding="utf-8") as file:
+        write_table(os.path.join(new, "images.sqlite"), "", files, [""] * len(files), [])
+        with open(os.path.join(new, "plan.json"), "w", encoding="utf-8") as file:
             json.dump({"model": self.model, "dtype": self.dtype, "again": self._again}, file)
         with suppress(FileNotFoundError):
-            shutil.copyfile(file_name(self.making, "model.pth.tar"), file_name(new, "model.pth.tar"))
+            shutil.copyfile(os.path.join(self.making, "model.pth.tar"), os.path.join(new, "model.pth.tar"))
         remove(old)
         if os.path.exists(self.making):
             os.rename(self.making, old)
@@ -126,7 +126,7 @@ class Writer:
         """The arrays in a folder, made with so many rows, or opened as they are."""
         opened = {}
         for name, (dtype, shape) in self.shapes.items():
-            path = file_name(folder, f"{name}.npy")
+            path = os.path.join(folder, f"{name}.npy")
             if rows is None:
                 opened[name] = np.lib.format.open_memmap(path, mode="r+")
             else:
@@ -180,7 +180,7 @@ class Writer:
             raise RunError(f"{shown(self.making)}: rows are missing; run the same command again")
         stamp = secrets.token_hex(8)
         hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
-        write_table(file_name(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
+        write_table(os.path.join(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
         self.arrays.clear()
         known = {"model": self.model, "dtype": self.dtype, "images": len(self.files), "stamp": stamp}
         write_about(self.making, {"format": FORMAT, **about, **known})

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 import models
-from data.gallery import Gallery, file_name
+from data.gallery import Gallery
 from models.embedder import Embedder
 from models.readout import ENOUGH
 from utils import checkpoint
@@ -71,7 +71,7 @@ def load(path: str, device: Any = "cpu") -> Model:
 
 def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
     """The Model that made a gallery. Raises InputError where its file is of another one."""
-    path = file_name(gallery.folder, FILE)
+    path = os.path.join(gallery.folder, FILE)
     model = load(path, device)
     if model.digest != gallery.about["model"]:
         raise InputError(f"{path}: not the model that made the embeddings beside it; run embed.py with --again")

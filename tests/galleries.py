@@ -18,6 +18,19 @@ from utils import checkpoint
 # Fast: the ready-made net of embed.py on thumbnails, in this process.
 TINY = ("--width", "32", "--origin_width", "36", "--dim", "16", "--nThreads", "0", "--device", "cpu")
 
+KINDS = ("missing", "empty", "cut", "noise", "a folder")  # of damage
+
+
+def damage(path, kind):
+    """Damage a file in one of KINDS."""
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "a folder":
+        path.mkdir()
+    elif kind != "missing":
+        noise = np.random.default_rng(0).bytes(len(whole))
+        path.write_bytes({"empty": b"", "cut": whole[: 2 * len(whole) // 3], "noise": noise}[kind])
+
 
 def photo(path, seed=0, size=(48, 40)):
     """Write a picture of large coloured squares that depends on the seed."""

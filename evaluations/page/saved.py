@@ -1,19 +1,16 @@
 """Results of a query as one HTML file that holds its pictures, to be kept or sent on."""
 
 import base64
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from data.images import decode
+from evaluations.page import pictures
 from utils.errors import InputError
-
-SIDE = 200  # pixels of a picture's shorter side
 
 
 def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
@@ -35,11 +32,8 @@ def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
 def picture(path: str | os.PathLike) -> str:
     """The address of a small JPEG that holds its own bytes; empty for a file that can no longer be read."""
     try:
-        pixels = decode(path, SIDE).permute(1, 2, 0).contiguous().numpy()
+        image = pictures.picture(decode(path, pictures.THUMB))
     except InputError:
         return ""
-    image = Image.fromarray(pixels)
-    image.thumbnail((2 * SIDE, SIDE))
-    encoded = io.BytesIO()
-    image.save(encoded, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
+    image.thumbnail((2 * pictures.THUMB, pictures.THUMB))
+    return "data:image/jpeg;base64," + base64.b64encode(pictures.as_jpeg(image)).decode()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from data.gallery import Bad, File, Gallery, read_table, write_table
-from galleries import ABOUT, files_named, is_drawn, make
+from galleries import ABOUT, KINDS, damage, files_named, is_drawn, make
 from utils.errors import InputError, RunError
 
 FILES = files_named("a.jpg", "b/b.jpg", "c.jpg")
@@ -125,16 +125,9 @@ PARTS = ("about.json", "embeddings.npy", "prints.npy", "images.sqlite")
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise", "a folder"])
-def test_damage_is_named_with_a_remedy(folder, part, damage):
-    path = folder / part
-    whole = path.read_bytes()
-    path.unlink()
-    if damage == "a folder":
-        path.mkdir()
-    elif damage != "missing":
-        noise = np.random.default_rng(0).bytes(len(whole))
-        path.write_bytes({"empty": b"", "cut": whole[: 2 * len(whole) // 3], "noise": noise}[damage])
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_named_with_a_remedy(folder, part, kind):
+    damage(folder / part, kind)
     message = refusal(folder)
     assert "embed.py" in message and (part in message or "no gallery" in message)
 

@@ -17,7 +17,7 @@ from data.gallery import HASH_BYTES, Bad, Gallery
 from data.gallery_places import PLACES, is_current, known_bad, put_in_place
 from data.gallery_writer import Writer
 from data.prints import SIDE
-from galleries import ABOUT, DIM, RAM, File, drawn, files_named, is_drawn, make, put
+from galleries import ABOUT, DIM, KINDS, RAM, File, damage, drawn, files_named, is_drawn, make, put
 from utils.errors import InputError, RunError
 
 ABC, ABCD = files_named("a.jpg", "b.jpg", "c.jpg"), files_named("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -350,19 +350,6 @@ def test_a_disk_without_room(folder, monkeypatch, dtype, size):
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
-
-
-def damage(path, kind):
-    whole = path.read_bytes()
-    path.unlink()
-    if kind == "a folder":
-        path.mkdir()
-    elif kind != "missing":
-        noise = np.random.default_rng(0).bytes(len(whole))
-        path.write_bytes({"empty": b"", "cut": whole[: 2 * len(whole) // 3], "noise": noise}[kind])
-
-
-KINDS = ("missing", "empty", "cut", "noise", "a folder")
 
 
 @pytest.mark.parametrize("part", ["embeddings.npy", "prints.npy", "images.sqlite", "about.json"])

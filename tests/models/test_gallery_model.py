@@ -10,7 +10,7 @@ import torch
 
 import models
 from data.gallery import Gallery
-from galleries import files_named, make as make_gallery, photos
+from galleries import KINDS, damage, files_named, make as make_gallery, photos
 from models import gallery_model
 from models.closed_form import ClosedForm
 from models.gallery_model import ENOUGH, MOST_FITTED, Model, load, make, of_gallery, outgrown, untrained_kind
@@ -220,17 +220,11 @@ def test_a_checkpoint_is_no_model_of_a_gallery(trained):
     assert "not the model of a gallery; run embed.py with --again" in refusal(lambda: load(trained(None)))
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise", "a folder"])
-def test_a_damaged_file_is_named_with_a_remedy(fitted, tmp_path, damage):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_named_with_a_remedy(fitted, tmp_path, kind):
     path = tmp_path / "model.pth.tar"
     fitted.save(str(path))
-    whole = path.read_bytes()
-    path.unlink()
-    if damage == "a folder":
-        path.mkdir()
-    elif damage != "missing":
-        noise = np.random.default_rng(0).bytes(1000)
-        path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "noise": noise}[damage])
+    damage(path, kind)
     message = refusal(lambda: load(str(path)))
     assert str(path) in message and "embed.py with --again" in message
 
