@@ -4,8 +4,8 @@
     python train.py --data cub --data_root ~/data --save_dir results/cub                   # the paper's CUB settings
     python train.py --data ~/my_photos --net EfficientNet-Lite0 --save_dir results/mine --num_clusters 500
 
-It alternates: the method looks at all images to find out what belongs together (UDML-SS: k-means), then learns from batches
-of that. `python train.py --method NAME --help` has the flags of a method.
+It alternates: the method looks at all images (what belongs together?), then learns from batches of what it found.
+`python train.py --method NAME --help` has the flags of a method.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations.retrieval import evaluate, result_line
 from models import methods
+from models.activations import below_cut
 from models.readout import Fitter
 from utils import flags
 from utils.errors import exit_on_error
@@ -34,7 +35,6 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     first = flags.Parser(add_help=False, allow_abbrev=False)
     flags.add_method(first, methods.names())
     name = flags.method_of(first.parse_known_args()[0])
-
     parser = flags.Parser(description=__doc__.split("\n")[0], parents=[first])
     flags.add_common(parser)
     flags.add_training(parser)
@@ -63,7 +63,9 @@ def main() -> None:
         freeze_bn = args.freeze_BN and args.pretrained
         with run.group.first_before_others():  # it may download weights
             embedder = models.create(args.net, args.dim, pretrained, weights, freeze_bn, args.width, args.origin_width)
+        embedder.train_from(args.train_from)
         method = run.place(methods.create(args.method, embedder, images, args))
+        inputs = below_cut(batches, embedder, run.compute, args.features_dir or args.save_dir, args.views, args.seed)
         groups = method.param_groups()
         optimiser = torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay) if groups else None
         fit_readout = Fitter(batches, run.compute, run.group, args.readout, args.seed, args.on_bad_image)
@@ -72,10 +74,10 @@ def main() -> None:
         for epoch in run.epochs():
             # 1. look at every image: what belongs together?
             if kind := run.due(method.looks, epoch):
-                run.prepare(method, *run.extract(method, kind, batches))
+                run.prepare(method, *run.extract(method, kind, inputs))
 
             # 2. learn from batches of it
-            for batch in run.batches(method.draws(epoch), batches):
+            for batch in run.batches(method.draws(epoch), inputs):
                 out, batch = run.forward(method, batch)  # from here on the rows of all processes
                 loss, shown = method.loss(out, batch)
                 run.backward(loss, optimiser)
@@ -89,10 +91,9 @@ def main() -> None:
 
 def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
     """The images of a list in batches; those of the training list (persistent) may be cached."""
-    transforms = Transforms(args.width, args.origin_width, args.ratio)
     kept = persistent and (args.cache != "auto" or run.group.size == 1)  # not once for each process, unless asked to
     with run.clock("data"):
-        decoded = open_images(images, transforms, args.cache if kept else "none")
+        decoded = open_images(images, Transforms(args.width, args.origin_width, args.ratio), args.cache if kept else "none")
     workers = count_workers(args.nThreads, len(images), run.compute.device.type)
     return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group)
 

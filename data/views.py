@@ -27,7 +27,7 @@ class BadImage(NamedTuple):
 class Batch(NamedTuple):
     """The rows of a step: one view of one image each, as its `Draw` asked for it."""
 
-    images: Tensor  # uint8 (M, 3, width, width)
+    images: Tensor  # uint8 (M, 3, width, width), or what models.activations has in their place
     index: Tensor  # type: ignore[assignment]  # int64 (M,), in the list of images
     label: Tensor  # int64 (M,)
     turn: Tensor  # int64 (M,), quarter turns by which it is rotated, -1 for none
@@ -57,11 +57,15 @@ def collate_views(items: list) -> tuple[Batch, list[BadImage]]:
     """Items of Views -> a Batch, its rows in order, and the images that cannot be decoded."""
     bad = [item for item in items if isinstance(item, BadImage)]
     rows = sorted((row for item in items if not isinstance(item, BadImage) for row in item), key=lambda row: row[0])
-    draws = [draw for _, draw, _ in rows]
+    images = _stack([view for *_, view in rows]) if rows else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return batch_of([draw for _, draw, _ in rows], images), bad
+
+
+def batch_of(draws: Sequence[Draw], images: Tensor) -> Batch:
+    """The Batch of these draws, whose images (M, ...) are in the same order."""
     numbers = torch.tensor([(d.index, d.label, d.turn, d.metric) for d in draws], dtype=torch.int64).view(-1, 4)
     index, label, turn, metric = numbers.T.contiguous()
-    images = _stack([view for *_, view in rows]) if rows else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-    return Batch(images, index, label, turn, metric.bool()), bad
+    return Batch(images, index, label, turn, metric.bool())
 
 
 class Crops(Dataset):
@@ -151,7 +155,11 @@ class ImageBatches:
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
         """Of each step this process's share of the rows, and those of its images that cannot be read."""
-        self._steps.items = (share_of(step, self.group.rank, self.group.size) for step in draws)
+        return self.load(share_of(step, self.group.rank, self.group.size) for step in draws)
+
+    def load(self, shares: Iterable[list[list[tuple[int, Draw]]]]) -> Iterator[tuple[Batch, list[BadImage]]]:
+        """Batches of what `share_of` gives, and the images in them that cannot be read."""
+        self._steps.items = shares
         for batch, bad in self._views:
             if not len(batch.images):  # they have the right size all the same
                 batch = batch._replace(images=batch.images.new_empty(0, 3, *2 * [self.images.transforms.width]))

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from data.images import from_memory
 from data.transforms import Transforms
 from models.backbones import Backbone
 from models.closed_form import ClosedForm
+from models.cut import Halves, above_middle, at_large_maps, cut
 from models.normalise import Normalise
 from models.taps import prefix_tokens, stages, tapped
 from utils.errors import InputError
@@ -45,6 +47,10 @@ class Embedder(nn.Module):
 
     epoch: int | None = None  # of the checkpoint that it comes from
     closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
+    cut_at: str | None = None  # the stage from which on it is trained; all of it where there is none
+    halves: Halves | None = None  # what lies below that stage, and the rest
+    # In training the large maps are made again instead of kept for the backward pass: half of the memory, 6 % of the work
+    made_twice: Halves | None = None
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
         """settings: those of models.DEFAULTS: the net's name, dim, width, origin_width. The rest as in `models.create`."""
@@ -60,6 +66,33 @@ class Embedder(nn.Module):
         self.classifier = Head(self.feature_dim, self.dim)
         self.closed_form = None
         self.train()
+
+    def train_from(self, stage: str) -> None:
+        """Freeze what lies below a stage of the backbone. From then on it also takes what `below` gives in place of images.
+
+        stage: a name, as in `models.cut.cut`; "top", what lies above the middle stage that the closed form looks at; or
+            "all", which freezes nothing.
+        Raises InputError for a stage that there is not, or where the net cannot be cut.
+        """
+        width = self.transforms.width
+        blank = self.classifier.linear.weight.new_zeros(1, 3, width, width)
+        if stage == "all":
+            if self.freeze_bn:  # else the second pass would move the statistics again
+                self.made_twice = at_large_maps(self.features, blank)
+            return
+        if stage == "top":
+            stage = above_middle(self.features, blank)
+        self.cut_at, self.halves = stage, cut(self.features, stage)
+        trained = {id(parameter) for parameter in self.halves.above.parameters()}
+        for parameter in self.features.parameters():
+            if id(parameter) not in trained:
+                parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def below(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W) -> what comes from below the cut, in the precision of the net or of autocast, (N, ...)."""
+        assert self.halves is not None
+        return torch.cat([self.halves.below(part) for part in self.slices(images)])
 
     @torch.no_grad()
     def start_embedding_at(self, features: np.ndarray | Tensor) -> None:
@@ -79,16 +112,23 @@ class Embedder(nn.Module):
         """images as for `pool` -> as the backbone takes them, on a CPU slice by slice."""
         size = images.shape[0]  # not len(), which would fix it in an exported graph
         if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
-            size = max(SLICE // images.shape[2:].numel(), torch.get_num_threads())  # an image for each thread at least
+            pixels = self.transforms.width**2 if images.dtype == torch.float16 else images.shape[2:].numel()
+            size = max(SLICE // pixels, torch.get_num_threads())  # an image for each thread at least
+            if self.made_twice is not None and self.training:  # with the maps that are made again, the size of whole ones
+                size = max(size // 2, torch.get_num_threads())
         layout = self.layout
         # an exported graph takes any number of images, which pieces of a fixed number would not allow
         for part in (images,) if torch.compiler.is_exporting() else images.split(max(1, size)):
-            yield part if part.is_floating_point() else self.normalise(part, layout)
+            if part.dtype == torch.float16:
+                layout = layout if part.ndim == 4 else torch.contiguous_format
+                yield part.to(self.classifier.linear.weight).contiguous(memory_format=layout)
+            else:
+                yield part if part.is_floating_point() else self.normalise(part, layout)
 
     def pool(self, images: Tensor) -> Tensor:
         """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
 
-        On a CPU they are normalised slice by slice.
+        float16 (N, ...) are activations from below the cut (`train_from`). On a CPU all are taken slice by slice.
         """
         return self.read(images, "pooled")[0]
 
@@ -101,10 +141,11 @@ class Embedder(nn.Module):
         form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
         if "closed_form" in kinds and form is None:
             raise InputError("has no closed form; fit one first", setting="readout")
+        net = self._net(images.dtype)
         pooled, described = list[Tensor](), list[Tensor]()
         for part in self.slices(images):
             with tapped(self.features, form.layers if form else ()) as maps:
-                pooled.append(self.features(part).flatten(1).float())
+                pooled.append(net(part).flatten(1).float())
             if form:
                 with full_precision(part):
                     described.append(form.describe(pooled[-1], maps))
@@ -117,6 +158,15 @@ class Embedder(nn.Module):
                 with full_precision(features["description"]):
                     features["closed_form"] = form.project(features["description"])
         return tuple(features[kind] for kind in kinds)
+
+    def _net(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """What makes pooled features of images, or of float16 activations."""
+        if dtype == torch.float16 and self.halves is not None:
+            return self.halves.above
+        twice = self.made_twice
+        if twice is None or not (self.training and torch.is_grad_enabled()):
+            return self.features
+        return lambda images: twice.above(checkpoint(twice.below, images, use_reentrant=False))
 
     @property
     def kinds(self) -> list[str]:
@@ -179,6 +229,8 @@ class Embedder(nn.Module):
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
+        if self.halves is not None:
+            self.halves.below.eval()  # it is frozen
         return self
 
     def expect_closed_form(self, state_dict: Mapping[str, Any], source: str | os.PathLike) -> None:

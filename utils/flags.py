@@ -96,7 +96,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     about = "precision of the network's forward pass; auto: half on a GPU, off elsewhere; the paper's results are of off"
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
-    add("--features_dir", default=None, help="keep features in temporary files there: for lists larger than the memory")
+    about = "keep features, and with --train_from activations, in temporary files there: for what the memory cannot hold"
+    add("--features_dir", default=None, help=about)
     add("--log_file", default=None, help="also append the log to this file")
 
 
@@ -118,6 +119,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive_int, default=512, help="embedding size")
     add_readout(parser)
+    about = "train this stage of the net and what lies above it; a wrong name lists them, top: the last third or so; all"
+    add("--train_from", default="all", help=about)
+    about = "with --train_from: random crops of an image, which come again and again; fewer are faster and take less disk"
+    add("--views", type=number(int, 1, most=1024), default=8, help=about)
     # crops
     add("--width", type=side, default=227, help="side of the crops; smaller is faster")
     add("--origin_width", type=side, default=256, help="shorter side of an image before cropping")

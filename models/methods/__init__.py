@@ -17,6 +17,8 @@ __all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names
 # name for --method, which is its file in this folder -> its class there
 METHODS = {
     "udml_ss": "UDMLSS",
+    "stml": "STML",
+    "cluster_contrast": "ClusterContrast",
     "supervised": "Supervised",
     "rotation": "RotationAlone",
     "frozen": "Frozen",

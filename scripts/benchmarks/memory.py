@@ -31,13 +31,15 @@ def megabytes(name):
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
-def measure(net, width, micro_batch, steps=4):
+def measure(net, width, micro_batch, recompute=True, steps=4):
     """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step."""
     row = torch.arange(METRIC + ROTATED)
     images = torch.randint(256, (len(row), 3, width, width), dtype=torch.uint8)
     batch = Batch(images, row, row // 5, torch.where(row < METRIC, -1, row % 4), row < METRIC)
     compute = device.choose("cpu")
-    embedder = models.create(net, pretrained=False, freeze_bn=True)
+    embedder = models.create(net, pretrained=False, freeze_bn=True, width=width)
+    if recompute:
+        embedder.train_from("all")
     method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
     passes = ForwardBackward(method, compute, Group(), micro_batch)
     optimiser = torch.optim.Adam(method.param_groups(), lr=1e-5)

@@ -1,0 +1,235 @@
+"""STML (Kim, Kim, Cho, Kwak 2022, arXiv 2205.01903): a slow copy of the net says how similar images are, without clusters.
+
+A batch holds queries and their nearest neighbours, two views of each. The teacher, a moving average of the net, gives every
+pair of views a soft similarity (`losses/stml.py`). Two heads learn to put their distances accordingly: g, large and dropped
+in the end, and f, the embedding, which also learns from g. What the paper leaves open is as in the official code
+(tjddus9597/STML-CVPR22).
+"""
+
+import argparse
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from data.sampler import Draw
+from data.views import Batch
+from losses.pairs import similarities
+from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
+from models.embedder import Embedder, full_precision
+from models.methods.method import Images, Method
+from utils import flags
+from utils.errors import InputError
+
+VIEWS = 2  # of each image in a batch
+
+
+class STML(Method):
+    """Student, teacher, and for each image its nearest neighbours, by which batches are drawn."""
+
+    neighbours: Tensor  # int64 (N, num_neighbours), each image its own first; -1 for unreadable images
+
+    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+        super().__init__(embedder, images, settings)
+        self.true_labels, self.source = images.labels, images.source
+        k = settings.num_neighbours
+        self.check(len(images))
+        if settings.batch_size % k:
+            reason = f"a batch is queries x {k} images"
+            raise InputError(
+                f"{settings.batch_size} is not a multiple of num_neighbours {k}; {reason}", setting="batch_size"
+            )
+        self.head = nn.Linear(embedder.feature_dim, settings.g_dim, bias=False)  # g; no distance would see a bias
+        nn.init.orthogonal_(self.head.weight)
+        # Nor does any see that of f, as long as lengths are free: its gradient is rounding, of which Adam makes steps.
+        embedder.classifier.linear.bias.requires_grad_(settings.student_norm)
+        self.teacher, self.teacher_head = copy.deepcopy(embedder), copy.deepcopy(self.head)
+        for module in (self.teacher, self.teacher_head):
+            module.requires_grad_(False)
+        self.register_buffer("neighbours", torch.full((len(images), k), -1))
+
+    @staticmethod
+    def flags(parser: Any) -> None:
+        add = parser.add_argument
+        add(
+            "--num_neighbours",
+            type=flags.number(int, 2),
+            default=5,
+            help="images of a query in a step, itself and its nearest; 2 where there are few images of a kind (products)",
+        )
+        add("--up_step", type=flags.positive_int, default=1, help="epochs between searches for neighbours; more saves time")
+        add(
+            "--init",
+            choices=("random", "pca"),
+            default="random",
+            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already",
+        )
+        add("--g_dim", type=flags.positive_int, default=1024, help="size of g; about that of the pooled features")
+        add(
+            "--momentum",
+            type=flags.number(float, 0, most=1),
+            default=0.999,
+            help="of the teacher; 0.9 for large sets, where it would fall behind",
+        )
+        add(
+            "--sigma",
+            type=flags.positive_float,
+            default=3,
+            help="distance at which images look similar; less for look-alikes",
+        )
+        add(
+            "--delta",
+            type=flags.positive_float,
+            default=1,
+            help="how far dissimilar images are pushed; 1 is the mean distance",
+        )
+        add(
+            "--context_k",
+            type=flags.positive_int,
+            default=None,
+            help=f"neighbours in a batch, in views, that are compared (default: {VIEWS} x num_neighbours)",
+        )
+        add(
+            "--student_norm",
+            type=flags.boolean,
+            default=False,
+            help="True: the loss is of embeddings of length one, as tests are; False: of free ones, as in the official code",
+        )
+        add("--head_lr", type=flags.positive_float, default=None, help="learning rate of f and g (default: as --lr)")
+        parser.set_defaults(batch_size=120, lr=1e-4, epochs=90)
+
+    def check(self, readable: int) -> None:
+        """Raise InputError where there are fewer images than a query needs."""
+        if (k := self.settings.num_neighbours) > readable:
+            raise InputError(
+                f"{k}, a query and its nearest, are more than the {readable} images of {self.source}",
+                setting="num_neighbours",
+            )
+
+    # ---- neighbours --------------------------------------------------------------------------------------------------
+
+    def looks(self, epoch: int) -> str | None:
+        if self.neighbours.max() < 0:
+            return "pooled"  # what the backbone knows already; the embedding starts at random
+        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        self.check(len(rows))
+        last = self.neighbours.cpu().numpy()[rows]
+        if self.neighbours.max() < 0 and self.settings.init == "pca":
+            self.embedder.start_embedding_at(features)
+            self.teacher.classifier.load_state_dict(self.embedder.classifier.state_dict())
+        found, similarity = nearest(features, self.settings.num_neighbours)
+        new = rows[found]
+        neighbours = torch.full_like(self.neighbours, -1, device="cpu")
+        neighbours[torch.from_numpy(rows)] = torch.from_numpy(new)
+        self.neighbours.copy_(neighbours)
+        line = f"found the {new.shape[1] - 1} nearest neighbours of {len(rows)} images: mean similarity {similarity:.4f}"
+        if last.max() >= 0:
+            line += f", {(new[:, :, None] == last[:, None]).any(2)[:, 1:].mean():.1%} as last time"
+        if self.true_labels is not None:  # for nothing else
+            line += f", {(self.true_labels[new[:, 1:]] == self.true_labels[rows, None]).mean():.1%} with the true label"
+        return line
+
+    def draws(self, epoch: int) -> "NeighbourBatches":
+        return NeighbourBatches(self.neighbours.cpu().numpy(), self.settings.batch_size, self.settings.seed, epoch)
+
+    # ---- a step ------------------------------------------------------------------------------------------------------
+
+    def param_groups(self) -> list[dict]:
+        heads = [*self.embedder.classifier.parameters(), *self.head.parameters()]
+        lr = self.settings.head_lr or self.settings.lr
+        return [{"params": list(self.embedder.features.parameters())}, {"params": heads, "lr": lr}]
+
+    def train(self, mode: bool = True) -> "STML":
+        """As in torch, except that the teacher stays in evaluation mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        pooled = self.embedder.pool(images)
+        with full_precision(pooled):
+            out = {"f": self.embedder.classifier(pooled), "g": self.head(pooled)}
+        with torch.no_grad():
+            pooled = self.teacher.pool(images)
+            with full_precision(pooled):
+                out["teacher"] = normalize(self.teacher_head(pooled), dim=1, eps=1e-6)
+        return out
+
+    def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        settings, f, g = self.settings, out["f"], out["g"]
+        if settings.student_norm:
+            f, g = (normalize(rows, dim=1, eps=1e-6) for rows in (f, g))
+        k = settings.context_k or VIEWS * settings.num_neighbours
+        similarity = contextual_similarity(out["teacher"], batch.index.to(f.device), settings.sigma, k)
+        of_f, of_g = relative_distances(f), relative_distances(g)
+        terms = [relaxed_contrastive(relative, similarity, settings.delta) for relative in (of_f, of_g)]
+        contrastive, distilled = torch.stack(terms).mean(), distillation(of_f, of_g)
+        loss = contrastive + distilled
+        with torch.no_grad():
+            shown = similarities(normalize(out["f"], dim=1, eps=1e-6), batch.label.to(f.device))
+        return loss, {"loss": loss, "contrastive": contrastive, "distillation": distilled, **shown}
+
+    @torch.no_grad()
+    def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
+        for teacher, student in ((self.teacher, self.embedder), (self.teacher_head, self.head)):
+            weights = student.state_dict()
+            for name, average in teacher.state_dict().items():  # in place; statistics of BatchNorm too, but no counters
+                if average.is_floating_point():
+                    average.lerp_(weights[name], 1 - self.settings.momentum)
+                else:
+                    average.copy_(weights[name])
+
+
+class NeighbourBatches:
+    """The batches of one epoch: queries with their nearest neighbours, two crops of each image.
+
+    neighbours: int64 (N, k), each image its own first; an image whose row is negative is no query.
+    batch_size: images of a step, queries x k; an image that is near two queries is drawn twice, in other crops.
+    seed, epoch: together with the neighbours they decide every draw, so that resuming needs no generator's state.
+
+    As in the official code, an epoch has as many steps as the images fill batches, at least one. The queries are drawn at
+    random, here each at most once in an epoch; where the images are fewer than the queries of a step, all are.
+    """
+
+    def __init__(self, neighbours: np.ndarray, batch_size: int, seed: int, epoch: int) -> None:
+        self.neighbours, self.batch_size, self.seed, self.epoch = neighbours, batch_size, seed, epoch
+        self.readable = np.flatnonzero(neighbours[:, 0] >= 0)
+
+    def __len__(self) -> int:
+        return max(1, len(self.readable) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        k = self.neighbours.shape[1]
+        size = self.batch_size // k
+        order = rng.permutation(self.readable)
+        for step in range(len(self)):
+            queries = order[step * size :][:size]
+            images, seeds = self.neighbours[queries].ravel(), rng.integers(2**62, size=len(queries) * k)
+            rows = zip(images.tolist(), queries.repeat(k).tolist(), seeds.tolist())
+            yield [Draw(*row, crop=crop) for row in rows for crop in range(VIEWS)]
+
+
+def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+    """The k most similar of each of the features, itself first: int64 (n, k), and their mean similarity, itself left out.
+
+    features: float32 (n, d), rows of length 1; k is from 2 to n. Exact: each is compared with all, block by block.
+    Raises InputError when one is not finite.
+    """
+    import faiss  # here, because it takes a moment that `train.py --help` would wait for
+
+    similarity, found = faiss.knn(features, features, k, metric=faiss.METRIC_INNER_PRODUCT)
+    if (found < 0).any():
+        remedy = "lower the learning rate, or start from pretrained weights"
+        raise InputError(f"features are not finite: training has diverged; {remedy}")
+    own = np.arange(len(features))[:, None]
+    lost = (found != own).all(1)  # behind k equal ones
+    found[lost, -1] = own[lost, 0]
+    found = np.take_along_axis(found, np.argsort(found != own, axis=1, kind="stable"), 1)
+    return found.astype(np.int64), float(similarity[:, 1:].mean())

@@ -1,0 +1,141 @@
+"""Backbones in two halves: what lies below a stage, and the rest; and large maps that are made twice."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from models.cut import above_middle, at_large_maps, cut
+from utils.errors import InputError
+
+# net, width -> a stage, what `top` is, and the first stage above the large maps
+CUTS = {
+    ("EfficientNet-Lite0", 128): ("blocks.4", "blocks.5", "blocks.2"),
+    ("ResNet18", 128): ("6", "7.0", "5.0"),
+    ("Inception", 128): ("inception_4b", "pool4", "conv2"),
+    ("BN-Inception", 128): ("inception_4b", "inception_4e", "inception_3a"),
+    ("MobileNetV2", 128): ("14", "14", "4"),
+    ("timm/convnext_atto", 64): ("stages.2", "stages.3", "stages.1"),
+    ("timm/swin_tiny_patch4_window7_224", 224): ("layers.2", "layers.3", "layers.1"),
+    ("timm/vit_tiny_patch16_224", 224): ("blocks.8", "blocks.8", None),
+}
+
+
+def images_for(width, count=2):
+    return torch.randn(count, 3, width, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name, width", CUTS)
+def test_the_halves_are_the_net(name, width):
+    net = models.create(name, 8, False, width=width, origin_width=width).features.eval()
+    stage, top, above_large = CUTS[name, width]
+    image = torch.zeros(1, 3, width, width)
+    assert above_middle(net, image) == top
+    assert (at_large_maps(net, image) is None) == (above_large is None)
+    images = images_for(width)
+    with torch.no_grad():
+        expected = net(images)
+        for name_of_stage in {stage, top, above_large} - {None}:
+            halves = cut(net, name_of_stage)
+            assert torch.equal(halves.above(halves.below(images)), expected)
+    if above_large:
+        below = {id(parameter) for parameter in cut(net, above_large).below.parameters()}
+        assert below == {id(parameter) for parameter in at_large_maps(net, image).below.parameters()}
+
+
+def test_the_halves_share_the_nets_weights_and_no_weight_is_in_both():
+    net = models.create("EfficientNet-Lite0", 8, False).features
+    net, halves = copy.deepcopy((net, cut(net, "blocks.4")))  # as a teacher is made
+    below, above = ({id(parameter) for parameter in half.parameters()} for half in halves)
+    assert below | above == {id(parameter) for parameter in net.parameters()} and not below & above
+
+
+def test_a_stage_that_is_not_there_is_named_with_those_that_are():
+    net = models.create("ResNet18", 8, False).features
+    for stage in ("layer4", "0", ""):  # nothing lies below the first one
+        with pytest.raises(InputError, match=r"no stage above the first; this net has 1, 2, 3, 4\.0, .*7\.1"):
+            cut(net, stage)
+
+
+class Skip(nn.Module):
+    """The second stage's input also goes to the third."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Sequential(nn.Conv2d(3, 3, 1)) for _ in range(3))
+
+    def forward(self, images):
+        x = self.a(images)
+        return self.c(self.b(x) + x).mean((2, 3)) + images.mean((2, 3))
+
+
+def test_a_net_where_something_passes_by_is_refused():
+    with pytest.raises(InputError, match="something passes by it"):
+        cut(Skip(), "b")
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+    def forward(self, images):
+        return self.b(self.a(images)) if images.mean() > 0 else self.a(images)
+
+
+def test_a_net_that_goes_by_what_it_sees_is_refused():
+    with pytest.raises(InputError, match="its forward cannot be followed"):
+        cut(Branching(), "b")
+    assert at_large_maps(Branching(), torch.zeros(1, 3, 8, 8)) is None
+
+
+def gradients(model, images):
+    model.zero_grad()
+    model.pool(images).square().mean().backward()
+    return [parameter.grad for parameter in model.features.parameters()]
+
+
+@pytest.mark.parametrize("name", ["EfficientNet-Lite0", "ResNet18", "Inception"])
+def test_maps_that_are_made_twice_give_the_same_gradients_in_less_memory(name):
+    model = models.create(name, 8, False, freeze_bn=True, width=128)
+    images, weights = images_for(128, 3), {parameter.data_ptr() for parameter in model.parameters()}
+
+    def kept():
+        sizes = {}
+
+        def note(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            model.pool(images)
+        return sum(size for place, size in sizes.items() if place not in weights)
+
+    before, expected = kept(), gradients(model, images)
+    model.train_from("all")
+    assert kept() < (0.85 if name == "Inception" else 0.55) * before
+    assert all(torch.equal(a, b) for a, b in zip(expected, gradients(model, images)))
+
+
+def test_statistics_of_batches_are_not_taken_twice():
+    model = models.create("ResNet18", 8, False, width=64)
+    model.train_from("all")
+    assert model.made_twice is None
+
+
+def test_what_lies_below_is_frozen_and_the_rest_learns():
+    model = models.create("ResNet18", 8, False, width=64)
+    model.train_from("6")
+    assert not any(module.training for module in model.features[1].modules())  # its BatchNorm
+    assert all(module.training for module in model.features[6].modules())
+    images = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        activations = model.eval().below(images).half()
+    model.train().pool(activations).sum().backward()
+    learns = {name.split(".")[0] for name, parameter in model.features.named_parameters() if parameter.grad is not None}
+    frozen = {name.split(".")[0] for name, parameter in model.features.named_parameters() if not parameter.requires_grad}
+    assert learns == {"6", "7"} and frozen == {"0", "1", "4", "5"}
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval().pool(activations), model.pool(images), rtol=2e-3, atol=2e-3)

@@ -1,0 +1,169 @@
+"""Groups of images that are each other's neighbours: DBSCAN on Jaccard distances of k-reciprocal neighbours.
+
+Zhong et al. 2017 (arXiv 1701.08398), with the numbers of Cluster Contrast (Dai et al. 2021, arXiv 2103.11568). Nothing is
+N x N: the distances are a sparse matrix of those that DBSCAN looks at.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from utils.errors import InputError
+
+BLOCK = 2**22  # numbers of the largest array of a step: 16 MB of float32
+PAIRS = 2**21  # pairs whose distances are made at once
+ROWS = 2**13  # images whose neighbours are expanded at once
+MOST = 4  # times k1: so many nearest neighbours of an image keep their distance
+
+
+def groups(
+    features: np.ndarray,
+    k1: int = 30,
+    k2: int = 6,
+    eps: float = 0.6,
+    min_samples: int = 4,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """DBSCAN (Ester et al. 1996) of float32 (N, d) rows of length 1: int64 (N,), groups 0, 1, ..., and -1 for outliers.
+
+    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1. min_samples: neighbours,
+    itself included, that make an image the core of a group. device: where all pairs are compared.
+    Raises InputError where a feature is not finite.
+    """
+    from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
+
+    lists = nearest(features, k1, device)
+    distances = jaccard(encode(features, lists, k1, k2), eps, MOST * max(k1, min_samples))
+    found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distances)
+    return found.astype(np.int64)
+
+
+def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") -> np.ndarray:
+    """The k nearest rows of each of the float32 (N, d) rows of length 1, the nearest first: int32 (N, min(k, N)).
+
+    An image is its own nearest. Of equally near ones the first in the list come first, so that many copies of one picture
+    name the same neighbours, and stay together.
+    Raises InputError where a feature is not finite.
+    """
+    n, k = len(features), min(k, len(features))
+    rows, found = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
+    step = max(1, BLOCK // n)
+    for start in range(0, n, step):
+        similar = rows[start : start + step] @ rows.T
+        if not similar.isfinite().all():
+            remedy = "lower the learning rate, or start from pretrained weights"
+            raise InputError(f"features are not finite: training has diverged; {remedy}")
+        own = torch.arange(len(similar), device=similar.device)
+        similar[own, start + own] = torch.inf
+        values, columns = similar.topk(k)
+        tied = (similar >= values[:, -1:]).sum(1) > k  # topk would take any of them
+        if tied.any():
+            columns[tied] = similar[tied].sort(descending=True, stable=True).indices[:, :k]
+        columns = columns.sort().values
+        order = similar.gather(1, columns).sort(descending=True, stable=True).indices
+        found[start : start + step] = columns.gather(1, order).cpu().numpy()
+    return found
+
+
+def reciprocal(lists: np.ndarray, k: int) -> Any:
+    """Which images are among each other's first k neighbours (section 3.2): a symmetric CSR matrix (N, N) of ones.
+
+    lists: int32 (N, k or more), as of `nearest`.
+    """
+    from scipy.sparse import csr_matrix
+
+    n, k = len(lists), min(k, lists.shape[1])
+    named = csr_matrix((np.ones(n * k, np.int32), lists[:, :k].ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    return named.multiply(named.T).tocsr()
+
+
+def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
+    """Each image as weights of the images that it belongs with, which sum to 1: a float32 CSR matrix (N, N).
+
+    features: float32 (N, d), rows of length 1. lists: int32 (N, k1), as of `nearest`. The set of an image is its
+    k1-reciprocal neighbours, and of each of these the k1/2-reciprocal ones, where over 2/3 of them are in the set already
+    (section 3.2, where it is "at least"). Weights fall as exp(-d^2), d the distance (section 3.3, where it is exp(-d)). Then
+    an image takes the mean of its first k2 neighbours, itself included (section 3.4).
+    As in Cluster Contrast's code (clustercontrast/utils/faiss_rerank.py), also in that k1 counts the image itself and k1/2
+    does not.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    near, half = reciprocal(lists, k1), reciprocal(lists, round(k1 / 2) + 1)
+    sizes = np.diff(half.indptr)
+    parts = []
+    for start in range(0, len(lists), ROWS):
+        own = near[start : start + ROWS]
+        shared = (own @ half).multiply(own).tocsr()  # how many of the half of each neighbour are in the set
+        shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(np.int32)
+        rows, columns = (own + shared @ half).nonzero()
+        weights = np.exp(2 * similarities(features, start + rows, columns) - 2)  # 2 - 2 s is the squared distance
+        weights /= np.bincount(rows, weights)[rows].astype(np.float32)
+        parts.append(csr_matrix((weights, (rows, columns)), shape=own.shape))
+    encoded = vstack(parts, format="csr")
+
+    n, k2 = len(lists), min(k2, lists.shape[1])
+    first = (np.full(n * k2, 1 / k2, np.float32), lists[:, :k2].ravel(), np.arange(0, n * k2 + 1, k2))
+    mean = (csr_matrix(first, shape=(n, n)) @ encoded).tocsr()
+    mean.sort_indices()
+    return mean
+
+
+def similarities(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The inner products of features[rows] and features[columns], row by row: float32 (m,). rows, columns: int (m,)."""
+    step, found = max(1, BLOCK // features.shape[1]), np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        np.einsum("nd,nd->n", features[rows[some]], features[columns[some]], out=found[some])
+    return found
+
+
+def jaccard(encoded: Any, radius: float, most: int) -> Any:
+    """Jaccard distances of all images that are no farther apart than `radius`: a symmetric float32 CSR matrix (N, N).
+
+    encoded: as of `encode`. The distance is 1 - o / (2 - o), o the sum of the lesser of two images' weights, 2 - o of the
+    greater ones (section 3.3). What is not stored is farther. An image's distance from itself is stored, 0. radius: below 1.
+    most: an image keeps its distance from so many nearest, and from those that keep it: at most 2 N most numbers in all.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    n = encoded.shape[0]
+    least = 2 * (1 - radius) / (2 - radius)  # overlap at that distance
+    by_column, step = encoded.tocsc(), max(1, PAIRS // n)
+    parts = []
+    for start in range(0, n, step):
+        overlap = overlaps(encoded[start : start + step], by_column)
+        own = np.arange(len(overlap))
+        overlap[own, start + own] = 2  # nearest of all, copies of it included
+        rows, columns = np.nonzero(overlap >= least)
+        values = overlap[rows, columns]
+        counts = np.bincount(rows, minlength=len(overlap))
+        if counts.max() > most:
+            order = np.lexsort((-values, rows))  # by row, there the nearest first
+            place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+            kept = np.sort(order[place < most])
+            rows, columns, values = rows[kept], columns[kept], values[kept]
+        parts.append(csr_matrix((values.clip(max=1).astype(np.float32), (rows, columns)), shape=overlap.shape))
+    distances = vstack(parts, format="csr")
+    distances = distances.maximum(distances.T).tocsr()  # of overlaps: it would drop distances of 0
+    distances.data = 1 - distances.data / (2 - distances.data)
+    return distances
+
+
+def overlaps(some: Any, by_column: Any) -> np.ndarray:
+    """The sum over columns of the lesser of two weights, for all pairs of rows: float64 (m, N).
+
+    some: CSR (m, N), rows of the matrix. by_column: CSC (N, N), all of it.
+    """
+    m, n = some.shape
+    lengths = np.diff(by_column.indptr)[some.indices]  # of each entry: how many images have that column
+    rows = np.repeat(np.arange(m), np.diff(some.indptr))
+    total = np.zeros(m * n)
+    for part in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(np.cumsum(lengths) // PAIRS)) + 1):
+        length, column = lengths[part], some.indices[part]
+        firsts = by_column.indptr[column] - (np.cumsum(length) - length)
+        places = np.repeat(firsts, length) + np.arange(length.sum())
+        lesser = np.minimum(by_column.data[places], np.repeat(some.data[part], length))
+        total += np.bincount(np.repeat(rows[part] * n, length) + by_column.indices[places], lesser, minlength=m * n)
+    return total.reshape(m, n)
