@@ -74,7 +74,7 @@ def main() -> None:
         for epoch in run.epochs():
             # 1. look at every image: what belongs together?
             if kind := run.due(method.looks, epoch):
-                run.prepare(method, *run.extract(method, kind, inputs))
+                run.prepare(method, *run.extract(method, kind, inputs, fit_readout))
 
             # 2. learn from batches of it
             for batch in run.batches(method.draws(epoch), inputs):

@@ -61,17 +61,18 @@ def cut(backbone: nn.Module, stage: str) -> Halves:
     return Halves(below, above)
 
 
-def above_middle(backbone: nn.Module, image: Tensor) -> str:
-    """The stage after the middle one of `models.taps.middle_and_last`: blocks.5 of EfficientNet-Lite0, the last of a ResNet.
+def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
+    """The middle stage of `models.taps.middle_and_last`, or the one above it: blocks.4 and blocks.5 of EfficientNet-Lite0,
+    layer3 and layer4 of a ResNet.
 
     image: float32 (1, 3, H, W). Raises InputError where there is none.
     """
     middle = middle_and_last(stages(backbone, image))[:1]
     names = _names(backbone)
-    place = max((i for i, name in enumerate(names) if middle and _within(name, middle[0])), default=len(names))
-    if place + 1 >= len(names):
-        raise InputError(f"top: nothing above a middle stage; this net has {', '.join(names[1:])}", setting="train_from")
-    return names[place + 1]
+    places = [i for i, name in enumerate(names) if middle and _within(name, middle[0])]
+    if not places or places[0] == 0 or places[-1] + 1 == len(names):
+        raise InputError(f"no middle stage; this net has {', '.join(names[1:])}", setting="train_from")
+    return names[places[-1] + 1] if above else names[places[0]]
 
 
 def at_large_maps(backbone: nn.Module, image: Tensor) -> Halves | None:

@@ -17,7 +17,7 @@ from data.images import from_memory
 from data.transforms import Transforms
 from models.backbones import Backbone
 from models.closed_form import ClosedForm
-from models.cut import Halves, above_middle, at_large_maps, cut
+from models.cut import Halves, around_middle, at_large_maps, cut
 from models.normalise import Normalise
 from models.taps import prefix_tokens, stages, tapped
 from utils.errors import InputError
@@ -70,8 +70,8 @@ class Embedder(nn.Module):
     def train_from(self, stage: str) -> None:
         """Freeze what lies below a stage of the backbone. From then on it also takes what `below` gives in place of images.
 
-        stage: a name, as in `models.cut.cut`; "top", what lies above the middle stage that the closed form looks at; or
-            "all", which freezes nothing.
+        stage: a name, as in `models.cut.cut`; "middle", the stage of that name of the closed form; "top", the one above it;
+            or "all", which freezes nothing.
         Raises InputError for a stage that there is not, or where the net cannot be cut.
         """
         width = self.transforms.width
@@ -80,8 +80,8 @@ class Embedder(nn.Module):
             if self.freeze_bn:  # else the second pass would move the statistics again
                 self.made_twice = at_large_maps(self.features, blank)
             return
-        if stage == "top":
-            stage = above_middle(self.features, blank)
+        if stage in ("middle", "top"):
+            stage = around_middle(self.features, blank, above=stage == "top")
         self.cut_at, self.halves = stage, cut(self.features, stage)
         trained = {id(parameter) for parameter in self.halves.above.parameters()}
         for parameter in self.features.parameters():

@@ -82,18 +82,35 @@ class Fitter:
         log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; of too few images, so the embedding is kept"))
         return choices
 
-    def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
-        count, width = len(self.batches), embedder.transforms.width
-        device = embedder.classifier.linear.weight.device
+    def describe_only(self, embedder: Embedder) -> None:
+        """Give the Embedder a closed form that has a "description" and no projection yet."""
+        training = embedder.training
+        try:
+            with torch.no_grad(), bar(total=self._reducing, desc="channels", unit="img", leave=False) as progress:
+                embedder.closed_form = self._open(embedder.eval(), progress)
+        finally:
+            embedder.train(training)
+
+    @property
+    def _reducing(self) -> int:
+        return min(len(self.batches), REDUCED_BY)
+
+    def _open(self, embedder: Embedder, progress: Any) -> ClosedForm:
+        """A closed form whose channels are reduced, as some images tell."""
+        width, device = embedder.transforms.width, embedder.classifier.linear.weight.device
         sizes = stages(embedder.features, torch.zeros(1, 3, width, width, device=device))
         layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
         form = ClosedForm(embedder.feature_dim, layers, embedder.dim, prefix_tokens(embedder.features)).to(device)
-        some = _evenly(count, REDUCED_BY)
-        sample = _evenly(count, SAMPLE)
+        some = _evenly(len(self.batches), self._reducing)
+        self._reduce_channels(embedder, form, self._seen(some, None, progress))
+        return form
+
+    def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
+        count, sample = len(self.batches), _evenly(len(self.batches), SAMPLE)
         crops = min(max(CROPPED // len(sample), CROPS[0]), CROPS[1])
-        with bar(total=len(some) + count + crops * len(sample), desc="closed form", unit="img", leave=False) as progress:
-            self._reduce_channels(embedder, form, self._seen(some, None, progress))
-            embedder.closed_form = form
+        total = self._reducing + count + crops * len(sample)
+        with bar(total=total, desc="closed form", unit="img", leave=False) as progress:
+            form = embedder.closed_form = self._open(embedder, progress)
             moments, bad = Moments(form.mean.shape[0]), dict[int, Any]()
             views = [self._describe(embedder, moments, self._seen(range(count), None, progress, bad), set(sample))]
             for crop in range(crops):

@@ -119,7 +119,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive_int, default=512, help="embedding size")
     add_readout(parser)
-    about = "train this stage of the net and what lies above it; a wrong name lists them, top: the last third or so; all"
+    about = "train this stage of the net and what lies above it; top: about a third, middle: a half; a wrong name lists them"
     add("--train_from", default="all", help=about)
     about = "with --train_from: random crops of an image, which come again and again; fewer are faster and take less disk"
     add("--views", type=number(int, 1, most=1024), default=8, help=about)

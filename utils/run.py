@@ -127,15 +127,20 @@ class Run:
         """The kind of features that a method wants to look at before this epoch; None if it has, before it was resumed."""
         return looks(epoch) if self.position.looked < epoch else None
 
-    def extract(self, method: Any, kind: str, batches: Any) -> tuple[np.ndarray, np.ndarray]:
+    def extract(self, method: Any, kind: str, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
         """Features of all images as the method's net gives them now, and which images the rows are of.
 
-        kind: "pooled" or "embedding". batches: a data.views.ImageBatches. Returns float32 (n, d), rows of length 1, and
-        int64 (n,); of several processes the first has them all.
+        kind: "pooled", "embedding", or "description", for which the net then has a closed form without projection. batches:
+        a data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter. Returns float32 (n, d),
+        rows of length 1, and int64 (n,); of several processes the first has them all.
         """
         method.eval()
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
+            if kind == "description":
+                batches = fit_readout.batches  # it looks at stages that may lie below those that are trained
+                with self.clock("feature extraction"):
+                    fit_readout.describe_only(method.trained())
             (features,), rows, bad = extract(
                 [encoder(method.trained(), [kind], self.compute)],
                 self.clock.over(batches.crops(seed), "feature extraction"),
@@ -162,6 +167,8 @@ class Run:
         except BaseException:
             method.load_state_dict(before)
             raise
+        finally:
+            method.trained().closed_form = None  # training outdates it
         self.position.looked = self.epoch
 
     # ---- learn from batches ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ __all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names
 # name for --method, which is its file in this folder -> its class there
 METHODS = {
     "udml_ss": "UDMLSS",
+    "shared_neighbours": "SharedNeighbours",
     "stml": "STML",
     "cluster_contrast": "ClusterContrast",
     "supervised": "Supervised",

@@ -46,7 +46,10 @@ class Method(nn.Module):
         return [{"params": list(self.parameters())}]
 
     def looks(self, epoch: int) -> str | None:
-        """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None."""
+        """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None.
+
+        "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes.
+        """
         return None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:

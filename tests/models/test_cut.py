@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import models
-from models.cut import above_middle, at_large_maps, cut
+from models.cut import around_middle, at_large_maps, cut
 from utils.errors import InputError
 
 # net, width -> a stage, what `top` is, and the first stage above the large maps
@@ -32,7 +32,7 @@ def test_the_halves_are_the_net(name, width):
     net = models.create(name, 8, False, width=width, origin_width=width).features.eval()
     stage, top, above_large = CUTS[name, width]
     image = torch.zeros(1, 3, width, width)
-    assert above_middle(net, image) == top
+    assert around_middle(net, image, above=True) == top
     assert (at_large_maps(net, image) is None) == (above_large is None)
     images = images_for(width)
     with torch.no_grad():

@@ -1,0 +1,250 @@
+"""Shared neighbours: images that have the same neighbours belong together, and training goes half of its way.
+
+1. Before the first step, each image is placed by the closed form of the frozen net. Two images with a Jaccard distance of
+   their k-reciprocal neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what
+   lies between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
+2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
+3. The result lies half way between the net that came, which knows kinds that training never shows, and the moving average
+   of the one that is trained (averages of weights before and after: Wortsman et al. 2022, arXiv 2109.01903). The closed form
+   reads it out.
+"""
+
+import argparse
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data.sampler import Draw, check_pk
+from data.views import Batch
+from losses.masked_contrast import masked_contrast
+from models.closed_form import Moments, projection
+from models.embedder import Embedder, full_precision
+from models.methods.method import Images, Method
+from utils import flags, reciprocal
+from utils.errors import InputError
+
+WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
+STEPS = 10  # of an epoch
+MOMENTUM = 0.98  # of the moving average
+LISTED = 4  # times k1: neighbours of an image whose distance is kept
+BLOCK = 2**14  # descriptions that are projected at once
+
+
+class FirstOrder(nn.Module):
+    """Pooled features (m, feature_dim) -> their square roots, around a mean, projected: float32 (m, dim) of length one."""
+
+    mean: Tensor
+
+    def __init__(self, feature_dim: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.projection = nn.Parameter(torch.zeros(feature_dim, dim))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        with full_precision(pooled):
+            pooled = pooled.float()
+            least = 1e-3 * pooled.detach().abs().mean(1, keepdim=True)  # at 0 the root has no gradient
+            roots = F.normalize(pooled * (pooled.abs() + least + 1e-12).rsqrt(), dim=1)
+            return F.normalize((roots - self.mean) @ self.projection, dim=1, eps=1e-6)
+
+
+class SharedNeighbours(Method):
+    """The net that is trained, its start, what lies half way, and each image's neighbours with their distances."""
+
+    near: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
+    distance: Tensor  # float16 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
+    steps: Tensor  # int64, how many there were
+
+    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+        super().__init__(embedder, images, settings)
+        check_pk(settings.batch_size, settings.num_instances)
+        if settings.near > settings.far:
+            raise InputError(f"{settings.near} is more than far, {settings.far}", setting="near")
+        self.true_labels, self.source = images.labels, images.source
+        embedder.classifier.requires_grad_(False)
+        self.head = FirstOrder(embedder.feature_dim, embedder.dim)
+        self.start = copy.deepcopy(embedder).requires_grad_(False)
+        self.halfway = copy.deepcopy(self.start)
+        self.register_buffer("steps", torch.tensor(0))
+        self.register_buffer("near", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
+        self.register_buffer("distance", torch.ones(self.near.shape, dtype=torch.float16))
+
+    @staticmethod
+    def flags(parser: Any) -> None:
+        add = parser.add_argument
+        about = "nearest images that tell how far apart two are; about as many as a kind has, if that is fewer"
+        add("--k1", type=flags.positive_int, default=30, help=about)
+        about = "Jaccard distance below which two images belong together; less where kinds are mixed up"
+        add("--near", type=flags.number(float, 0, above=True, most=0.95), default=0.7, help=about)
+        about = "Jaccard distance from which on they do not; what lies between the two is left out"
+        add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
+        add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
+        add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
+        parser.set_defaults(lr=1e-4, epochs=8, readout="closed_form", train_from="middle")
+
+    # ---- pairs -------------------------------------------------------------------------------------------------------
+
+    def looks(self, epoch: int) -> str | None:
+        return "description" if int(self.near.max()) < 0 else None
+
+    def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
+        form = self.halfway.closed_form
+        assert form is not None
+        placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
+        self.start_heads(features)
+
+        k1 = self.settings.k1
+        lists = reciprocal.nearest(placed, k1, self.near.device)
+        encoded = reciprocal.encode(placed, lists, k1, max(1, k1 // 5))
+        distances = reciprocal.jaccard(encoded, self.settings.far, LISTED * k1)
+        near, distance = _nearest_first(distances, LISTED * k1)
+        named = np.where(near >= 0, rows[near], -1)
+        everyone = torch.full(self.near.shape, -1, dtype=torch.int32)
+        everyone[torch.from_numpy(rows)] = torch.from_numpy(named.astype(np.int32))
+        self.near.copy_(everyone)
+        apart = torch.ones(self.distance.shape, dtype=torch.float16)
+        apart[torch.from_numpy(rows)] = torch.from_numpy(distance)
+        self.distance.copy_(apart)
+
+        positive = distance < self.settings.near
+        if not positive.any():
+            what = f"{self.settings.near}: no two images of {self.source} have that many neighbours in common"
+            raise InputError(f"{what}; give a larger one, or a smaller k1", setting="near")
+        line = f"{positive.sum() / len(rows):.1f} positives an image, {positive.any(1).mean():.1%} of {len(rows)} have some"
+        if self.true_labels is not None:  # for nothing else
+            right = self.true_labels[named] == self.true_labels[rows, None]
+            line += f", {right[positive].mean():.1%} of the pairs with the true label"
+        return line
+
+    def place(self, features: np.ndarray, scales: Tensor) -> np.ndarray:
+        """Descriptions (n, P), and a weight for each number -> their closed form, float32 (n, dim), rows of length one."""
+        moments = Moments(features.shape[1])
+        for start in range(0, len(features), BLOCK):
+            moments.add(torch.from_numpy(features[start : start + BLOCK]))
+        covariance = moments.total()
+        matrix, mean = projection(covariance, scales.cpu().double(), self.embedder.dim).float(), covariance.mean.float()
+        blocks = (torch.from_numpy(features[start : start + BLOCK]) for start in range(0, len(features), BLOCK))
+        return np.concatenate([F.normalize((block - mean) @ matrix, dim=1, eps=1e-6).numpy() for block in blocks])
+
+    @torch.no_grad()
+    def start_heads(self, features: np.ndarray) -> None:
+        """The head that is trained starts at the closed form of the first order, the Embedder's own at the PCA."""
+        size = self.embedder.feature_dim
+        moments = Moments(size)
+        for start in range(0, len(features), BLOCK):
+            moments.add(F.normalize(torch.from_numpy(features[start : start + BLOCK, :size]), dim=1))
+        covariance = moments.total()
+        self.head.mean.copy_(covariance.mean)
+        self.head.projection.copy_(projection(covariance, torch.ones(size, dtype=torch.float64), self.embedder.dim))
+        some = torch.from_numpy(features[:BLOCK, :size])
+        for embedder in (self.embedder, self.start, self.halfway):
+            embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))
+
+    # ---- a step ------------------------------------------------------------------------------------------------------
+
+    def draws(self, epoch: int) -> "NeighbourBatches":
+        positives = np.where(self.distance.cpu().numpy() < self.settings.near, self.near.cpu().numpy(), -1)
+        return NeighbourBatches(positives, self.settings.batch_size, self.settings.num_instances, self.settings.seed, epoch)
+
+    def param_groups(self) -> list[dict]:
+        return [{"params": list(self.embedder.features.parameters())}, {"params": [self.head.projection]}]
+
+    def train(self, mode: bool = True) -> "SharedNeighbours":
+        """As in torch, except that what is not trained stays in evaluation mode."""
+        super().train(mode)
+        self.start.eval()
+        self.halfway.eval()
+        return self
+
+    def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"embedding": self.head(self.embedder.pool(images))}
+
+    def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        embeddings = out["embedding"]
+        distance = self.distances_of(batch.index.to(self.near.device)).to(embeddings.device)
+        similarity = embeddings @ embeddings.T
+        positive, negative = distance < self.settings.near, distance >= self.settings.far
+        positive.fill_diagonal_(False)
+        loss = masked_contrast(similarity, positive, negative, self.settings.temperature)
+        shown = {"positive": similarity[positive].mean(), "negative": similarity[negative].mean()}
+        return loss, {"loss": loss, **{name: value.detach() for name, value in shown.items()}, "lowest": similarity.amin()}
+
+    def distances_of(self, index: Tensor) -> Tensor:
+        """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""
+        listed, distance = self.near[index], self.distance[index].float()  # (m, neighbours)
+        found = listed[:, :, None] == index[None, None]
+        one_way = torch.where(found, distance[:, :, None], 1.0).amin(1)
+        return torch.minimum(one_way, one_way.T).masked_fill_(index[:, None] == index, 0)
+
+    def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
+        self.steps += 1
+        keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # at first the average is young
+        weights, start = self.embedder.state_dict(), self.start.state_dict()
+        for name, halfway in self.halfway.state_dict().items():
+            if halfway.is_floating_point():
+                halfway.lerp_((start[name] + weights[name]) / 2, 1 - keep)
+            else:
+                halfway.copy_(weights[name])
+
+    def trained(self) -> Embedder:
+        return self.halfway
+
+
+class NeighbourBatches:
+    """The batches of one epoch: STEPS times some images, each with positives of its own drawn at random.
+
+    positives: int (N, k), -1 where there are no more. An image without any is left out. batch_size: P x num_instances.
+    seed, epoch: they decide every draw, together with the positives.
+    """
+
+    def __init__(self, positives: np.ndarray, batch_size: int, num_instances: int, seed: int, epoch: int) -> None:
+        self.positives, self.count = positives, (positives >= 0).sum(1)
+        self.num_instances, self.size, self.seed, self.epoch = num_instances, batch_size // num_instances, seed, epoch
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        anchors = np.flatnonzero(self.count)
+        front = np.sort(self.positives, axis=1)[:, ::-1]  # those that there are come first
+        for _ in range(STEPS):
+            chosen = rng.permutation(anchors)[: self.size]
+            places = rng.random((len(chosen), front.shape[1])).argsort(1)  # a random order of each image's positives
+            places = np.where(places < self.count[chosen, None], places, -1)
+            rest = _first_valid(places, self.num_instances - 1)
+            others = np.where(rest >= 0, np.take_along_axis(front[chosen], np.maximum(rest, 0), 1), chosen[:, None])
+            images = np.concatenate([chosen[:, None], others], axis=1).ravel()
+            seeds = rng.integers(2**62, size=len(images))
+            rows = zip(images.tolist(), chosen.repeat(self.num_instances).tolist(), seeds.tolist())
+            yield [Draw(*row) for row in rows]
+
+
+def _first_valid(places: np.ndarray, count: int) -> np.ndarray:
+    """Of each row the first so many numbers that are not -1, and -1 where there are fewer: int (m, count)."""
+    order = np.argsort(places < 0, axis=1, kind="stable")[:, :count]
+    found = np.full((len(places), count), -1)
+    found[:, : order.shape[1]] = np.take_along_axis(places, order, 1)
+    return found
+
+
+def _nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """A symmetric CSR matrix (n, n) of distances -> the nearest other images of each, int32 (n, most), and their distances,
+    float16; -1 and 1 where there are no more."""
+    entries = distances.tocoo()
+    other = entries.row != entries.col
+    rows, columns, values = entries.row[other], entries.col[other], entries.data[other]
+    order = np.lexsort((values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = place < most
+    near = np.full((distances.shape[0], most), -1, np.int32)
+    distance = np.ones(near.shape, np.float16)
+    near[rows[kept], place[kept]] = columns[kept]
+    distance[rows[kept], place[kept]] = values[kept]
+    return near, distance

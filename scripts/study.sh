@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Methods x sets x seeds under one protocol: the same net, crops and embedding size, the last step of a budget of about the
+# wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
+#   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
+#   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
+# Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study.
+set -euo pipefail
+
+scripts=$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+ROOT=$(absolute "${ROOT:-results}")
+CUB100=${CUB100:+$(absolute "$CUB100")}
+GROCERY=${GROCERY:+$(absolute "$GROCERY")}
+source "$scripts/setup_env.sh"
+export ROOT OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 \
+    TEST_FLAGS="--metrics recall map_at_r nmi"
+
+# What a set's number of clusters is (where a method has to know it, it is told the true one), and how many epochs of each
+# method fill the budget.
+settings() {
+    case $1 in
+        CUB100) DATA=$CUB100 NUM_CLUSTERS=50 EPOCHS_udml_ss=50 EPOCHS_stml=3 EPOCHS_cluster_contrast=90 ;;
+        GroceryStore) DATA=$GROCERY NUM_CLUSTERS=41 EPOCHS_udml_ss=75 EPOCHS_stml=3 EPOCHS_cluster_contrast=60 ;;
+        demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
+    esac
+    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=8 EPOCHS_closed_form=1
+}
+
+# Each method's own settings: its paper's, but for those that were chosen on classes held out from the training lists.
+flags_of() {
+    case $1 in
+        udml_ss | supervised) INIT=pca ;;
+        stml) BATCH_SIZE=120 TRAIN_FLAGS="--init pca" ;;
+        cluster_contrast) TRAIN_FLAGS="--init pca --eps 0.5 --up_step 5" ;;
+    esac
+}
+
+run() { # METHOD SET SEED, in a shell of its own
+    settings "$2"
+    : "${DATA:?where is $2? Set CUB100 or GROCERY}"
+    flags_of "$1"
+    local epochs=EPOCHS_$1
+    export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD=$1 SEED=$3 EPOCHS=${!epochs} SAVE_STEP=${!epochs}
+    export RESULT=$ROOT/study/$2/$1-seed-$3.json RUN_SUFFIX=-study
+    [ ! -e "$RESULT" ] || return 0
+    if [ "$2" = demo ]; then "$PYTHON" -m data.demo "$DATA"; fi
+    local began=$SECONDS
+    "$scripts/run_train_test.sh"
+    echo $((SECONDS - began)) > "${RESULT%.json}.seconds"
+}
+
+[ $# -gt 0 ] || set -- 0 1 2
+for set in ${SETS:-${CUB100:+CUB100} ${GROCERY:+GroceryStore} demo}; do
+    for seed in "$@"; do
+        for method in ${METHODS:-closed_form udml_ss stml cluster_contrast shared_neighbours supervised}; do
+            if [ "$method" != closed_form ] || [ "$seed" = 0 ]; then # no seed decides it
+                (run "$method" "$set" "$seed")
+            fi
+        done
+    done
+done
+"$PYTHON" scripts/study.py "$ROOT/study" scripts/out/study
