@@ -1,6 +1,6 @@
 """Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against wall time.
 
-    python scripts/study.py RESULTS FOLDER
+python scripts/study.py RESULTS FOLDER
 """
 
 import json

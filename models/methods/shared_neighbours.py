@@ -57,7 +57,7 @@ class SharedNeighbours(Method):
     """The net that is trained, its start, what lies half way, and each image's neighbours with their distances."""
 
     near: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
-    distance: Tensor  # float16 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
+    distance: Tensor  # float32 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
     steps: Tensor  # int64, how many there were
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
@@ -72,7 +72,7 @@ class SharedNeighbours(Method):
         self.halfway = copy.deepcopy(self.start)
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("near", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
-        self.register_buffer("distance", torch.ones(self.near.shape, dtype=torch.float16))
+        self.register_buffer("distance", torch.ones(self.near.shape))
 
     @staticmethod
     def flags(parser: Any) -> None:
@@ -107,7 +107,7 @@ class SharedNeighbours(Method):
         everyone = torch.full(self.near.shape, -1, dtype=torch.int32)
         everyone[torch.from_numpy(rows)] = torch.from_numpy(named.astype(np.int32))
         self.near.copy_(everyone)
-        apart = torch.ones(self.distance.shape, dtype=torch.float16)
+        apart = torch.ones(self.distance.shape)
         apart[torch.from_numpy(rows)] = torch.from_numpy(distance)
         self.distance.copy_(apart)
 
@@ -176,7 +176,7 @@ class SharedNeighbours(Method):
 
     def distances_of(self, index: Tensor) -> Tensor:
         """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""
-        listed, distance = self.near[index], self.distance[index].float()  # (m, neighbours)
+        listed, distance = self.near[index], self.distance[index]  # (m, neighbours)
         found = listed[:, :, None] == index[None, None]
         one_way = torch.where(found, distance[:, :, None], 1.0).amin(1)
         return torch.minimum(one_way, one_way.T).masked_fill_(index[:, None] == index, 0)
@@ -235,7 +235,7 @@ def _first_valid(places: np.ndarray, count: int) -> np.ndarray:
 
 def _nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     """A symmetric CSR matrix (n, n) of distances -> the nearest other images of each, int32 (n, most), and their distances,
-    float16; -1 and 1 where there are no more."""
+    float32; -1 and 1 where there are no more."""
     entries = distances.tocoo()
     other = entries.row != entries.col
     rows, columns, values = entries.row[other], entries.col[other], entries.data[other]
@@ -244,7 +244,7 @@ def _nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = place < most
     near = np.full((distances.shape[0], most), -1, np.int32)
-    distance = np.ones(near.shape, np.float16)
+    distance = np.ones(near.shape, np.float32)
     near[rows[kept], place[kept]] = columns[kept]
     distance[rows[kept], place[kept]] = values[kept]
     return near, distance

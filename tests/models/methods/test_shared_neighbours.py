@@ -1,0 +1,260 @@
+"""Shared neighbours: which pairs it takes, what it draws, its loss, where its result lies, and what survives a stop."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from data.views import Batch
+from losses.masked_contrast import masked_contrast
+from models import methods
+from models.backbones import Backbone, Preprocessing
+from models.closed_form import ClosedForm
+from models.embedder import Embedder
+from models.methods import shared_neighbours
+from models.methods.shared_neighbours import FirstOrder, NeighbourBatches
+from thumbnails import TINY, make_image_folder
+from utils import reciprocal
+from utils.errors import InputError
+
+WIDTH, DIM, FEATURES = 16, 6, 12
+KINDS, EACH = 5, 10
+READABLE = np.delete(np.arange(55), [0, 13, 14, 31, 54])  # which images the 50 rows are of
+
+
+class Some:
+    source = "train.txt"
+
+    def __init__(self, count, labels=None):
+        self.count, self.labels = count, labels
+
+    def __len__(self):
+        return self.count
+
+
+def make(count=55, labels=None, **changed):
+    """The method, with a net of one convolution."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, FEATURES, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    backbone = Backbone(layers, FEATURES, Preprocessing((128,) * 3, (64,) * 3, False))
+    embedder = Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, True)
+    settings = {"batch_size": 12, "num_instances": 3, "k1": 8, **changed}
+    settings = methods.default_settings("shared_neighbours", **settings)
+    method = methods.create("shared_neighbours", embedder, Some(count, labels), settings)
+    method.trained().closed_form = ClosedForm(FEATURES, {}, DIM)
+    return method
+
+
+def kinds(spread=0.12, seed=0):
+    """float32 (50, FEATURES) of length 1: ten rows around each of five axes in turn."""
+    rng = np.random.default_rng(seed)
+    rows = np.eye(FEATURES)[[*range(KINDS)] * EACH] + 0.1
+    rows = np.abs(rows + spread * rng.normal(size=rows.shape))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def prepared(**changed):
+    method = make(**changed)
+    method.said = method.prepare(kinds(), READABLE)
+    method.trained().closed_form = None  # as a run does
+    return method
+
+
+def batch_of(index, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (len(index), 3, WIDTH, WIDTH), dtype=torch.uint8, generator=generator)
+    index = torch.as_tensor(index)
+    return Batch(images, index, index, torch.full_like(index, -1), torch.ones_like(index, dtype=torch.bool))
+
+
+# ---- pairs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_are_those_of_the_jaccard_distance_nearest_first():
+    """Against the dense matrix of distances, of the same placed features."""
+    method, features = prepared(), kinds()
+    placed = method.place(features, torch.ones(FEATURES))
+    lists = reciprocal.nearest(placed, 8)
+    dense = np.ones((50, 50))
+    found = reciprocal.jaccard(reciprocal.encode(placed, lists, 8, 1), 0.9, 32).tocoo()
+    dense[found.row, found.col] = found.data
+    near, distance = method.near.numpy(), method.distance.numpy()
+    assert near.shape == (55, 32)
+    for row, image in enumerate(READABLE):
+        others = [j for j in range(50) if j != row and dense[row, j] < 1]
+        count = (near[image] >= 0).sum()
+        assert set(near[image, :count]) == set(READABLE[others]) and (distance[image, count:] == 1).all()
+        expected = [dense[row, np.flatnonzero(READABLE == j)[0]] for j in near[image, :count]]
+        np.testing.assert_allclose(distance[image, :count], expected, atol=1e-3)
+        assert (np.diff(distance[image].astype(float)) >= 0).all()
+    unreadable = np.setdiff1d(np.arange(55), READABLE)
+    assert (near[unreadable] == -1).all() and not np.isin(near, unreadable).any()
+
+
+def test_it_says_how_many_pairs_are_right():
+    labels = np.full(55, -1)
+    labels[READABLE] = np.arange(50) % KINDS
+    said = prepared(labels=labels).said
+    assert "of 50 have some" in said and said.endswith("of the pairs with the true label")
+    assert float(said.split(", ")[-1].split("%")[0]) > 95
+
+
+def test_placing_is_the_closed_form_of_weighted_parts():
+    features = kinds()
+    scales = torch.linspace(0.5, 2, FEATURES)
+    rows = torch.from_numpy(features).double() - torch.from_numpy(features).double().mean(0)
+    scaled = rows * scales.double()
+    values, vectors = torch.linalg.eigh(scaled.T @ scaled / 50)
+    expected = F.normalize(scaled @ (vectors.flip(1)[:, :DIM] * values.flip(0)[:DIM] ** -0.35))
+    found = torch.from_numpy(make().place(features, scales)).double()
+    torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
+
+
+def test_it_looks_once():
+    method = make()
+    assert method.looks(1) == "description"
+    method.prepare(kinds(), READABLE)
+    assert method.looks(2) is None
+
+
+def test_the_head_starts_at_the_closed_form_of_the_first_order():
+    method, features = prepared(), torch.from_numpy(kinds())
+    expected = torch.from_numpy(method.place(kinds(), torch.ones(FEATURES)))
+    pooled = 7 * features.square()  # what such a description is of
+    found = method.head(pooled)
+    torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=0.02, atol=0.02)
+
+
+def test_no_pairs_at_all_and_thresholds_in_the_wrong_order():
+    method = make(near=1e-6)
+    with pytest.raises(InputError, match="no two images of train.txt have that many neighbours in common"):
+        method.prepare(kinds(), READABLE)
+    with pytest.raises(InputError, match="0.8 is more than far, 0.7"):
+        make(near=0.8, far=0.7)
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_comes_with_positives_of_its_own():
+    method = prepared()
+    positives = {
+        i: {int(j) for j, d in zip(method.near[i], method.distance[i]) if d < method.settings.near} for i in range(55)
+    }
+    steps = list(method.draws(3))
+    assert len(steps) == len(method.draws(3)) == shared_neighbours.STEPS
+    for step in steps:
+        assert len(step) == 12 and len({draw.seed for draw in step}) == 12
+        groups = [step[i : i + 3] for i in range(0, 12, 3)]
+        assert len({group[0].index for group in groups}) == 4
+        for anchor, *others in groups:
+            assert all(draw.label == anchor.index for draw in (anchor, *others))
+            expected = (
+                positives[anchor.index] if len(positives[anchor.index]) > 1 else positives[anchor.index] | {anchor.index}
+            )
+            assert {draw.index for draw in others} <= expected and len({draw.index for draw in others}) == 2
+    assert steps == list(method.draws(3)) and steps != list(method.draws(4))
+
+
+def test_an_image_with_too_few_positives_fills_up_with_itself_and_one_without_any_is_left_out():
+    positives = np.array([[1, 2, -1], [0, -1, -1], [-1, -1, -1]])
+    for step in NeighbourBatches(positives, 8, 4, seed=0, epoch=1):
+        groups = {step[i].index: [draw.index for draw in step[i + 1 : i + 4]] for i in range(0, len(step), 4)}
+        assert set(groups) == {0, 1}
+        assert sorted(groups[0]) == [0, 1, 2] and sorted(groups[1]) == [0, 1, 1]
+
+
+# ---- a step --------------------------------------------------------------------------------------------------------------
+
+
+def test_distances_of_a_batch_are_those_of_its_images():
+    method = prepared()
+    index = torch.tensor([1, 6, 1, 2, 50, 33])
+    found = method.distances_of(index)
+    for a, i in enumerate(index.tolist()):
+        for b, j in enumerate(index.tolist()):
+            listed = [float(method.distance[x][method.near[x] == y]) for x, y in ((i, j), (j, i)) if y in method.near[x]]
+            assert float(found[a, b]) == (0 if i == j else min(listed, default=1))
+    assert torch.equal(found, found.T) and 0 < (found < 0.7).float().mean() < 1
+
+
+def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
+    method = prepared()
+    index = [draw.index for draw in next(iter(method.draws(1)))]
+    batch = batch_of(index)
+    out = method(batch.images, batch)
+    loss, shown = method.loss(out, batch)
+    distance = method.distances_of(batch.index)
+    similarity = out["embedding"] @ out["embedding"].T
+    positive = (distance < 0.7) & ~torch.eye(len(index), dtype=torch.bool)
+    assert torch.equal(loss, masked_contrast(similarity, positive, distance >= 0.9, 0.1)) and positive.any()
+    assert shown["lowest"] == similarity.min()
+    loss.backward()
+    got = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
+    wanted = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    assert got == wanted == {"embedder.features.0.weight", "embedder.features.0.bias", "head.projection"}
+
+
+def test_a_zero_feature_has_a_finite_gradient():
+    head = FirstOrder(4, 2)
+    nn.init.normal_(head.projection)
+    pooled = torch.tensor([[0.0, 1, 2, 0], [0, 0, 0, 0]], requires_grad=True)
+    head(pooled).sum().backward()
+    assert pooled.grad.isfinite().all() and head.projection.grad.isfinite().all()
+
+
+def test_the_result_lies_half_way_from_the_start_to_a_moving_average():
+    method = prepared()
+    optimiser = torch.optim.Adam(method.param_groups(), lr=0.01)
+    start = copy.deepcopy(method.embedder.features[0].weight.detach())
+    average = start.clone()
+    for step, draws in enumerate(method.draws(1), 1):
+        batch = batch_of([draw.index for draw in draws], seed=step)
+        out = method(batch.images, batch)
+        optimiser.zero_grad()
+        method.loss(out, batch)[0].backward()
+        optimiser.step()
+        with torch.no_grad():
+            method.after_step(out, batch)
+        keep = min(0.98, step / (step + 9))
+        average = keep * average + (1 - keep) * method.embedder.features[0].weight.detach()
+    assert not torch.allclose(average, start, atol=1e-3)
+    torch.testing.assert_close(method.trained().features[0].weight, (start + average) / 2)
+    assert not any(parameter.requires_grad for parameter in method.trained().parameters())
+    assert not method.train().trained().training
+
+
+def test_its_state_is_all_that_it_needs():
+    method, again = prepared(), make()
+    again.trained().closed_form = None
+    method.steps += 3
+    again.load_state_dict(method.state_dict())
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in method.state_dict().items())
+    assert list(method.draws(2)) == list(again.draws(2)) and again.looks(2) is None
+
+
+# ---- whole runs ----------------------------------------------------------------------------------------------------------
+
+FLAGS = (*TINY, *"--pretrained False --method shared_neighbours --batch_size 8 --num_instances 2 --k1 6 --near 0.9".split())
+
+
+@pytest.mark.parametrize("stage", ["6", "all"])
+def test_a_run_that_stops_and_goes_on_is_the_same_run(run, tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(shared_neighbours, "STEPS", 2)
+    images = make_image_folder(tmp_path / "images")
+    flags = ("--data", images, *FLAGS, "--train_from", stage, "--views", 2, "--readout", "closed_form", "--print_freq", 1)
+    run("train", *flags, "--save_dir", tmp_path / "whole", "--epochs", 4)
+    for epochs in (2, 4):
+        run("train", *flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--override")
+    whole, parts = (torch.load(tmp_path / name / "ckp_ep4.pth.tar", weights_only=True) for name in ("whole", "parts"))
+    for part in ("state_dict", "method"):
+        assert all(torch.equal(whole[part][key], parts[part][key]) for key in whole[part])
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    losses = [[json.loads(line).get("loss") for line in some] for some in lines]
+    assert losses[0] == losses[1] and len(losses[0]) >= 8
+    assert any(key.startswith("closed_form.") for key in whole["state_dict"])
+    assert not any("closed_form" in key for key in whole["method"])
