@@ -28,10 +28,8 @@ EMBED_FLAGS=${EMBED_FLAGS:-}            # anything else for embed.py
 SERVE_FLAGS=${SERVE_FLAGS---open}      # anything else for search.py serve
 
 TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
-STEPS=${STEPS:-150}                     # of training; about 4 s each on two CPU cores
-NUM_CLUSTERS=${NUM_CLUSTERS:-}          # about the number of kinds; default: the square root of the number of images
-LR=${LR:-0.0001}                        # learning rate of backbone and embedding
-ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 where images have no up
+STEPS=${STEPS:-80}                      # of training, by shared neighbours; about 2 s each on a CPU core
+LR=${LR:-0.0001}                        # learning rate
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
 case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
@@ -73,8 +71,7 @@ if not os.path.exists(train_list):
 print(sum(1 for _ in open(train_list, "rb")))
 LIST
 )
-    clusters=${NUM_CLUSTERS:-$(awk "BEGIN {print int(sqrt($images))}")}
-    epochs=$(((STEPS * 80 + clusters * 5 - 1) / (clusters * 5)))  # a step takes 5 images of 16 clusters
+    epochs=$(((STEPS + 9) / 10))
     if [ "$images" -lt 100 ]; then
         echo "$images images are too few to train on: 100 are needed"
         rm -rf "$run"
@@ -86,9 +83,8 @@ LIST
             page=$!
         fi
         "${launch[@]}" train.py --data "$run" --save_dir "$run/run" --net "$NET" --dim "$DIM" --width "$WIDTH" \
-            --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --init pca --num_clusters "$clusters" --epochs "$epochs" \
-            --save_step "$epochs" --lr "$LR" --self_supervision_rot "$ROT" --readout auto --on_bad_image skip \
-            --log_file "$out/log" $TRAIN_FLAGS
+            --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --method shared_neighbours --epochs "$epochs" \
+            --save_step "$epochs" --lr "$LR" --readout auto --on_bad_image skip --log_file "$out/log" $TRAIN_FLAGS
     fi
     if [ "$TRAIN" = again ] && [ -d "$run" ]; then
         rm -rf "$out/training"
