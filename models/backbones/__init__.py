@@ -18,8 +18,7 @@ FAMILIES = {
     "BN-Inception": "bn_inception",
     "Inception": "inception",
     **{f"ResNet{layers}": "resnet" for layers in (18, 34, 50, 101, 152)},
-    "EfficientNet-Lite0": "efficientnet_lite",
-    "EfficientNet-Lite1": "efficientnet_lite",
+    **{f"EfficientNet-Lite{size}": "efficientnet_lite" for size in (0, 1, 2)},
     "MobileNetV2": "mobilenet",
 }
 TIMM = "timm/"  # and the name of any model of the timm library

