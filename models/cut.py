@@ -1,7 +1,9 @@
 """A backbone in two halves: what lies below one of its stages, and that stage with all above it."""
 
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, fx, nn
 
 from models.taps import CONTAINERS, middle_and_last, stages
@@ -26,37 +28,95 @@ class _OneInput(nn.Module):
         return self.net(images)
 
 
+class _Sized(fx.Proxy):
+    """A tensor of the net, whose sizes are numbers; only the first one, of images, is followed as what it is."""
+
+    tracer: "_Stages"
+
+    @property
+    def shape(self) -> tuple:
+        with torch.no_grad():
+            sizes = self.tracer.value(self.node).shape
+        return self.tracer.create_proxy("call_method", "size", (self, 0), {}), *sizes[1:]
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+
 class _Stages(fx.Tracer):
-    """Follows a backbone's forward from stage to stage, without looking into them."""
+    """Follows a backbone's forward from stage to stage, without looking into them.
+
+    image: float32 (1, 3, H, W). What the net makes of its size alone, as a rotary position embedding, becomes a constant.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.image = image
+        self.values: dict[fx.Node, Any] = {}
+        self.runs = False  # whether modules are run, and not followed
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         inside = name.removeprefix("net").removeprefix(".")
         return bool(inside) and ("." in inside or not isinstance(module, CONTAINERS))
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Sized(node, self)
 
-def cut(backbone: nn.Module, stage: str) -> Halves:
+    def create_arg(self, a: Any) -> Any:
+        if isinstance(a, Tensor) and all(a is not known for known in (*self.root.parameters(), *self.root.buffers())):
+            self.root.register_buffer(f"constant{len(list(self.root.buffers()))}", a, persistent=False)
+        return super().create_arg(a)
+
+    def value(self, node: fx.Node) -> Any:
+        """What a node is for the image; only where somebody asks for its size."""
+        if node not in self.values:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
+            self.runs = True
+            if node.op == "placeholder":
+                self.values[node] = self.image
+            elif node.op == "get_attr":
+                self.values[node] = attrgetter(str(node.target))(self.root)
+            elif node.op == "call_module":
+                self.values[node] = self.root.get_submodule(str(node.target))(*args, **kwargs)
+            else:
+                target = getattr(args[0], node.target) if isinstance(node.target, str) else node.target
+                self.values[node] = target(*(args[1:] if node.op == "call_method" else args), **kwargs)
+            self.runs = False
+        return self.values[node]
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        return forward(*args, **kwargs) if self.runs else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        return attr_val if self.runs else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def cut(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
     """The backbone, cut before the stage of that name: a child of it, or of a sequence in it.
 
+    image: float32 (1, 3, H, W), of the size that the halves are for; what passes by the stage and depends on that size alone
+    is a constant of `above`.
     Raises InputError for a name that is not one of its stages, and for a net that cannot be cut there because something
-    passes by the stage.
+    that depends on the image or on what is trained passes by the stage.
     """
-    names = _names(backbone)
+    names = _names(backbone, image)
     first = next((name for name in names if _within(name, stage)), None)
     if first is None or first == names[0]:
         raise InputError(f"{stage}: no stage above the first; this net has {', '.join(names[1:])}", setting="train_from")
 
-    below = _traced(backbone)
+    below = _traced(backbone, image)
     next(node for node in below.graph.nodes if node.op == "output").args = (_input_of(below, first),)
 
-    above = _traced(backbone)
+    above = _traced(backbone, image)
     source = _input_of(above, first)
     with above.graph.inserting_before(next(iter(above.graph.nodes))):
         activations = above.graph.placeholder("activations")
     later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])
     source.replace_all_uses_with(activations, later.__contains__)
-    for half in (below, above):
-        _tidy(half)
-    if [node.name for node in above.graph.nodes if node.op == "placeholder"] != [activations.name]:
+    below, above = _tidied(below), _tidied(above)
+    trained = {id(parameter) for parameter in above.parameters()}
+    inputs = [node.name for node in above.graph.nodes if node.op == "placeholder"]
+    if inputs != [activations.name] or any(id(parameter) in trained for parameter in below.parameters()):
         raise InputError(f"{stage}: something passes by it, so that the net cannot be cut there", setting="train_from")
     return Halves(below, above)
 
@@ -68,7 +128,7 @@ def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
     image: float32 (1, 3, H, W). Raises InputError where there is none.
     """
     middle = middle_and_last(stages(backbone, image))[:1]
-    names = _names(backbone)
+    names = _names(backbone, image)
     places = [i for i, name in enumerate(names) if middle and _within(name, middle[0])]
     if not places or places[0] == 0 or places[-1] + 1 == len(names):
         raise InputError(f"no middle stage; this net has {', '.join(names[1:])}", setting="train_from")
@@ -81,28 +141,34 @@ def at_large_maps(backbone: nn.Module, image: Tensor) -> Halves | None:
     sizes = stages(backbone, image)
     large = [name for name, (places, _) in sizes.items() if 64 * places > image.shape[2:].numel()]
     try:
-        names = _names(backbone)
+        names = _names(backbone, image)
         place = max((i for i, name in enumerate(names) if large and _within(name, large[-1])), default=len(names))
-        return cut(backbone, names[place + 1]) if place + 1 < len(names) else None
+        return cut(backbone, names[place + 1], image) if place + 1 < len(names) else None
     except InputError:
         return None
 
 
-def _names(backbone: nn.Module) -> list[str]:
+def _names(backbone: nn.Module, image: Tensor) -> list[str]:
     """The modules that an image goes through, in order."""
-    return [str(node.target).removeprefix("net.") for node in _traced(backbone).graph.nodes if node.op == "call_module"]
+    nodes = _traced(backbone, image).graph.nodes
+    return [str(node.target).removeprefix("net.") for node in nodes if node.op == "call_module"]
 
 
 def _within(name: str, stage: str) -> bool:
     return name == stage or name.startswith(f"{stage}.")
 
 
-def _traced(backbone: nn.Module) -> fx.GraphModule:
+def _traced(backbone: nn.Module, image: Tensor) -> fx.GraphModule:
     whole = _OneInput(backbone)
+    modes = {part: part.training for part in backbone.modules()}  # frozen BatchNorms differ from the rest
+    whole.eval()
     try:
-        return fx.GraphModule(whole, _Stages().trace(whole))
-    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError) as error:
+        return fx.GraphModule(whole, _Stages(image).trace(whole))
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
         raise InputError(f"this net cannot be cut: its forward cannot be followed ({error})", setting="train_from") from None
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def _input_of(net: fx.GraphModule, name: str) -> fx.Node:
@@ -112,11 +178,10 @@ def _input_of(net: fx.GraphModule, name: str) -> fx.Node:
     return source
 
 
-def _tidy(net: fx.GraphModule) -> None:
-    """Leave out what the output does not need."""
+def _tidied(net: fx.GraphModule) -> fx.GraphModule:
+    """Without what the output does not need."""
     net.graph.eliminate_dead_code()
     for node in list(net.graph.nodes):
         if node.op == "placeholder" and not node.users:
             net.graph.erase_node(node)
-    net.delete_all_unused_submodules()
-    net.recompile()
+    return fx.GraphModule(net, net.graph)  # takes the modules and weights that its graph names

@@ -82,7 +82,7 @@ class Embedder(nn.Module):
             return
         if stage in ("middle", "top"):
             stage = around_middle(self.features, blank, above=stage == "top")
-        self.cut_at, self.halves = stage, cut(self.features, stage)
+        self.cut_at, self.halves = stage, cut(self.features, stage, blank)
         trained = {id(parameter) for parameter in self.halves.above.parameters()}
         for parameter in self.features.parameters():
             if id(parameter) not in trained:
@@ -231,6 +231,13 @@ class Embedder(nn.Module):
                     module.eval()
         if self.halves is not None:
             self.halves.below.eval()  # it is frozen
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Embedder":
+        """As in torch, which `to` and `cuda` come down to; constants of the halves, which are no submodules, go along."""
+        super()._apply(fn, recurse)
+        for half in (*(self.halves or ()), *(self.made_twice or ())):
+            half._apply(fn)
         return self
 
     def expect_closed_form(self, state_dict: Mapping[str, Any], source: str | os.PathLike) -> None:

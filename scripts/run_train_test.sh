@@ -36,7 +36,13 @@ fi
 
 ROOT=${ROOT:-results}                   # where checkpoints and results go
 DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
-METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, supervised, rotation, frozen, closed_form
+METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
+case $METHOD in                         # of other methods, where nothing else is said
+    frozen | closed_form) EPOCHS=${EPOCHS:-1} ;;
+    shared_neighbours) EPOCHS=${EPOCHS:-8} LR=${LR:-0.0001} ;;
+    cluster_contrast) LR=${LR:-0.0001} ;;
+    stml) EPOCHS=${EPOCHS:-90} LR=${LR:-0.0001} BATCH_SIZE=${BATCH_SIZE:-120} ;;
+esac
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size
@@ -58,8 +64,7 @@ ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
 LR=${LR:-0.00001}                       # learning rate of backbone and embedding
 ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
 FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
-case $METHOD in frozen | closed_form) EPOCHS=${EPOCHS:-1} ;; esac
-EPOCHS=${EPOCHS:-600}                   # an epoch takes K images of every cluster
+EPOCHS=${EPOCHS:-600}                   # of udml_ss: an epoch takes K images of every cluster
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
 SEED=${SEED:-0}                         # of all random draws
 READOUT=${READOUT:-closed_form}         # fitted after training and tested beside the embedding; embedding: that alone; auto

@@ -1,5 +1,6 @@
 """Several processes (gloo, on this machine) against one: the same batches, losses, gradients, features and labels."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from test_survival import measured
-from thumbnails import TINY_TRAIN, make_image_folder
+from thumbnails import TINY, TINY_TRAIN, make_image_folder
 from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -178,3 +179,27 @@ def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(im
 def test_what_is_wrong_for_all_is_said_once(images, tmp_path):
     done = torchrun(2, "train.py", *FLAGS, "--data", images, "--save_dir", tmp_path, "--num_clusters", 999)
     assert done.returncode and done.stderr.count("--num_clusters 999 is more than the 55 images") == 1
+
+
+OTHER_METHODS = {
+    "stml": "--batch_size 20 --num_neighbours 4 --g_dim 32",
+    "cluster_contrast": "--batch_size 20 --num_instances 4 --k1 8 --k2 2 --eps 0.8",
+    "shared_neighbours": "--batch_size 20 --num_instances 4 --k1 8 --near 0.9 --readout embedding",
+    "shared_neighbours, all of the net": "--batch_size 20 --num_instances 4 --k1 8 --near 0.9 --train_from all",
+}
+
+
+@pytest.mark.parametrize("method", OTHER_METHODS)
+def test_every_method_has_the_losses_of_one_process(tmp_path, method):
+    """Of its first two steps: later ones depend on ranks of similarities, which rounding can change."""
+    images = make_image_folder(tmp_path / "images", 10, 1, 8)
+    settings = f"--method {method.split(',')[0]} {OTHER_METHODS[method]} --epochs 1 --lr 1e-6 --print_freq 1"
+    flags = ("--data", images, *TINY, "--net", "EfficientNet-Lite0", *settings.split())
+    losses = []
+    for name, processes, more in (("one", 1, ()), ("two", 2, ()), ("pieces", 2, ("--micro_batch", 7))):
+        done = torchrun(processes, "train.py", *flags, "--save_dir", tmp_path / name, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["loss"] for line in lines if "loss" in line][:2])
+    assert len(losses[0]) >= 1 and losses[0][0] > 0
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)

@@ -135,7 +135,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", "-b", type=positive_int, default=80, help="images a step")
     add("--lr", type=positive_float, default=1e-5, help="of backbone and embedding; 1e-4 for short runs")
     add("--weight_decay", "--weight-decay", type=weight, default=5e-4)
-    add("--epochs", type=positive_int, default=600, help="an epoch takes K images of every cluster")
+    add("--epochs", type=positive_int, default=600, help="of UDML-SS: one takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
     about = "images in the network at once; the same gradient in less memory, for one more forward pass; 0: all"

@@ -29,7 +29,7 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         overlay = {"state_dict": state.tensors(weight_files.read(weights), weights)}
     try:
         with _quick_if_offline(pretrained and not weights):
-            net: Any = timm.create_model(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
+            net = _create(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm, its hub client and the network each have their own errors
         reason = weight_files.one_line(error)
         if weights:
@@ -44,6 +44,17 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
     # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
     return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False))
+
+
+def _create(model_name: str, **settings: Any) -> Any:
+    """timm's model; a transformer takes images of any size that its patches fill, and interpolates its position embedding:
+    it would else take only those it was trained with, 518 x 518 for DINOv2."""
+    try:
+        return timm.create_model(model_name, dynamic_img_size=True, **settings)
+    except TypeError as error:
+        if "dynamic_img_size" not in str(error):
+            raise
+        return timm.create_model(model_name, **settings)  # of a family without it; the other call has not got to weights
 
 
 def _check_name(name: str, model_name: str) -> None:

@@ -38,16 +38,16 @@ def test_the_halves_are_the_net(name, width):
     with torch.no_grad():
         expected = net(images)
         for name_of_stage in {stage, top, above_large} - {None}:
-            halves = cut(net, name_of_stage)
+            halves = cut(net, name_of_stage, image)
             assert torch.equal(halves.above(halves.below(images)), expected)
     if above_large:
-        below = {id(parameter) for parameter in cut(net, above_large).below.parameters()}
+        below = {id(parameter) for parameter in cut(net, above_large, image).below.parameters()}
         assert below == {id(parameter) for parameter in at_large_maps(net, image).below.parameters()}
 
 
 def test_the_halves_share_the_nets_weights_and_no_weight_is_in_both():
     net = models.create("EfficientNet-Lite0", 8, False).features
-    net, halves = copy.deepcopy((net, cut(net, "blocks.4")))  # as a teacher is made
+    net, halves = copy.deepcopy((net, cut(net, "blocks.4", images_for(64, 1))))  # as a teacher is made
     below, above = ({id(parameter) for parameter in half.parameters()} for half in halves)
     assert below | above == {id(parameter) for parameter in net.parameters()} and not below & above
 
@@ -56,7 +56,7 @@ def test_a_stage_that_is_not_there_is_named_with_those_that_are():
     net = models.create("ResNet18", 8, False).features
     for stage in ("layer4", "0", ""):  # nothing lies below the first one
         with pytest.raises(InputError, match=r"no stage above the first; this net has 1, 2, 3, 4\.0, .*7\.1"):
-            cut(net, stage)
+            cut(net, stage, images_for(64, 1))
 
 
 class Skip(nn.Module):
@@ -73,7 +73,60 @@ class Skip(nn.Module):
 
 def test_a_net_where_something_passes_by_is_refused():
     with pytest.raises(InputError, match="something passes by it"):
-        cut(Skip(), "b")
+        cut(Skip(), "b", images_for(8, 1))
+
+
+class Scaled(nn.Module):
+    """Its stages multiply by the same row (W,), which passes by them: of the width alone, of the image, or of a weight."""
+
+    def __init__(self, row):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(3, 3, 1) if name == "a" else self.Stage() for name in "abcd")
+        self.row, self.weight = row, nn.Parameter(torch.tensor(0.7))
+
+    class Stage(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x, row):
+            return self.conv(x * row)
+
+    def forward(self, images):
+        x = self.a(images)
+        count, channels, height, width = x.shape
+        row = torch.linspace(1, 2, width) if width > 4 else None  # what is asked of sizes has an answer
+        if self.row == "image":
+            row = row * images.mean((0, 1, 2))
+        x = self.b(x, row=row)
+        if self.row == "weight":
+            row = row * self.weight
+        x = self.d(self.c(x, row), row)
+        return x.reshape(x.size(0), channels, height * x.size(dim=3)).mean(2)
+
+
+def test_what_depends_on_the_size_alone_may_pass_by():
+    net = Scaled("size").train()
+    below, above = cut(net, "c", images_for(8, 1))
+    for count in (1, 3):
+        assert torch.equal(above(below(images_for(8, count))), net(images_for(8, count)))
+    assert net.training and all(module.training for module in net.modules())
+    for half in (below, above):
+        (constant,) = set(dict(half.named_buffers()))
+        assert torch.equal(half.get_buffer(constant), torch.linspace(1, 2, 8)) and constant not in half.state_dict()
+        assert copy.deepcopy(half).to("meta").get_buffer(constant).is_meta
+
+
+def test_what_depends_on_the_image_or_on_a_weight_of_both_halves_may_not():
+    for stage in "bcd":
+        with pytest.raises(InputError, match="something passes by it"):
+            cut(Scaled("image"), stage, images_for(8, 1))
+    net, images = Scaled("weight"), images_for(8)
+    with pytest.raises(InputError, match="something passes by it"):
+        cut(net, "d", images_for(8, 1))
+    below, above = cut(net, "c", images_for(8, 1))  # all that the weight does is above
+    assert torch.equal(above(below(images)), net(images))
+    assert {id(net.weight)} < {id(parameter) for parameter in above.parameters()}
 
 
 class Branching(nn.Module):
@@ -87,7 +140,7 @@ class Branching(nn.Module):
 
 def test_a_net_that_goes_by_what_it_sees_is_refused():
     with pytest.raises(InputError, match="its forward cannot be followed"):
-        cut(Branching(), "b")
+        cut(Branching(), "b", images_for(8, 1))
     assert at_large_maps(Branching(), torch.zeros(1, 3, 8, 8)) is None
 
 
