@@ -35,6 +35,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {  # each takes the settings of `c
     "SemiHard": lambda **_: _library().semi_hard(),
     "Triplet": lambda **_: _library().triplet(),
 }
+OF_CLASSES = ("Margin", "ProxyAnchor")  # those that learn something for each class
 
 
 def names() -> list[str]:

@@ -59,6 +59,11 @@ def number(kind: type, least: float, above: bool = False, most: float = 2**31 - 
     return parse
 
 
+def number_or_auto(text: str) -> int | str:
+    """A number of 1 or more, or `auto`."""
+    return text if text == "auto" else positive_int(text)
+
+
 positive_int, natural = number(int, 1), number(int, 0)
 positive_float, weight = number(float, 0, above=True), number(float, 0)
 side = number(int, 1, most=4096)  # of images in pixels; one of that size takes 50 MB, and the network some GB for it

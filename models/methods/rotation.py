@@ -15,6 +15,8 @@ class RotationAlone(Supervised):
     metric = False
 
     def check(self, images: Images) -> None:
+        if self.settings.num_clusters == "auto":
+            raise InputError("auto: the rotation loss alone clusters nothing; give a number", setting="num_clusters")
         if not self.rotated:
             raise InputError("--rot_only needs --self_supervision_rot and --rot_batch above 0: nothing is left to train on")
 

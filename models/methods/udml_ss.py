@@ -22,6 +22,7 @@ from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
 from models.methods.method import Images, Method
 from utils import clustering, flags, health
+from utils.choose_k import TRIED, choose_k
 from utils.errors import InputError
 
 ROTATIONS = 4
@@ -75,9 +76,10 @@ class UDMLSS(Method):
         add = parser.add_argument
         add(
             "--num_clusters",
-            type=flags.positive_int,
+            type=flags.number_or_auto,
             default=100,
-            help="about the number of kinds you expect, or a few times more; too few merge look-alikes",
+            help="about the number of kinds you expect, or a few times more; too few merge look-alikes; auto: as many as "
+            "two halves of the images agree on",
         )
         add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
         add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
@@ -115,14 +117,18 @@ class UDMLSS(Method):
 
     def check(self, images: Images) -> None:
         """Raise InputError for images that the settings do not fit."""
-        if self.settings.num_clusters > len(images):
+        if self.settings.num_clusters == "auto":
+            if self.settings.loss in losses.OF_CLASSES:
+                what = f"auto: --loss {self.settings.loss} learns something of each cluster and has to know their number"
+                raise InputError(what, setting="num_clusters")
+        elif self.settings.num_clusters > len(images):
             raise InputError(
                 f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}",
                 setting="num_clusters",
             )
 
     def num_classes(self, images: Images) -> int:
-        return self.settings.num_clusters
+        return 0 if self.settings.num_clusters == "auto" else self.settings.num_clusters
 
     def first_labels(self, images: Images) -> Tensor:
         """int64 (N,); all of them -1 where they are yet to be made."""
@@ -135,6 +141,8 @@ class UDMLSS(Method):
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         last, k = None, self.settings.num_clusters
+        if k == "auto":  # chosen once: later clusterings start from the one before
+            k = int(self.labels.max()) + 1 or choose_k(features[:: -(-len(features) // TRIED)], self.settings.seed)
         if self.labels.max() >= 0:
             last = self.labels.cpu().numpy()[rows]
             last = None if last.max() >= k else last  # resumed with fewer clusters

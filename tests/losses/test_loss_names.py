@@ -28,6 +28,11 @@ def test_names():
     ]
 
 
+def test_losses_of_classes_are_those_with_parameters():
+    learned = [name for name in losses.names() if any(True for _ in losses.create(name, num_classes=3).parameters())]
+    assert tuple(learned) == losses.OF_CLASSES
+
+
 @pytest.mark.parametrize("name", ["", "weight", "Softmax"])
 def test_unknown_loss_names_the_known(name):
     with pytest.raises(InputError, match=f"^{name}: unknown; known losses: Weight, .*Triplet") as caught:

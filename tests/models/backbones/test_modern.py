@@ -87,17 +87,16 @@ def test_siglip_is_known():
 
 @torch.no_grad()
 def test_transformers_take_other_sizes_and_their_own_as_before():
-    model = models.create("timm/test_vit", 8, False).eval()
-    own = timm.create_model("test_vit", num_classes=0).eval()
+    model = models.create("timm/test_vit3", 8, False).eval()
+    own = timm.create_model("test_vit3", num_classes=0).eval()
     own.load_state_dict(model.features.state_dict())
     images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.pool(images), own(images))
-    smaller = timm.create_model("test_vit", num_classes=0, img_size=64).eval()
-    row = torch.randn(64)
+    smaller = timm.create_model("test_vit3", num_classes=0, img_size=64).eval()
+    row = torch.randn(96)
     for net in (model.features, smaller):  # where all places have the same embedding, it is that at other sizes too
         net.pos_embed.copy_(row.expand_as(net.pos_embed))
-    places = {"pos_embed": smaller.pos_embed}
-    smaller.load_state_dict({**model.features.state_dict(), **places})
+    smaller.load_state_dict({**model.features.state_dict(), "pos_embed": smaller.pos_embed})
     images = images[:, :, :64, :64]
     torch.testing.assert_close(model.pool(images), smaller(images), rtol=1e-4, atol=1e-5)
 

@@ -2,12 +2,15 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 
 import models
 from data.views import Batch
+from models.methods import udml_ss
 from models.methods.udml_ss import UDMLSS, RotationHead
+from utils.errors import InputError
 
 
 class Twenty:
@@ -93,3 +96,18 @@ def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(
         rtol=1e-3,
         atol=1e-4,
     )
+
+
+def test_the_number_of_clusters_can_be_found(monkeypatch):
+    """Of made features around three directions; later clusterings keep the number."""
+    rng = np.random.default_rng(0)
+    features = np.eye(8, dtype=np.float32)[np.arange(20) % 3] + 0.05 * rng.normal(size=(20, 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    embedder = models.create("ResNet18", dim=8, pretrained=False)
+    method = method_of(embedder, "--num_clusters", "auto")
+    assert "clustered 20 images into 3: " in method.prepare(features, np.arange(20))
+    assert len(set(zip(method.labels.tolist(), [i % 3 for i in range(20)]))) == 3
+    monkeypatch.setattr(udml_ss, "choose_k", lambda *_: pytest.fail("chosen anew"))
+    assert "clustered 20 images into 3: " in method.prepare(features, np.arange(20))
+    with pytest.raises(InputError, match="--loss ProxyAnchor learns something of each cluster"):
+        method_of(embedder, "--num_clusters", "auto", "--loss", "ProxyAnchor")
