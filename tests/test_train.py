@@ -268,7 +268,7 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
         (("--num_instances", "1"), "without positive pairs"),
         (("--weights", "x.pth"), "--weights x.pth would be ignored"),
         (("--seed", "3000000000"), "3000000000 is above"),
-        (("--net", "timm/vit_tiny_patch16_224"), "cannot take images of that size"),
+        (("--net", "timm/vit_tiny_patch16_224", "--width", "30"), "cannot take images of that size"),
         (("--net", "Inception", "--width", "8"), "--width 8: the net Inception cannot take images of that size"),
         (("--dim", "none"), "--dim"),
         (("--freeze_BN", "perhaps"), "neither True nor False"),

@@ -77,7 +77,7 @@ def test_statistics_and_pooling_are_the_models_own(net):
 
 
 def test_siglip_is_known():
-    """Its smallest has 88 million weights: shapes only."""
+    """Its smallest has 93 million weights: shapes only."""
     with torch.device("meta"):
         net, feature_dim, preprocessing, _ = backbones.build("timm/vit_base_patch32_siglip_256", pretrained=False)
         pooled = net(torch.empty(2, 3, 128, 128))
