@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.choose_k import TRIED, centres_of, choose_k, nearest_centre
+from utils.choose_k import centres_of, choose_k, nearest_centre
 from utils.errors import InputError
 
 # scikit-learn and faiss are imported where they are used: they take seconds, and `--help` should not.
@@ -45,7 +45,7 @@ def group(embeddings: np.ndarray, k: int | None = None, seed: int = 0) -> Groupi
     if not len(embeddings):
         return Grouping(np.empty(0, np.int64), [])
     if k is None:
-        k = choose_k(_sample(embeddings, TRIED, seed)[1], seed)
+        k = choose_k(embeddings, seed)
     k = min(k, len(embeddings))
     centres = centres_of(_sample(embeddings, max(SAMPLE, PER_CLUSTER * k), seed)[1], k, seed)
     labels = np.concatenate([nearest_centre(rows, centres) for rows in _blocks(embeddings)])

@@ -53,7 +53,7 @@ class Activations:
         self._used = 0
         width = batches.images.transforms.width
         shape = embedder.below(torch.zeros(1, 3, width, width, dtype=torch.uint8)).shape[1:]
-        self._kept = _file(folder, self._row.size, shape)
+        self._kept = _file(folder, self._row.size, shape, FREE / batches.group.size)
         self._bad: dict[int, BadImage] = {}
         self._looked: list[tuple[Tensor, list[BadImage]]] = []  # what `crops` gave, once it has been through
         most, size = len(self._kept) / max(1, len(batches)), 2 * int(np.prod(shape))
@@ -84,7 +84,9 @@ class Activations:
             step = loading.popleft()
             self._bad.update((image.index, image) for image in bad)
             new = [place for place in step.new if place[0] not in self._bad]
-            rows = self._below(made.images)
+            # an image whose file fails now and then has other views in `made`: it is left out as a whole
+            readable = torch.tensor([index not in self._bad for index in made.index.tolist()], dtype=torch.bool)
+            rows = self._below(made.images[readable])
             self._keep(new, rows)
             fresh = dict(zip(new, rows))
             good = [(draw, place) for draw, place in zip(step.draws, step.places) if draw.index not in self._bad]
@@ -157,7 +159,8 @@ class Activations:
                 pieces.append(self.embedder.below(filled)[: len(piece)].half().cpu())
         rows = torch.cat(pieces) if pieces else torch.empty(0, *self._kept.shape[1:], dtype=torch.float16)
         if not bool(torch.isfinite(rows).all()):
-            raise InputError(f"{self.embedder.cut_at}: what comes from below it does not fit float16", setting="train_from")
+            what = f"{self.embedder.cut_at}: what comes from below it does not fit float16"
+            raise InputError(f"{what}; take another stage, or all, which trains the whole net", setting="train_from")
         return rows
 
 
@@ -168,12 +171,12 @@ def below_cut(
     return batches if embedder.cut_at is None else Activations(batches, embedder, compute, folder, views, seed)
 
 
-def _file(folder: str, rows: int, shape: Sequence[int]) -> np.ndarray:
+def _file(folder: str, rows: int, shape: Sequence[int], share: float) -> np.ndarray:
     """A float16 array of at most so many rows in a file without a name: it takes the disk that is written to, and goes with
-    the process."""
+    the process. share: of the free disk, which it keeps to."""
     try:
         size = 2 * int(np.prod(shape))
-        room = int(FREE * shutil.disk_usage(folder).free) // size  # a full disk under a mapped file would kill the process
+        room = int(share * shutil.disk_usage(folder).free) // size  # a full disk under a mapped file would kill the process
         with tempfile.TemporaryFile(dir=folder) as file:
             return np.memmap(file, dtype=np.float16, mode="w+", shape=(max(1, min(rows, room)), *shape))
     except OSError as error:

@@ -46,6 +46,8 @@ class _Sized(fx.Proxy):
 class _Stages(fx.Tracer):
     """Follows a backbone's forward from stage to stage, without looking into them.
 
+    Sizes are numbers, for which the net is run along: a transformer computes with them between its stages.
+
     image: float32 (1, 3, H, W). What the net makes of its size alone, as a rotary position embedding, becomes a constant.
     """
 
@@ -111,13 +113,14 @@ def cut(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
     source = _input_of(above, first)
     with above.graph.inserting_before(next(iter(above.graph.nodes))):
         activations = above.graph.placeholder("activations")
-    later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])
+    later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])  # they read the activations instead
     source.replace_all_uses_with(activations, later.__contains__)
     below, above = _tidied(below), _tidied(above)
     trained = {id(parameter) for parameter in above.parameters()}
     inputs = [node.name for node in above.graph.nodes if node.op == "placeholder"]
     if inputs != [activations.name] or any(id(parameter) in trained for parameter in below.parameters()):
-        raise InputError(f"{stage}: something passes by it, so that the net cannot be cut there", setting="train_from")
+        what = f"{stage}: something passes by it, so that the net cannot be cut there"
+        raise InputError(f"{what}; take another stage, or all, which trains the whole net", setting="train_from")
     return Halves(below, above)
 
 
@@ -131,7 +134,8 @@ def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
     names = _names(backbone, image)
     places = [i for i, name in enumerate(names) if middle and _within(name, middle[0])]
     if not places or places[0] == 0 or places[-1] + 1 == len(names):
-        raise InputError(f"no middle stage; this net has {', '.join(names[1:])}", setting="train_from")
+        what = f"no middle stage; give all, which trains the whole net, or one of {', '.join(names[1:])}"
+        raise InputError(what, setting="train_from")
     return names[places[-1] + 1] if above else names[places[0]]
 
 
@@ -164,8 +168,9 @@ def _traced(backbone: nn.Module, image: Tensor) -> fx.GraphModule:
     whole.eval()
     try:
         return fx.GraphModule(whole, _Stages(image).trace(whole))
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
-        raise InputError(f"this net cannot be cut: its forward cannot be followed ({error})", setting="train_from") from None
+    except Exception as error:  # it is the net's own code that runs
+        what = f"this net cannot be cut: its forward cannot be followed ({error}); all trains the whole net"
+        raise InputError(what, setting="train_from") from None
     finally:
         for part, training in modes.items():
             part.training = training

@@ -18,6 +18,14 @@ for name in ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUST
     if [ -n "${!i:-}" ]; then printf -v "$name" '%s' "${!i}"; fi
 done
 
+METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
+case $METHOD in                         # of other methods, where nothing else is said
+    frozen | closed_form) EPOCHS=${EPOCHS:-1} ;;
+    shared_neighbours) EPOCHS=${EPOCHS:-8} LR=${LR:-0.0001} ;;
+    cluster_contrast) LR=${LR:-0.0001} ;;
+    stml) EPOCHS=${EPOCHS:-90} LR=${LR:-0.0001} BATCH_SIZE=${BATCH_SIZE:-120} ;;
+esac
+
 if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
     # The demo's settings: small enough for two CPU cores.
     DATA=demo
@@ -36,13 +44,6 @@ fi
 
 ROOT=${ROOT:-results}                   # where checkpoints and results go
 DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
-METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
-case $METHOD in                         # of other methods, where nothing else is said
-    frozen | closed_form) EPOCHS=${EPOCHS:-1} ;;
-    shared_neighbours) EPOCHS=${EPOCHS:-8} LR=${LR:-0.0001} ;;
-    cluster_contrast) LR=${LR:-0.0001} ;;
-    stml) EPOCHS=${EPOCHS:-90} LR=${LR:-0.0001} BATCH_SIZE=${BATCH_SIZE:-120} ;;
-esac
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size

@@ -75,14 +75,14 @@ LIST
     if [ "$images" -lt 100 ]; then
         echo "$images images are too few to train on: 100 are needed"
         rm -rf "$run"
-    elif [ ! -e "$run/run/ckp_ep$epochs.pth.tar" ]; then
+    elif [ ! -e "$run/shared_neighbours/ckp_ep$epochs.pth.tar" ]; then
         if [ "$SERVE" != 0 ]; then
             echo "The page can be used while the net is trained."
             if [ -e "$out/trained/about.json" ]; then galleries+=("$out/trained"); fi
             "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS &
             page=$!
         fi
-        "${launch[@]}" train.py --data "$run" --save_dir "$run/run" --net "$NET" --dim "$DIM" --width "$WIDTH" \
+        "${launch[@]}" train.py --data "$run" --save_dir "$run/shared_neighbours" --net "$NET" --dim "$DIM" --width "$WIDTH" \
             --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --method shared_neighbours --epochs "$epochs" \
             --save_step "$epochs" --lr "$LR" --readout auto --on_bad_image skip --log_file "$out/log" $TRAIN_FLAGS
     fi
@@ -93,7 +93,7 @@ LIST
 fi
 
 galleries=("$out/ready-made")
-checkpoint=$(ls -t "$out"/training/run/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
+checkpoint=$(ls -t "$out"/training/*/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
 if [ -n "$checkpoint" ]; then
     anew=()
     if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained since it embedded

@@ -38,14 +38,14 @@ def load(file):
     seconds = None
     if os.path.exists(took):
         with open(took, encoding="ascii") as opened:
-            seconds = float(opened.read())
+            seconds = sum(map(float, opened))
     return Run(scores, seconds)
 
 
 def gather(folder):
     """set -> method -> [Run]"""
     found = defaultdict(lambda: defaultdict(list))
-    for name in sorted(os.listdir(folder)):
+    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         for file in sorted(os.listdir(os.path.join(folder, name))):
             if match := re.fullmatch(r"(\w+)-seed-\d+\.json", file):
                 found[name][match[1]].append(load(os.path.join(folder, name, file)))
@@ -63,7 +63,8 @@ def rows_of(runs):
     frozen = next(iter(runs.values()))[0].scores
     for kind, name in (("frozen pooled", "frozen"), ("frozen closed_form", "closed form, no training")):
         if kind in frozen:
-            yield name, [frozen[kind]], None
+            alone = [run.seconds for run in runs.get("closed_form", ()) if run.seconds is not None]
+            yield name, [frozen[kind]], alone[0] if alone and kind == "frozen closed_form" else None
     for method, several in runs.items():
         for readout, end in READOUTS.items():
             scores = [run.scores[readout] for run in several if readout in run.scores]
@@ -104,7 +105,7 @@ def plot(found, file):
         start = statistics.mean(s["R@1"] for s in rows[0][1])
         for title, scores, seconds in rows:
             level = statistics.mean(s["R@1"] for s in scores)
-            if seconds is None:
+            if seconds is None or title.startswith("closed form"):
                 axis.axhline(level, linestyle=":", color="grey")
                 axis.annotate(title, (0, level), fontsize=7, va="bottom")
             elif not title.endswith("closed form"):

@@ -12,7 +12,8 @@ ROOT=$(absolute "${ROOT:-results}")
 CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
-export ROOT OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 \
+unset READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
+export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
 
 # What a set's number of clusters is (where a method has to know it, it is told the true one), and how many epochs of each
@@ -41,12 +42,15 @@ run() { # METHOD SET SEED, in a shell of its own
     flags_of "$1"
     local epochs=EPOCHS_$1
     export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD=$1 SEED=$3 EPOCHS=${!epochs} SAVE_STEP=${!epochs}
-    export RESULT=$ROOT/study/$2/$1-seed-$3.json RUN_SUFFIX=-study
-    [ ! -e "$RESULT" ] || return 0
+    local place=$ROOT/study/$2/$1-seed-$3
+    export RESULT=$place.part RUN_SUFFIX=-study
+    [ ! -e "$place.json" ] || return 0
     if [ "$2" = demo ]; then "$PYTHON" -m data.demo "$DATA"; fi
-    local began=$SECONDS
+    mkdir -p "$ROOT/study/$2"
+    began=$SECONDS
+    trap 'echo $((SECONDS - began)) >> "'"$place"'.seconds"' EXIT # one line for each part of an interrupted run
     "$scripts/run_train_test.sh"
-    echo $((SECONDS - began)) > "${RESULT%.json}.seconds"
+    mv "$place.part" "$place.json"
 }
 
 [ $# -gt 0 ] || set -- 0 1 2

@@ -149,6 +149,21 @@ def test_the_scripts_values_are_the_defaults_of_train():
     assert compared > 20
 
 
+def test_the_scripts_values_for_other_methods_are_their_defaults():
+    script = (ROOT / "scripts" / "run_train_test.sh").read_text()
+    lines = re.findall(r"^    ([\w | ]+)\) ((?:[A-Z_]+=\$\{[A-Z_]+:-[\d.]+\} ?)+);;", script, re.MULTILINE)
+    assert {name for names, _ in lines for name in names.split(" | ")} == {*methods.names()} - {
+        "udml_ss",
+        "supervised",
+        "rotation",
+    }
+    for names, values in lines:
+        for name in names.split(" | "):
+            settings = vars(methods.default_settings(name))
+            for flag, value in re.findall(r"([A-Z_]+)=\$\{\w+:-([\d.]+)\}", values):
+                assert float(value) == settings[flag.lower()], (name, flag)
+
+
 def boolean_or_number(text):
     if text in ("True", "False"):
         return text == "True"

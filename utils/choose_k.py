@@ -13,7 +13,8 @@ SIMILARITIES = 2**25  # at once: 128 MB
 
 
 def choose_k(rows: np.ndarray, seed: int = 0) -> int:
-    """The number of clusters of which most is sure, for float32 (n, d) rows of length 1: 1 to n / LEAST.
+    """The number of clusters of which most is sure, for float32 (n, d) rows of length 1: 1 to n / LEAST, and at most
+    TRIED / LEAST, because of more rows only TRIED are looked at.
 
     With few clusters there is little to say about an image. With too many, which cluster it is in depends on chance. So the
     images are split into two halves, each half is clustered, and all images are assigned to both sets of centres. What the
@@ -22,6 +23,9 @@ def choose_k(rows: np.ndarray, seed: int = 0) -> int:
     to ENOUGH of the most. Of closed forms it is, by seed, 45 or 64 for GroceryStore (81 classes), 64 or 91 for CUB100 (100),
     and of 2 to 300 made clusters within a step. The silhouette does not serve: on GroceryStore it takes 2, or all it may.
     """
+    if len(rows) > TRIED:
+        rows = rows[np.sort(np.random.default_rng(seed).choice(len(rows), TRIED, replace=False))]
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
     largest = len(rows) // LEAST
     splits = min(max(TRIED // (2 * len(rows)), 1), SPLITS)
     scores = {1: 0.0}  # in one cluster there is nothing to tell

@@ -64,6 +64,7 @@ def number_or_auto(text: str) -> int | str:
     return text if text == "auto" else positive_int(text)
 
 
+number_or_auto.__name__ = "int"  # argparse names it in its own errors
 positive_int, natural = number(int, 1), number(int, 0)
 positive_float, weight = number(float, 0, above=True), number(float, 0)
 side = number(int, 1, most=4096)  # of images in pixels; one of that size takes 50 MB, and the network some GB for it
@@ -126,7 +127,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add_readout(parser)
     about = "train this stage of the net and what lies above it; top: about a third, middle: a half; a wrong name lists them"
     add("--train_from", default="all", help=about)
-    about = "with --train_from: random crops of an image, which come again and again; fewer are faster and take less disk"
+    about = "with --train_from: random crops of an image, which come again and again; fewer are faster and take less disk; "
+    about += "2 at least for methods that take two of an image"
     add("--views", type=number(int, 1, most=1024), default=8, help=about)
     # crops
     add("--width", type=side, default=227, help="side of the crops; smaller is faster")

@@ -68,6 +68,7 @@ class ClusterContrast(Method):
         add("--temperature", type=flags.positive_float, default=0.05, help=about)
         about = "how much of a cluster's vector stays when it meets an image; nearer to 1 where clusters hold several kinds"
         add("--momentum", type=flags.number(float, 0, most=1), default=0.1, help=about)
+        parser.set_defaults(lr=1e-4)
 
     # ---- clusters ----------------------------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ class FirstOrder(nn.Module):
 class SharedNeighbours(Method):
     """The net that is trained, its start, what lies half way, and each image's neighbours with their distances."""
 
-    near: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
+    neighbours: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
     distance: Tensor  # float32 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
     steps: Tensor  # int64, how many there were
 
@@ -71,8 +71,8 @@ class SharedNeighbours(Method):
         self.start = copy.deepcopy(embedder).requires_grad_(False)
         self.halfway = copy.deepcopy(self.start)
         self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("near", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
-        self.register_buffer("distance", torch.ones(self.near.shape))
+        self.register_buffer("neighbours", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
+        self.register_buffer("distance", torch.ones(self.neighbours.shape))
 
     @staticmethod
     def flags(parser: Any) -> None:
@@ -90,7 +90,7 @@ class SharedNeighbours(Method):
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
     def looks(self, epoch: int) -> str | None:
-        return "description" if int(self.near.max()) < 0 else None
+        return "description" if int(self.neighbours.max()) < 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         form = self.halfway.closed_form
@@ -99,14 +99,14 @@ class SharedNeighbours(Method):
         self.start_heads(features)
 
         k1 = self.settings.k1
-        lists = reciprocal.nearest(placed, k1, self.near.device)
+        lists = reciprocal.nearest(placed, k1, self.neighbours.device)
         encoded = reciprocal.encode(placed, lists, k1, max(1, k1 // 5))
         distances = reciprocal.jaccard(encoded, self.settings.far, LISTED * k1)
         near, distance = _nearest_first(distances, LISTED * k1)
         named = np.where(near >= 0, rows[near], -1)
-        everyone = torch.full(self.near.shape, -1, dtype=torch.int32)
+        everyone = torch.full(self.neighbours.shape, -1, dtype=torch.int32)
         everyone[torch.from_numpy(rows)] = torch.from_numpy(named.astype(np.int32))
-        self.near.copy_(everyone)
+        self.neighbours.copy_(everyone)
         apart = torch.ones(self.distance.shape)
         apart[torch.from_numpy(rows)] = torch.from_numpy(distance)
         self.distance.copy_(apart)
@@ -141,14 +141,14 @@ class SharedNeighbours(Method):
         covariance = moments.total()
         self.head.mean.copy_(covariance.mean)
         self.head.projection.copy_(projection(covariance, torch.ones(size, dtype=torch.float64), self.embedder.dim))
-        some = torch.from_numpy(features[:BLOCK, :size])
+        some = torch.from_numpy(features[:: -(-len(features) // BLOCK), :size])  # lists are often in order of kinds
         for embedder in (self.embedder, self.start, self.halfway):
             embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))
 
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def draws(self, epoch: int) -> "NeighbourBatches":
-        positives = np.where(self.distance.cpu().numpy() < self.settings.near, self.near.cpu().numpy(), -1)
+        positives = np.where(self.distance.cpu().numpy() < self.settings.near, self.neighbours.cpu().numpy(), -1)
         return NeighbourBatches(positives, self.settings.batch_size, self.settings.num_instances, self.settings.seed, epoch)
 
     def param_groups(self) -> list[dict]:
@@ -166,7 +166,7 @@ class SharedNeighbours(Method):
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embeddings = out["embedding"]
-        distance = self.distances_of(batch.index.to(self.near.device)).to(embeddings.device)
+        distance = self.distances_of(batch.index.to(self.neighbours.device)).to(embeddings.device)
         similarity = embeddings @ embeddings.T
         positive, negative = distance < self.settings.near, distance >= self.settings.far
         positive.fill_diagonal_(False)
@@ -176,9 +176,12 @@ class SharedNeighbours(Method):
 
     def distances_of(self, index: Tensor) -> Tensor:
         """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""
-        listed, distance = self.near[index], self.distance[index]  # (m, neighbours)
-        found = listed[:, :, None] == index[None, None]
-        one_way = torch.where(found, distance[:, :, None], 1.0).amin(1)
+        images, place = index.unique(return_inverse=True)
+        listed = self.neighbours[index].long()
+        column = torch.searchsorted(images, listed).clamp(max=len(images) - 1)
+        column[images[column] != listed] = len(images)  # not in the batch
+        of_images = torch.ones(len(index), len(images) + 1, device=index.device).scatter_(1, column, self.distance[index])
+        one_way = of_images[:, place]
         return torch.minimum(one_way, one_way.T).masked_fill_(index[:, None] == index, 0)
 
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:

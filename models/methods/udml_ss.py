@@ -22,7 +22,7 @@ from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
 from models.methods.method import Images, Method
 from utils import clustering, flags, health
-from utils.choose_k import TRIED, choose_k
+from utils.choose_k import choose_k
 from utils.errors import InputError
 
 ROTATIONS = 4
@@ -79,7 +79,7 @@ class UDMLSS(Method):
             type=flags.number_or_auto,
             default=100,
             help="about the number of kinds you expect, or a few times more; too few merge look-alikes; auto: as many as "
-            "two halves of the images agree on",
+            "two halves of the images agree on, at most 2,048",
         )
         add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
         add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
@@ -142,7 +142,10 @@ class UDMLSS(Method):
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         last, k = None, self.settings.num_clusters
         if k == "auto":  # chosen once: later clusterings start from the one before
-            k = int(self.labels.max()) + 1 or choose_k(features[:: -(-len(features) // TRIED)], self.settings.seed)
+            k = int(self.labels.max()) + 1 or choose_k(features, self.settings.seed)
+            if k < 2:
+                what = f"auto: no number of clusters is more sure than one, of {len(features)} images"
+                raise InputError(f"{what}; give a number", setting="num_clusters")
         if self.labels.max() >= 0:
             last = self.labels.cpu().numpy()[rows]
             last = None if last.max() >= k else last  # resumed with fewer clusters

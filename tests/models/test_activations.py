@@ -106,7 +106,7 @@ def test_random_crops_of_a_look_come_as_images(paths, embedder, tmp_path):
 def test_without_room_for_all_the_rest_is_made_each_time(paths, embedder, tmp_path, monkeypatch, room):
     whole = open_(paths, embedder, tmp_path)
     expected = [batch.images for batch, _ in whole.steps(STEPS)], [rows for _, rows, _ in whole.crops()]
-    monkeypatch.setattr(activations, "_file", lambda folder, rows, shape: np.zeros((room, *shape), np.float16))
+    monkeypatch.setattr(activations, "_file", lambda folder, rows, shape, share: np.zeros((room, *shape), np.float16))
     short = open_(paths, embedder, tmp_path)
     for _ in range(2):
         found = [batch.images for batch, _ in short.steps(STEPS)], [rows for _, rows, _ in short.crops()]
@@ -123,6 +123,24 @@ def test_an_unreadable_image_is_reported_in_each_step_that_wants_it(paths, embed
             ([0, 2, 3], [1]),
             ([4, 5], []),
         ]
+
+
+def test_an_image_that_fails_in_one_view_alone_is_left_out_as_a_whole(paths, embedder, tmp_path, monkeypatch):
+    made, reads = open_(paths, embedder, tmp_path), []
+    decode = Images.__getitem__
+
+    def failing(self, index):
+        reads.append(index)
+        if reads.count(0) == 1 and index == 0:
+            raise InputError("the disk has hiccups")
+        return decode(self, index)
+
+    monkeypatch.setattr(Images, "__getitem__", failing)
+    step = [Draw(0, 7, 10), Draw(1, 8, 11), Draw(0, 7, 11), Draw(2, 8, 11)]
+    ((batch, bad),) = made.steps([step])
+    assert reads.count(0) == 2 and [image.index for image in bad] == [0] and batch.index.tolist() == [1, 2]
+    ((alone, _),) = open_(paths, embedder, tmp_path).steps([step[1::2]])
+    assert torch.equal(batch.images, alone.images)
 
 
 def test_several_processes_share_a_step_as_they_share_images(paths, embedder, tmp_path):

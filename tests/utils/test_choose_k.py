@@ -45,3 +45,11 @@ def test_agreement_is_the_information_less_that_of_chance():
     chance = np.mean([information(truth, rng.permutation(truth)) for _ in range(2000)])
     assert information(truth, truth) == pytest.approx(-(sizes * np.log(sizes)).sum())
     assert _agreement(rows, 4, 0) == pytest.approx(information(truth, truth) - chance, abs=2e-3)
+
+
+def test_of_many_rows_it_looks_at_some(monkeypatch):
+    monkeypatch.setattr("utils.choose_k.TRIED", 200)
+    rows, _ = made(6, 3000)
+    seen = []
+    monkeypatch.setattr("utils.choose_k._agreement", lambda rows, k, seed: seen.append(len(rows)) or float(k == 8))
+    assert choose_k(rows) == 8 and set(seen) == {200}

@@ -82,7 +82,7 @@ def test_neighbours_are_those_of_the_jaccard_distance_nearest_first():
     dense = np.ones((50, 50))
     found = reciprocal.jaccard(reciprocal.encode(placed, lists, 8, 1), 0.9, 32).tocoo()
     dense[found.row, found.col] = found.data
-    near, distance = method.near.numpy(), method.distance.numpy()
+    near, distance = method.neighbours.numpy(), method.distance.numpy()
     assert near.shape == (55, 32)
     for row, image in enumerate(READABLE):
         others = [j for j in range(50) if j != row and dense[row, j] < 1]
@@ -143,7 +143,7 @@ def test_no_pairs_at_all_and_thresholds_in_the_wrong_order():
 def test_an_image_comes_with_positives_of_its_own():
     method = prepared()
     positives = {
-        i: {int(j) for j, d in zip(method.near[i], method.distance[i]) if d < method.settings.near} for i in range(55)
+        i: {int(j) for j, d in zip(method.neighbours[i], method.distance[i]) if d < method.settings.near} for i in range(55)
     }
     steps = list(method.draws(3))
     assert len(steps) == len(method.draws(3)) == shared_neighbours.STEPS
@@ -177,7 +177,11 @@ def test_distances_of_a_batch_are_those_of_its_images():
     found = method.distances_of(index)
     for a, i in enumerate(index.tolist()):
         for b, j in enumerate(index.tolist()):
-            listed = [float(method.distance[x][method.near[x] == y]) for x, y in ((i, j), (j, i)) if y in method.near[x]]
+            listed = [
+                float(method.distance[x][method.neighbours[x] == y])
+                for x, y in ((i, j), (j, i))
+                if y in method.neighbours[x]
+            ]
             assert float(found[a, b]) == (0 if i == j else min(listed, default=1))
     assert torch.equal(found, found.T) and 0 < (found < 0.7).float().mean() < 1
 
