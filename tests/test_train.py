@@ -255,7 +255,7 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
         (("--batch_size", "9"), "--batch_size 9 is not a multiple of num_instances 2"),
         (("--net", "VGG16"), "BN-Inception, Inception, ResNet18"),
         (("--loss", "Triple"), "known losses: Weight"),
-        (("--method", "udml"), "known methods: udml_ss, supervised"),
+        (("--method", "udml"), "known methods: udml_ss, shared_neighbours"),
         (("--method", "rotation", "--labels", "1"), "--method: rotation and supervised at once"),
         (("--meth", "frozen"), "--method was abbreviated"),
         (("--rot_batch", "9"), "--rot_batch 9"),
