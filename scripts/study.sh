@@ -20,8 +20,8 @@ export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN
 # method fill the budget.
 settings() {
     case $1 in
-        CUB100) DATA=$CUB100 NUM_CLUSTERS=50 EPOCHS_udml_ss=50 EPOCHS_stml=3 EPOCHS_cluster_contrast=90 ;;
-        GroceryStore) DATA=$GROCERY NUM_CLUSTERS=41 EPOCHS_udml_ss=75 EPOCHS_stml=3 EPOCHS_cluster_contrast=60 ;;
+        CUB100) DATA=$CUB100 NUM_CLUSTERS=50 EPOCHS_udml_ss=50 EPOCHS_stml=3 EPOCHS_cluster_contrast=55 ;;
+        GroceryStore) DATA=$GROCERY NUM_CLUSTERS=41 EPOCHS_udml_ss=75 EPOCHS_stml=3 EPOCHS_cluster_contrast=40 ;;
         demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
     esac
     EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=8 EPOCHS_closed_form=1
