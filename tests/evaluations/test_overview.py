@@ -8,19 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from evaluations import overview
 from evaluations.overview import group, layout
+from made_clusters import made, unit
 from utils import choose_k
 from utils.errors import InputError
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def made(clusters, count, spread=0.1, d=32, seed=0):
-    """float32 (count, d) rows of length 1 around so many random directions, and int64 (count,) which one each is around."""
-    rng = np.random.default_rng(seed)
-    truth = np.concatenate([np.arange(clusters), rng.integers(clusters, size=count - clusters)])
-    return unit(unit(rng.normal(size=(clusters, d)))[truth] + spread * rng.normal(size=(count, d))), truth
 
 
 def mapped(rows, folder, dtype):

@@ -5,18 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from made_clusters import made, unit
 from utils.choose_k import LEAST, _agreement, choose_k
-
-
-def unit(rows):
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def made(clusters, count, spread=0.1, d=32, seed=0):
-    """float32 (count, d) rows of length 1 around so many random directions, and int64 (count,) which one each is around."""
-    rng = np.random.default_rng(seed)
-    truth = np.concatenate([np.arange(clusters), rng.integers(clusters, size=count - clusters)])
-    return unit(unit(rng.normal(size=(clusters, d)))[truth] + spread * rng.normal(size=(count, d))), truth
 
 
 @pytest.mark.parametrize("clusters, count", [(2, 100), (3, 200), (6, 300), (20, 600), (50, 1500)])

@@ -8,14 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from torch import nn
 from torch.nn.functional import normalize
 
 from data.views import Batch
 from models import methods
-from models.backbones import Backbone, Preprocessing
-from models.embedder import Embedder
 from models.methods.cluster_contrast import move
+from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY
 from utils import checkpoint
 from utils.device import Compute
@@ -23,28 +21,13 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.passes import ForwardBackward
 
-WIDTH, DIM, FEATURES = 16, 6, 12
 KINDS, EACH = 5, 10
-
-
-class Some:
-    """What a method asks of its images."""
-
-    source = "train.txt"
-
-    def __init__(self, count, labels=None):
-        self.count, self.labels = count, labels
-
-    def __len__(self):
-        return self.count
 
 
 def make(count=60, labels=None, **changed):
     """The method, with a net of one convolution."""
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, FEATURES, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    backbone = Backbone(layers, FEATURES, Preprocessing((128,) * 3, (64,) * 3, False))
-    embedder = Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, True)
+    embedder = one_convolution()
     settings = {"batch_size": 8, "num_instances": 4, "k1": 8, "k2": 3, **changed}
     return methods.create(
         "cluster_contrast", embedder, Some(count, labels), methods.default_settings("cluster_contrast", **settings)

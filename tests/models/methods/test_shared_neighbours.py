@@ -12,36 +12,22 @@ from torch.nn import functional as F
 from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models import methods
-from models.backbones import Backbone, Preprocessing
 from models.closed_form import ClosedForm
-from models.embedder import Embedder
 from models.methods import shared_neighbours
 from models.methods.shared_neighbours import FirstOrder, NeighbourBatches
+from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
 from utils import reciprocal
 from utils.errors import InputError
 
-WIDTH, DIM, FEATURES = 16, 6, 12
 KINDS, EACH = 5, 10
 READABLE = np.delete(np.arange(55), [0, 13, 14, 31, 54])  # which images the 50 rows are of
-
-
-class Some:
-    source = "train.txt"
-
-    def __init__(self, count, labels=None):
-        self.count, self.labels = count, labels
-
-    def __len__(self):
-        return self.count
 
 
 def make(count=55, labels=None, **changed):
     """The method, with a net of one convolution."""
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, FEATURES, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    backbone = Backbone(layers, FEATURES, Preprocessing((128,) * 3, (64,) * 3, False))
-    embedder = Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, True)
+    embedder = one_convolution()
     settings = {"batch_size": 12, "num_instances": 3, "k1": 8, **changed}
     settings = methods.default_settings("shared_neighbours", **settings)
     method = methods.create("shared_neighbours", embedder, Some(count, labels), settings)

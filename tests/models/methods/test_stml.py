@@ -15,29 +15,14 @@ from data.transforms import Transforms
 from data.views import Batch, ImageBatches
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models import methods
-from models.backbones import Backbone, Preprocessing
-from models.embedder import Embedder
 from models.methods.stml import NeighbourBatches, nearest
+from small_nets import DIM, FEATURES, WIDTH, Some, embedder_of
 from thumbnails import TINY
 from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
 from utils.passes import ForwardBackward
-
-WIDTH, DIM, FEATURES = 16, 6, 12
-
-
-class Some:
-    """What a method asks of its images."""
-
-    source = "train.txt"
-
-    def __init__(self, count, labels=None):
-        self.count, self.labels = count, labels
-
-    def __len__(self):
-        return self.count
 
 
 def embedder(freeze_bn=True):
@@ -46,10 +31,7 @@ def embedder(freeze_bn=True):
     layers = [nn.Conv2d(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, FEATURES, 3, 2), nn.ReLU()]
     layers[1].running_mean.normal_()
     layers[1].running_var.uniform_(1, 2)
-    backbone = Backbone(
-        nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), FEATURES, Preprocessing((128,) * 3, (64,) * 3, False)
-    )
-    return Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, freeze_bn)
+    return embedder_of(layers, freeze_bn)
 
 
 def make(count=20, labels=None, freeze_bn=True, **changed):

@@ -1,0 +1,31 @@
+"""What the tests of methods train: a net of one convolution, and images of which only the number counts."""
+
+from torch import nn
+
+from models.backbones import Backbone, Preprocessing
+from models.embedder import Embedder
+
+WIDTH, DIM, FEATURES = 16, 6, 12
+
+
+class Some:
+    """What a method asks of its images."""
+
+    source = "train.txt"
+
+    def __init__(self, count, labels=None):
+        self.count, self.labels = count, labels
+
+    def __len__(self):
+        return self.count
+
+
+def embedder_of(layers, freeze_bn=True):
+    """An Embedder of these layers, which end in FEATURES maps."""
+    layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+    backbone = Backbone(layers, FEATURES, Preprocessing((128,) * 3, (64,) * 3, False))
+    return Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, freeze_bn)
+
+
+def one_convolution():
+    return embedder_of([nn.Conv2d(3, FEATURES, 3, 2), nn.ReLU()])
