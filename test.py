@@ -117,6 +117,7 @@ def main() -> None:
     )
     tests = [(epoch, embedder, resolved(asked, embedder)) for epoch, embedder, asked in tests]
     rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
+    took = [{} if embedder.seconds is None else {"seconds": embedder.seconds} for _, embedder, asked in tests for _ in asked]
     results = evaluate(
         [encoder(embedder, asked, compute) for _, embedder, asked in tests],
         query,
@@ -141,7 +142,7 @@ def main() -> None:
     for (epoch, kind), result in zip(rows, results):
         log.say(result_line(epoch or 0, result, kind))
     log.say(table(rows, results))
-    write(args, rows, results, neighbours)
+    write(args, rows, [{**result, **seconds} for result, seconds in zip(results, took)], neighbours)
 
 
 def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:

@@ -46,6 +46,7 @@ class Embedder(nn.Module):
     """
 
     epoch: int | None = None  # of the checkpoint that it comes from
+    seconds: float | None = None  # of wall time that it took, without tests and earlier checkpoints' readouts; None: unknown
     closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
     cut_at: str | None = None  # the stage from which on it is trained; all of it where there is none
     halves: Halves | None = None  # what lies below that stage, and the rest

@@ -41,7 +41,9 @@ run() { # METHOD SET SEED, in a shell of its own
     : "${DATA:?where is $2? Set CUB100 or GROCERY}"
     flags_of "$1"
     local epochs=EPOCHS_$1
-    export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD=$1 SEED=$3 EPOCHS=${!epochs} SAVE_STEP=${!epochs}
+    export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD=$1 SEED=$3 EPOCHS=${!epochs}
+    export SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
+    if [ "$1" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
     local place=$ROOT/study/$2/$1-seed-$3
     export RESULT=$place.part RUN_SUFFIX=-study
     [ ! -e "$place.json" ] || return 0

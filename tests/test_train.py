@@ -214,8 +214,10 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
         "queries",
         "without_positive",
         "unreadable",
+        "seconds",
         "readout",
     ]
+    assert 0 < result["seconds"] < 600
     values = (result["map_at_r"], result["f1"], *result["recall"].values(), result["nmi"])
     assert "Epoch-1 " + "  ".join(f"{value:.4f}" for value in values) + "\n" in out
     assert "MAP@R      F1     R@1     R@2" in out and "NMI: geometric mean" in out

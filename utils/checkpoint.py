@@ -134,6 +134,8 @@ def load(path: str | PathLike) -> Any:
     settings = state.get("settings", {})
     if not isinstance(settings, dict) or not all(_fits(name, settings[name]) for name in NET_SETTINGS if name in settings):
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
+    if not isinstance(state.get("seconds", 0.0), float):
+        raise InputError(f"{path}: not a checkpoint of this project, its `seconds` are no number")
     return state
 
 

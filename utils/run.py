@@ -45,6 +45,8 @@ class Run:
         self.args, self.changed = args, changed
         self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
         self._measured: dict[str, float] = {}  # of the step under way
+        self._before = 0.0  # seconds that it took before it was resumed
+        self._earlier_fits = 0.0  # seconds of readouts that were fitted for earlier checkpoints
 
     def __enter__(self) -> "Run":
         args = self.args
@@ -91,6 +93,7 @@ class Run:
             self.position, unreported = restore(
                 self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
             )
+            self._before = self._saved.get("seconds", 0.0)
             self._saved = {}  # as large as the net
         if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
             raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
@@ -239,6 +242,7 @@ class Run:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
         other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
+        self._earlier_fits = self.clock.seconds.get("closed form", 0.0)
         if fit_readout and saves and self.args.readout != "embedding":
             with self.stop.at_once(), self.clock("closed form"):
                 fit_readout(method.trained())
@@ -264,7 +268,7 @@ class Run:
         if not any(vars(self.position).values()):
             return None
         self.metrics.sync()
-        return capture(
+        state = capture(
             self.position,
             self.method,
             self.method.trained(),
@@ -274,3 +278,4 @@ class Run:
             self.images.digest,
             self.args,
         )
+        return {**state, "seconds": self._before + self.clock.total(without=("evaluation",)) - self._earlier_fits}

@@ -49,10 +49,14 @@ class TimeByPart:
             with self(body):
                 yield batch
 
+    def total(self, without: Iterable[str] = ()) -> float:
+        """The seconds so far, but for those of some parts."""
+        self._count()
+        return sum(seconds for name, seconds in self.seconds.items() if name not in without)
+
     def summary(self) -> str:
         """The seconds so far as lines of text: in all, then each part with its share and a bar, in order of appearance."""
-        self._count()
-        total = sum(self.seconds.values())
+        total = self.total()
         width = max(map(len, self.seconds))
         lines = [f"time by part, {total:.1f} s in all:"]
         for name, seconds in self.seconds.items():
