@@ -7,6 +7,7 @@ python test.py ... --metrics recall map_at_r nmi --save_json result.json
 """
 
 import argparse
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 import models
-from data.dataset import locate, read_test, read_train, recall_ks
+from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.images import Images
 from data.views import ImageBatches, count_workers
+from evaluations.label_free import CHOOSES, RATIO, SAMPLE, judge
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from models.readout import Fitter
 from utils import checkpoint, device, flags, log
@@ -63,6 +65,11 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
         default="arithmetic",
         help="mean of the entropies in NMI; geometric gives what old tables used, a little higher",
     )
+    add(
+        "--select",
+        action="store_true",
+        help="also judge each net without labels, by its training images, and say which to take; needs no test list",
+    )
     add("--save_json", default=None, help="write the results to this file")
     add(
         "--save_neighbours",
@@ -103,7 +110,9 @@ def main() -> None:
     log.start(vars(args), changed, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
     folder = locate(args.data, args.data_root)
-    query, gallery = read_test(folder, args.gallery_eq_query)
+    query = gallery = None
+    if not args.select or why_no_test(folder, args.gallery_eq_query) is None:
+        query, gallery = read_test(folder, args.gallery_eq_query)
     tested = [(epoch, compute.place(embedder)) for epoch, embedder in embedders(args)]
     transforms = tested[0][1].transforms
 
@@ -111,13 +120,28 @@ def main() -> None:
         workers = count_workers(args.nThreads, len(part), compute.device.type)
         return ImageBatches(Images(part.paths, transforms), args.batch_size, workers)
 
+    @functools.cache
+    def training() -> ImageBatches:
+        return batches(read_train(folder))
+
+    def fit(embedder: models.Embedder, readout: str = "closed_form") -> None:
+        Fitter(training(), compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
+
+    judged: list[dict] = [{}] * len(tested)
+    if args.select:
+        judged = select(args, tested, training(), compute, fit)
+    if query is None:
+        write(args, [(epoch, embedder.kind) for epoch, embedder in tested], judged, None)
+        return
     tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
-    fit_missing(
-        tests, lambda readout: Fitter(batches(read_train(folder)), compute, Group(), readout, args.seed, args.on_bad_image)
-    )
+    fit_missing(tests, fit)
     tests = [(epoch, embedder, resolved(asked, embedder)) for epoch, embedder, asked in tests]
     rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
-    took = [{} if embedder.seconds is None else {"seconds": embedder.seconds} for _, embedder, asked in tests for _ in asked]
+    about = [
+        {**({} if embedder.seconds is None else {"seconds": embedder.seconds}), **found}
+        for (_, embedder, asked), found in zip(tests, judged)
+        for _ in asked
+    ]
     results = evaluate(
         [encoder(embedder, asked, compute) for _, embedder, asked in tests],
         query,
@@ -142,7 +166,44 @@ def main() -> None:
     for (epoch, kind), result in zip(rows, results):
         log.say(result_line(epoch or 0, result, kind))
     log.say(table(rows, results))
-    write(args, rows, [{**result, **seconds} for result, seconds in zip(results, took)], neighbours)
+    write(args, rows, [{**result, **more} for result, more in zip(results, about)], neighbours)
+
+
+def select(
+    args: argparse.Namespace,
+    tested: list[tuple[int | None, models.Embedder]],
+    training: ImageBatches,
+    compute: Any,
+    fit: Any,
+) -> list[dict]:
+    """Judge each net without labels, say which to take, and return for each {"label_free": scores}.
+
+    The net before training, which the others are compared with, is the frozen one that is tested, or one like the first.
+    fit: gives an Embedder a closed form.
+    """
+    nets = tested
+    if tested[0][0] is not None:
+        settings = dict(tested[0][1].settings)
+        nets = [(None, compute.place(models.create(settings.pop("net"), weights=args.weights, **settings).eval())), *tested]
+    before = nets[0][1]
+    if before.closed_form is None:
+        fit(before)
+    scores = judge(
+        [encoder(embedder, ["pooled"], compute) for _, embedder in nets],
+        encoder(before, ["closed_form"], compute),
+        lambda seed, sample: training.crops(seed, sample, RATIO),
+        len(training),
+        args.on_bad_image,
+        args.seed,
+    )
+    lines = [f"without labels, by {min(len(training), SAMPLE)} training images:"]
+    lines += [f"{'':<28}" + "".join(f"{name:>14}" for name in scores[0])]
+    for (epoch, _), found in zip(nets, scores):
+        lines.append(f"{name_of(epoch):<28}" + "".join(f"{value:14.4f}" for value in found.values()))
+    best = max(range(len(nets)), key=lambda place: scores[place][CHOOSES])
+    advice = "" if best else "; training did not help: take the closed form (train.py --method closed_form)"
+    log.say("\n".join([*lines, f"by {CHOOSES} the best is {name_of(nets[best][0])}{advice}"]))
+    return [{"label_free": found} for found in scores[len(nets) - len(tested) :]]
 
 
 def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
@@ -152,22 +213,26 @@ def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder
     return args.readout or embedder.kinds
 
 
-def fit_missing(tests: list[tuple[int | None, models.Embedder, list[str]]], fitter: Callable[[str], Fitter]) -> None:
+def fit_missing(tests: list[tuple[int | None, models.Embedder, list[str]]], fit: Callable) -> None:
     """Give a closed form to those Embedders that are to be read out by one and have none; says which have one already.
 
-    fitter: of a kind of readout.
+    fit: of an Embedder and a kind of readout.
     """
     for epoch, embedder, asked in tests:
-        if embedder.closed_form is not None:
+        if embedder.closed_form is None and {"auto", "closed_form"} & set(asked):
+            fit(embedder, "auto" if "auto" in asked else "closed_form")
+        elif embedder.closed_form is not None and epoch is not None:
             log.say(f"epoch {epoch}: its closed form is the one in the checkpoint")
-        elif {"auto", "closed_form"} & set(asked):
-            fitter("auto" if "auto" in asked else "closed_form")(embedder)
 
 
 def resolved(asked: list[str], embedder: models.Embedder) -> list[str]:
     """What was asked for, with what the Embedder chose in place of "auto"; each kind once."""
     chosen = "pooled" if embedder.kind == "embedding" and "pooled" in asked else embedder.kind
     return list(dict.fromkeys(chosen if kind == "auto" else kind for kind in asked))
+
+
+def name_of(epoch: int | None) -> str:
+    return "frozen backbone" if epoch is None else f"epoch {epoch}"
 
 
 def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results: list[dict], neighbours: Any) -> None:
@@ -187,7 +252,7 @@ def table(rows: list[tuple[int | None, str]], results: list[dict]) -> str:
     """The results for people: a row for each readout of each model, in per cent."""
     lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
     for (epoch, kind), result in zip(rows, results):
-        name = ("frozen backbone" if epoch is None else f"epoch {epoch}") + ROW_ENDS[kind]
+        name = name_of(epoch) + ROW_ENDS[kind]
         lines.append(f"{name:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
     return "\n".join(lines)
 

@@ -9,126 +9,151 @@ import re
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from evaluations.retrieval import columns
 
-SHOWN = {"R@1": "R@1", "R@8": "R@8", "MAP@R": "MAP@R", "NMI": "NMI"}
-READOUTS = {"embedding": "", "closed_form": ", closed form"}
-BOUND = "supervised"
+SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
+ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by readout
+NO_TRAINING, BOUND = "closed_form", "supervised"  # methods that have a part of their own
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's, told apart by all
+
+Scores = dict[str, dict[str, float]]  # readout -> heading -> per cent
 
 
-class Run(NamedTuple):
-    """What one run gave: readout -> heading -> per cent; and seconds, training and testing together."""
+class Point(NamedTuple):
+    """A checkpoint of a run, tested."""
 
-    scores: dict[str, dict[str, float]]
-    seconds: float | None
+    epoch: int  # 0: the frozen net
+    minutes: float  # of wall time until then
+    scores: Scores
 
 
-def load(file):
-    """A result file of test.py -> the frozen net's scores, and the Run."""
+class Row(NamedTuple):
+    """Of a table: what several seeds gave."""
+
+    name: str
+    scores: list[dict[str, float]]
+    minutes: float | None
+
+
+def load(file: str) -> list[Point]:
+    """The points of a result file of test.py, in order of epochs."""
     with open(file, encoding="utf-8") as opened:
         entries = json.load(opened)
-    scores = {}
+    scores: dict[int, Scores] = defaultdict(dict)
+    minutes = {}
     for entry in entries:
-        kind = entry.get("readout", "embedding" if entry["epoch"] else "pooled")
-        scores[kind if entry["epoch"] else f"frozen {kind}"] = {k: 100 * v for k, v in columns(entry).items()}
-    took = file.removesuffix(".json") + ".seconds"
-    seconds = None
-    if os.path.exists(took):
-        with open(took, encoding="ascii") as opened:
-            seconds = sum(map(float, opened))
-    return Run(scores, seconds)
+        scores[entry["epoch"]][entry["readout"]] = {name: 100 * value for name, value in columns(entry).items()}
+        minutes[entry["epoch"]] = entry.get("seconds", 0.0) / 60
+    return [Point(epoch, minutes[epoch], scores[epoch]) for epoch in sorted(scores)]
 
 
-def gather(folder):
-    """set -> method -> [Run]"""
-    found = defaultdict(lambda: defaultdict(list))
+def gather(folder: str) -> dict[str, dict[str, list[list[Point]]]]:
+    """set -> method -> the points of each seed. Of files `SET/METHOD-seed-N.json`."""
+    found: dict[str, dict[str, list[list[Point]]]] = {}
     for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+        runs = defaultdict(list)
         for file in sorted(os.listdir(os.path.join(folder, name))):
-            if match := re.fullmatch(r"(\w+)-seed-\d+\.json", file):
-                found[name][match[1]].append(load(os.path.join(folder, name, file)))
+            if match := re.fullmatch(r"(.+)-seed-\d+\.json", file):
+                runs[match[1]].append(load(os.path.join(folder, name, file)))
+        if runs:
+            found[name] = dict(runs)
     return found
 
 
-def mean(values):
-    """Mean and, of several, standard deviation, in two decimals."""
-    text = f"{statistics.mean(values):.2f}"
-    return text + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
-
-
-def rows_of(runs):
-    """method -> [Run] => (name, seeds, readout's scores of each seed, seconds), the frozen net first."""
-    frozen = next(iter(runs.values()))[0].scores
-    for kind, name in (("frozen pooled", "frozen"), ("frozen closed_form", "closed form, no training")):
-        if kind in frozen:
-            alone = [run.seconds for run in runs.get("closed_form", ()) if run.seconds is not None]
-            yield name, [frozen[kind]], alone[0] if alone and kind == "frozen closed_form" else None
+def rows_of(runs: dict[str, list[list[Point]]]) -> Iterator[Row]:
+    """The last point of each method by each readout; first what needs no training."""
+    for seeds in runs.get(NO_TRAINING, ()):
+        frozen, fitted = seeds[0].scores, seeds[-1]
+        yield Row("frozen", [frozen["pooled"]], None)
+        yield Row("closed form, no training", [frozen["closed_form"]], fitted.minutes)
     for method, several in runs.items():
-        for readout, end in READOUTS.items():
-            scores = [run.scores[readout] for run in several if readout in run.scores]
-            if scores and method != "closed_form":
-                times = [run.seconds for run in several if run.seconds is not None]
-                yield method + end, scores, statistics.mean(times) if times else None
+        for readout, end in ENDS.items():
+            scores = [points[-1].scores[readout] for points in several if readout in points[-1].scores]
+            if scores and method != NO_TRAINING:
+                yield Row(method + end, scores, statistics.mean(points[-1].minutes for points in several))
 
 
-def gap(value, rows):
-    """How much of the way from the frozen net's Recall@1 to the supervised bound's best one, in per cent."""
-    best = {name: statistics.mean(s["R@1"] for s in scores) for name, scores, _ in rows}
-    bound = max((v for name, v in best.items() if name.startswith(BOUND)), default=None)
-    if bound is None or bound <= best["frozen"]:
+def mean_of(scores: Sequence[dict[str, float]], heading: str = "R@1") -> float:
+    return statistics.mean(one[heading] for one in scores)
+
+
+def cell(values: Sequence[float]) -> str:
+    """Mean and, of several, standard deviation."""
+    return f"{statistics.mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def gap_closed(row: Row, rows: Sequence[Row]) -> str:
+    """How much of the way from the frozen Recall@1 to the best one with labels, in per cent; "" where one is missing."""
+    frozen = [mean_of(other.scores) for other in rows if other.name == "frozen"]
+    bound = [mean_of(other.scores) for other in rows if other.name.startswith(BOUND)]
+    if not frozen or not bound or max(bound) <= frozen[0]:
         return ""
-    return f"{100 * (value - best['frozen']) / (bound - best['frozen']):.0f}"
+    return f"{100 * (mean_of(row.scores) - frozen[0]) / (max(bound) - frozen[0]):.0f}"
 
 
-def table(name, runs):
+def table(name: str, runs: dict[str, list[list[Point]]]) -> str:
     rows = list(rows_of(runs))
     lines = [f"**{name}**", "", "| | seeds | " + " | ".join(SHOWN) + " | gap closed, % | minutes |", "|---" * 8 + "|"]
-    for title, scores, seconds in rows:
-        cells = [mean([s[heading] for s in scores]) for heading in SHOWN]
-        closed = gap(statistics.mean(s["R@1"] for s in scores), rows)
-        minutes = "" if seconds is None else f"{seconds / 60:.1f}"
-        lines.append(f"| {title} | {len(scores)} | " + " | ".join(cells) + f" | {closed} | {minutes} |")
+    for row in rows:
+        cells = [cell([one[heading] for one in row.scores]) for heading in SHOWN]
+        minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
+        lines.append(f"| {row.name} | {len(row.scores)} | {' | '.join(cells)} | {gap_closed(row, rows)} | {minutes} |")
     return "\n".join(lines)
 
 
-def plot(found, file):
+def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
+    """(minutes, Recall@1 of the better readout) of each trained point, means over the seeds that have it."""
+    found = []
+    for place in range(max(map(len, several))):
+        here = [points[place] for points in several if place < len(points) and points[place].epoch]
+        if here:
+            readouts = set.intersection(*(set(point.scores) for point in here))
+            best = max(mean_of([point.scores[readout] for point in here]) for readout in readouts)
+            found.append((statistics.mean(point.minutes for point in here), best))
+    return found
+
+
+def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4.5), squeeze=False)
+    methods = sorted({method for runs in found.values() for method in runs if method != NO_TRAINING})
     for axis, (name, runs) in zip(axes[0], found.items()):
-        rows = list(rows_of(runs))
-        start = statistics.mean(s["R@1"] for s in rows[0][1])
-        for title, scores, seconds in rows:
-            level = statistics.mean(s["R@1"] for s in scores)
-            if seconds is None or title.startswith("closed form"):
-                axis.axhline(level, linestyle=":", color="grey")
-                axis.annotate(title, (0, level), fontsize=7, va="bottom")
-            elif not title.endswith("closed form"):
-                best = max(
-                    statistics.mean(s["R@1"] for s in other)
-                    for known, other, _ in rows
-                    if known in (title, title + READOUTS["closed_form"])
-                )
-                axis.plot([0, seconds / 60], [start, best], marker="o", label=title)
-        axis.set(title=name, xlabel="minutes on one core", ylabel="Recall@1, %, better readout")
+        levels = {row.name: mean_of(row.scores) for row in rows_of({NO_TRAINING: runs.get(NO_TRAINING, [])})}
+        for title, level in levels.items():
+            axis.axhline(level, linestyle=":", color="grey")
+            axis.annotate(title, (0, level), fontsize=7, va="bottom")
+        start = [(0.0, levels["frozen"])] if levels else []
+        for method, colour in zip(methods, COLOURS * len(methods)):
+            if method in runs:
+                axis.plot(*zip(*start + curve(runs[method])), marker="o", markersize=4, color=colour, label=method)
+        axis.set(title=name, xlabel="minutes on one CPU core", ylabel="Recall@1 of unseen kinds, %, better readout")
         axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    results, folder = sys.argv[1:]
-    found = gather(results)
+def main(results: str, folder: str) -> None:
+    found = gather(results) if os.path.isdir(results) else {}
+    if not found:
+        print(f"{results}: no results here; scripts/study.sh makes them", file=sys.stderr)
+        sys.exit(2)
     os.makedirs(folder, exist_ok=True)
     page = "\n\n".join(table(name, runs) for name, runs in found.items())
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:
         out.write("Made by `scripts/study.sh`.\n\n" + page + "\n")
     plot(found, os.path.join(folder, "plot.png"))
     print(page)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*sys.argv[1:])

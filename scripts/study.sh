@@ -3,6 +3,7 @@
 # wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
+#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 udml_ss,TRAIN_FROM=top" scripts/study.sh    # with other settings
 # Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study.
 set -euo pipefail
 
@@ -12,7 +13,7 @@ ROOT=$(absolute "${ROOT:-results}")
 CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
-unset READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
+unset TRAIN_FROM READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
 
@@ -36,23 +37,28 @@ flags_of() {
     esac
 }
 
-run() { # METHOD SET SEED, in a shell of its own
+run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
+    local place=$ROOT/study/$2/$1-seed-$3
+    [ ! -e "$place.json" ] || return 0
     settings "$2"
     : "${DATA:?where is $2? Set CUB100 or GROCERY}"
-    flags_of "$1"
-    local epochs=EPOCHS_$1
-    export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD=$1 SEED=$3 EPOCHS=${!epochs}
-    export SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
-    if [ "$1" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
-    local place=$ROOT/study/$2/$1-seed-$3
-    export RESULT=$place.part RUN_SUFFIX=-study
-    [ ! -e "$place.json" ] || return 0
+    METHOD=${1%%,*} SEED=$3 RESULT=$place.part RUN_SUFFIX=-study
+    flags_of "$METHOD"
+    local epochs=EPOCHS_$METHOD change
+    EPOCHS=${!epochs}
+    IFS=, read -ra changes <<<"$1"
+    for change in "${changes[@]:1}"; do
+        declare -g "$change"
+        RUN_SUFFIX+=-$change
+    done
+    if [ -n "${TRAIN_FROM:-}" ]; then TRAIN_FLAGS="${TRAIN_FLAGS:-} --train_from $TRAIN_FROM"; fi
+    SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
+    if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
+    export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD SEED RESULT RUN_SUFFIX EPOCHS SAVE_STEP TEST_FLAGS LOSS
     if [ "$2" = demo ]; then "$PYTHON" -m data.demo "$DATA"; fi
     mkdir -p "$ROOT/study/$2"
-    began=$SECONDS
-    trap 'echo $((SECONDS - began)) >> "'"$place"'.seconds"' EXIT # one line for each part of an interrupted run
     "$scripts/run_train_test.sh"
-    mv "$place.part" "$place.json"
+    mv "$RESULT" "$place.json"
 }
 
 [ $# -gt 0 ] || set -- 0 1 2

@@ -64,6 +64,29 @@ def test_the_frozen_backbone_and_its_closed_form(run, image_folder, capsys):
     assert "\nfrozen backbone   " in said and "\nfrozen backbone, closed form   " in said
 
 
+def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folder, tmp_path, capsys):
+    small = ("--width", 32, "--origin_width", 36, "--device", "cpu")
+    flags = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", *small, "--pretrained", "True", "--save_step", 1, "--epochs", 2)
+    run("train", *flags, "--data", image_folder, "--save_dir", tmp_path / "run")
+    test = ("test", "--data", image_folder, "--resume", tmp_path / "run", *small[4:], "--select")
+    capsys.readouterr()
+    run(*test, "--save_json", tmp_path / "with.json")
+    said = capsys.readouterr().out
+    assert "without labels, by 24 training images:\n" in said and "\nfrozen backbone   " in said
+    judged = json.loads((tmp_path / "with.json").read_text())
+    assert [entry["epoch"] for entry in judged] == [1, 2] and all("recall" in entry for entry in judged)
+
+    (image_folder / "test.txt").unlink()
+    run(*test, "--pretrained", "True", "--save_json", tmp_path / "without.json")
+    said = capsys.readouterr().out
+    first, *alone = json.loads((tmp_path / "without.json").read_text())
+    assert [entry["epoch"] for entry in alone] == [1, 2] and "recall" not in alone[0] and not first["epoch"]
+    assert [entry["label_free"] for entry in alone] == [entry["label_free"] for entry in judged]
+    scores = {"the frozen backbone": first, "epoch 1": alone[0], "epoch 2": alone[1]}
+    best = max(scores, key=lambda name: scores[name]["label_free"]["learnability"])
+    assert f"by learnability the best is {best}".replace("the frozen", "frozen") in said
+
+
 def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):
     """A run that fits a closed form at epoch 1, stops and goes on, against one that is not stopped and fits none."""
     outdated, backward = [], Run.backward

@@ -1,0 +1,100 @@
+"""Scores of a net that need no labels: which checkpoint, setting or method to take.
+
+All nets are judged on the same images, in one fixed space of their pooled features (`utils.learnability.fixed_space`),
+whatever they are read out by.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+
+from utils.agreement import neighbour_agreement
+from utils.clustering import kmeans
+from utils.features import Encoder, extract, report_bad
+from utils.learnability import fixed_space, learnability
+
+CHOOSES = "learnability"
+SCORES = {
+    CHOOSES: "its clusters of training images, found again by a linear model of the closed form of the net before training",
+    "agreement": "two random crops of an image have the same nearest other image",
+    "reciprocity": "neighbours that are each other's, mean over lists of 1 to 50",
+    "clusterings": "adjusted Rand index of k-means from three starts",
+    "rank": "effective rank of the features (Garrido et al. 2023, arXiv 2210.02885)",
+}
+SAMPLE = 2048  # images at most that nets are judged by: time and memory grow with their square
+CROPS = 2  # random ones of each of them
+RATIO = 0.5  # smallest share of the image in such a crop
+DEPTHS = (1, 2, 5, 10, 20, 50)
+STARTS = 3
+
+
+def judge(
+    encoders: list[Encoder],
+    known: Encoder,
+    crops: Callable[[tuple | None, Sequence[int]], Iterable],
+    total: int,
+    on_bad_image: str,
+    seed: int = 0,
+) -> list[dict[str, float]]:
+    """`label_free` of several nets, on at most SAMPLE of the `total` images that they were trained on, evenly spread.
+
+    encoders: functions of a uint8 batch (n, 3, H, W) that give pooled features. known: one that gives the closed form of the
+    net before training. crops: of a seed, or None for central crops, and of places of images; gives batches as `extract`
+    takes them. on_bad_image: see `report_bad`.
+    """
+    count = min(total, SAMPLE)
+    sample = [place * total // count for place in range(count)]
+    passes = []
+    for drawn in (None, *((seed, crop) for crop in range(CROPS))):
+        wanted = encoders if drawn else [*encoders, known]
+        passes.append(extract(wanted, crops(drawn, sample), count, "without labels"))
+    report_bad(passes[0].bad, on_bad_image)
+    *centre, description = passes[0].arrays
+    return [label_free(own, [seen.arrays[net] for seen in passes[1:]], description, seed) for net, own in enumerate(centre)]
+
+
+def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """SCORES of a net.
+
+    centre: float32 (n, d), pooled features of images, rows of length 1. crops: the same of two or more random crops of each.
+    known: float32 (n, e), the images in the closed form of the net before training. n is a sample: memory is n x n.
+    """
+    rows, *views = fixed_space(centre, *crops)
+    return {
+        CHOOSES: learnability(rows, known, seed),
+        "agreement": neighbour_agreement(torch.from_numpy(rows), [torch.from_numpy(view) for view in views]),
+        "reciprocity": reciprocity(rows),
+        "clusterings": clusterings(rows, seed),
+        "rank": effective_rank(centre),
+    }
+
+
+def reciprocity(rows: np.ndarray) -> float:
+    """How often a neighbour's neighbour is oneself: the share of links of the lists of k nearest others that go both ways,
+    mean over k of DEPTHS. rows: float32 (n, d) of length 1."""
+    similar = torch.from_numpy(rows @ rows.T).fill_diagonal_(-torch.inf)
+    deepest = min(DEPTHS[-1], len(rows) - 1)
+    nearest = similar.topk(deepest, dim=1).indices
+    shares = []
+    for k in dict.fromkeys(min(depth, deepest) for depth in DEPTHS):
+        listed = torch.zeros(similar.shape, dtype=torch.bool).scatter_(1, nearest[:, :k], True)
+        shares.append(float((listed & listed.T).sum() / listed.sum()))
+    return float(np.mean(shares))
+
+
+def clusterings(rows: np.ndarray, seed: int = 0) -> float:
+    """Mean adjusted Rand index of STARTS k-means of float32 (n, d) rows into sqrt(n) clusters."""
+    from sklearn.metrics import adjusted_rand_score  # here: it takes seconds
+
+    k = max(1, round(len(rows) ** 0.5))
+    found = [kmeans(rows, k, seed=seed + start).labels for start in range(STARTS)]
+    return float(np.mean([adjusted_rand_score(*pair) for pair in combinations(found, 2)]))
+
+
+def effective_rank(rows: np.ndarray) -> float:
+    """exp of the entropy of the singular values of float32 (n, d) rows around their mean, as shares of their sum."""
+    values = np.linalg.svd(rows - rows.mean(0), compute_uv=False).astype(np.float64)
+    shares = values / max(values.sum(), 1e-12)
+    return float(np.exp(-(shares * np.log(shares + 1e-12)).sum()))

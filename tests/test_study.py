@@ -1,0 +1,144 @@
+"""The study of methods: its script with a stand-in for training, and its tables and plot of made results."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+import study  # noqa: E402
+
+STAND_IN = """#!/usr/bin/env bash
+echo "$METHOD $DATA seed $SEED loss ${LOSS:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
+    "${INIT:-}|${TRAIN_FLAGS:-}|$TEST_FLAGS|$RUN_SUFFIX" >> "$ROOT/asked"
+[ "$METHOD" != "${FAILS:-}" ] || exit 7
+echo '[{"epoch": 1, "readout": "embedding", "recall": {"1": 0.5, "8": 0.75}, "map_at_r": 0.25, "nmi": 0.5, "seconds": 90}]' \
+    > "$RESULT"
+"""
+
+
+def entry(epoch, readout, recall, seconds=None):
+    found = {"epoch": epoch, "readout": readout, "recall": {"1": recall, "8": 0.9}, "map_at_r": 0.2, "nmi": 0.6}
+    return {**found, **({} if seconds is None else {"seconds": seconds})}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two methods and the bound on one set: frozen 50, labels 90."""
+    files = {
+        "closed_form-seed-0": [
+            entry(0, "pooled", 0.5),
+            entry(0, "closed_form", 0.6),
+            entry(1, "embedding", 0.5, 30),
+            entry(1, "closed_form", 0.6, 30),
+        ],
+        "ours-seed-0": [entry(4, "embedding", 0.7, 60), entry(8, "embedding", 0.72, 120), entry(8, "closed_form", 0.8, 120)],
+        "ours-seed-1": [entry(8, "embedding", 0.74, 240), entry(8, "closed_form", 0.84, 240)],
+        "supervised,LOSS=Triplet-seed-0": [entry(2, "embedding", 0.9, 600)],
+    }
+    folder = tmp_path / "found" / "birds"
+    folder.mkdir(parents=True)
+    for name, entries in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(entries))
+    return str(folder.parent)
+
+
+def test_a_table_has_the_last_point_of_each_method(results):
+    lines = study.table("birds", study.gather(results)["birds"]).splitlines()
+    assert lines[0] == "**birds**" and len({line.count("|") for line in lines[2:]}) == 1
+    assert lines[4:] == [
+        "| frozen | 1 | 50.00 | 90.00 | 20.00 | 60.00 | 0 |  |",
+        "| closed form, no training | 1 | 60.00 | 90.00 | 20.00 | 60.00 | 25 | 0.5 |",
+        "| ours | 2 | 73.00 ± 1.41 | 90.00 ± 0.00 | 20.00 ± 0.00 | 60.00 ± 0.00 | 58 | 3.0 |",
+        "| ours, closed form | 2 | 82.00 ± 2.83 | 90.00 ± 0.00 | 20.00 ± 0.00 | 60.00 ± 0.00 | 80 | 3.0 |",
+        "| supervised,LOSS=Triplet | 1 | 90.00 | 90.00 | 20.00 | 60.00 | 100 | 10.0 |",
+    ]
+
+
+def test_a_curve_takes_the_better_readout_of_each_point(results):
+    first, second = study.gather(results)["birds"]["ours"]
+    assert study.curve([first]) == [(1.0, pytest.approx(70)), (2.0, pytest.approx(80))]
+    assert study.curve([second]) == [(4.0, pytest.approx(84))]
+
+
+def test_the_page_and_the_plot(results, tmp_path, capsys):
+    study.main(results, str(tmp_path / "out"))
+    assert (
+        "| ours, closed form | 2 | 82.00"
+        in (tmp_path / "out" / "results.md").read_text()
+        == ("Made by `scripts/study.sh`.\n\n" + capsys.readouterr().out)
+    )
+    with Image.open(tmp_path / "out" / "plot.png") as image:
+        assert image.width > 400
+
+
+def test_without_results_it_says_so(tmp_path):
+    done = subprocess.run([sys.executable, SCRIPTS / "study.py", tmp_path, tmp_path], text=True, capture_output=True)
+    assert done.returncode == 2 and done.stderr == f"{tmp_path}: no results here; scripts/study.sh makes them\n"
+
+
+def run_study(tmp_path, *seeds, **environment):
+    """scripts/study.sh in a copy whose run_train_test.sh writes down what it is asked for."""
+    copy = tmp_path / "scripts"
+    copy.mkdir(exist_ok=True)
+    for name in ("study.sh", "setup_env.sh"):
+        shutil.copy(SCRIPTS / name, copy)
+    (copy / "study.py").write_text("import sys; print(*sys.argv[1:])")
+    (copy / "run_train_test.sh").write_text(STAND_IN)
+    (copy / "run_train_test.sh").chmod(0o755)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    return subprocess.run(
+        [copy / "study.sh", *seeds],
+        text=True,
+        capture_output=True,
+        env={
+            **kept,
+            "PYTHON": sys.executable,
+            "ROOT": str(tmp_path / "root"),
+            "CUB100": "/birds",
+            "SETS": "CUB100",
+            **environment,
+        },
+    )
+
+
+def test_the_script_runs_what_is_not_there_yet(tmp_path):
+    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 stml,TRAIN_FROM=top"
+    stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="stml")
+    asked = tmp_path / "root" / "asked"
+    metrics = "--metrics recall map_at_r nmi"
+    assert stopped.returncode == 7 and asked.read_text().splitlines() == [
+        f"closed_form /birds seed 0 loss  clusters 50 epochs 1 every 1 ||{metrics}|-study",
+        f"udml_ss /birds seed 0 loss Triplet clusters 12 epochs 50 every 25 pca||{metrics} --pretrained False"
+        "|-study-LOSS=Triplet-NUM_CLUSTERS=12",
+        f"stml /birds seed 0 loss  clusters 50 epochs 3 every 2 |--init pca --train_from top|{metrics} --pretrained False"
+        "|-study-TRAIN_FROM=top",
+    ]
+
+    asked.unlink()
+    done = run_study(tmp_path, "0", "1", METHODS=methods)
+    assert done.returncode == 0, done.stderr
+    assert [" ".join(line.split()[:4]) for line in asked.read_text().splitlines()] == [
+        "stml /birds seed 0",
+        "udml_ss /birds seed 1",  # no closed form: no seed decides it
+        "stml /birds seed 1",
+    ]
+    assert sorted(os.listdir(tmp_path / "root" / "study" / "CUB100")) == [
+        "closed_form-seed-0.json",
+        "stml,TRAIN_FROM=top-seed-0.json",
+        "stml,TRAIN_FROM=top-seed-1.json",
+        "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-0.json",
+        "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-1.json",
+    ]
+    assert done.stdout.splitlines()[-1] == f"{tmp_path / 'root' / 'study'} scripts/out/study"
+
+
+def test_the_script_asks_where_a_set_is(tmp_path):
+    done = run_study(tmp_path, "0", SETS="GroceryStore", METHODS="udml_ss")
+    assert done.returncode != 0 and "where is GroceryStore? Set CUB100 or GROCERY" in done.stderr
