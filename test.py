@@ -138,7 +138,11 @@ def main() -> None:
     tests = [(epoch, embedder, resolved(asked, embedder)) for epoch, embedder, asked in tests]
     rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
     about = [
-        {**({} if embedder.seconds is None else {"seconds": embedder.seconds}), **found}
+        {
+            **({} if embedder.path is None else {"checkpoint": embedder.path}),
+            **({} if embedder.seconds is None else {"seconds": embedder.seconds}),
+            **found,
+        }
         for (_, embedder, asked), found in zip(tests, judged)
         for _ in asked
     ]
@@ -201,8 +205,8 @@ def select(
     for (epoch, _), found in zip(nets, scores):
         lines.append(f"{name_of(epoch):<28}" + "".join(f"{value:14.4f}" for value in found.values()))
     best = max(range(len(nets)), key=lambda place: scores[place][CHOOSES])
-    advice = "" if best else "; training did not help: take the closed form (train.py --method closed_form)"
-    log.say("\n".join([*lines, f"by {CHOOSES} the best is {name_of(nets[best][0])}{advice}"]))
+    advice = nets[best][1].path or "training did not help, take the closed form (train.py --method closed_form)"
+    log.say("\n".join([*lines, f"by {CHOOSES} the best is {name_of(nets[best][0])}: {advice}"]))
     return [{"label_free": found} for found in scores[len(nets) - len(tested) :]]
 
 

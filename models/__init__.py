@@ -101,7 +101,7 @@ def load(
     ]
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
-    embedder.epoch, embedder.seconds = state["epoch"], state.get("seconds")
+    embedder.path, embedder.epoch, embedder.seconds = str(checkpoint), state["epoch"], state.get("seconds")
     if readout not in (None, "embedding", "closed_form"):
         raise InputError(f"{readout}: give embedding or closed_form", setting="readout")
     if readout == "closed_form" and embedder.closed_form is None:

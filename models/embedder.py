@@ -45,7 +45,8 @@ class Embedder(nn.Module):
     The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`.
     """
 
-    epoch: int | None = None  # of the checkpoint that it comes from
+    path: str | None = None  # the checkpoint that it comes from
+    epoch: int | None = None  # its epoch
     seconds: float | None = None  # of wall time that it took, without tests and earlier checkpoints' readouts; None: unknown
     closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
     cut_at: str | None = None  # the stage from which on it is trained; all of it where there is none

@@ -17,6 +17,8 @@ from evaluations.retrieval import columns
 
 SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
 ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by readout
+JUDGED = "label_free.json"  # of all nets of a set
+FEWEST = 3  # nets that have a rank correlation
 NO_TRAINING, BOUND = "closed_form", "supervised"  # methods that have a part of their own
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's, told apart by all
 
@@ -117,6 +119,58 @@ def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
     return found
 
 
+class Judged(NamedTuple):
+    """A net that was judged without labels."""
+
+    method: str  # its folder, whatever the seed
+    epoch: int
+    recall: float  # Recall@1 of unseen kinds in per cent, by the closed form
+    scores: dict[str, float]  # without labels
+
+
+def load_judged(file: str) -> list[Judged]:
+    """Of a file that test.py --select wrote; the net before training belongs to the method ""."""
+    with open(file, encoding="utf-8") as opened:
+        entries = [entry for entry in json.load(opened) if entry["readout"] == "closed_form"]
+    found = []
+    for entry in entries:
+        method = re.sub(r"-seed-\d+", "", os.path.basename(os.path.dirname(entry.get("checkpoint", ""))))
+        found.append(Judged(method, entry["epoch"], 100 * entry["recall"]["1"], entry["label_free"]))
+    return found
+
+
+def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
+    """Spearman's, of a score without labels with Recall@1; None where one of the two is the same for all."""
+    from scipy.stats import spearmanr
+
+    pairs = [(net.scores[score], net.recall) for net in nets]
+    if len(nets) < FEWEST or any(len(set(values)) < 2 for values in zip(*pairs)):
+        return None
+    return float(spearmanr(*zip(*pairs)).statistic)
+
+
+def judged_table(found: dict[str, list[Judged]]) -> str:
+    """Each score without labels: how it ranks the nets of each set, and what choosing by it gives."""
+    heads = "".join(f" {name}: all nets | within a method | chosen, R@1 |" for name in found)
+    lines = ["**Scores without labels: rank correlation with R@1**", "", f"| |{heads}", "|---" * (1 + 3 * len(found)) + "|"]
+    for score in next(iter(found.values()))[0].scores:
+        cells = []
+        for nets in found.values():
+            start = [net for net in nets if not net.epoch]
+            methods = sorted({net.method for net in nets if net.epoch})
+            within = [rank_correlation([*start, *(net for net in nets if net.method == name)], score) for name in methods]
+            known = [value for value in within if value is not None]
+            every = rank_correlation(nets, score)
+            cells.append("" if every is None else f"{every:.2f}")
+            cells.append(f"{statistics.mean(known):.2f}" if known else "")
+            cells.append(f"{max(nets, key=lambda net: net.scores[score]).recall:.2f}")
+        lines.append(f"| {score} | {' | '.join(cells)} |")
+    ends = [
+        f" | | {min(net.recall for net in nets):.2f} to {max(net.recall for net in nets):.2f} |" for nets in found.values()
+    ]
+    return "\n".join([*lines, "| all nets |" + "".join(ends)])
+
+
 def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     import matplotlib
 
@@ -146,7 +200,11 @@ def main(results: str, folder: str) -> None:
         print(f"{results}: no results here; scripts/study.sh makes them", file=sys.stderr)
         sys.exit(2)
     os.makedirs(folder, exist_ok=True)
-    page = "\n\n".join(table(name, runs) for name, runs in found.items())
+    parts = [table(name, runs) for name, runs in found.items()]
+    files = {name: os.path.join(results, name, JUDGED) for name in found}
+    if judged := {name: load_judged(file) for name, file in files.items() if os.path.exists(file)}:
+        parts.append(judged_table(judged))
+    page = "\n\n".join(parts)
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:
         out.write("Made by `scripts/study.sh`.\n\n" + page + "\n")
     plot(found, os.path.join(folder, "plot.png"))

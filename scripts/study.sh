@@ -4,6 +4,7 @@
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
 #   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 udml_ss,TRAIN_FROM=top" scripts/study.sh    # with other settings
+#   JUDGE=0 ...                                                                          # without the scores that need no labels
 # Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study.
 set -euo pipefail
 
@@ -61,6 +62,16 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     mv "$RESULT" "$place.json"
 }
 
+judge() { # SET: all its nets without labels, when there are new ones
+    settings "$1"
+    local file=$ROOT/study/$1/label_free.json checkpoints
+    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$1/*-study*/ckp_ep*" | sort)
+    if [ -e "$file" ] && [ -z "$(find "${checkpoints[@]}" -newer "$file")" ]; then return; fi
+    "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
+        --metrics recall --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/study-$1.log"
+    mv "$file.part" "$file"
+}
+
 [ $# -gt 0 ] || set -- 0 1 2
 for set in ${SETS:-${CUB100:+CUB100} ${GROCERY:+GroceryStore} demo}; do
     for seed in "$@"; do
@@ -70,5 +81,6 @@ for set in ${SETS:-${CUB100:+CUB100} ${GROCERY:+GroceryStore} demo}; do
             fi
         done
     done
+    if [ "${JUDGE:-1}" != 0 ]; then (judge "$set"); fi
 done
 "$PYTHON" scripts/study.py "$ROOT/study" scripts/out/study

@@ -78,6 +78,33 @@ def test_the_page_and_the_plot(results, tmp_path, capsys):
         assert image.width > 400
 
 
+def test_the_scores_without_labels_and_what_they_choose(results):
+    def net(epoch, recall, good, bad, path="ckpt/ours-seed-1-study/ckp_ep1.pth.tar"):
+        scores = {"label_free": {"good": good, "bad": bad, "flat": 1.0}}
+        path = {"checkpoint": path} if epoch else {}
+        return {"epoch": epoch, "readout": "closed_form", "recall": {"1": recall}, **scores, **path}
+
+    entries = [
+        net(0, 0.6, 0.1, 0.5),
+        net(4, 0.7, 0.2, 0.4),
+        net(8, 0.8, 0.4, 0.3),
+        net(8, 0.75, 0.3, 0.2, "ckpt/other-study/x"),
+    ]
+    file = Path(results) / "birds" / "label_free.json"
+    file.write_text(json.dumps([*entries, {**entries[0], "readout": "pooled"}]))
+    judged = study.load_judged(str(file))
+    assert [found.method for found in judged] == ["", "ours-study", "ours-study", "other-study"]
+    lines = study.judged_table({"birds": judged}).splitlines()
+    assert lines[2:] == [
+        "| | birds: all nets | within a method | chosen, R@1 |",
+        "|---|---|---|---|",
+        "| good | 1.00 | 1.00 | 80.00 |",
+        "| bad | -0.80 | -1.00 | 60.00 |",
+        "| flat |  |  | 60.00 |",
+        "| all nets | | | 60.00 to 80.00 |",
+    ]
+
+
 def test_without_results_it_says_so(tmp_path):
     done = subprocess.run([sys.executable, SCRIPTS / "study.py", tmp_path, tmp_path], text=True, capture_output=True)
     assert done.returncode == 2 and done.stderr == f"{tmp_path}: no results here; scripts/study.sh makes them\n"
@@ -102,6 +129,7 @@ def run_study(tmp_path, *seeds, **environment):
             "PYTHON": sys.executable,
             "ROOT": str(tmp_path / "root"),
             "CUB100": "/birds",
+            "JUDGE": "0",
             "SETS": "CUB100",
             **environment,
         },

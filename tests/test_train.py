@@ -214,6 +214,7 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
         "queries",
         "without_positive",
         "unreadable",
+        "checkpoint",
         "seconds",
         "readout",
     ]
