@@ -1,4 +1,4 @@
-"""What a step asks for: its draws, and the P x K sampler that many methods make them with."""
+"""What a step asks for: its draws, and the samplers that make them of clusters or of pairs."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -72,6 +72,39 @@ class PKBatches:
             seeds = rng.integers(2**62, size=len(indices))
             rows = zip(indices.tolist(), self.labels[indices].tolist(), seeds.tolist(), rotate.tolist())
             yield self.views([Pick(*row) for row in rows])
+
+
+class PositiveBatches:
+    """The batches of one epoch: in each step P images, in random order, and with each of them K - 1 of its positives.
+
+    positives: int (N, k), the positives of each image, -1 where there are no more. An image without any is left out; one
+    with too few fills up with itself, in other crops. The label of a draw is the image that it comes with.
+    batch_size: P x K; less where fewer images have positives. num_instances: K. steps: of an epoch.
+    seed, epoch: together with the positives they decide every draw.
+    """
+
+    def __init__(
+        self, positives: np.ndarray, batch_size: int, num_instances: int, steps: int, seed: int, epoch: int
+    ) -> None:
+        self.positives, self.num_instances, self.steps = positives, num_instances, steps
+        self.images_per_batch, self.seed, self.epoch = batch_size // num_instances, seed, epoch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        images = np.flatnonzero((self.positives >= 0).any(1))
+        for _ in range(self.steps):
+            step = []
+            for image in rng.permutation(images)[: self.images_per_batch].tolist():
+                own = self.positives[image]
+                others = rng.permutation(own[own >= 0])[: self.num_instances - 1].tolist()
+                group = [image, *others, *[image] * (self.num_instances - 1 - len(others))]
+                step += [
+                    Draw(index, image, seed) for index, seed in zip(group, rng.integers(2**62, size=len(group)).tolist())
+                ]
+            yield step
 
 
 def check_pk(batch_size: int, num_instances: int, rotated: int = 0, metric: bool = True) -> None:

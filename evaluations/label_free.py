@@ -15,9 +15,10 @@ from utils.clustering import kmeans
 from utils.features import Encoder, extract, report_bad
 from utils.learnability import fixed_space, learnability
 
-CHOOSES = "learnability"
+CHOOSES = "evidence"
 SCORES = {
-    CHOOSES: "its clusters of training images, found again by a linear model of the closed form of the net before training",
+    CHOOSES: "geometric mean of the next two; the first alone favours the net before training, the second longer training",
+    "learnability": "a linear model of the closed form of the net before training finds its clusters of images again",
     "agreement": "two random crops of an image have the same nearest other image",
     "reciprocity": "neighbours that are each other's, mean over lists of 1 to 50",
     "clusterings": "adjusted Rand index of k-means from three starts",
@@ -62,9 +63,12 @@ def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarra
     known: float32 (n, e), the images in the closed form of the net before training. n is a sample: memory is n x n.
     """
     rows, *views = fixed_space(centre, *crops)
+    learnable = learnability(rows, known, seed)
+    agreement = neighbour_agreement(torch.from_numpy(rows), [torch.from_numpy(view) for view in views])
     return {
-        CHOOSES: learnability(rows, known, seed),
-        "agreement": neighbour_agreement(torch.from_numpy(rows), [torch.from_numpy(view) for view in views]),
+        CHOOSES: (learnable * agreement) ** 0.5,
+        "learnability": learnable,
+        "agreement": agreement,
         "reciprocity": reciprocity(rows),
         "clusterings": clusterings(rows, seed),
         "rank": effective_rank(centre),

@@ -26,7 +26,7 @@ settings() {
         GroceryStore) DATA=$GROCERY NUM_CLUSTERS=41 EPOCHS_udml_ss=75 EPOCHS_stml=3 EPOCHS_cluster_contrast=40 ;;
         demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
     esac
-    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=8 EPOCHS_closed_form=1
+    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=10 EPOCHS_closed_form=1
 }
 
 # Each method's own settings: its paper's, but for those that were chosen on classes held out from the training lists.

@@ -83,8 +83,8 @@ def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folde
     assert [entry["epoch"] for entry in alone] == [1, 2] and "recall" not in alone[0] and not first["epoch"]
     assert [entry["label_free"] for entry in alone] == [entry["label_free"] for entry in judged]
     scores = {"the frozen backbone": first, "epoch 1": alone[0], "epoch 2": alone[1]}
-    best = max(scores, key=lambda name: scores[name]["label_free"]["learnability"])
-    assert f"by learnability the best is {best}".replace("the frozen", "frozen") in said
+    best = max(scores, key=lambda name: scores[name]["label_free"]["evidence"])
+    assert f"by evidence the best is {best}".replace("the frozen", "frozen") in said
 
 
 def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):

@@ -1,17 +1,18 @@
-"""Shared neighbours: images that have the same neighbours belong together, and training goes half of its way.
+"""Shared neighbours: images that have the same neighbours belong together, and training goes as far as it can be followed.
 
 1. Before the first step, each image is placed by the closed form of the frozen net. Two images with a Jaccard distance of
    their k-reciprocal neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what
    lies between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
-3. The result lies half way between the net that came, which knows kinds that training never shows, and the moving average
-   of the one that is trained (averages of weights before and after: Wortsman et al. 2022, arXiv 2109.01903). The closed form
-   reads it out.
+3. The result lies between the net that came, which knows kinds that training never shows, and the moving average of the one
+   that is trained (averages of weights before and after: Wortsman et al. 2022, arXiv 2109.01903): half way, or all the way
+   where more of what it says about the images is found again in the first closed form (`utils/learnability.py`). The last
+   two epochs look at both. The closed form reads the result out.
 """
 
 import argparse
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.sampler import Draw, check_pk
+from data.sampler import Draw, PositiveBatches, check_pk
 from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models.closed_form import Moments, projection
@@ -27,10 +28,13 @@ from models.embedder import Embedder, full_precision
 from models.methods.method import Images, Method
 from utils import flags, reciprocal
 from utils.errors import InputError
+from utils.learnability import fixed_space, learnability
 
 WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
 STEPS = 10  # of an epoch
 MOMENTUM = 0.98  # of the moving average
+SHARES = (0.5, 1.0)  # of the way to the moving average, which the last epochs look at, one each
+JUDGED = 2048  # images at most that the share is chosen by
 LISTED = 4  # times k1: neighbours of an image whose distance is kept
 BLOCK = 2**14  # descriptions that are projected at once
 
@@ -54,11 +58,13 @@ class FirstOrder(nn.Module):
 
 
 class SharedNeighbours(Method):
-    """The net that is trained, its start, what lies half way, and each image's neighbours with their distances."""
+    """The net that is trained, its start and its average, the result between the two, and each image's neighbours."""
 
     neighbours: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
     distance: Tensor  # float32 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
     steps: Tensor  # int64, how many there were
+    known: Tensor  # float16 (at most JUDGED, dim), the closed form at the start of some images; zero where one is unreadable
+    learnable: Tensor  # float64 (2,), learnability at each of SHARES; -1 until it is known
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
@@ -69,10 +75,12 @@ class SharedNeighbours(Method):
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
         self.start = copy.deepcopy(embedder).requires_grad_(False)
-        self.halfway = copy.deepcopy(self.start)
+        self.average, self.result = copy.deepcopy(self.start), copy.deepcopy(self.start)
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("neighbours", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
         self.register_buffer("distance", torch.ones(self.neighbours.shape))
+        self.register_buffer("known", torch.zeros(min(len(images), JUDGED), embedder.dim, dtype=torch.float16))
+        self.register_buffer("learnable", torch.full((len(SHARES),), -1.0, dtype=torch.float64))
 
     @staticmethod
     def flags(parser: Any) -> None:
@@ -85,18 +93,28 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
-        parser.set_defaults(lr=1e-4, epochs=8, readout="closed_form", train_from="middle")
+        parser.set_defaults(lr=1e-4, epochs=10, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
     def looks(self, epoch: int) -> str | None:
-        return "description" if int(self.neighbours.max()) < 0 else None
+        if int(self.neighbours.max()) < 0:
+            return "description"
+        return None if self.trains(epoch) else "pooled"
+
+    def trains(self, epoch: int) -> bool:
+        """Whether it has steps, or only looks at what came of them. Runs of two epochs or less are too short to choose."""
+        return self.settings.epochs <= len(SHARES) or epoch <= self.settings.epochs - len(SHARES)
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
-        form = self.halfway.closed_form
+        if int(self.neighbours.max()) >= 0:
+            return self.choose(features, rows)
+        form = self.result.closed_form
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
+        sample, there = self.sample(rows)
+        self.known[there] = torch.from_numpy(placed[sample]).to(self.known)
 
         k1 = self.settings.k1
         lists = reciprocal.nearest(placed, k1, self.neighbours.device)
@@ -121,6 +139,39 @@ class SharedNeighbours(Method):
             line += f", {right[positive].mean():.1%} of the pairs with the true label"
         return line
 
+    # ---- how far to go -----------------------------------------------------------------------------------------------
+
+    def choose(self, features: np.ndarray, rows: np.ndarray) -> str:
+        """Pooled features of the result: how learnable is its share? The next share is its turn then; after the last, the
+        best one."""
+        sample, there = self.sample(rows)
+        looked = int((self.learnable >= 0).sum())
+        self.learnable[looked] = learnability(fixed_space(features[sample])[0], self.known[there].float().cpu().numpy())
+        line = f"learnability {self.learnable[looked]:.4f} at {SHARES[looked]:.0%} of the way"
+        if looked + 1 < len(SHARES):
+            self.go(SHARES[looked + 1])
+            return line
+        best = SHARES[int(self.learnable.argmax())]
+        self.go(best)
+        return f"{line}; the result is at {best:.0%}"
+
+    @torch.no_grad()
+    def go(self, share: float) -> None:
+        """Have the result at this share of the way from the start to the average."""
+        start, average = self.start.state_dict(), self.average.state_dict()
+        for name, result in self.result.state_dict().items():
+            if result.is_floating_point():
+                result.copy_(torch.lerp(start[name], average[name], share))
+            else:
+                result.copy_(average[name])
+
+    def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the images that the rows are of those that are judged: places among the rows, and among `known`."""
+        count, total = len(self.known), len(self.neighbours)
+        images = np.arange(count) * total // count
+        readable = np.isin(images, rows)
+        return np.searchsorted(rows, images[readable]), np.flatnonzero(readable)
+
     def place(self, features: np.ndarray, scales: Tensor) -> np.ndarray:
         """Descriptions (n, P), and a weight for each number -> their closed form, float32 (n, dim), rows of length one."""
         moments = Moments(features.shape[1])
@@ -142,14 +193,17 @@ class SharedNeighbours(Method):
         self.head.mean.copy_(covariance.mean)
         self.head.projection.copy_(projection(covariance, torch.ones(size, dtype=torch.float64), self.embedder.dim))
         some = torch.from_numpy(features[:: -(-len(features) // BLOCK), :size])  # lists are often in order of kinds
-        for embedder in (self.embedder, self.start, self.halfway):
+        for embedder in (self.embedder, self.start, self.average, self.result):
             embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))
 
     # ---- a step ------------------------------------------------------------------------------------------------------
 
-    def draws(self, epoch: int) -> "NeighbourBatches":
+    def draws(self, epoch: int) -> Iterable[list[Draw]]:
+        if not self.trains(epoch):
+            return []
         positives = np.where(self.distance.cpu().numpy() < self.settings.near, self.neighbours.cpu().numpy(), -1)
-        return NeighbourBatches(positives, self.settings.batch_size, self.settings.num_instances, self.settings.seed, epoch)
+        settings = self.settings
+        return PositiveBatches(positives, settings.batch_size, settings.num_instances, STEPS, settings.seed, epoch)
 
     def param_groups(self) -> list[dict]:
         return [{"params": list(self.embedder.features.parameters())}, {"params": [self.head.projection]}]
@@ -157,8 +211,8 @@ class SharedNeighbours(Method):
     def train(self, mode: bool = True) -> "SharedNeighbours":
         """As in torch, except that what is not trained stays in evaluation mode."""
         super().train(mode)
-        self.start.eval()
-        self.halfway.eval()
+        for embedder in (self.start, self.average, self.result):
+            embedder.eval()
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -187,53 +241,17 @@ class SharedNeighbours(Method):
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
         self.steps += 1
         keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # at first the average is young
-        weights, start = self.embedder.state_dict(), self.start.state_dict()
-        for name, halfway in self.halfway.state_dict().items():
-            if halfway.is_floating_point():
-                halfway.lerp_((start[name] + weights[name]) / 2, 1 - keep)
+        weights = self.embedder.state_dict()
+        for name, average in self.average.state_dict().items():
+            if average.is_floating_point():
+                average.lerp_(weights[name], 1 - keep)
             else:
-                halfway.copy_(weights[name])
+                average.copy_(weights[name])
+        self.learnable.fill_(-1)
+        self.go(SHARES[0])
 
     def trained(self) -> Embedder:
-        return self.halfway
-
-
-class NeighbourBatches:
-    """The batches of one epoch: STEPS times some images, each with positives of its own drawn at random.
-
-    positives: int (N, k), -1 where there are no more. An image without any is left out. batch_size: P x num_instances.
-    seed, epoch: they decide every draw, together with the positives.
-    """
-
-    def __init__(self, positives: np.ndarray, batch_size: int, num_instances: int, seed: int, epoch: int) -> None:
-        self.positives, self.count = positives, (positives >= 0).sum(1)
-        self.num_instances, self.size, self.seed, self.epoch = num_instances, batch_size // num_instances, seed, epoch
-
-    def __len__(self) -> int:
-        return STEPS
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        anchors = np.flatnonzero(self.count)
-        front = np.sort(self.positives, axis=1)[:, ::-1]  # those that there are come first
-        for _ in range(STEPS):
-            chosen = rng.permutation(anchors)[: self.size]
-            places = rng.random((len(chosen), front.shape[1])).argsort(1)  # a random order of each image's positives
-            places = np.where(places < self.count[chosen, None], places, -1)
-            rest = _first_valid(places, self.num_instances - 1)
-            others = np.where(rest >= 0, np.take_along_axis(front[chosen], np.maximum(rest, 0), 1), chosen[:, None])
-            images = np.concatenate([chosen[:, None], others], axis=1).ravel()
-            seeds = rng.integers(2**62, size=len(images))
-            rows = zip(images.tolist(), chosen.repeat(self.num_instances).tolist(), seeds.tolist())
-            yield [Draw(*row) for row in rows]
-
-
-def _first_valid(places: np.ndarray, count: int) -> np.ndarray:
-    """Of each row the first so many numbers that are not -1, and -1 where there are fewer: int (m, count)."""
-    order = np.argsort(places < 0, axis=1, kind="stable")[:, :count]
-    found = np.full((len(places), count), -1)
-    found[:, : order.shape[1]] = np.take_along_axis(places, order, 1)
-    return found
+        return self.result
 
 
 def _nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:

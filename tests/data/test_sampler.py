@@ -1,10 +1,10 @@
-"""The P x K sampler's invariants."""
+"""The samplers' invariants."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from data.sampler import PKBatches, check_pk
+from data.sampler import PKBatches, PositiveBatches, check_pk
 from utils.errors import InputError
 
 
@@ -78,3 +78,11 @@ def test_refuses(arguments, setting, expected):
     assert caught.value.setting == setting
     check_pk(80, 5, 16)
     check_pk(80, 1, 16, metric=False)
+
+
+def test_an_image_with_too_few_positives_fills_up_with_itself_and_one_without_any_is_left_out():
+    positives = np.array([[1, 2, -1], [0, -1, -1], [-1, -1, -1]])
+    for step in PositiveBatches(positives, 8, 4, steps=5, seed=0, epoch=1):
+        groups = {step[i].index: [draw.index for draw in step[i + 1 : i + 4]] for i in range(0, len(step), 4)}
+        assert set(groups) == {0, 1}
+        assert sorted(groups[0]) == [0, 1, 2] and sorted(groups[1]) == [0, 1, 1]

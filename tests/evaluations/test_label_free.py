@@ -50,6 +50,7 @@ def test_a_net_that_knows_kinds_has_the_better_scores():
 
     good, bad = (label_free(parts[0], parts[1:], known) for parts in (seen(0.05), seen(1.0)))
     assert list(good) == list(SCORES)
+    assert good["evidence"] ** 2 == pytest.approx(good["learnability"] * good["agreement"])
     assert all(good[name] > bad[name] for name in (CHOOSES, "clusterings"))
 
 
