@@ -4,9 +4,11 @@ python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.
 python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
 python test.py ... --pretrained True --readout closed_form           # and its closed form, fitted to the training images
 python test.py ... --metrics recall map_at_r nmi --save_json result.json
+python test.py --data ~/photos --resume results/mine --select          # which checkpoint to take, told without labels
 """
 
 import argparse
+import copy
 import functools
 import json
 import os
@@ -116,41 +118,36 @@ def main() -> None:
     tested = [(epoch, compute.place(embedder)) for epoch, embedder in embedders(args)]
     transforms = tested[0][1].transforms
 
-    def batches(part: Any) -> ImageBatches:
-        workers = count_workers(args.nThreads, len(part), compute.device.type)
-        return ImageBatches(Images(part.paths, transforms), args.batch_size, workers)
+    def batches(paths: Any) -> ImageBatches:
+        workers = count_workers(args.nThreads, len(paths), compute.device.type)
+        return ImageBatches(Images(paths, transforms), args.batch_size, workers)
 
-    @functools.cache
-    def training() -> ImageBatches:
-        return batches(read_train(folder))
+    def fit(to: ImageBatches, embedder: models.Embedder, readout: str = "closed_form") -> None:
+        Fitter(to, compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
 
-    def fit(embedder: models.Embedder, readout: str = "closed_form") -> None:
-        Fitter(training(), compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
-
-    judged: list[dict] = [{}] * len(tested)
-    if args.select:
-        judged = select(args, tested, training(), compute, fit)
-    if query is None:
-        write(args, [(epoch, embedder.kind) for epoch, embedder in tested], judged, None)
-        return
+    training = functools.cache(lambda: read_train(folder).paths)
     tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
-    fit_missing(tests, fit)
+    if query is not None:
+        fit_missing(tests, lambda *what: fit(batches(training()), *what))
+    about = [
+        {name: value for name, value in (("checkpoint", net.path), ("seconds", net.seconds)) if value is not None}
+        for _, net in tested
+    ]
+    if args.select:
+        count = len(training())
+        some = [training()[place * count // SAMPLE] for place in range(SAMPLE)] if count > SAMPLE else training()
+        for known, scores in zip(about, select(args, tested, batches(some), compute, fit)):
+            known["label_free"] = scores
+    if query is None:
+        write(args, [(epoch, embedder.kind) for epoch, embedder in tested], about, None)
+        return
     tests = [(epoch, embedder, resolved(asked, embedder)) for epoch, embedder, asked in tests]
     rows = [(epoch, kind) for epoch, _, asked in tests for kind in asked]
-    about = [
-        {
-            **({} if embedder.path is None else {"checkpoint": embedder.path}),
-            **({} if embedder.seconds is None else {"seconds": embedder.seconds}),
-            **found,
-        }
-        for (_, embedder, asked), found in zip(tests, judged)
-        for _ in asked
-    ]
     results = evaluate(
         [encoder(embedder, asked, compute) for _, embedder, asked in tests],
         query,
         gallery,
-        lambda part: batches(part).crops(),
+        lambda part: batches(part.paths).crops(),
         args.on_bad_image,
         recall_ks(folder),
         args.metrics,
@@ -170,20 +167,21 @@ def main() -> None:
     for (epoch, kind), result in zip(rows, results):
         log.say(result_line(epoch or 0, result, kind))
     log.say(table(rows, results))
-    write(args, rows, [{**result, **more} for result, more in zip(results, about)], neighbours)
+    of_rows = [known for known, (_, _, asked) in zip(about, tests) for _ in asked]
+    write(args, rows, [{**result, **known} for result, known in zip(results, of_rows)], neighbours)
 
 
 def select(
     args: argparse.Namespace,
     tested: list[tuple[int | None, models.Embedder]],
-    training: ImageBatches,
+    batches: ImageBatches,
     compute: Any,
-    fit: Any,
-) -> list[dict]:
-    """Judge each net without labels, say which to take, and return for each {"label_free": scores}.
+    fit: Callable,
+) -> list[dict[str, float]]:
+    """Judge each net without labels, say which to take, and return the scores of each.
 
     The net before training, which the others are compared with, is the frozen one that is tested, or one like the first.
-    fit: gives an Embedder a closed form.
+    batches: of some training images. fit: gives an Embedder a closed form, fitted to these.
     """
     nets = tested
     if tested[0][0] is not None:
@@ -191,23 +189,24 @@ def select(
         nets = [(None, compute.place(models.create(settings.pop("net"), weights=args.weights, **settings).eval())), *tested]
     before = nets[0][1]
     if before.closed_form is None:
-        fit(before)
+        before = copy.deepcopy(before)
+        fit(batches, before)
     scores = judge(
         [encoder(embedder, ["pooled"], compute) for _, embedder in nets],
         encoder(before, ["closed_form"], compute),
-        lambda seed, sample: training.crops(seed, sample, RATIO),
-        len(training),
+        lambda seed: batches.crops(seed, ratio=RATIO),
+        len(batches),
         args.on_bad_image,
         args.seed,
     )
-    lines = [f"without labels, by {min(len(training), SAMPLE)} training images:"]
+    lines = [f"without labels, by {len(batches)} training images:"]
     lines += [f"{'':<28}" + "".join(f"{name:>14}" for name in scores[0])]
     for (epoch, _), found in zip(nets, scores):
         lines.append(f"{name_of(epoch):<28}" + "".join(f"{value:14.4f}" for value in found.values()))
     best = max(range(len(nets)), key=lambda place: scores[place][CHOOSES])
     advice = nets[best][1].path or "training did not help, take the closed form (train.py --method closed_form)"
     log.say("\n".join([*lines, f"by {CHOOSES} the best is {name_of(nets[best][0])}: {advice}"]))
-    return [{"label_free": found} for found in scores[len(nets) - len(tested) :]]
+    return scores[len(nets) - len(tested) :]
 
 
 def kinds(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:

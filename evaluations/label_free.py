@@ -34,23 +34,21 @@ STARTS = 3
 def judge(
     encoders: list[Encoder],
     known: Encoder,
-    crops: Callable[[tuple | None, Sequence[int]], Iterable],
-    total: int,
+    crops: Callable[[tuple | None], Iterable],
+    count: int,
     on_bad_image: str,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """`label_free` of several nets, on at most SAMPLE of the `total` images that they were trained on, evenly spread.
+    """`label_free` of several nets, on images that they were trained on.
 
     encoders: functions of a uint8 batch (n, 3, H, W) that give pooled features. known: one that gives the closed form of the
-    net before training. crops: of a seed, or None for central crops, and of places of images; gives batches as `extract`
-    takes them. on_bad_image: see `report_bad`.
+    net before training. crops: of a seed, or None for central crops, gives batches of the images as `extract` takes them.
+    count: of the images; best SAMPLE at most. on_bad_image: see `report_bad`.
     """
-    count = min(total, SAMPLE)
-    sample = [place * total // count for place in range(count)]
     passes = []
     for drawn in (None, *((seed, crop) for crop in range(CROPS))):
         wanted = encoders if drawn else [*encoders, known]
-        passes.append(extract(wanted, crops(drawn, sample), count, "without labels"))
+        passes.append(extract(wanted, crops(drawn), count, "without labels"))
     report_bad(passes[0].bad, on_bad_image)
     *centre, description = passes[0].arrays
     return [label_free(own, [seen.arrays[net] for seen in passes[1:]], description, seed) for net, own in enumerate(centre)]
