@@ -30,6 +30,7 @@ SERVE_FLAGS=${SERVE_FLAGS---open}      # anything else for search.py serve
 TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
 STEPS=${STEPS:-80}                      # of training, by shared neighbours; about 2 s each on a CPU core
 LR=${LR:-0.0001}                        # learning rate
+SELECT=${SELECT:-1}                     # 0: take the trained net, whatever the scores say that need no labels
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
 case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
@@ -71,7 +72,7 @@ if not os.path.exists(train_list):
 print(sum(1 for _ in open(train_list, "rb")))
 LIST
 )
-    epochs=$(((STEPS + 9) / 10))
+    epochs=$(((STEPS + 9) / 10 + 2)) # the last two only look at what came of it
     if [ "$images" -lt 100 ]; then
         echo "$images images are too few to train on: 100 are needed"
         rm -rf "$run"
@@ -94,7 +95,20 @@ fi
 
 galleries=("$out/ready-made")
 checkpoint=$(ls -t "$out"/training/*/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
-if [ -n "$checkpoint" ]; then
+helped=1
+if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # is it better than the ready-made net, as far as can be told without labels?
+    judged=$out/training/select.json
+    if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
+        "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select --device "$DEVICE" \
+            --on_bad_image skip --save_json "$judged.part" --log_file "$out/log"
+        mv "$judged.part" "$judged"
+    fi
+    helped=$("$PYTHON" -c 'import json, sys
+before, after = (entry["label_free"]["evidence"] for entry in json.load(open(sys.argv[1], encoding="utf-8")))
+print(int(after > before))' "$judged")
+    if [ "$helped" = 0 ]; then echo "Training did not help: the ready-made embeddings stay (SELECT=0 takes the trained ones)"; fi
+fi
+if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
     anew=()
     if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained since it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}

@@ -368,7 +368,7 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     photos(folder, 101)
     os.rename(folder / "100.jpg", folder / "line\nbreak.jpg")  # no list can hold this name; it is embedded all the same
     before = snapshot(folder)
-    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "TRAIN_FLAGS": "--readout embedding"}
+    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "TRAIN_FLAGS": "--readout embedding", "SELECT": "0"}
     done = script("search_folder.sh", folder, TRAIN="1", **small)
     assert done.returncode == 0, done.stdout + done.stderr
     found = galleries_in(root)
@@ -392,6 +392,14 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     assert len(again["trained"]) == 102
     row = again["trained"].row_of_path[found["trained"].paths[0]]
     assert again["trained"].embeddings[row] @ found["trained"].embeddings[0] < 0.99  # by the new one
+
+    done = script("search_folder.sh", folder, **{**small, "SELECT": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "without labels, by 100 training images:" in done.stdout
+    judged = root.glob("search/*/training/select.json")
+    before, after = (entry["label_free"]["evidence"] for entry in json.loads(next(judged).read_text()))
+    kept = f"The embeddings are in {found['ready-made'].folder}"
+    assert (f"{kept}\n" in done.stdout) == ("Training did not help" in done.stdout) == (after <= before)
 
 
 @pytest.mark.parametrize("arguments", [[], ["/no/such/folder"], [__file__]])
