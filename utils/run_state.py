@@ -71,7 +71,7 @@ def restore(
             for group, (lr, weight_decay) in zip(optimiser.param_groups, rates):
                 group.update(lr=lr, weight_decay=weight_decay)  # the same, unless `override` allows others
     except (RuntimeError, ValueError, KeyError):
-        remedy = "give the --net and the --method that it was made with"
+        remedy = "give the --net, the --method and the settings that it was made with"
         raise InputError(f"{path}: of a net or a method with other parameters; {remedy}") from None
     if state["scaler"]:  # empty when that run needed none
         scaler.load_state_dict(state["scaler"])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from data.sampler import Draw
@@ -90,3 +91,15 @@ class Method(nn.Module):
     def trained(self) -> Embedder:
         """The Embedder to look with, to test and to save."""
         return self.embedder
+
+
+@torch.no_grad()
+def move(average: nn.Module, net: nn.Module, share: float) -> None:
+    """Move a net by a share of the way to another of its kind, in place: weights and statistics of BatchNorm. Counters are
+    copied."""
+    there = net.state_dict()
+    for name, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(there[name], share)
+        else:
+            value.copy_(there[name])

@@ -25,7 +25,7 @@ from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models.closed_form import Moments, projection
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method
+from models.methods.method import Images, Method, move
 from utils import flags, reciprocal
 from utils.errors import InputError
 from utils.learnability import fixed_space, learnability
@@ -155,15 +155,10 @@ class SharedNeighbours(Method):
         self.go(best)
         return f"{line}; the result is at {best:.0%}"
 
-    @torch.no_grad()
     def go(self, share: float) -> None:
         """Have the result at this share of the way from the start to the average."""
-        start, average = self.start.state_dict(), self.average.state_dict()
-        for name, result in self.result.state_dict().items():
-            if result.is_floating_point():
-                result.copy_(torch.lerp(start[name], average[name], share))
-            else:
-                result.copy_(average[name])
+        move(self.result, self.start, 1.0)
+        move(self.result, self.average, share)
 
     def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of the images that the rows are of those that are judged: places among the rows, and among `known`."""
@@ -241,12 +236,7 @@ class SharedNeighbours(Method):
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
         self.steps += 1
         keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # at first the average is young
-        weights = self.embedder.state_dict()
-        for name, average in self.average.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(weights[name], 1 - keep)
-            else:
-                average.copy_(weights[name])
+        move(self.average, self.embedder, 1 - keep)
         self.learnable.fill_(-1)
         self.go(SHARES[0])
 

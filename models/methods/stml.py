@@ -21,8 +21,8 @@ from data.views import Batch
 from losses.pairs import similarities
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method
-from utils import flags
+from models.methods.method import Images, Method, move
+from utils import flags, reciprocal
 from utils.errors import InputError
 
 VIEWS = 2  # of each image in a batch
@@ -123,12 +123,11 @@ class STML(Method):
         if self.neighbours.max() < 0 and self.settings.init == "pca":
             self.embedder.start_embedding_at(features)
             self.teacher.classifier.load_state_dict(self.embedder.classifier.state_dict())
-        found, similarity = nearest(features, self.settings.num_neighbours)
-        new = rows[found]
+        new = rows[reciprocal.nearest(features, self.settings.num_neighbours, self.neighbours.device)]
         neighbours = torch.full_like(self.neighbours, -1, device="cpu")
         neighbours[torch.from_numpy(rows)] = torch.from_numpy(new)
         self.neighbours.copy_(neighbours)
-        line = f"found the {new.shape[1] - 1} nearest neighbours of {len(rows)} images: mean similarity {similarity:.4f}"
+        line = f"found the {new.shape[1] - 1} nearest neighbours of {len(rows)} images"
         if last.max() >= 0:
             line += f", {(new[:, :, None] == last[:, None]).any(2)[:, 1:].mean():.1%} as last time"
         if self.true_labels is not None:  # for nothing else
@@ -177,13 +176,8 @@ class STML(Method):
 
     @torch.no_grad()
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
-        for teacher, student in ((self.teacher, self.embedder), (self.teacher_head, self.head)):
-            weights = student.state_dict()
-            for name, average in teacher.state_dict().items():  # in place; statistics of BatchNorm too, but no counters
-                if average.is_floating_point():
-                    average.lerp_(weights[name], 1 - self.settings.momentum)
-                else:
-                    average.copy_(weights[name])
+        move(self.teacher, self.embedder, 1 - self.settings.momentum)
+        move(self.teacher_head, self.head, 1 - self.settings.momentum)
 
 
 class NeighbourBatches:
@@ -214,22 +208,3 @@ class NeighbourBatches:
             images, seeds = self.neighbours[queries].ravel(), rng.integers(2**62, size=len(queries) * k)
             rows = zip(images.tolist(), queries.repeat(k).tolist(), seeds.tolist())
             yield [Draw(*row, crop=crop) for row in rows for crop in range(VIEWS)]
-
-
-def nearest(features: np.ndarray, k: int) -> tuple[np.ndarray, float]:
-    """The k most similar of each of the features, itself first: int64 (n, k), and their mean similarity, itself left out.
-
-    features: float32 (n, d), rows of length 1; k is from 2 to n. Exact: each is compared with all, block by block.
-    Raises InputError when one is not finite.
-    """
-    import faiss  # here, because it takes a moment that `train.py --help` would wait for
-
-    similarity, found = faiss.knn(features, features, k, metric=faiss.METRIC_INNER_PRODUCT)
-    if (found < 0).any():
-        remedy = "lower the learning rate, or start from pretrained weights"
-        raise InputError(f"features are not finite: training has diverged; {remedy}")
-    own = np.arange(len(features))[:, None]
-    lost = (found != own).all(1)  # behind k equal ones
-    found[lost, -1] = own[lost, 0]
-    found = np.take_along_axis(found, np.argsort(found != own, axis=1, kind="stable"), 1)
-    return found.astype(np.int64), float(similarity[:, 1:].mean())

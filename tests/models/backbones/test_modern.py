@@ -192,7 +192,7 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
     trained = {id(parameter) for group in groups for parameter in group["params"] if parameter.requires_grad}
     expected = {key for key, parameter in method.named_parameters() if id(parameter) in trained}
     parameters = {key for key, _ in method.named_parameters()}
-    slow = {key for key in parameters if key.startswith(("teacher", "start.", "halfway."))}
+    slow = {key for key in parameters if key.startswith(("teacher", "start.", "average.", "result."))}
     assert changed & parameters - slow == expected
     assert not any(key.startswith("start.") for key in changed)
     above = [key for key in expected if key.startswith("embedder.features.")]
@@ -201,5 +201,5 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
         assert {id(method.get_parameter(key)) for key in above} == upper
     else:
         assert len(above) == len(list(embedder.features.parameters()))
-    for copied in {"stml": ["teacher"], "shared_neighbours": ["halfway"]}.get(method_name, []):
+    for copied in {"stml": ["teacher"], "shared_neighbours": ["average", "result"]}.get(method_name, []):
         assert {key.replace("embedder", copied, 1) for key in above} <= changed
