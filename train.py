@@ -9,8 +9,7 @@ It alternates: the method looks at all images (what belongs together?), then lea
 """
 
 import argparse
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -27,10 +26,11 @@ from models.readout import Fitter
 from utils import flags
 from utils.errors import exit_on_error
 from utils.features import encoder
+from utils.rehearsal import rehearse, rehearsed
 from utils.run import Run
 
 
-def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
+def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
     """The settings, and those of them that are not the defaults."""
     first = flags.Parser(add_help=False, allow_abbrev=False)
     flags.add_method(first, methods.names())
@@ -51,7 +51,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
 
 def main() -> None:
     args, changed = parse_args()
-    with Run(args, changed) as run:
+    with rehearsed(args), Run(args, changed) as run:
         # images, decoded and cropped when they are asked for
         folder = locate(args.data, args.data_root)
         images = read_train(folder)
@@ -70,6 +70,8 @@ def main() -> None:
         optimiser = torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay) if groups else None
         fit_readout = Fitter(batches, run.compute, run.group, args.readout, args.seed, args.on_bad_image)
         run.resume(method, optimiser, images)
+        if args.dry_run:
+            return rehearse(run, method, optimiser, batches, inputs, fit_readout, test)
 
         for epoch in run.epochs():
             # 1. look at every image: what belongs together?
@@ -102,13 +104,11 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
     """A function of an Embedder and the epoch that scores it on the held-out classes."""
     (query, gallery), ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
-    def crops(part: ImageList) -> Iterator:
-        return run.clock.over(load(part, args, run).crops(), "feature extraction")
-
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
         kinds = ["pooled"] if args.pool_feature else embedder.kinds
         where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
-        results = evaluate([encoder(embedder, kinds, run.compute)], query, gallery, crops, args.on_bad_image, ks, **where)
+        seen = lambda part: run.clock.over(load(part, args, run).crops(), "feature extraction")
+        results = evaluate([encoder(embedder, kinds, run.compute)], query, gallery, seen, args.on_bad_image, ks, **where)
         line = "\n".join(result_line(epoch, *found) for found in zip(results, kinds) if found[0])
         return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
 

@@ -92,6 +92,15 @@ class Fitter:
             embedder.train(training)
 
     @property
+    def images_seen(self) -> int:
+        """How many images go through the net in a fit."""
+        return self._reducing + len(self.batches) + self._crops * min(len(self.batches), SAMPLE)
+
+    @property
+    def _crops(self) -> int:
+        return min(max(CROPPED // max(1, min(len(self.batches), SAMPLE)), CROPS[0]), CROPS[1])
+
+    @property
     def _reducing(self) -> int:
         return min(len(self.batches), REDUCED_BY)
 
@@ -107,13 +116,11 @@ class Fitter:
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
         count, sample = len(self.batches), _evenly(len(self.batches), SAMPLE)
-        crops = min(max(CROPPED // len(sample), CROPS[0]), CROPS[1])
-        total = self._reducing + count + crops * len(sample)
-        with bar(total=total, desc="closed form", unit="img", leave=False) as progress:
+        with bar(total=self.images_seen, desc="closed form", unit="img", leave=False) as progress:
             form = embedder.closed_form = self._open(embedder, progress)
             moments, bad = Moments(form.mean.shape[0]), dict[int, Any]()
             views = [self._describe(embedder, moments, self._seen(range(count), None, progress, bad), set(sample))]
-            for crop in range(crops):
+            for crop in range(self._crops):
                 seen = self._seen(sample, (self.seed, crop), progress, bad)
                 views.append(self._describe(embedder, moments, seen, set(sample)))
         bad = {index: image for part in self.group.gather_objects(bad) for index, image in part.items()}

@@ -75,6 +75,7 @@ WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place o
 DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
 AMP=${AMP:-off}                         # precision: off as in the paper; auto is faster on a GPU
 NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
+DRY_RUN=${DRY_RUN:-0}                   # 1: tries everything, says how long it will take, and keeps nothing
 RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
@@ -140,11 +141,13 @@ stoppable() {
 reason=$("$PYTHON" -c 'import sys; from data.dataset import locate, why_no_test
 print(why_no_test(locate(*sys.argv[1:])) or "")' "$DATA" "${DATA_ROOT:-}" 2>/dev/null) || reason=  # train.py says what is wrong
 if [ -n "$reason" ]; then echo "There will be nothing to test on: $reason"; fi
+if [ "$DRY_RUN" = 1 ]; then TRAIN_FLAGS+=" --dry_run"; fi
 echo "Training; the log is $log"
 stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --resume yes --save_dir "$save_dir" \
     --pretrained "$PRETRAINED" --freeze_BN "$FREEZE_BN" --ratio "$RATIO" --batch_size "$BATCH_SIZE" \
     --readout "$READOUT" --lr "$LR" --epochs "$EPOCHS" --save_step "$SAVE_STEP" $TRAIN_FLAGS
 
+if [ "$DRY_RUN" = 1 ]; then exit; fi
 if [ -n "$reason" ]; then
     echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
     exit

@@ -179,19 +179,13 @@ def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
     for i, image in enumerate((cub / Dict["cub"] / "train").rglob("*.jpg")):
         if i < 20:
             (photos / "train" / f"{i}.jpg").write_bytes(image.read_bytes())
-    done = script(
-        "run_train_test.sh",
-        DATA=str(photos),
-        ROOT=str(tmp_path / "out put"),
-        NET="ResNet18",
-        PRETRAINED="False",
-        NUM_CLUSTERS="6",
-        EPOCHS="1",
-        WIDTH="32",
-        ORIGIN_WIDTH="36",
-        RUN_SUFFIX="-pytest",
-        BATCH_SIZE="20",
-    )
+    settings = {"DATA": str(photos), "ROOT": str(tmp_path / "out put"), "NET": "ResNet18", "PRETRAINED": "False"}
+    settings |= {"NUM_CLUSTERS": "6", "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "BATCH_SIZE": "20"}
+    tried = script("run_train_test.sh", RUN_SUFFIX="-pytest", DRY_RUN="1", **settings)
+    assert tried.returncode == 0 and "the whole run will take about" in tried.stdout, tried.stdout + tried.stderr
+    assert not list((tmp_path / "out put").rglob("*.pth.tar")) and "Nothing to test on" not in tried.stdout
+
+    done = script("run_train_test.sh", RUN_SUFFIX="-pytest", **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing to test on: no test.txt or query.txt; " in done.stdout.splitlines()[-1]
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1

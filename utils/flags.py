@@ -145,6 +145,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=positive_int, default=600, help="of UDML-SS: one takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
+    about = (
+        "try the data, the weights, a look, some steps and a checkpoint, say how long the run will take, and keep nothing"
+    )
+    add("--dry_run", action="store_true", help=about)
     about = "images in the network at once; the same gradient in less memory, for one more forward pass; 0: all"
     add("--micro_batch", type=natural, default=0, help=about)
     add("--save_step", type=positive_int, default=50, help="epochs between checkpoints; the last epoch always has one")

@@ -71,7 +71,8 @@ class Run:
         self._open.__exit__(*error)
         if error[0] is None:
             log.say(self.clock.summary())
-            log.say(f"done: the checkpoints are in {self.args.save_dir}")
+            if not self.args.dry_run:
+                log.say(f"done: the checkpoints are in {self.args.save_dir}")
             self.passes.close()
             self.group.leave()
 
@@ -101,7 +102,7 @@ class Run:
         done, first = self.position, self.group.rank == 0
         self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, writes=first)
         self.saver = checkpoint.Saver(
-            self.args.save_dir, self._capture, self.args.save_minutes, self.args.keep_last, writes=first
+            self.args.save_dir, self.capture, self.args.save_minutes, self.args.keep_last, writes=first
         )
         self.watch = health.Watch()
         todo = f"epoch {done.epoch} is already reached"
@@ -263,7 +264,7 @@ class Run:
         if epoch < self.args.epochs:
             method.trained().closed_form = None  # training outdates it
 
-    def _capture(self) -> dict | None:
+    def capture(self) -> dict | None:
         """Of a checkpoint; None while nothing would be lost."""
         if not any(vars(self.position).values()):
             return None
