@@ -22,6 +22,7 @@ from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.images import Images
 from data.views import ImageBatches, count_workers
 from evaluations.label_free import CHOOSES, RATIO, SAMPLE, judge
+from evaluations.report import Embedded, report
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from models.readout import Fitter
 from utils import checkpoint, device, flags, log
@@ -156,8 +157,9 @@ def main() -> None:
         args.features_dir,
         compute.scores,
         neighbours=bool(args.save_neighbours),
+        embedded=args.report == "yes",
     )
-    neighbours = [result.pop("neighbours", None) for result in results][-1]
+    neighbours, embedded = ([result.pop(name, None) for result in results][-1] for name in ("neighbours", "embedded"))
 
     first = results[0]
     log.say(
@@ -168,7 +170,17 @@ def main() -> None:
         log.say(result_line(epoch or 0, result, kind))
     log.say(table(rows, results))
     of_rows = [known for known, (_, _, asked) in zip(about, tests) for _ in asked]
-    write(args, rows, [{**result, **known} for result, known in zip(results, of_rows)], neighbours)
+    results = [{**result, **known} for result, known in zip(results, of_rows)]
+    write(args, rows, results, neighbours)
+    if embedded and about[-1].get("checkpoint"):
+        parts = [
+            Embedded(
+                [part.paths[row] for row in places.tolist()], None if part.labels is None else part.labels[places], features
+            )
+            for part, (places, features) in zip(filter(None, (query, gallery)), embedded)
+        ]
+        folder = os.path.dirname(about[-1]["checkpoint"])
+        report(folder, parts[0], None if len(parts) == 1 else parts[1], entries(rows, results))
 
 
 def select(
@@ -234,6 +246,11 @@ def resolved(asked: list[str], embedder: models.Embedder) -> list[str]:
     return list(dict.fromkeys(chosen if kind == "auto" else kind for kind in asked))
 
 
+def entries(rows: list[tuple[int | None, str]], results: list[dict]) -> list[dict]:
+    """The results as files have them."""
+    return [{"epoch": epoch or 0, **result, "readout": kind} for (epoch, kind), result in zip(rows, results)]
+
+
 def name_of(epoch: int | None) -> str:
     return "frozen backbone" if epoch is None else f"epoch {epoch}"
 
@@ -244,8 +261,7 @@ def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results:
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
         with open(args.save_json, "w", encoding="utf-8") as file:
-            found = [{"epoch": epoch or 0, **result, "readout": kind} for (epoch, kind), result in zip(rows, results)]
-            json.dump(found, file, indent=1)
+            json.dump(entries(rows, results), file, indent=1)
     if args.save_neighbours:
         with open(args.save_neighbours, "wb") as opened:
             np.savez(opened, **neighbours)

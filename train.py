@@ -14,18 +14,17 @@ from collections.abc import Callable
 import torch
 
 import models
-from data.cache import open_images
-from data.dataset import locate, read_test, read_train, recall_ks
+from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.lists import ImageList
-from data.transforms import Transforms
-from data.views import ImageBatches, count_workers
+from data.views import ImageBatches, load
+from evaluations.report import SHOWN, Embedded, report
 from evaluations.retrieval import evaluate, result_line
 from models import methods
 from models.activations import below_cut
 from models.readout import Fitter
 from utils import flags
 from utils.errors import exit_on_error
-from utils.features import encoder
+from utils.features import encoder, extract
 from utils.rehearsal import rehearse, rehearsed
 from utils.run import Run
 
@@ -53,8 +52,7 @@ def main() -> None:
     args, changed = parse_args()
     with rehearsed(args), Run(args, changed) as run:
         # images, decoded and cropped when they are asked for
-        folder = locate(args.data, args.data_root)
-        images = read_train(folder)
+        images = read_train(folder := locate(args.data, args.data_root))
         batches = load(images, args, run, persistent=True)
         test = make_test(folder, args, run) if args.eval_step else None
 
@@ -89,15 +87,9 @@ def main() -> None:
 
             # 3. test and save, when it is due
             run.end_epoch(epoch, method, test, fit_readout)
-
-
-def load(images: ImageList, args: argparse.Namespace, run: Run, persistent: bool = False) -> ImageBatches:
-    """The images of a list in batches; those of the training list (persistent) may be cached."""
-    kept = persistent and (args.cache != "auto" or run.group.size == 1)  # not once for each process, unless asked to
-    with run.clock("data"):
-        decoded = open_images(images, Transforms(args.width, args.origin_width, args.ratio), args.cache if kept else "none")
-    workers = count_workers(args.nThreads, len(images), run.compute.device.type)
-    return ImageBatches(decoded, args.batch_size, workers, run.compute.pin_memory, persistent, run.group)
+        embedded = None if why_no_test(folder) is None else embed_some(method.trained(), images, batches, run)
+    if args.report == "yes" and run.group.rank == 0:
+        report(args.save_dir, embedded)
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
@@ -113,6 +105,14 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
         return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
 
     return test
+
+
+def embed_some(embedder: models.Embedder, images: ImageList, batches: ImageBatches, run: Run) -> Embedded | None:
+    """Training images, SHOWN of them at most, evenly spread: what the report shows where there are none to test on."""
+    sample = range(0, len(images), -(-len(images) // SHOWN))
+    encode = encoder(embedder.eval(), [embedder.kind], run.compute)
+    (rows,), places, _ = extract([encode], batches.crops(None, sample), len(sample), "report", group=run.group)
+    return Embedded([images.paths[place] for place in places.tolist()], None, rows) if run.group.rank == 0 else None
 
 
 if __name__ == "__main__":

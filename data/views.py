@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.cache import open_images
 from data.images import Images
+from data.lists import ImageList
 from data.sampler import Draw
+from data.transforms import Transforms
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 from utils.interrupt import ignore_in_worker
@@ -201,3 +204,14 @@ def count_workers(asked: int | None, images: int, device: str) -> int:
 def _stack(views: list[Tensor]) -> Tensor:
     """(3, H, W) tensors -> (M, 3, H, W), channels last in memory as they are."""
     return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
+
+
+def load(images: ImageList, settings: Any, run: Any, persistent: bool = False) -> ImageBatches:
+    """The images of a list in batches, as the settings of train.py and its run want them; those of the training list
+    (persistent) may be cached."""
+    kept = persistent and (settings.cache != "auto" or run.group.size == 1)  # not once for each process, unless asked to
+    transforms = Transforms(settings.width, settings.origin_width, settings.ratio)
+    with run.clock("data"):
+        decoded = open_images(images, transforms, settings.cache if kept else "none")
+    workers = count_workers(settings.nThreads, len(images), run.compute.device.type)
+    return ImageBatches(decoded, settings.batch_size, workers, run.compute.pin_memory, persistent, run.group)

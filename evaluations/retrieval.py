@@ -40,6 +40,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     group: Group = Group(),
     neighbours: bool = False,
+    embedded: bool = False,
 ) -> list[dict]:
     """Score every encoder on the same images, each decoded once.
 
@@ -51,8 +52,8 @@ def evaluate(
     features_dir, group: see `extract`. device: where retrieval metrics are computed.
 
     Returns a dict for each kind of each encoder, empty but in the first of several processes: its metrics as `score` gives
-    them, then `queries`, `without_positive`, `unreadable`, and with `neighbours` what `nearest` gives, as places in
-    the lists.
+    them, then `queries`, `without_positive`, `unreadable`; with `neighbours` what `nearest` gives, as places in the
+    lists; with `embedded`, of the query list and of a gallery of its own, the places of readable images and their features.
     """
     features, labels, readable, unreadable = [], [], [], 0
     for images in (query,) if gallery is query else (query, gallery):
@@ -73,6 +74,8 @@ def evaluate(
             indices, similarities = nearest(*sets)
             places = {"query": readable[0], "indices": readable[-1][indices]}
             result["neighbours"] = {**places, "similarities": similarities}
+        if embedded:
+            result["embedded"] = list(zip(readable, sets))
         results.append(result)
     return results
 

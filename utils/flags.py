@@ -104,6 +104,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
     about = "keep features, and with --train_from activations, in temporary files there: for what the memory cannot hold"
     add("--features_dir", default=None, help=about)
+    about = "no: leave out the page that says how the run went, report.html beside the checkpoints"
+    add("--report", choices=("yes", "no"), default="yes", help=about)
     add("--log_file", default=None, help="also append the log to this file")
 
 

@@ -80,11 +80,16 @@ def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | Non
         except OSError as error:
             raise InputError(f"{log_file}: cannot be written ({error.strerror})", setting="log_file") from None
     say("command: " + " ".join(sys.argv))
-    libraries = ", ".join(f"{name} {_version(package)}" for name, package in LIBRARIES.items())
-    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
-    say(f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}")
+    say(versions())
     log.debug("settings: " + _listed(settings))
     say("settings that are not the defaults: " + (_listed(changed) or "none"))
+
+
+def versions() -> str:
+    """Of this code and what it needs, and the machine, on a line."""
+    libraries = ", ".join(f"{name} {_version(package)}" for name, package in LIBRARIES.items())
+    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
+    return f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}"
 
 
 def _listed(settings: dict[str, Any]) -> str:

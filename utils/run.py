@@ -12,6 +12,9 @@ A signal ends it after a whole step, which is saved; so does what befalls it, wh
 
 import argparse
 import copy
+import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -72,9 +75,25 @@ class Run:
         if error[0] is None:
             log.say(self.clock.summary())
             if not self.args.dry_run:
+                self._say_what_it_was()
                 log.say(f"done: the checkpoints are in {self.args.save_dir}")
             self.passes.close()
             self.group.leave()
+
+    def _say_what_it_was(self) -> None:
+        """run.json in the run's folder, for its report."""
+        about = {
+            "method": self.args.method,
+            "source": self.images.source,
+            "images": len(self.images),
+            "command": " ".join(sys.argv),
+            "versions": log.versions(),
+            "settings": vars(self.args),
+            "seconds": self.clock.seconds,
+        }
+        if self.group.rank == 0:
+            with open(os.path.join(self.args.save_dir, "run.json"), "w", encoding="utf-8") as file:
+                json.dump(about, file, indent=1)
 
     @property
     def resumes(self) -> bool:

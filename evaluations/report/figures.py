@@ -1,0 +1,98 @@
+"""The figures of a report: learning curves and the map. Transparent, with grey axes: readable on light and dark pages."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluations.report.folder import Curve
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")  # told apart by the colour-blind
+GREY = "#808080"
+DPI = 150
+KINDS = 12  # that the map has a colour for
+
+
+def curves_figure(curves: Mapping[str, Curve]) -> bytes:
+    """PNG: a panel for each curve, over steps; the mean of the last tenth of the points so far in front of the points."""
+    columns = min(3, len(curves))
+    figure, axes = _panels(-(-len(curves) // columns), columns, (3.4, 2.4))
+    for axis, (name, curve) in zip(axes, curves.items()):
+        steps, values = np.array(curve).T
+        many = len(curve) >= 10
+        axis.plot(steps, values, color=COLOURS[0], alpha=0.35 if many else 1, marker="" if many else ".")
+        if many:
+            axis.plot(steps, _smoothed(values), color=COLOURS[0])
+        axis.set(title=readable(name), xlabel="training steps")
+    return _png(figure)
+
+
+def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
+    """PNG: the curves of several runs over each other, a panel for each curve that two or more of them have."""
+    names = list(dict.fromkeys(name for curves in runs for name in curves))
+    shared = [name for name in names if sum(name in curves for curves in runs) > 1] or names
+    columns = min(3, len(shared))
+    figure, axes = _panels(-(-len(shared) // columns), columns, (3.6, 2.6))
+    for axis, name in zip(axes, shared):
+        for number, curves in enumerate(runs):
+            if name in curves:
+                steps, values = np.array(curves[name]).T
+                axis.plot(steps, _smoothed(values), color=COLOURS[number % len(COLOURS)], label=f"{number + 1}")
+        axis.set(title=readable(name), xlabel="training steps")
+    axes[0].legend(title="run", labelcolor=GREY, frameon=False, fontsize=7).get_title().set_color(GREY)
+    return _png(figure)
+
+
+def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
+    """PNG: images as points at places, float (n, 2) in 0..1; the most frequent kinds, int (n,), have colours."""
+    figure, (axis,) = _panels(1, 1, (6, 6))
+    frequent: list[int] = []
+    if kinds is not None:
+        known, counts = np.unique(kinds[kinds >= 0], return_counts=True)
+        frequent = known[np.argsort(-counts, kind="stable")][:KINDS].tolist()
+    others = np.ones(len(places), bool) if kinds is None else ~np.isin(kinds, frequent)
+    axis.scatter(*places[others].T, s=6, color=GREY, alpha=0.4, linewidths=0)
+    for number, kind in enumerate(frequent):
+        marker = "o" if number < len(COLOURS) else "^"
+        here = places[kinds == kind]
+        axis.scatter(*here.T, s=12, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.8, linewidths=0)
+    axis.set(xticks=[], yticks=[], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return _png(figure)
+
+
+def readable(name: str) -> str:
+    """The name of a curve, for people."""
+    return name.replace("_", " ")
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    """The mean of the last tenth of the values up to each."""
+    width = max(1, len(values) // 10)
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    start = np.maximum(np.arange(1, len(values) + 1) - width, 0)
+    return (sums[1:] - sums[start]) / (np.arange(1, len(values) + 1) - start)
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure without a window, and its axes in grey."""
+    from matplotlib.figure import Figure  # here: it takes a second
+
+    figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes:
+        axis.tick_params(colors=GREY, labelsize=7)
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
+            text.set(color=GREY, fontsize=9)
+        for spine in axis.spines.values():
+            spine.set_color(GREY)
+        axis.patch.set_alpha(0)
+    return figure, axes
+
+
+def _png(figure: Any) -> bytes:
+    for axis in figure.axes:
+        axis.set_visible(axis.has_data())
+    made = io.BytesIO()
+    figure.savefig(made, format="png", dpi=DPI, transparent=True)
+    return made.getvalue()

@@ -1,0 +1,171 @@
+"""A run's folder and its embeddings -> report.html, one file that needs no other; the figures also lie beside it as PNG."""
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from data.lists import shown
+from evaluations import page as look
+from evaluations.overview import layout
+from evaluations.page.saved import picture
+from evaluations.report import figures
+from evaluations.report.folder import FROZEN, RESULTS, Row, RunFolder, read_folder
+from evaluations.report.shown import Embedded, choose_clusters, choose_queries
+from utils import log
+from utils.errors import InputError
+from utils.log import make_folder
+
+LOOK = Path(look.__file__).parent
+MEANING = {
+    "R@": "in how many of 100 cases an image of the same kind is among the so many most similar ones",
+    "P@1": "the same as R@1",
+    "RP": "of as many most similar images as there are of the kind, how many show it",
+    "MAP@R": "the same, where the most similar ones count more",
+    "NMI": "how well groups of look-alikes agree with the true kinds; 100: they are the same",
+    "AMI": "the same, less what chance would give",
+    "F1": "how well pairs of look-alikes agree with the true kinds",
+}
+
+
+def report(
+    folder: str, queries: Embedded | None = None, gallery: Embedded | None = None, results: list[dict] | None = None
+) -> None:
+    """Write report.html into the folder of a run, and say so; where that is not possible, say why.
+
+    queries: embedded images that are shown, searched in the gallery, or, where there is none, among themselves. results: of
+    test.py, kept for later reports; without them the images are those that were trained on.
+    """
+    file = os.path.join(folder, "report.html")
+    try:
+        if results is not None:
+            with open(os.path.join(folder, RESULTS), "w", encoding="utf-8") as opened:
+                json.dump(results, opened, indent=1)
+        _report(file, read_folder(folder), queries, gallery, tested=results is not None)
+        log.say(f"the report: {file}")
+    except OSError as error:
+        log.warn(f"{shown(file)}: cannot be written ({error.strerror})")
+
+
+def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedded | None, tested: bool) -> None:
+    drawn: dict[str, bytes] = {}
+    if run.curves:
+        drawn["curves"] = figures.curves_figure(run.curves)
+    asked: Any = ([], [])
+    clusters: dict[str, Any] = {}
+    if queries is not None and len(queries.rows) > 1:
+        asked = choose_queries(queries, gallery)
+        images = gallery or queries
+        clusters, labels = choose_clusters(images)
+        drawn["map"] = figures.map_figure(layout(images.rows), labels if images.labels is None else images.labels)
+    context = {
+        "run": run,
+        "verdict": verdict(run.results),
+        "headings": headings([run]),
+        "queries": asked[0],
+        "mistakes": asked[1],
+        "clusters": clusters,
+        "tested": tested,
+        "time": time_by_part(run),
+        "figures": {name: address(png) for name, png in drawn.items()},
+        "count": 0 if queries is None else len((gallery or queries).rows),
+    }
+    _write(file, "report.html", context, drawn)
+
+
+def compare(file: str, folders: Sequence[str]) -> None:
+    """Write a page of several runs: their last results, their curves over each other, and the settings that differ.
+
+    Raises InputError for a folder that is none of a run, and where the page cannot be written.
+    """
+    runs = [read_folder(folder) for folder in folders]
+    for run in runs:
+        if not run.about and not run.curves and not run.results:
+            raise InputError(f"{run.path}: not the folder of a run; it has neither run.json, metrics.jsonl nor results.json")
+    drawn: dict[str, bytes] = {}
+    if any(run.curves for run in runs):
+        drawn["compared"] = figures.compared_figure([run.curves for run in runs])
+    context = {
+        "runs": runs,
+        "headings": headings(runs),
+        "last": [last_rows(run.results) for run in runs],
+        "differing": differing([run.about.get("settings", {}) for run in runs]),
+        "figures": {name: address(png) for name, png in drawn.items()},
+    }
+    try:
+        make_folder(os.path.dirname(os.path.abspath(file)))
+        _write(file, "compare.html", context, drawn)
+    except OSError as error:
+        raise InputError(f"{shown(file)}: cannot be written ({error.strerror})") from None
+
+
+def verdict(rows: Sequence[Row]) -> dict[str, float] | None:
+    """The Recall@1 of the best last readout, in per cent, and of the net before training by its own features; None where
+    nothing was tested."""
+    last = [row for row in last_rows(rows) if "R@1" in row.scores]
+    if not last:
+        return None
+    found = {"after": 100 * max(row.scores["R@1"] for row in last)}
+    before = [
+        row.scores["R@1"] for row in rows if row.name.startswith(FROZEN) and row.kind == "pooled" and "R@1" in row.scores
+    ]
+    return {**found, **({"before": 100 * before[0]} if before else {})}
+
+
+def last_rows(rows: Sequence[Row]) -> list[Row]:
+    """Those of the last epoch."""
+    last = max((row.epoch for row in rows), default=0)
+    return [row for row in rows if row.epoch == last]
+
+
+def headings(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
+    """The columns of the results, each with what it means."""
+    names = list(dict.fromkeys(name for run in runs for row in run.results for name in row.scores))
+    return [(name, MEANING.get(name, MEANING["R@"])) for name in names]
+
+
+def time_by_part(run: RunFolder) -> list[tuple[str, float, float]]:
+    """(part, seconds, share of the longest), the longest first."""
+    parts = {name: float(value) for name, value in run.about.get("seconds", {}).items() if isinstance(value, int | float)}
+    longest = max(parts.values(), default=0) or 1
+    return [(name, value, value / longest) for name, value in sorted(parts.items(), key=lambda part: -part[1])]
+
+
+def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Settings that are not the same in all runs; None where a run has none of that name."""
+    names = sorted({name for some in settings for name in some})
+    values = {name: [some.get(name) for some in settings] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def address(png: bytes) -> str:
+    """A picture as an address that holds its bytes."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def minutes(seconds: float) -> str:
+    """Seconds, for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, bytes]) -> None:
+    """The page at once or not at all, and its figures beside it."""
+    loader = FileSystemLoader(LOOK / "templates")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(minutes=minutes, shown=lambda path: shown(os.path.basename(str(path)), 60))
+    styles = "".join((LOOK / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "report.css"))
+    html = environment.get_template(template).render(**context, picture=picture, styles=styles)
+    for name, png in drawn.items():
+        with open(f"{os.path.splitext(file)[0]}-{name}.png", "wb") as opened:
+            opened.write(png)
+    with open(f"{file}.part", "w", encoding="utf-8", errors="replace") as page:
+        page.write(html)
+    os.replace(page.name, file)
