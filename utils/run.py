@@ -91,9 +91,13 @@ class Run:
             "settings": vars(self.args),
             "seconds": self.clock.seconds,
         }
-        if self.group.rank == 0:
+        if self.group.rank:
+            return
+        try:
             with open(os.path.join(self.args.save_dir, "run.json"), "w", encoding="utf-8") as file:
                 json.dump(about, file, indent=1)
+        except OSError as error:  # all that matters is in the checkpoint
+            log.warn(f"{self.args.save_dir}/run.json: cannot be written ({error.strerror})")
 
     @property
     def resumes(self) -> bool:
