@@ -130,15 +130,15 @@ def main() -> None:
     tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
     if query is not None:
         fit_missing(tests, lambda *what: fit(batches(training()), *what))
-    about = [
-        {name: value for name, value in (("checkpoint", net.path), ("seconds", net.seconds)) if value is not None}
-        for _, net in tested
+    known = {"checkpoint": "path", "seconds": "seconds", "cpu_seconds": "cpu_seconds"}  # in files -> of an Embedder
+    about: list[dict] = [
+        {name: getattr(net, field) for name, field in known.items() if getattr(net, field) is not None} for _, net in tested
     ]
     if args.select:
         count = len(training())
         some = [training()[place * count // SAMPLE] for place in range(SAMPLE)] if count > SAMPLE else training()
-        for known, scores in zip(about, select(args, tested, batches(some), compute, fit)):
-            known["label_free"] = scores
+        for entry, scores in zip(about, select(args, tested, batches(some), compute, fit)):
+            entry["label_free"] = scores
     if query is None:
         write(args, [(epoch, embedder.kind) for epoch, embedder in tested], about, None)
         return

@@ -101,7 +101,8 @@ def load(
     ]
     if unused:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
-    embedder.path, embedder.epoch, embedder.seconds = str(checkpoint), state["epoch"], state.get("seconds")
+    embedder.path, embedder.epoch = str(checkpoint), state["epoch"]
+    embedder.seconds, embedder.cpu_seconds = state.get("seconds"), state.get("cpu_seconds")
     if readout not in (None, "embedding", "closed_form"):
         raise InputError(f"{readout}: give embedding or closed_form", setting="readout")
     if readout == "closed_form" and embedder.closed_form is None:

@@ -47,6 +47,7 @@ class Embedder(nn.Module):
 
     path: str | None = None  # the checkpoint that it comes from
     epoch: int | None = None  # its epoch
+    cpu_seconds: float | None = None  # that cores were busy for it
     seconds: float | None = None  # of wall time that it took, without tests and earlier checkpoints' readouts; None: unknown
     closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
     cut_at: str | None = None  # the stage from which on it is trained; all of it where there is none

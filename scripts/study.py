@@ -1,4 +1,4 @@
-"""Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against wall time.
+"""Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against time.
 
 python scripts/study.py RESULTS FOLDER
 """
@@ -29,7 +29,7 @@ class Point(NamedTuple):
     """A checkpoint of a run, tested."""
 
     epoch: int  # 0: the frozen net
-    minutes: float  # of wall time until then
+    minutes: float  # that the core was busy until then: the wall time of a machine that does nothing else
     scores: Scores
 
 
@@ -49,7 +49,7 @@ def load(file: str) -> list[Point]:
     minutes = {}
     for entry in entries:
         scores[entry["epoch"]][entry["readout"]] = {name: 100 * value for name, value in columns(entry).items()}
-        minutes[entry["epoch"]] = entry.get("seconds", 0.0) / 60
+        minutes[entry["epoch"]] = entry.get("cpu_seconds", entry.get("seconds", 0.0)) / 60
     return [Point(epoch, minutes[epoch], scores[epoch]) for epoch in sorted(scores)]
 
 

@@ -87,7 +87,7 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
 def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsys, monkeypatch):
     """By a clock that goes on by a second whenever it is looked at."""
     ticks = count()
-    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+    clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)), process_time=lambda: 0.0)
     clock.clock_gettime, clock.CLOCK_BOOTTIME = time.clock_gettime, time.CLOCK_BOOTTIME
     monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr("utils.run.process_age", lambda: 0.0)
@@ -216,6 +216,7 @@ def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
         "unreadable",
         "checkpoint",
         "seconds",
+        "cpu_seconds",
         "readout",
     ]
     assert 0 < result["seconds"] < 600

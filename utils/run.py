@@ -38,6 +38,7 @@ from utils.run_state import Position, capture, restore
 from utils.seeding import seed_step
 from utils.timing import TimeByPart, process_age
 
+TIMES = ("seconds", "cpu_seconds")  # of wall time, and that cores were busy, which a busy machine does not change
 OF_LOSS = 2**32 - 1  # in place of a process's number, in the seed of what a loss draws
 
 
@@ -48,8 +49,8 @@ class Run:
         self.args, self.changed = args, changed
         self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
         self._measured: dict[str, float] = {}  # of the step under way
-        self._before = 0.0  # seconds that it took before it was resumed
-        self._earlier_fits = 0.0  # seconds of readouts that were fitted for earlier checkpoints
+        self._before = [0.0, 0.0]  # TIMES that it took before it was resumed
+        self._earlier_fits = [0.0, 0.0]  # TIMES of readouts that were fitted for earlier checkpoints
 
     def __enter__(self) -> "Run":
         args = self.args
@@ -117,7 +118,7 @@ class Run:
             self.position, unreported = restore(
                 self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
             )
-            self._before = self._saved.get("seconds", 0.0)
+            self._before = [self._saved.get(name, 0.0) for name in TIMES]
             self._saved = {}  # as large as the net
         if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
             raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
@@ -266,7 +267,7 @@ class Run:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
         other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
-        self._earlier_fits = self.clock.seconds.get("closed form", 0.0)
+        self._earlier_fits = [times.get("closed form", 0.0) for times in (self.clock.seconds, self.clock.cpu)]
         if fit_readout and saves and self.args.readout != "embedding":
             with self.stop.at_once(), self.clock("closed form"):
                 fit_readout(method.trained())
@@ -302,4 +303,6 @@ class Run:
             self.images.digest,
             self.args,
         )
-        return {**state, "seconds": self._before + self.clock.total(without=("evaluation",)) - self._earlier_fits}
+        now = [self.clock.total(without=("evaluation",), cpu=cpu) for cpu in (False, True)]
+        took = [before + spent - fits for before, spent, fits in zip(self._before, now, self._earlier_fits)]
+        return {**state, **dict(zip(TIMES, took))}

@@ -19,8 +19,9 @@ class TimeByPart:
 
     def __init__(self, outside: str = "other", already: float = 0.0) -> None:
         self.seconds = {outside: already}
+        self.cpu = {outside: 0.0}  # seconds of all cores together, but not of worker processes
         self._open = [outside]
-        self._since = time.perf_counter()
+        self._since, self._since_cpu = time.perf_counter(), 0.0
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -49,10 +50,10 @@ class TimeByPart:
             with self(body):
                 yield batch
 
-    def total(self, without: Iterable[str] = ()) -> float:
-        """The seconds so far, but for those of some parts."""
+    def total(self, without: Iterable[str] = (), cpu: bool = False) -> float:
+        """The seconds so far, but for those of some parts. cpu: how long cores were busy, in place of wall time."""
         self._count()
-        return sum(seconds for name, seconds in self.seconds.items() if name not in without)
+        return sum(seconds for name, seconds in (self.cpu if cpu else self.seconds).items() if name not in without)
 
     def summary(self) -> str:
         """The seconds so far as lines of text: in all, then each part with its share and a bar, in order of appearance."""
@@ -65,9 +66,10 @@ class TimeByPart:
         return "\n".join(lines)
 
     def _count(self) -> None:
-        now, name = time.perf_counter(), self._open[-1]
+        now, cpu, name = time.perf_counter(), time.process_time(), self._open[-1]
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
-        self._since = now
+        self.cpu[name] = self.cpu.get(name, 0.0) + cpu - self._since_cpu
+        self._since, self._since_cpu = now, cpu
 
 
 def process_age() -> float:

@@ -21,7 +21,7 @@ def sleep(monkeypatch):
     def pass_by(seconds):
         now[0] += seconds
 
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0], process_time=lambda: now[0] / 2))
     return pass_by
 
 
@@ -41,6 +41,9 @@ def test_time_goes_to_the_innermost_part(sleep):
     sleep(1)
     clock.summary()
     assert clock.seconds == {"start-up": 12, "clustering": 7.5, "data": 5, "other": 2}
+    assert (clock.total(), clock.total(without=("data", "other"))) == (26.5, 19.5)
+    before = 50 + 1  # of the process until the clock was made, and of the first part
+    assert clock.cpu == {"start-up": before, "clustering": 3.75, "data": 2.5, "other": 1} and clock.total(cpu=True) == 58.25
 
 
 def test_a_loop_over_a_loader(sleep):
