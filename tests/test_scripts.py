@@ -324,6 +324,7 @@ BENCHMARKS = ROOT / "scripts" / "benchmarks"
             "--n 300 --k 30 --n_small 200 --k_small 10 --dim 16 --memory_n 500 --memory_k 5 --curve_n 100 200 "
             "--curve_k 10 --iterations 2",
         ),
+        ("export", "--nets timm/test_resnet --width 32 --batches 1 2 --repeats 1 --threads 1"),
     ],
 )
 def test_benchmarks_print_tables(script, flags):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from utils import log, safe_load
+from utils import export_files, log, safe_load
 from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
@@ -121,11 +121,15 @@ def save(path: str, state: Mapping) -> None:
 
 
 def load(path: str | PathLike) -> Any:
-    """Read a checkpoint to the CPU; InputError names a missing, damaged or unsafe file, or one that is no checkpoint."""
+    """Read a checkpoint, or the .safetensors of an export, to the CPU.
+
+    InputError names a missing, damaged or unsafe file, or one that is no checkpoint.
+    """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
-        state = safe_load.read(path)
+        exported = str(path).endswith(".safetensors")
+        state = export_files.read(path, NET_SETTINGS) if exported else safe_load.read(path)
     except safe_load.Unreadable as reason:
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
@@ -134,7 +138,7 @@ def load(path: str | PathLike) -> Any:
     settings = state.get("settings", {})
     if not isinstance(settings, dict) or not all(_fits(name, settings[name]) for name in NET_SETTINGS if name in settings):
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
-    if not isinstance(state.get("seconds", 0.0), float):
+    if not all(isinstance(state.get(name, 0.0), float) for name in ("seconds", "cpu_seconds")):
         raise InputError(f"{path}: not a checkpoint of this project, its `seconds` are no number")
     return state
 

@@ -16,6 +16,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" clustering.py --n 59551 --k 10000 --memory_n 1000000 --curve_n 20000 59551 200000
     "$PYTHON" input.py --entries 1000000 ${IMAGES:+--images "$IMAGES"}
     "$PYTHON" closed_form.py
+    "$PYTHON" export.py --threads 1
     "$PYTHON" curves.py
     "$PYTHON" memory.py
     if [ -n "${IMAGES:-}" ]; then

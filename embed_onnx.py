@@ -1,0 +1,93 @@
+"""Images -> embeddings, by the files of export.py: it needs onnxruntime, numpy and Pillow, and nothing of the project.
+
+python embed_onnx.py DIR photo.jpg other.jpg            # prints how alike the first one and each other one are
+python embed_onnx.py DIR photo.jpg                      # prints its embedding
+python embed_onnx.py DIR *.jpg --out embeddings.npy     # float32 (n, dim), rows of length 1, in the order of the images
+"""
+
+import argparse
+import json
+import os
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray:
+    """Antialiased bilinear resize of the first axis to `size`, and of that `count` rows from `start`: uint8 (count, ...).
+
+    The same pixels as torch's interpolate(antialias=True) gives of uint8: its weights are whole numbers of 16 bits, which
+    Pillow's are not, so that Pillow's pixels differ by 1 here and there.
+    """
+    scale = len(pixels) / size
+    support, centre = max(scale, 1.0), (np.arange(size) + 0.5) * scale
+    first = np.maximum((centre - support + 0.5).astype(int), 0)
+    end = np.minimum((centre + support + 0.5).astype(int), len(pixels))
+    rows = first[:, None] + np.arange((end - first).max())  # (size, taps), those that a row is made from
+    weights = np.maximum(0, 1 - abs((rows - centre[:, None] + 0.5) * (1 / support))) * (rows < end[:, None])
+    weights /= weights.sum(1, keepdims=True)
+    bits = next(bits for bits in range(1, 23) if bits == 22 or int(0.5 + weights.max() * 2 ** (bits + 1)) >= 2**15)
+    whole = (0.5 + weights * 2**bits).astype(np.int32)[start : start + count]
+    rows = np.minimum(rows, len(pixels) - 1)[start : start + count]
+    total = sum(whole[:, tap, None, None] * pixels[rows[:, tap]] for tap in range(rows.shape[1]))
+    return np.clip((total + 2 ** (bits - 1)) >> bits, 0, 255).astype(np.uint8)
+
+
+def crop_of(path: str, origin_width: int, width: int) -> np.ndarray:
+    """The crop of an image file that the project makes: uint8 (3, width, width). ValueError or OSError for a bad one."""
+    with Image.open(path) as image:
+        across, down = image.size
+        if image.format == "JPEG":
+            image.draft(None, (origin_width, origin_width))
+        image.load()
+        if image.format == "TIFF":  # Pillow has turned it already
+            across, down = image.size
+        elif image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # it lies on its side
+            across, down = down, across
+        upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
+        if upright.mode[0] in "IF":
+            raise ValueError("more than 8 bits a pixel")
+        if max(across, down) > 100 * min(across, down):
+            raise ValueError("its longer side is more than 100 times its shorter one")
+        if upright.has_transparency_data:
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
+        pixels = np.asarray(upright.convert("RGB"))
+    long = int(origin_width * max(across, down) / min(across, down))
+    height, breadth = (long, origin_width) if across <= down else (origin_width, long)
+    columns = resized(pixels.transpose(1, 0, 2), breadth, round((breadth - width) / 2), width)
+    return resized(columns.transpose(1, 0, 2), height, round((height - width) / 2), width).transpose(2, 0, 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="the folder that export.py wrote")
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--out", help="write the embeddings to this file (.npy)")
+    args = parser.parse_args()
+    try:
+        with open(os.path.join(args.model, "model.json"), encoding="utf-8") as file:
+            about = json.load(file)
+        session = onnxruntime.InferenceSession(os.path.join(args.model, "model.onnx"), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has errors of its own
+        parser.error(f"{args.model}: not the folder of an export ({str(error).splitlines()[0]})")
+    rows = []
+    for path in args.images:
+        try:
+            crop = crop_of(path, about["origin_width"], about["width"])
+        except Exception as error:  # a damaged file can fail in any way
+            parser.error(f"{path}: cannot be read as an image ({error})")
+        rows.append(session.run(None, {about["input"]["name"]: crop[None]})[0][0])
+    for path, row in zip(args.images[1:], rows[1:]):
+        print(f"{row @ rows[0]:.4f}  {path}")
+    if len(rows) == 1 and not args.out:
+        print(json.dumps(rows[0].tolist()))
+    if args.out:
+        try:
+            np.save(args.out, np.stack(rows))
+        except OSError as error:
+            parser.error(f"{args.out}: cannot be written ({error.strerror})")
+
+
+if __name__ == "__main__":
+    main()

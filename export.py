@@ -1,0 +1,141 @@
+"""A trained net -> files that run without this project: ONNX, safetensors, and what belongs to them in JSON.
+
+python export.py --checkpoint results/.../ckp_ep600.pth.tar --out exported     # model.onnx, model.safetensors, model.json
+python embed_onnx.py exported photo.jpg other.jpg                              # needs onnxruntime, numpy and Pillow alone
+
+`models.load("exported/model.safetensors")` gives the same embedder back.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+import models
+from data.creatures import recipe, snapshot
+from data.images import from_memory
+from data.survey import survey
+from models import exported
+from models.embedder import Embedder
+from utils import checkpoint, export_files, flags, log
+from utils.errors import InputError, RunError, exit_on_error
+from utils.interrupt import Stop
+
+TOLERANCE = 1e-4  # largest difference between ONNX and PyTorch, in numbers of an embedding of length 1
+COMPARED = 8  # images that the two are compared on
+LIBRARIES = ("torch", "timm", "safetensors", *exported.PACKAGES)
+
+
+def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The settings, and those of them that are not the defaults."""
+    parser = flags.Parser(description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="a trained net: ckp_ep<N>.pth.tar, or model.pth.tar of embed.py")
+    add("--out", required=True, help="the folder for the three files; an earlier export there is replaced")
+    about = "what reads the net out: its embedding head, or its closed form (default: what the checkpoint gives)"
+    add("--readout", "--head", choices=("embedding", "closed_form"), default=None, help=about)
+    about = f"a folder or list of images; {COMPARED} of them are compared in ONNX and PyTorch (default: drawn ones)"
+    add("--images", default=None, help=about)
+    add("--log_file", default=None, help="also append the log to this file")
+    args = parser.parse_args()
+    return args, parser.changed(args)
+
+
+def main() -> None:
+    args, changed = parse_args()
+    stop = Stop()
+    log.start(vars(args), changed, args.log_file)
+    exported.require_packages()
+    export_files.refuse_foreign(args.out)
+    if checkpoint.load(args.checkpoint).get("gallery", {}).get("kind") == "pooled":
+        what = "gives pooled features of an untrained net, no embedding"
+        raise InputError(f"{args.checkpoint}: {what}; run embed.py with --head closed_form, or train", setting="checkpoint")
+    embedder = models.load(args.checkpoint, readout=args.readout)
+    crops = crops_to_compare(embedder, args.images)
+    out = os.path.abspath(args.out)
+    nearest = out  # the folder itself, or the first above it that there is: on the same disk, where moving is renaming
+    while not os.path.isdir(nearest):
+        nearest = os.path.dirname(nearest)
+    try:
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".export-", ignore_cleanup_errors=True) as temporary:
+            whole = os.path.join(temporary, "whole")
+            os.mkdir(whole)
+            difference = write(embedder, crops, whole)
+            with stop.deferred():
+                export_files.put_in_place(whole, out)
+    except OSError as error:
+        raise RunError(
+            f"{args.out}: cannot be written ({error.strerror or error}); make room or give another folder"
+        ) from None
+    size = os.path.getsize(os.path.join(out, export_files.GRAPH)) / 1e6
+    log.say(f"{args.out}: {embedder.settings['net']}, {embedder.kind}, {embedder.dim} numbers, {size:.0f} MB")
+    log.say(f"largest difference between ONNX and PyTorch on {len(crops)} images: {difference:.1e}")
+
+
+def crops_to_compare(embedder: Embedder, images: str | None) -> Tensor:
+    """A few crops, uint8 (n, 3, width, width): of the images that are given, else of creatures that are drawn."""
+    transforms = embedder.transforms
+    if images is None:
+        drawn = [snapshot(recipe(0, 0, i), np.random.default_rng(i)) for i in range(COMPARED)]
+        pictures = [from_memory(picture, transforms.origin_width) for picture in drawn]
+    else:
+        files = survey(images).files
+        count = min(COMPARED, len(files))
+        if not count:
+            raise InputError(f"{images}: no image in it", setting="images")
+        pictures = [transforms.load(files[i * len(files) // count].path) for i in range(count)]
+    return torch.stack([transforms.centre_crop(picture) for picture in pictures])
+
+
+def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
+    """Write the three files. Returns the largest difference between ONNX and PyTorch; RunError where it is too large."""
+    graph = os.path.join(folder, export_files.GRAPH)
+    exported.write_graph(embedder, graph)
+    difference = exported.largest_difference(embedder, exported.open_graph(graph), crops)
+    if not difference <= TOLERANCE:  # also where it is not a number
+        raise RunError(
+            f"ONNX and PyTorch differ by {difference:.1e} on {len(crops)} images, more than {TOLERANCE:.0e}; nothing is "
+            "exported. Give another version of torch, onnxscript or onnxruntime, or --images like those it was trained on"
+        )
+    tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in embedder.state_dict().items()}
+    with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # save_file would let no other user read it
+        file.write(save(tensors, metadata={"format": "pt"}))
+    export_files.write_about(folder, about(embedder, difference))
+    return difference
+
+
+def about(embedder: Embedder, difference: float) -> dict[str, Any]:
+    """What model.json says besides the hashes of the files."""
+    width, normalise = embedder.transforms.width, embedder.normalise
+    steps = [
+        "decode, a JPEG at 1/2, 1/4 or 1/8 where its sides stay at least origin_width; turn it upright by EXIF orientation",
+        "RGB, transparent pixels white",
+        "shorter side to origin_width, longer one to int(origin_width * longer / shorter): bilinear, antialiased, 8 bits",
+        "crop width x width from the centre: top = round((height - width) / 2), left likewise, halves to the even number",
+    ]
+    numbers = {"mean": -normalise.shift / normalise.scale, "std": 1 / normalise.scale}
+    inside = {name: [round(value, 3) for value in each.tolist()] for name, each in numbers.items()}
+    return {
+        **embedder.settings,
+        "readout": embedder.kind,
+        "epoch": embedder.epoch,
+        **({} if embedder.seconds is None else {"seconds": embedder.seconds}),
+        "crop": steps,
+        "normalised_in_the_graph": {**inside, "bgr": normalise.bgr},
+        "input": {"name": exported.INPUT, "dtype": "uint8", "shape": ["N", 3, width, width]},
+        "output": {"name": "embeddings", "dtype": "float32", "shape": ["N", embedder.dim]},
+        "opset": exported.OPSET,
+        "largest_difference": difference,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

@@ -1,0 +1,138 @@
+"""An Embedder as a graph that ONNX Runtime runs: pixels in, embeddings out, everything between inside the graph."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.embedder import Embedder
+from utils.errors import InputError
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # optional ones, that this needs
+INPUT = "images"
+OPSET = 18  # the oldest that torch's exporter writes, so that older runtimes read it too
+MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is a protobuf message, which ends at 2 GB
+
+Run = Callable[[np.ndarray], list[np.ndarray]]
+
+
+class Graph(nn.Module):
+    """uint8 RGB crops (N, 3, H, W) -> an Embedder's features of each kind, float32 (N, dim), rows of length one."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, embedder: Embedder, kinds: Sequence[str]) -> None:
+        """kinds: as for `Embedder.read`."""
+        super().__init__()
+        self.embedder, self.kinds, self.bgr = embedder, kinds, embedder.normalise.bgr
+        self.register_buffer("scale", embedder.normalise.scale.view(3, 1, 1))
+        self.register_buffer("shift", embedder.normalise.shift.view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        # `Normalise` writes into its own memory, which a graph cannot
+        images = images.flip(1) if self.bgr else images
+        return self.embedder.read(images.float() * self.scale + self.shift, *self.kinds)
+
+
+def require_packages() -> None:
+    """Raise InputError where a package is missing without which there is no export."""
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise InputError(f"an export needs {', '.join(missing)}; run pip install {' '.join(PACKAGES)}")
+
+
+@torch.no_grad()
+def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str] | None = None) -> None:
+    """Write an Embedder, on the CPU and in evaluation mode, as an ONNX file.
+
+    Its input `images` is uint8 (N, 3, width, width), N of any size. Its outputs are float32 (N, dim), rows of length one.
+    kinds: which features those are, each an output of that name; None: of the Embedder's own kind, called `embeddings`.
+    Raises InputError for a missing package, and for weights that are too large for one file.
+    """
+    require_packages()
+    size = sum(tensor.nbytes for tensor in embedder.state_dict().values())
+    if size > MOST_BYTES:
+        raise InputError(
+            f"{size / 1e9:.1f} GB of weights do not fit into an ONNX file, which ends at 2 GB; take a smaller net"
+        )
+    width = embedder.transforms.width
+    example = torch.zeros(2, 3, width, width, dtype=torch.uint8)
+    graph = Graph(embedder, kinds or (embedder.kind,)).eval()
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            input_names=[INPUT],
+            output_names=list(kinds or ("embeddings",)),
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert program is not None  # it is None of the older exporter only
+        _spare_transposes_of_doubles(program.model.graph)
+        program.save(path, external_data=False)
+
+
+def _spare_transposes_of_doubles(graph: Any) -> None:
+    """Write A^T B of float64 matrices (N, p, r), of which the second order is made, as an Einsum.
+
+    ONNX Runtime 1.20 to 1.24 at least turn Transpose and MatMul into one operator that they have for float32 alone, and then
+    refuse the file.
+    """
+    from onnxscript import ir
+
+    for node in list(graph):
+        transpose = node.inputs[0].producer() if node.op_type == "MatMul" else None
+        if transpose is None or transpose.op_type != "Transpose" or node.outputs[0].dtype != ir.DataType.DOUBLE:
+            continue
+        einsum = ir.node("Einsum", [transpose.inputs[0], node.inputs[1]], {"equation": "npr,nps->nrs"})
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [einsum], node.outputs, einsum.outputs)
+
+
+def open_graph(path: str | os.PathLike, threads: int = 0) -> Run:
+    """What an ONNX file does on the CPU, by ONNX Runtime: uint8 (N, 3, H, W) -> its outputs. threads: 0 for all cores."""
+    require_packages()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {INPUT: images})
+
+
+@torch.inference_mode()
+def largest_difference(embedder: Embedder, run: Run, crops: Tensor, kinds: Sequence[str] | None = None) -> float:
+    """The largest absolute difference between what `run` and the Embedder give of crops, uint8 (N, 3, H, W).
+
+    They go through both one by one, and all at once. NaN where a number is none, on either side.
+    """
+    largest = 0.0
+    for batch in (*crops.split(1), crops):
+        for ours, expected in zip(run(batch.numpy()), embedder.read(batch, *(kinds or (embedder.kind,)))):
+            largest = np.maximum(largest, abs(ours - expected.numpy()).max())  # which keeps a NaN, other than max()
+    return float(largest)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A block in which the exporter keeps its remarks to itself: they are about its own code, many, and need no action."""
+    names = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export", "torch.__trace")  # the last one also takes long to write
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

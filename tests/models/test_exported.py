@@ -1,0 +1,126 @@
+"""Every family of backbones through ONNX Runtime, with the embedding head and with the closed form, against PyTorch."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import models
+from galleries import photos
+from models import exported
+from models.closed_form import REDUCED, ClosedForm
+from models.taps import middle_and_last, prefix_tokens, stages
+from utils.errors import InputError
+
+pytest.importorskip("onnxruntime")
+KINDS = ("embedding", "closed_form")
+DIM, MARGIN = 16, 6
+BLOCKS = 4  # of a transformer: they are alike, and each takes a second to export
+# The smallest of each family. net -> width of its crops
+NETS = {
+    "Inception": 64,
+    "BN-Inception": 64,
+    "ResNet18": 64,
+    "ResNet50": 64,
+    "EfficientNet-Lite0": 64,
+    "MobileNetV2": 64,
+    "timm/test_vit": 64,  # its position embedding is interpolated
+    "timm/test_vit3": 32,  # attention pooling, as SigLIP
+    "timm/vit_small_patch14_reg4_dinov2": 28,
+    "timm/vit_tiny_patch16_dinov3_qkvb": 32,
+    "timm/test_convnext": 64,
+}
+
+
+def create(net):
+    """The net on its packaged weights, or at random, with features that depend on the image; its closed form is drawn."""
+    torch.manual_seed(0)
+    width = NETS[net]
+    embedder = models.create(net, DIM, net == "EfficientNet-Lite0", width=width, origin_width=width + MARGIN)
+    if hasattr(embedder.features, "blocks") and net.startswith("timm/"):
+        del embedder.features.blocks[BLOCKS:]
+    noise = torch.randn(8, 3, width, width)
+    for name, parameter in embedder.features.named_parameters():
+        if "gamma" in name:  # LayerScale starts at 1e-5 or less: such a net at random hardly looks at the image
+            nn.init.constant_(parameter, 0.5)
+    if net != "EfficientNet-Lite0":
+        for module in embedder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # one pass then makes the statistics those of its batch
+        embedder.pool(noise)
+    embedder.eval().requires_grad_(False)
+    sizes = stages(embedder.features, noise[:1])
+    layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
+    form = embedder.closed_form = ClosedForm(embedder.feature_dim, layers, DIM, prefix_tokens(embedder.features))
+    for buffer in form.reduce.buffers():
+        nn.init.orthogonal_(buffer)
+    form.mean.copy_(embedder.read(noise, "description")[0].mean(0))
+    form.projection.normal_()
+    return embedder
+
+
+def crops_of(embedder, folder):
+    transforms = embedder.transforms
+    return torch.stack([transforms.centre_crop(transforms.load(path)) for path in photos(folder, 5)])
+
+
+@pytest.fixture(scope="module", params=NETS)
+def net(request, tmp_path_factory):
+    """(embedder, what ONNX Runtime runs, five crops of JPEGs); one graph gives both kinds."""
+    folder = tmp_path_factory.mktemp("exported")
+    embedder = create(request.param)
+    exported.write_graph(embedder, folder / "model.onnx", KINDS)
+    return embedder, exported.open_graph(folder / "model.onnx", 1), crops_of(embedder, folder / "photos")
+
+
+def test_onnx_gives_what_pytorch_gives(net):
+    """In batches of 1 and of 5. The rows of different images differ, else it would say little."""
+    embedder, run, crops = net
+    difference = exported.largest_difference(embedder, run, crops, KINDS)
+    print(f"{embedder.settings['net']}: largest difference {difference:.1e}")
+    assert difference <= 1e-4
+    for rows in run(crops.numpy()):
+        assert rows.shape == (5, DIM) and rows.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+        assert (rows @ rows.T - np.eye(5)).max() < 0.999
+
+
+def test_no_product_is_left_that_older_runtimes_refuse(tmp_path):
+    """They have MatMul with a transposed side for float32 alone. tests/test_export.py runs one of them."""
+    onnx = pytest.importorskip("onnx")
+    exported.write_graph(create("timm/test_vit"), tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    doubles = [node for node in graph.node if kinds.get(node.output[0]) == onnx.TensorProto.DOUBLE]
+    assert {"Einsum", "MatMul"} <= {node.op_type for node in doubles}
+    assert not [n for n in doubles if n.op_type == "MatMul" and "Transpose" in map(made_by.get, n.input)]
+
+
+def test_the_difference_is_seen(net):
+    """Of 8 x 8 pixels of one image in five; and a NaN is not lost among numbers."""
+    embedder, run, crops = net
+    other = crops.clone()
+    other[2, :, 12:20, 12:20] = 255 - other[2, :, 12:20, 12:20]
+    changed = lambda images: run(other.numpy() if len(images) == 5 else images)
+    assert exported.largest_difference(embedder, changed, crops, KINDS) > 1e-4
+    lost = lambda images: [rows * np.nan if len(images) == 1 else rows for rows in run(images)]
+    assert np.isnan(exported.largest_difference(embedder, lost, crops, KINDS))
+
+
+def test_missing_packages_are_named_with_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(InputError) as caught:
+        exported.require_packages()
+    assert str(caught.value) == "an export needs onnx, onnxscript; run pip install onnx onnxscript onnxruntime"
+
+
+def test_weights_beyond_a_file_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(exported, "MOST_BYTES", 1e6)
+    embedder = models.create("timm/test_resnet", DIM, False, width=32, origin_width=36).eval()
+    with pytest.raises(InputError, match=r"0\.0 GB of weights do not fit into an ONNX file, which ends at 2 GB; take a"):
+        exported.write_graph(embedder, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

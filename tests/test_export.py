@@ -1,0 +1,470 @@
+"""export.py and embed_onnx.py as they are used: what they write, what reads it back, and what keeps them from it."""
+
+import errno
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import embed_onnx
+import models
+from data.creatures import recipe, snapshot as picture_of
+from data.gallery import Gallery
+from data.images import decode
+from data.transforms import Transforms
+from galleries import photo, snapshot
+from models import exported, readout
+from payloads import Payload, read_carelessly, write as write_payload
+from thumbnails import TINY, make_image_folder
+from utils import checkpoint, export_files
+from utils.errors import InputError, Interrupted, RunError
+
+pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).parents[1]
+KINDS = ("embedding", "closed_form")
+NET = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width", "64", "--origin_width", "70")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, run_once):
+    """A checkpoint with a closed form, by train.py. The last maps are of 2 x 2 positions: the roots are of few channels."""
+    folder = tmp_path_factory.mktemp("trained")
+    images = make_image_folder(folder / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readout, "REDUCED", 2)
+        run_once("train", *NET, "--method", "closed_form", "--data", images, "--save_dir", folder / "run")
+    return checkpoint.path_of(str(folder / "run"), 1)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Five JPEGs of creatures on large canvases, which are decoded at a half and a quarter, one turned by its EXIF."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i, size in enumerate([(90, 70), (200, 150), (301, 517), (640, 480), (112, 112)]):
+        exif = Image.Exif()
+        exif[0x0112] = 6 if i == 3 else 1
+        picture = picture_of(recipe(0, 0, i), np.random.default_rng(i)).resize(size)
+        picture.save(folder / f"{i}.jpg", quality=90, exif=exif)
+    return sorted(map(str, folder.iterdir()))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def export(request, tmp_path_factory, run_once, trained, pictures):
+    """(kind, folder of an export of that kind); compared on the pictures."""
+    out = tmp_path_factory.mktemp("export") / "deep" / "model"
+    flags = ("--readout", request.param, "--images", Path(pictures[0]).parent)
+    run_once("export", "--checkpoint", trained, "--out", out, *flags)
+    return request.param, out
+
+
+@pytest.fixture
+def copy(export, tmp_path):
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(export[1], tmp_path / "copy"))
+
+
+# ---- what is written, and read back ----------------------------------------------------------------------------------
+
+
+def test_the_files_and_what_the_json_says(export, trained):
+    kind, out = export
+    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.onnx", "model.safetensors"]
+    assert not [path for path in out.parent.iterdir() if path != out]
+    about = json.loads((out / "model.json").read_text())
+    expected = {"net": "timm/test_resnet", "dim": 16, "width": 64, "origin_width": 70, "epoch": 1, "readout": kind}
+    assert expected.items() <= about.items()
+    assert 0 <= about["largest_difference"] <= 1e-4 and about["seconds"] == models.load(trained).seconds
+    assert about["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_safetensors_give_the_same_embedder_back(export, trained, pictures):
+    """Bit by bit, by both of its readouts."""
+    kind, out = export
+    path = out / "model.safetensors"
+    before, after = models.load(trained, readout=kind), models.load(path)
+    assert after.kind == kind and (after.epoch, after.seconds) == (before.epoch, before.seconds)
+    assert after.settings == before.settings and after.path == str(path)
+    assert before.state_dict().keys() == after.state_dict().keys()
+    assert all(torch.equal(value, after.state_dict()[key]) for key, value in before.state_dict().items())
+    assert before.embed(pictures).tobytes() == after.embed(pictures).tobytes()
+    for other in KINDS:
+        expected = models.load(trained, readout=other).embed(pictures)
+        assert expected.tobytes() == models.load(path, readout=other).embed(pictures).tobytes()
+
+
+def test_the_graph_takes_batches_of_any_size(export, pictures):
+    import onnxruntime
+
+    kind, out = export
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    (given,), (got,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [3, 64, 64])
+    assert (got.name, got.type, got.shape[1:]) == ("embeddings", "tensor(float)", [16])
+    assert given.shape[0] == got.shape[0] == "N"
+    embedder = models.load(out / "model.safetensors")
+    crops = np.stack([embed_onnx.crop_of(path, 70, 64) for path in pictures])
+    expected = embedder.embed(pictures)
+    for count in (1, 5):
+        (rows,) = session.run(None, {"images": crops[:count]})
+        np.testing.assert_allclose(rows, expected[:count], rtol=0, atol=1e-4)
+    print(f"{kind}: largest difference {abs(rows - expected).max():.1e}")
+
+
+def test_the_other_programs_take_it_for_a_checkpoint(export, trained, run, tmp_path, capsys):
+    kind, out = export
+    found = []
+    images = Path(trained).parents[1] / "images"
+    for name, path in (("before", trained), ("after", out / "model.safetensors")):
+        run(
+            "embed",
+            "--images",
+            images / "test",
+            "--out",
+            tmp_path / name,
+            "--checkpoint",
+            path,
+            "--head",
+            kind,
+            "--amp",
+            "off",
+        )
+        capsys.readouterr()
+        run("test", "--resume", path, "--data", images, "--device", "cpu", "--readout", kind)
+        table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 1")]
+        found.append((Gallery(tmp_path / name).embeddings.tobytes(), table))
+    assert found[0] == found[1] and found[0][1]
+
+
+def test_drawn_pictures_stand_in_for_images(run, trained, tmp_path, capsys):
+    run("export", "--checkpoint", trained, "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"{tmp_path}/out: timm/test_resnet, closed_form, 16 numbers, " in said
+    assert "largest difference between ONNX and PyTorch on 8 images: " in said
+    before = (tmp_path / "out" / "model.json").read_bytes()
+    (tmp_path / "out" / "mine.txt").write_text("stays")
+    run("export", "--checkpoint", trained, "--out", tmp_path / "out", "--readout", "embedding")  # replaces the earlier one
+    assert (tmp_path / "out" / "mine.txt").read_text() == "stays" and len(list((tmp_path / "out").iterdir())) == 4
+    assert models.load(tmp_path / "out" / "model.safetensors").kind == "embedding"
+    assert (tmp_path / "out" / "model.json").read_bytes() != before
+
+
+# ---- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+def says(**changes):
+    """A change of model.json."""
+
+    def change(folder):
+        about = json.loads((folder / "model.json").read_text())
+        about.update(changes)
+        (folder / "model.json").write_text(json.dumps({key: value for key, value in about.items() if value is not None}))
+
+    return change
+
+
+def cut(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-100])
+
+
+def other_weights(folder):
+    """A whole file, of another export: one bit differs."""
+    whole = bytearray((folder / "model.safetensors").read_bytes())
+    whole[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(whole)
+
+
+def no_safetensors(folder):
+    """With the right hash."""
+    (folder / "model.safetensors").write_bytes(b"noise" * 100)
+    says(sha256={"model.safetensors": export_files.sha256(folder / "model.safetensors")})(folder)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (
+            lambda f: (f / "model.json").unlink(),
+            r"model\.json: no such file; it belongs beside model\.safetensors: copy both",
+        ),
+        (
+            lambda f: (f / "model.json").write_text("{"),
+            r"model\.json: damaged \(Expecting .*\); copy it anew, or run export",
+        ),
+        (lambda f: (f / "model.json").write_bytes(b"\xff\xfe"), r"model\.json: damaged \("),
+        (lambda f: (f / "model.json").write_text("[" * 100_000), r"model\.json: damaged \("),
+        (lambda f: (f / "model.json").write_text("[1]"), r"model\.json: not written by export\.py"),
+        (lambda f: (f / "model.json").write_text('{"net": "ResNet50"}'), r"model\.json: not written by export\.py"),
+        (says(version=2), r"model\.json: of version 2, not 1; run export\.py again"),
+        (says(sha256=None), r"model\.json: damaged \(no hashes\)"),
+        (says(dim=None, epoch=None), r"model\.json: damaged \(no epoch, dim\)"),
+        (says(dim="16"), r"its settings are not those of a net"),
+        (says(epoch="1"), r"`state_dict` or `epoch` is missing"),
+        (says(dim=8), r"does not fit this net \(.*; its embedding has 16 numbers, not 8"),
+        (says(net="timm/test_vit"), r"model\.safetensors: .*(does not fit this net|closed form is of another net)"),
+        (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors: no such checkpoint"),
+        (cut, r"model\.safetensors: damaged, or not of the same export as the model\.json beside it"),
+        (other_weights, r"model\.safetensors: damaged, or not of the same export"),
+        (no_safetensors, r"model\.safetensors: not a readable \.safetensors file \(.*\); run export\.py again"),
+    ],
+)
+def test_what_is_damaged_or_of_others_is_one_line(copy, damage, message):
+    damage(copy)
+    with pytest.raises(InputError, match=message) as caught:
+        models.load(copy / "model.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_under_that_name_is_not_run(copy, tmp_path):
+    marker = tmp_path / "marker"
+    write_payload("pickle", Payload(marker), copy / "model.safetensors")
+    says(sha256={"model.safetensors": export_files.sha256(copy / "model.safetensors")})(copy)
+    with pytest.raises(InputError, match="not a readable .safetensors file"):
+        models.load(copy / "model.safetensors")
+    assert not marker.exists()
+    read_carelessly("pickle", copy / "model.safetensors")
+    assert marker.exists()
+
+
+# ---- what is not exported --------------------------------------------------------------------------------------------
+
+
+def wrong_by(amount):
+    """In place of `open_graph`, one whose numbers are off by so much."""
+    right = exported.open_graph
+    return lambda path: lambda images: [rows + np.float32(amount) for rows in right(path)(images)]
+
+
+@pytest.mark.parametrize("amount", [2e-4, np.nan])
+def test_a_graph_that_differs_is_refused(run, trained, export, tmp_path, monkeypatch, amount):
+    kind, folder = export
+    monkeypatch.setattr(exported, "write_graph", lambda embedder, path: shutil.copy(folder / "model.onnx", path))
+    monkeypatch.setattr(exported, "open_graph", wrong_by(amount))
+    with pytest.raises(
+        RunError, match=r"^ONNX and PyTorch differ by (2\.0e-04|nan) on 8 images, more than 1e-04; nothing is "
+    ):
+        run("export", "--checkpoint", trained, "--out", tmp_path / "new" / "out", "--readout", kind)
+    assert not list(tmp_path.iterdir())
+
+
+ENDS = {
+    "a signal": (Interrupted("by SIGTERM", 143), Interrupted),
+    "a full disk": (OSError(errno.ENOSPC, "No space left on device"), RunError),
+}
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("step", ["write_graph", "largest_difference", "put_in_place"])
+def test_an_interrupted_export_leaves_nothing(run, export, trained, tmp_path, monkeypatch, step, end, there):
+    """Neither in a new folder, nor in one with an earlier export, which stays."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    out = kept / "out"
+    if there:
+        shutil.copytree(export[1], out)
+    shutil.copytree(kept, tmp_path / "before")
+    raised, seen = ENDS[end]
+
+    def graph(embedder, path):
+        Path(path).write_bytes(b"half")
+
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(exported, "write_graph", graph)
+    monkeypatch.setattr(exported, "open_graph", lambda path: None)
+    monkeypatch.setattr(exported, "largest_difference", lambda *_: 0.0)
+    monkeypatch.setattr(export_files if step == "put_in_place" else exported, step, fail)
+    with pytest.raises(seen):
+        run("export", "--checkpoint", trained, "--out", out)
+    compared = [{os.path.relpath(p, f): seen[3] for p, seen in snapshot(f).items()} for f in (kept, tmp_path / "before")]
+    assert compared[0] == compared[1]
+
+
+@pytest.mark.parametrize("moved", [1, 2])
+def test_a_crash_between_the_moves_is_seen_and_mended(run, trained, export, tmp_path, monkeypatch, moved):
+    """As by the power: the first files are new, the others those of an earlier export, or none."""
+    kind, folder = export
+    out = Path(shutil.copytree(folder, tmp_path / "out"))
+    says(sha256={"model.safetensors": "earlier"})(out)
+    replace, left = os.replace, [moved]
+
+    def crash(*paths):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        replace(*paths)
+
+    other = tmp_path / "other"
+    (out / "model.safetensors").write_bytes(b"earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            export_files.put_in_place(str(shutil.copytree(folder, other)), str(out))
+    with pytest.raises(InputError, match="not of the same export"):
+        models.load(out / "model.safetensors")
+    export_files.refuse_foreign(str(out))  # it is known as an export, so that another may replace it
+    shutil.rmtree(other)
+    export_files.put_in_place(str(shutil.copytree(folder, other)), str(out))
+    assert models.load(out / "model.safetensors").kind == kind
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors", "model.json"])
+def test_files_of_others_are_not_overwritten(refused, trained, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    before = snapshot(tmp_path)
+    message = refused("export", "--checkpoint", trained, "--out", tmp_path)
+    assert message == f"--out {tmp_path}: its {name} is not of an earlier export; give another folder"
+    assert snapshot(tmp_path) == before
+
+
+def test_a_gallery_of_pooled_features_has_no_embedding_to_export(run, refused, tmp_path):
+    """Of an untrained net, whose embedding head is a random one."""
+    photo(tmp_path / "photos" / "a.jpg")
+    run("embed", *TINY, "--net", "EfficientNet-Lite0", "--images", tmp_path / "photos", "--out", tmp_path / "gallery")
+    message = refused("export", "--checkpoint", tmp_path / "gallery" / "model.pth.tar", "--out", tmp_path / "out")
+    assert "model.pth.tar: gives pooled features of an untrained net, no embedding; " in message
+    assert sorted(os.listdir(tmp_path)) == ["gallery", "photos"]
+
+
+def test_other_refusals(refused, trained, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert refused("export", "--checkpoint", trained, "--out", tmp_path / "file").endswith("file: is a file; give a folder")
+    assert "no such checkpoint" in refused("export", "--checkpoint", tmp_path / "none", "--out", tmp_path / "out")
+    flags = ("export", "--checkpoint", trained, "--out", tmp_path / "out", "--images")
+    assert "--images " in refused(*flags, tmp_path / "nowhere")
+    (tmp_path / "bad.jpg").write_text("no image")
+    assert "bad.jpg: cannot be read as an image" in refused(*flags, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["bad.jpg", "file"]
+
+
+def test_without_the_packages_it_is_one_line_and_code_2(trained, tmp_path):
+    """In a process of its own in which onnxruntime cannot be imported."""
+    code = "import sys; sys.modules['onnxruntime'] = None; import export; export.exit_on_error(export.main)"
+    command = [sys.executable, "-c", code, "--checkpoint", trained, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: an export needs onnxruntime; run pip install onnx onnxscript onnxruntime\n"
+    assert not list(tmp_path.iterdir())
+
+
+# ---- embed_onnx.py ---------------------------------------------------------------------------------------------------
+
+
+def crops_by_both(path, origin_width, width):
+    transforms = Transforms(width, origin_width)
+    return embed_onnx.crop_of(str(path), origin_width, width), transforms.centre_crop(decode(path, origin_width)).numpy()
+
+
+def noise(size, mode, seed=0):
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), np.uint8)
+    return (
+        Image.merge(mode, [Image.fromarray(pixels[..., i]) for i in range(channels)])
+        if channels > 1
+        else Image.fromarray(pixels[..., 0]).convert(mode)
+    )
+
+
+@pytest.mark.parametrize("origin_width, width", [(70, 64), (256, 227), (33, 33)])
+def test_its_crops_are_the_projects_pixel_by_pixel(tmp_path, origin_width, width):
+    """Noise, in which every rounding shows: enlarged, shrunk, decoded at a half, a quarter and an eighth, square, long."""
+    sizes = [(1, 1), (48, 40), (70, 70), (71, 353), (257, 256), (600, 401), (1203, 977), (2100, 2101), (900, 20)]
+    for size in sizes:
+        noise(size, "RGB").save(tmp_path / "a.jpg", quality=85)
+        ours, expected = crops_by_both(tmp_path / "a.jpg", origin_width, width)
+        assert ours.dtype == np.uint8 and np.array_equal(ours, expected), size
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+def test_its_crops_are_upright(tmp_path, suffix, turned):
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    noise((90, 61), "RGB").save(tmp_path / f"a.{suffix}", exif=exif)
+    assert np.array_equal(*crops_by_both(tmp_path / f"a.{suffix}", 40, 32))
+
+
+@pytest.mark.parametrize(
+    "mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif"), ("1", "png")]
+)
+def test_its_crops_of_other_modes(tmp_path, mode, suffix):
+    path = tmp_path / f"a.{suffix}"
+    noise((90, 61), mode).save(path, **({"transparency": 3} if mode == "P" else {}))
+    assert np.array_equal(*crops_by_both(path, 40, 32))
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory):
+    """bare_python("onnxruntime==...") -> the Python of a new environment that has it, numpy and Pillow."""
+
+    @functools.cache
+    def made(runtime):
+        folder = tmp_path_factory.mktemp("bare")
+        venv.create(folder, with_pip=True)
+        python = folder / "bin" / "python"
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", runtime, "numpy", "Pillow"]
+        done = subprocess.run(command, text=True, capture_output=True)
+        if done.returncode:
+            pytest.skip(f"pip cannot install {runtime}, numpy and Pillow: {(done.stderr.splitlines() or [''])[-1]}")
+        assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 1
+        return python
+
+    return made
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime==1.20.1"])
+def test_it_runs_without_the_project(export, pictures, bare_python, tmp_path, runtime):
+    """A copy of it beside a copy of the export without the weights, in a bare environment."""
+    kind, out = export
+    shutil.copy(ROOT / "embed_onnx.py", tmp_path)
+    shutil.copytree(out, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    command = [bare_python(runtime), "embed_onnx.py", "model", *pictures, "--out", "embeddings.npy"]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    rows, expected = np.load(tmp_path / "embeddings.npy"), models.load(out / "model.safetensors").embed(pictures)
+    print(f"{kind}, {runtime}: largest difference {abs(rows - expected).max():.1e}")
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-4)
+    lines = [line.split("  ") for line in done.stdout.splitlines()]
+    assert [path for _, path in lines] == pictures[1:]
+    np.testing.assert_allclose([float(cosine) for cosine, _ in lines], expected[1:] @ expected[0], atol=2e-4)
+
+
+def test_what_embed_onnx_says(export, pictures, tmp_path, monkeypatch, capsys):
+    _, out = export
+
+    def call(*arguments):
+        monkeypatch.setattr("sys.argv", ["embed_onnx.py", *map(str, arguments)])
+        embed_onnx.main()
+        return capsys.readouterr().out
+
+    def refuses(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            call(*arguments)
+        assert caught.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    row = json.loads(call(out, pictures[0]))
+    np.testing.assert_allclose(row, models.load(out / "model.safetensors").embed(pictures[0])[0], rtol=0, atol=1e-4)
+    photo(tmp_path / "good.jpg")
+    (tmp_path / "bad.jpg").write_text("no image")
+    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
+    noise((1, 101), "RGB").save(tmp_path / "long.png")
+    assert "not the folder of an export" in refuses(tmp_path, pictures[0])
+    for name, reason in (("bad.jpg", "cannot identify"), ("deep.png", "more than 8 bits"), ("long.png", "100 times")):
+        assert (
+            f"{name}: cannot be read as an image" in (line := refuses(out, pictures[0], tmp_path / name)) and reason in line
+        )
+    assert "cannot be written" in refuses(out, pictures[0], "--out", tmp_path / "none" / "a.npy")

@@ -1,0 +1,102 @@
+"""The folder that export.py writes: its three files, how they take their places together, and how they are read back."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+from utils.errors import InputError
+
+GRAPH, WEIGHTS, ABOUT = "model.onnx", "model.safetensors", "model.json"
+FORMAT = "an exported embedder"  # what tells our model.json from others
+VERSION = 1  # raise it when what stands in model.json changes its meaning
+AGAIN = "run export.py again"
+
+
+def refuse_foreign(folder: str) -> None:
+    """Raise InputError where `folder` is a file, or holds files of our names that are not of an earlier export."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise InputError(f"{folder}: is a file; give a folder", setting="out")
+    held = [name for name in (ABOUT, GRAPH, WEIGHTS) if os.path.lexists(os.path.join(folder, name))]
+    try:
+        if held:
+            read_about(os.path.join(folder, ABOUT))
+    except InputError:
+        raise InputError(f"{folder}: its {held[0]} is not of an earlier export; give another folder", "out") from None
+
+
+def write_about(folder: str, about: dict[str, Any]) -> None:
+    """Write model.json beside the other two files, whose hashes it gets."""
+    hashes = {name: sha256(os.path.join(folder, name)) for name in (GRAPH, WEIGHTS)}
+    with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as file:
+        json.dump({"format": FORMAT, "version": VERSION, **about, "sha256": hashes}, file, indent=1)
+
+
+def put_in_place(whole: str, folder: str) -> None:
+    """Move the files of an export from `whole` to `folder`: all at once where there is no such folder yet.
+
+    Else model.json comes first. Whatever stops this, it then says by its hashes that the others are not there yet, and the
+    next export knows the folder for one of its own.
+    """
+    for name in (ABOUT, GRAPH, WEIGHTS):
+        with open(os.path.join(whole, name), "rb") as file:
+            os.fsync(file.fileno())
+    if not os.path.exists(folder):
+        os.makedirs(os.path.dirname(folder), exist_ok=True)
+        os.rename(whole, folder)
+        return
+    for name in (ABOUT, GRAPH, WEIGHTS):
+        os.replace(os.path.join(whole, name), os.path.join(folder, name))
+
+
+def read_about(path: str | PathLike) -> dict[str, Any]:
+    """What a model.json says. InputError where it is missing, damaged, or not of an export."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            about = json.load(file)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; it belongs beside {WEIGHTS}: copy both, or {AGAIN}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: damaged ({reason}); copy it anew, or {AGAIN}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"{path}: not written by export.py; give the folder of an export")
+    if about.get("version") != VERSION:
+        raise InputError(
+            f"{path}: of version {about.get('version')!r}, not {VERSION}; {AGAIN} with this version of the project"
+        )
+    if not isinstance(about.get("sha256"), dict):
+        raise InputError(f"{path}: damaged (no hashes); copy it anew, or {AGAIN}")
+    return about
+
+
+def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
+    """The checkpoint in a .safetensors file of an export and the model.json beside it: state_dict, epoch, settings, seconds.
+
+    settings: names of those that its net is built from. Their values are not checked here.
+    Raises InputError where either file is missing or damaged, or they are not of one export.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    beside = os.path.join(os.path.dirname(path), ABOUT)
+    about = read_about(beside)
+    if missing := [name for name in ("epoch", *settings) if name not in about]:
+        raise InputError(f"{beside}: damaged (no {', '.join(missing)}); copy it anew, or {AGAIN}")
+    if sha256(path) != about["sha256"].get(WEIGHTS):
+        raise InputError(f"{path}: damaged, or not of the same export as the {ABOUT} beside it; copy both anew, or {AGAIN}")
+    try:
+        state_dict = load_file(path)
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: not a readable .safetensors file ({reason}); {AGAIN}") from None
+    known: dict[str, Any] = {name: about[name] for name in ("epoch", "seconds") if name in about}
+    return {**known, "settings": {name: about[name] for name in settings}, "state_dict": state_dict}
+
+
+def sha256(path: str | PathLike) -> str:
+    """The hash of a file, as `sha256sum` prints it."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
