@@ -17,7 +17,7 @@ import models
 from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.lists import ImageList
 from data.views import ImageBatches, load
-from evaluations.report import SHOWN, Embedded, report
+from evaluations.report import SHOWN, Embedded, finish
 from evaluations.retrieval import evaluate, result_line
 from models import methods
 from models.activations import below_cut
@@ -87,9 +87,9 @@ def main() -> None:
 
             # 3. test and save, when it is due
             run.end_epoch(epoch, method, test, fit_readout)
-        embedded = None if why_no_test(folder) is None else embed_some(method.trained(), images, batches, run)
-    if args.report == "yes" and run.group.rank == 0:
-        report(args.save_dir, embedded)
+        shown = args.tensorboard or why_no_test(folder) is not None  # else test.py shows the images that it tests
+        embedded = embed_some(method.trained(), images, batches, run) if shown else None
+    finish(args.save_dir, embedded, args.report == "yes" and run.group.rank == 0, args.tensorboard)
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:

@@ -151,6 +151,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "try the data, the weights, a look, some steps and a checkpoint, say how long the run will take, and keep nothing"
     )
     add("--dry_run", action="store_true", help=about)
+    about = "also write what TensorBoard reads, to tensorboard in --save_dir: scalars, and some embedded images at the end"
+    add("--tensorboard", action="store_true", help=about)
     about = "images in the network at once; the same gradient in less memory, for one more forward pass; 0: all"
     add("--micro_batch", type=natural, default=0, help=about)
     add("--save_step", type=positive_int, default=50, help="epochs between checkpoints; the last epoch always has one")

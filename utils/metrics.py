@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run measured, one JSON object a line."""
+"""metrics.jsonl: what a run measured, one JSON object a line; and the same for TensorBoard, where that is asked for."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from utils.errors import RunError
+from utils.errors import InputError, RunError
 from utils.log import make_folder, say
 
 
@@ -17,12 +17,20 @@ class Metrics:
     run went further and wrote them; this one makes those steps again, and writes the same lines.
     unreported: a dict for each step: what it measured (floats), and `images`, `waited` and `seconds`.
     writes: False for all processes of a run but the first; they leave the file alone.
+    tensorboard: also keep scalars in `<save_dir>/tensorboard`, over steps. InputError where its package is missing.
     """
 
     def __init__(
-        self, save_dir: str, epoch: int = 0, step: int = 0, unreported: Iterable[dict] = (), writes: bool = True
+        self,
+        save_dir: str,
+        epoch: int = 0,
+        step: int = 0,
+        unreported: Iterable[dict] = (),
+        writes: bool = True,
+        tensorboard: bool = False,
     ) -> None:
         self.path, self.unreported, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(unreported), writes
+        self.steps, self.board = 0, None  # in all, that there are lines of
         if not writes:
             return
         kept, temporary = [], self.path + ".tmp"
@@ -36,6 +44,9 @@ class Metrics:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
+        self.steps = sum(json.loads(line).get("steps", 0) for line in kept)
+        if tensorboard:
+            self.board = open_board(save_dir, self.steps)
 
     def write(self, epoch: int, **values: Any) -> None:
         """Add a line. epoch: in which it was measured, counted from 1."""
@@ -43,6 +54,15 @@ class Metrics:
             make_folder(os.path.dirname(self.path))  # it may have been removed meanwhile
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"epoch": epoch, **values}) + "\n")
+        if self.board:
+            for name, value in scalars(values):
+                self.board.add_scalar(name, value, self.steps)
+            self.board.flush()
+
+    def close(self) -> None:
+        """Finish what TensorBoard reads."""
+        if self.board:
+            self.board.close()
 
     def report(self, epoch: int, epochs: int, step: int) -> None:
         """Log and write the mean of the unreported steps, the last of which is `step` of `epoch`."""
@@ -54,6 +74,7 @@ class Metrics:
         speed = {"images_per_s": images / seconds, "data_wait": waited / seconds}
         shown = " ".join(f"{name} {value:.4f}" for name, value in mean.items())
         say(f"epoch {epoch}/{epochs} {shown} images/s {images / seconds:.1f} waiting for data {waited / seconds:.1%}")
+        self.steps += len(self.unreported)
         self.write(epoch, step=step, steps=len(self.unreported), **mean, **speed)
         self.unreported.clear()
 
@@ -71,6 +92,24 @@ class Metrics:
         except OSError as error:
             remedy = "make room or correct its permissions, the same command goes on from the last checkpoint"
             raise RunError(f"{self.path}: cannot be written ({error.strerror}); {remedy}", rescue=True) from None
+
+
+def open_board(save_dir: str, step: int) -> Any:
+    """A writer of scalars for TensorBoard, which forgets what an earlier run wrote of later steps."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("needs a package that is missing; run pip install tensorboard", setting="tensorboard") from None
+    return SummaryWriter(os.path.join(save_dir, "tensorboard"), purge_step=step + 1)
+
+
+def scalars(values: dict[str, Any], under: str = "") -> Iterator[tuple[str, float]]:
+    """(name, value) of the numbers in a line of metrics.jsonl: `loss`, `test/recall/1`, ..."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from scalars(value, f"{under}{name}/")
+        elif isinstance(value, int | float) and name not in ("step", "steps"):
+            yield f"{under}{name}", float(value)
 
 
 def _is_of(line: str, epoch: int, step: int) -> bool:

@@ -78,6 +78,7 @@ class Run:
             if not self.args.dry_run:
                 self._say_what_it_was()
                 log.say(f"done: the checkpoints are in {self.args.save_dir}")
+            self.metrics.close()
             self.passes.close()
             self.group.leave()
 
@@ -124,7 +125,8 @@ class Run:
             raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
         self.passes = ForwardBackward(method, self.compute, self.group, self.args.micro_batch)
         done, first = self.position, self.group.rank == 0
-        self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, writes=first)
+        board = self.args.tensorboard and not self.args.dry_run
+        self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, first, board)
         self.saver = checkpoint.Saver(
             self.args.save_dir, self.capture, self.args.save_minutes, self.args.keep_last, writes=first
         )

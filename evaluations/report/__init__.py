@@ -1,6 +1,6 @@
 """The report of a run: one page that says how good an embedding is, to be kept or sent on."""
 
-from evaluations.report.page import compare, report
+from evaluations.report.page import compare, finish, report
 from evaluations.report.shown import SHOWN, Embedded
 
-__all__ = ["SHOWN", "Embedded", "compare", "report"]
+__all__ = ["SHOWN", "Embedded", "compare", "finish", "report"]

@@ -15,6 +15,7 @@ from evaluations.overview import layout
 from evaluations.page.saved import picture
 from evaluations.report import figures
 from evaluations.report.folder import FROZEN, RESULTS, Row, RunFolder, read_folder
+from evaluations.report.projector import project
 from evaluations.report.shown import Embedded, choose_clusters, choose_queries
 from utils import log
 from utils.errors import InputError
@@ -49,6 +50,14 @@ def report(
         log.say(f"the report: {file}")
     except OSError as error:
         log.warn(f"{shown(file)}: cannot be written ({error.strerror})")
+
+
+def finish(folder: str, embedded: Embedded | None, page: bool, tensorboard: bool) -> None:
+    """What a run leaves at its end: its page, and its images for TensorBoard, as far as they are asked for."""
+    if tensorboard and embedded is not None:
+        project(folder, embedded)
+    if page:
+        report(folder, embedded)
 
 
 def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedded | None, tested: bool) -> None:

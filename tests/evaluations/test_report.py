@@ -17,6 +17,7 @@ from evaluations.report.page import differing, last_rows, verdict
 from evaluations.report.shown import choose_clusters, choose_queries
 from galleries import photo
 from made_clusters import made
+from thumbnails import TINY_TRAIN
 from utils.errors import InputError
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&.jpg"
@@ -207,8 +208,37 @@ def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):
         compare(str(file), [str(tmp_path / "none")])
 
 
+def test_tensorboards_own_reader_finds_scalars_and_images(run, image_folder, tmp_path):
+    """A run that stops after two of three epochs and goes on, and a table of its metrics.jsonl."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run"
+    for epochs in (2, 3):
+        flags = ("--data", image_folder, "--save_dir", folder, "--epochs", epochs, "--eval_step", 2, "--override")
+        run("train", *TINY_TRAIN, *flags, "--tensorboard")
+    board = EventAccumulator(str(folder / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    step, expected, tested = 0, [], []
+    for line in lines:
+        step += line.get("steps", 0)
+        if "loss" in line:
+            expected.append((step, line["loss"]))
+        else:
+            tested.append((step, line["test"]["recall"]["1"]))
+    for name, values in (("loss", expected), ("test/recall/1", tested)):
+        found = [(event.step, event.value) for event in board.Scalars(name)]
+        np.testing.assert_allclose(found, values, rtol=1e-6)
+    assert tested
+    (rows,) = (folder / "tensorboard").rglob("tensors.tsv")
+    (names,) = (folder / "tensorboard").rglob("metadata.tsv")
+    assert len(rows.read_text().splitlines()) == len(names.read_text().splitlines()) == 24
+    assert len(rows.read_text().splitlines()[0].split("\t")) == 16
+    with Image.open(next((folder / "tensorboard").rglob("sprite.png"))) as sprite:
+        assert sprite.size == (5 * 64, 5 * 64)
+
+
 def test_the_ends_of_training_and_testing_name_their_report(run, image_folder, tmp_path, capsys):
-    from thumbnails import TINY_TRAIN
 
     flags = (*TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 2)
     run("train", *flags, "--report", "yes")
