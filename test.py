@@ -116,6 +116,8 @@ def main() -> None:
     query = gallery = None
     if not args.select or why_no_test(folder, args.gallery_eq_query) is None:
         query, gallery = read_test(folder, args.gallery_eq_query)
+    elif args.save_neighbours:
+        raise InputError(f"needs a test list: {why_no_test(folder, args.gallery_eq_query)}", setting="save_neighbours")
     tested = [(epoch, compute.place(embedder)) for epoch, embedder in embedders(args)]
     transforms = tested[0][1].transforms
 
@@ -180,7 +182,10 @@ def main() -> None:
             for part, (places, features) in zip(filter(None, (query, gallery)), embedded)
         ]
         folder = os.path.dirname(about[-1]["checkpoint"])
-        report(folder, parts[0], None if len(parts) == 1 else parts[1], entries(rows, results))
+        of_folder = [
+            entry for entry in entries(rows, results) if os.path.dirname(entry.get("checkpoint", "")) in ("", folder)
+        ]
+        report(folder, parts[0], None if len(parts) == 1 else parts[1], of_folder)
 
 
 def select(
@@ -199,10 +204,8 @@ def select(
     if tested[0][0] is not None:
         settings = dict(tested[0][1].settings)
         nets = [(None, compute.place(models.create(settings.pop("net"), weights=args.weights, **settings).eval())), *tested]
-    before = nets[0][1]
-    if before.closed_form is None:
-        before = copy.deepcopy(before)
-        fit(batches, before)
+    before = copy.deepcopy(nets[0][1])
+    fit(batches, before)
     scores = judge(
         [encoder(embedder, ["pooled"], compute) for _, embedder in nets],
         encoder(before, ["closed_form"], compute),
@@ -217,7 +220,7 @@ def select(
         lines.append(f"{name_of(epoch):<28}" + "".join(f"{value:14.4f}" for value in found.values()))
     best = max(range(len(nets)), key=lambda place: scores[place][CHOOSES])
     advice = nets[best][1].path or "training did not help, take the closed form (train.py --method closed_form)"
-    log.say("\n".join([*lines, f"by {CHOOSES} the best is {name_of(nets[best][0])}: {advice}"]))
+    log.say("\n".join([*lines, *[f"by {CHOOSES} the best is {name_of(nets[best][0])}: {advice}"][: len(nets) > 1]]))
     return scores[len(nets) - len(tested) :]
 
 

@@ -39,12 +39,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
     flags.add_training(parser)
     methods.add_flags(name, parser)
     args = parser.parse_args()
-    if flags.method_of(args) != name:
-        parser.error("--method was abbreviated; write it in full")
-    for alias in flags.METHOD_ALIASES:
-        delattr(args, alias)
-    args.method = name
-    parser.set_defaults(method=flags.DEFAULT_METHOD)
+    flags.settle_method(args, name, parser)
     return args, parser.changed(args)
 
 
@@ -87,7 +82,8 @@ def main() -> None:
 
             # 3. test and save, when it is due
             run.end_epoch(epoch, method, test, fit_readout)
-        shown = args.tensorboard or why_no_test(folder) is not None  # else test.py shows the images that it tests
+        untested = why_no_test(folder, args.gallery_eq_query) is not None  # else test.py shows the images that it tests
+        shown = args.tensorboard or args.report == "yes" and untested
         embedded = embed_some(method.trained(), images, batches, run) if shown else None
     finish(args.save_dir, embedded, args.report == "yes" and run.group.rank == 0, args.tensorboard)
 
@@ -111,7 +107,8 @@ def embed_some(embedder: models.Embedder, images: ImageList, batches: ImageBatch
     """Training images, SHOWN of them at most, evenly spread: what the report shows where there are none to test on."""
     sample = range(0, len(images), -(-len(images) // SHOWN))
     encode = encoder(embedder.eval(), [embedder.kind], run.compute)
-    (rows,), places, _ = extract([encode], batches.crops(None, sample), len(sample), "report", group=run.group)
+    with run.stop.at_once(), run.clock("report"):
+        (rows,), places, _ = extract([encode], batches.crops(None, sample), len(sample), "report", group=run.group)
     return Embedded([images.paths[place] for place in places.tolist()], None, rows) if run.group.rank == 0 else None
 
 

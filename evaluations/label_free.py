@@ -76,6 +76,8 @@ def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarra
 def reciprocity(rows: np.ndarray) -> float:
     """How often a neighbour's neighbour is oneself: the share of links of the lists of k nearest others that go both ways,
     mean over k of DEPTHS. rows: float32 (n, d) of length 1."""
+    if len(rows) < 2:
+        return 0.0
     similar = torch.from_numpy(rows @ rows.T).fill_diagonal_(-torch.inf)
     deepest = min(DEPTHS[-1], len(rows) - 1)
     nearest = similar.topk(deepest, dim=1).indices

@@ -2,7 +2,7 @@
 # Look-alike search in a folder of images: sets itself up, embeds the images, opens a page on this machine.
 #
 #   scripts/search_folder.sh ~/photos              in a minute or two, by a ready-made net fitted to the folder
-#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and the page compares the two
+#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and shows both, if it helped
 #   SERVE=0 scripts/search_folder.sh ~/photos      embeds what is new, and leaves the page
 #
 # A second call embeds what is new or changed and forgets what is gone. Ctrl-C at any time: the same command goes on. Nothing is
@@ -99,11 +99,12 @@ helped=1
 if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # is it better than the ready-made net, as far as can be told without labels?
     judged=$out/training/select.json
     if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
-        "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select --device "$DEVICE" \
-            --on_bad_image skip --save_json "$judged.part" --log_file "$out/log"
-        mv "$judged.part" "$judged"
+        if "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select \
+            --device "$DEVICE" --on_bad_image skip --save_json "$judged.part" --log_file "$out/log"; then
+            mv "$judged.part" "$judged"
+        fi
     fi
-    helped=$("$PYTHON" -c 'import json, sys
+    [ ! -e "$judged" ] || helped=$("$PYTHON" -c 'import json, sys
 before, after = (entry["label_free"]["evidence"] for entry in json.load(open(sys.argv[1], encoding="utf-8")))
 print(int(after > before))' "$judged")
     if [ "$helped" = 0 ]; then echo "Training did not help: the ready-made embeddings stay (SELECT=0 takes the trained ones)"; fi

@@ -65,10 +65,11 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
 judge() { # SET: all its nets without labels, when there are new ones
     settings "$1"
     local file=$ROOT/study/$1/label_free.json checkpoints
-    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$1/*-study*/ckp_ep*" | sort)
+    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" | sort)
+    [ ${#checkpoints[@]} -gt 0 ] || fail "no checkpoints of $1 under $ROOT/ckpt"
     if [ -e "$file" ] && [ -z "$(find "${checkpoints[@]}" -newer "$file")" ]; then return; fi
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
-        --metrics recall --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/study-$1.log"
+        --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/study-$1.log"
     mv "$file.part" "$file"
 }
 

@@ -85,6 +85,16 @@ def method_of(args: argparse.Namespace) -> str:
     return asked.pop() if asked else DEFAULT_METHOD
 
 
+def settle_method(args: argparse.Namespace, name: str, parser: Parser) -> None:
+    """Leave `method` alone of the flags that name one."""
+    if method_of(args) != name:
+        parser.error("--method was abbreviated; write it in full")
+    for alias in METHOD_ALIASES:
+        delattr(args, alias)
+    args.method = name
+    parser.set_defaults(method=DEFAULT_METHOD)
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every entry point: which images, and where it runs."""
     add = parser.add_argument

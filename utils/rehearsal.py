@@ -15,9 +15,12 @@ from operator import length_hint
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from utils import checkpoint, log
-from utils.errors import RunError
+from utils.errors import InputError, RunError
+from utils.features import report_bad
+from utils.timing import duration
 
 SAMPLE = 256  # images that are looked at
 STEPS = 4  # that are made, twice; the first of them warms up
@@ -34,13 +37,18 @@ class Part(NamedTuple):
 
 @contextmanager
 def rehearsed(args: argparse.Namespace) -> Iterator[None]:
-    """With `dry_run`, the run's folder is a temporary one beside its own, and nothing goes on from a checkpoint."""
+    """With `dry_run`, the run's folder is a temporary one in its own or above it, and nothing goes on from a checkpoint."""
     if not args.dry_run:
         yield
         return
-    parent = os.path.dirname(os.path.abspath(args.save_dir))
-    log.make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".dry_run-") as folder:
+    nearest = os.path.abspath(args.save_dir)  # or the first folder above it that there is: on the same disk
+    while not os.path.isdir(nearest):
+        nearest = os.path.dirname(nearest)
+    try:
+        temporary = tempfile.TemporaryDirectory(dir=nearest, prefix=".dry_run-")
+    except OSError as error:
+        raise InputError(f"{nearest}: cannot be written ({error.strerror})", setting="save_dir") from None
+    with temporary as folder:
         args.save_dir, args.resume = folder, "no"
         yield
 
@@ -107,7 +115,7 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
     each = (time.perf_counter() - began) / len(some)
     rng = np.random.default_rng(0)
     rows = features[np.arange(count) % len(features)]
-    rows = rows + rng.normal(scale=0.1 / rows.shape[1] ** 0.5, size=rows.shape).astype(np.float32)
+    rows += 0.1 / rows.shape[1] ** 0.5 * rng.standard_normal(rows.shape, dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     prepared = timed(lambda: method.prepare(rows, np.arange(count))) if run.group.rank == 0 else 0.0
     run.group.share_state(method)
@@ -124,15 +132,19 @@ def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, fl
     for _ in range(2):
         method.train()
         times, asked = [], time.perf_counter()
-        for batch, _ in inputs.steps(iter(draws)):
+        for batch, bad in inputs.steps(iter(draws)):
+            report_bad(sum(run.group.gather_objects(bad), []), run.args.on_bad_image)
+            if not run.group.total(len(batch.images))[0]:
+                continue
             out, rest = run.forward(method, batch)
             loss, shown = method.loss(out, rest)
             run.backward(loss, optimiser)
-            method.after_step(out, rest)
+            with torch.no_grad():
+                method.after_step(out, rest)
             run.note(loss, shown)
             times.append(time.perf_counter() - asked)
             asked = time.perf_counter()
-        took.append(statistics.median(times[len(times) > 1 :]))
+        took.append(statistics.median(times[len(times) > 1 :] or [0.0]))
     return took[0], took[1], views
 
 
@@ -167,10 +179,3 @@ def timed(work: Callable) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,6 +14,7 @@ import argparse
 import copy
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ class Run:
         self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
         self._measured: dict[str, float] = {}  # of the step under way
         self._before = [0.0, 0.0]  # TIMES that it took before it was resumed
-        self._earlier_fits = [0.0, 0.0]  # TIMES of readouts that were fitted for earlier checkpoints
+        self._earlier_fits = [0.0, 0.0]  # TIMES of readouts that were fitted for earlier checkpoints of this process
 
     def __enter__(self) -> "Run":
         args = self.args
@@ -83,18 +84,19 @@ class Run:
             self.group.leave()
 
     def _say_what_it_was(self) -> None:
-        """run.json in the run's folder, for its report."""
+        """run.json in the run's folder, for its report; not where nothing was left to do."""
+        if self.group.rank or not self.epoch:
+            return
+        before = {"before it was resumed": self._before[0]} if self._before[0] else {}
         about = {
             "method": self.args.method,
             "source": self.images.source,
             "images": len(self.images),
-            "command": " ".join(sys.argv),
+            "command": shlex.join(["python", *sys.argv]),
             "versions": log.versions(),
             "settings": vars(self.args),
-            "seconds": self.clock.seconds,
+            "seconds": {**before, **self.clock.seconds},
         }
-        if self.group.rank:
-            return
         try:
             with open(os.path.join(self.args.save_dir, "run.json"), "w", encoding="utf-8") as file:
                 json.dump(about, file, indent=1)
@@ -119,7 +121,7 @@ class Run:
             self.position, unreported = restore(
                 self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
             )
-            self._before = [self._saved.get(name, 0.0) for name in TIMES]
+            self._before = [self._saved.get(name, 0.0) - self._saved.get(f"{name}_of_readout", 0.0) for name in TIMES]
             self._saved = {}  # as large as the net
         if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
             raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
@@ -307,4 +309,7 @@ class Run:
         )
         now = [self.clock.total(without=("evaluation",), cpu=cpu) for cpu in (False, True)]
         took = [before + spent - fits for before, spent, fits in zip(self._before, now, self._earlier_fits)]
-        return {**state, **dict(zip(TIMES, took))}
+        fits = [times.get("closed form", 0.0) for times in (self.clock.seconds, self.clock.cpu)]
+        last = [fit - earlier for fit, earlier in zip(fits, self._earlier_fits)]
+        of_readout = {f"{name}_of_readout": seconds for name, seconds in zip(TIMES, last)}
+        return {**state, **dict(zip(TIMES, took)), **of_readout}

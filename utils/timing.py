@@ -72,6 +72,13 @@ class TimeByPart:
         self._since, self._since_cpu = now, cpu
 
 
+def duration(seconds: float) -> str:
+    """As people say it: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def process_age() -> float:
     """Seconds since this process started, most of them for imports; 0 where /proc does not tell."""
     try:

@@ -53,27 +53,31 @@ def read_folder(path: str) -> RunFolder:
                 curves[name].append((step, float(value)))
         if isinstance(line.get("images_per_s"), int | float):
             speed.append((step, float(line["images_per_s"])))
-    about = _json(os.path.join(path, ABOUT))
-    results = _json(os.path.join(path, RESULTS))
-    return RunFolder(
-        path,
-        about if isinstance(about, dict) else {},
-        dict(curves),
-        speed,
-        rows_of(results if isinstance(results, list) else []),
-    )
+    about, results = _json(os.path.join(path, ABOUT)), _json(os.path.join(path, RESULTS))
+    return RunFolder(path, _checked(about), dict(curves), speed, rows_of(results if isinstance(results, list) else []))
 
 
 def rows_of(entries: list[dict]) -> list[Row]:
-    """What test.py found, in its order."""
+    """What test.py found, in its order; what is no entry of it is left out."""
     rows = []
     for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("recall"), dict):
+        try:
+            epoch = int(entry["epoch"])
+            trained = bool(epoch) or "checkpoint" in entry
+            kind = entry.get("readout", "embedding" if trained else "pooled")
+            when = f"after epoch {epoch}" if trained else FROZEN
+            scores = {heading: float(value) for heading, value in columns(entry).items()}
+            rows.append(Row(f"{when}, {KINDS[kind]}", epoch, kind, scores, entry.get("seconds")))
+        except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        when = f"after epoch {entry['epoch']}" if entry["epoch"] else FROZEN
-        kind = entry.get("readout", "embedding" if entry["epoch"] else "pooled")
-        rows.append(Row(f"{when}, {KINDS[kind]}", entry["epoch"], kind, columns(entry), entry.get("seconds")))
     return rows
+
+
+def _checked(about: Any) -> dict[str, Any]:
+    """What run.json says, as far as it is of the right types."""
+    about = about if isinstance(about, dict) else {}
+    of_types = {"settings": dict, "seconds": dict, "command": str, "versions": str, "method": str, "source": str}
+    return {name: about[name] for name, kind in of_types.items() if isinstance(about.get(name), kind)}
 
 
 def _json(path: str) -> Any:

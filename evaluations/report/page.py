@@ -20,6 +20,7 @@ from evaluations.report.shown import Embedded, choose_clusters, choose_queries
 from utils import log
 from utils.errors import InputError
 from utils.log import make_folder
+from utils.timing import duration
 
 LOOK = Path(look.__file__).parent
 MEANING = {
@@ -113,12 +114,12 @@ def compare(file: str, folders: Sequence[str]) -> None:
 
 
 def verdict(rows: Sequence[Row]) -> dict[str, float] | None:
-    """The Recall@1 of the best last readout, in per cent, and of the net before training by its own features; None where
-    nothing was tested."""
-    last = [row for row in last_rows(rows) if "R@1" in row.scores]
+    """The Recall@1 of the last epoch in per cent, by the closed form where there is one (no test has chosen it); and of the
+    net before training by its own features. None where there is no Recall@1."""
+    last = {row.kind: row for row in last_rows(rows) if "R@1" in row.scores}
     if not last:
         return None
-    found = {"after": 100 * max(row.scores["R@1"] for row in last)}
+    found = {"after": 100 * (last.get("closed_form") or list(last.values())[-1]).scores["R@1"]}
     before = [
         row.scores["R@1"] for row in rows if row.name.startswith(FROZEN) and row.kind == "pooled" and "R@1" in row.scores
     ]
@@ -145,22 +146,17 @@ def time_by_part(run: RunFolder) -> list[tuple[str, float, float]]:
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Settings that are not the same in all runs; None where a run has none of that name."""
-    names = sorted({name for some in settings for name in some})
+    """Settings that are not the same in all runs that tell theirs, but for where they write; None where one has none of that
+    name."""
+    told = [some for some in settings if some]
+    names = sorted({name for some in told for name in some} - {"save_dir", "log_file"})
     values = {name: [some.get(name) for some in settings] for name in names}
-    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+    return {name: found for name, found in values.items() if len({str(some.get(name)) for some in told}) > 1}
 
 
 def address(png: bytes) -> str:
     """A picture as an address that holds its bytes."""
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def minutes(seconds: float) -> str:
-    """Seconds, for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, bytes]) -> None:
@@ -169,7 +165,7 @@ def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, b
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(minutes=minutes, shown=lambda path: shown(os.path.basename(str(path)), 60))
+    environment.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
     styles = "".join((LOOK / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "report.css"))
     html = environment.get_template(template).render(**context, picture=picture, styles=styles)
     for name, png in drawn.items():

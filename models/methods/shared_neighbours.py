@@ -72,6 +72,7 @@ class SharedNeighbours(Method):
         if settings.near > settings.far:
             raise InputError(f"{settings.near} is more than far, {settings.far}", setting="near")
         self.true_labels, self.source = images.labels, images.source
+        self.later = 0  # epochs that come after the one that is looked for
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
         self.start = copy.deepcopy(embedder).requires_grad_(False)
@@ -98,6 +99,7 @@ class SharedNeighbours(Method):
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
     def looks(self, epoch: int) -> str | None:
+        self.later = self.settings.epochs - epoch  # epochs that come after it
         if int(self.neighbours.max()) < 0:
             return "description"
         return None if self.trains(epoch) else "pooled"
@@ -143,12 +145,14 @@ class SharedNeighbours(Method):
 
     def choose(self, features: np.ndarray, rows: np.ndarray) -> str:
         """Pooled features of the result: how learnable is its share? The next share is its turn then; after the last, the
-        best one."""
-        sample, there = self.sample(rows)
+        best one. A run that is prolonged without a step, or by one look alone, stays at what it has looked at."""
         looked = int((self.learnable >= 0).sum())
+        if looked == len(SHARES):
+            return "the result stays: there was no step since it was chosen"
+        sample, there = self.sample(rows)
         self.learnable[looked] = learnability(fixed_space(features[sample])[0], self.known[there].float().cpu().numpy())
         line = f"learnability {self.learnable[looked]:.4f} at {SHARES[looked]:.0%} of the way"
-        if looked + 1 < len(SHARES):
+        if looked + 1 < len(SHARES) and self.later:
             self.go(SHARES[looked + 1])
             return line
         best = SHARES[int(self.learnable.argmax())]

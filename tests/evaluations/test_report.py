@@ -1,8 +1,8 @@
 """The report: what it reads, what it chooses to show, and its page in a real browser."""
 
 import json
-import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from browser import browser
-from evaluations.report import Embedded, compare, report
+from evaluations.report import Embedded, compare, page as page_module, report
 from evaluations.report.__main__ import main
 from evaluations.report.folder import read_folder
 from evaluations.report.page import differing, last_rows, verdict
@@ -61,21 +61,26 @@ def test_a_folder_is_read_as_far_as_it_can_be(tmp_path):
     assert run.curves["loss"] == [(2 * place, pytest.approx(5 - (2 * place - 2) / 10)) for place in range(1, 13)]
     assert run.speed == [(2 * place, 40) for place in range(1, 13)] and list(run.curves) == ["loss"]
     assert run.about["method"] == "udml_ss" and run.results == []
-    for name in ("run.json", "results.json"):
-        (folder / name).write_text("[1, {")
-    damaged = read_folder(str(folder))
-    assert damaged.about == {} and damaged.results == [] and damaged.curves == run.curves
+    some = [{"epoch": 1}, 5, {"epoch": 1, "readout": "zz", "nmi": 1}, {"epoch": None, "recall": {"1": 1}}]
+    for about, results in (("[1, {", "{"), ("[]", json.dumps(some)), ('{"seconds": null, "settings": 3}', "null")):
+        (folder / "run.json").write_text(about)
+        (folder / "results.json").write_text(results)
+        damaged = read_folder(str(folder))
+        assert damaged.about == {} and damaged.curves == run.curves
+        assert not [row for row in damaged.results if row.scores]
+        report(str(folder))
     nothing = read_folder(str(tmp_path / "none"))
     assert (nothing.about, nothing.curves, nothing.results) == ({}, {}, [])
 
 
-def test_the_verdict_is_the_best_last_readout_beside_the_net_before(tmp_path):
+def test_the_verdict_is_the_last_closed_form_beside_the_net_before(tmp_path):
     folder = made_run(tmp_path / "run")
     (folder / "results.json").write_text(json.dumps(RESULTS))
     rows = read_folder(str(folder)).results
     assert verdict(rows) == {"after": pytest.approx(85), "before": pytest.approx(50)}
     assert [row.kind for row in last_rows(rows)] == ["embedding", "closed_form"]
     assert verdict(rows[1:]) == {"after": pytest.approx(85)} and verdict([]) is None
+    assert verdict(rows[:3])["after"] == pytest.approx(80)
 
 
 def by_hand(images, row, k):
@@ -120,7 +125,8 @@ def test_clusters_by_size_and_by_how_tight_they_are(images):
 
 
 def test_settings_that_differ():
-    assert differing([{"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}]) == {"b": [2, 3], "c": [None, 4]}
+    some = [{"a": 1, "b": 2, "save_dir": "x"}, {}, {"a": 1, "b": 3, "c": 4, "save_dir": "y"}]
+    assert differing(some) == {"b": [2, None, 3], "c": [None, None, 4]}
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +191,21 @@ def test_a_run_without_tests_shows_what_it_takes_for_alike(chrome, images, tmp_p
     assert "How it learned" in (folder / "report.html").read_text()
 
 
-def test_a_report_that_cannot_be_written_is_a_warning(images, tmp_path, capsys):
+def test_a_report_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(page_module.log, "warn", said.append)
     report(str(tmp_path / "gone"), results=RESULTS)
+    assert said == [f"{tmp_path / 'gone' / 'report.html'}: cannot be written (No such file or directory)"]
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_page_says_what_it_does_not_know(tmp_path):
+    folder = made_run(tmp_path / "run")
+    report(str(folder))
+    assert "It was not tested yet" in (folder / "report.html").read_text()
+    report(str(folder), results=[{"epoch": 8, "nmi": 0.75, "readout": "closed_form"}])
+    said = (folder / "report.html").read_text()
+    assert "says the table" in said and "75.00" in said and "Nothing was tested" not in said
 
 
 def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):
@@ -248,7 +266,23 @@ def test_the_ends_of_training_and_testing_name_their_report(run, image_folder, t
     assert about["settings"]["epochs"] == 2 and "forward/backward" in about["seconds"] and about["images"] == 24
     run("test", "--data", image_folder, "--resume", tmp_path / "run", "--report", "yes", "--device", "cpu")
     assert f"the report: {path}\n" in capsys.readouterr().out and "find their own kind" in path.read_text()
-    assert os.listdir(tmp_path / "run").count("results.json") == 1
+    assert len(json.loads((tmp_path / "run" / "results.json").read_text())) == 1
+
+    shutil.copytree(tmp_path / "run", tmp_path / "other")  # of several runs, each keeps its own results alone
+    run(
+        "test",
+        "--data",
+        image_folder,
+        "--resume",
+        tmp_path / "other",
+        tmp_path / "run",
+        "--report",
+        "yes",
+        "--device",
+        "cpu",
+    )
+    (kept,) = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert kept["checkpoint"] == str(tmp_path / "run" / "ckp_ep2.pth.tar")
 
     (image_folder / "test.txt").unlink()
     run("train", *flags, "--epochs", 3, "--override", "--report", "yes")

@@ -12,7 +12,7 @@ import pytest
 from thumbnails import TINY, TINY_TRAIN
 from utils import rehearsal
 from utils.errors import RunError
-from utils.rehearsal import check_disk, duration, share_of_new
+from utils.rehearsal import check_disk, share_of_new
 
 
 def parts_of(said):
@@ -28,10 +28,6 @@ def test_the_share_of_new_views_is_that_of_draws(seed):
     seen = [len(np.unique(rng.integers(views, size=drawn))) / drawn for _ in range(50)]
     assert share_of_new(drawn, views) == pytest.approx(np.mean(seen), abs=0.01)
     assert share_of_new(drawn, math.inf) == 1
-
-
-def test_durations_as_people_say_them():
-    assert [duration(seconds) for seconds in (40.4, 89.9, 720, 5399, 12600)] == ["40 s", "90 s", "12 min", "90 min", "3.5 h"]
 
 
 def test_a_disk_without_room_is_told_before_the_run(tmp_path, monkeypatch):
@@ -52,7 +48,8 @@ def test_a_dry_run_counts_what_the_run_does_and_leaves_nothing(run, image_folder
     counts = {name: times for name, (times, _) in found.items()}
     assert counts == {"start-up": 1, "a look": 3, "a step": 6, "a test": 3, "a checkpoint": 2}
     total = sum(times * seconds for times, seconds in found.values())
-    assert f"the whole run will take about {duration(total)}"[:-6] in said  # of rounded parts
+    (whole,) = re.findall(r"the whole run will take about (\d+) s", said)
+    assert int(whole) == pytest.approx(total, abs=1)  # of rounded parts
     assert not os.path.exists(tmp_path / "run") and not [name for name in os.listdir(tmp_path) if "dry_run" in name]
 
     run(*flags)

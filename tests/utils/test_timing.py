@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from utils import timing
-from utils.timing import TimeByPart
+from utils.timing import TimeByPart, duration
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,3 +103,7 @@ def test_process_age():
     )
     age, drift = map(float, done.stdout.split())
     assert age >= 0.5 and abs(drift) < 0.1
+
+
+def test_durations_as_people_say_them():
+    assert [duration(seconds) for seconds in (40.4, 89.9, 720, 5399, 12600)] == ["40 s", "90 s", "12 min", "90 min", "3.5 h"]

@@ -124,19 +124,32 @@ def test_the_share_with_the_better_learnability_is_taken(better):
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     seen = [kinds(seed=1), noise] if better == 0 else [noise, kinds(seed=1)]
 
+    assert method.looks(4) == "pooled"
     said = method.prepare(seen[0], READABLE)
     assert re.fullmatch(r"learnability 0\.\d{4} at 50% of the way", said)
     torch.testing.assert_close(weight, start + 1)
+    assert method.looks(5) == "pooled"
     said = method.prepare(seen[1], READABLE)
     assert said.endswith(f"at 100% of the way; the result is at {(50, 100)[better]}%")
     torch.testing.assert_close(weight, start + (0.5, 1)[better])
     assert method.learnable[better] > 0.6 > 0.4 > method.learnable[1 - better]
+
+    method.settings.epochs = 6
+    assert method.looks(6) == "pooled" and "stays" in method.prepare(seen[0], READABLE)
+    torch.testing.assert_close(weight, start + (0.5, 1)[better])
 
     (first, *_) = method.draws(3)  # training that goes on looks anew
     batch = batch_of([draw.index for draw in first])
     with torch.no_grad():
         method.after_step(method(batch.images, batch), batch)
     assert (method.learnable < 0).all()
+
+
+def test_one_look_alone_chooses_nothing_that_it_has_not_seen():
+    method = prepared(epochs=2)
+    method.settings.epochs = 3
+    assert method.looks(3) == "pooled"
+    assert method.prepare(kinds(seed=1), READABLE).endswith("the result is at 50%")
 
 
 def test_known_are_the_placed_images_that_can_be_read():
