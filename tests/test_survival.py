@@ -274,7 +274,7 @@ def test_disk_full_while_saving(train, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert (save_dir / "ckp_ep1.pth.tar").read_bytes() == before
-    assert sorted(path.name for path in save_dir.iterdir()) == ["ckp_ep1.pth.tar", "metrics.jsonl", "run.lock"]
+    assert sorted(path.name for path in save_dir.iterdir()) == ["ckp_ep1.pth.tar", "metrics.jsonl", "run.json", "run.lock"]
     same_run(train("whole", "--epochs", 2), train("run", "--epochs", 2), 2)
 
 
