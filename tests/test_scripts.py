@@ -52,13 +52,14 @@ def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_l
     small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest"}
     done = script("run_train_test.sh", **small)
     assert done.returncode == 0, done.stdout + done.stderr
-    header, frozen, closed, trained, read_out = table = done.stdout.splitlines()[-5:]
+    header, frozen, closed, trained, read_out, report = table = done.stdout.splitlines()[-6:]
     assert header.split() == ["R@1", "R@2", "R@4", "R@8", "R@16", "R@32", "NMI"]
     assert frozen.startswith("frozen backbone  ") and closed.startswith("frozen backbone, closed form ")
     assert trained.startswith("epoch 1  ") and read_out.startswith("epoch 1, closed form ")
     assert len(frozen.split()) == len(trained.split()) == 9
+    assert "pictures find their own kind" in Path(report.removeprefix("the report: ")).read_text()
     again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
-    assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-5:] == table
+    assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-6:] == table
 
 
 @pytest.mark.parametrize("net", ["Inception", "BN-Inception"])
