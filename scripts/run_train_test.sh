@@ -100,7 +100,7 @@ data_name=$(basename "$DATA")
 save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
 result=${RESULT:-$ROOT/result/$LOSS/$data_name/$name.json}
 log=scripts/out/$data_name-$LOSS-$name.log
-mkdir -p "$save_dir" scripts/out
+mkdir -p scripts/out
 
 if [ "$DATA" = demo ]; then "$PYTHON" -m data.demo "${DATA_ROOT:=$ROOT/data}/demo"; fi
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from evaluations.report.figures import COLOURS
 from evaluations.retrieval import columns
 
 SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
@@ -20,7 +21,6 @@ ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by r
 JUDGED = "label_free.json"  # of all nets of a set
 FEWEST = 3  # nets that have a rank correlation
 NO_TRAINING, BOUND = "closed_form", "supervised"  # methods that have a part of their own
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's, told apart by all
 
 Scores = dict[str, dict[str, float]]  # readout -> heading -> per cent
 
