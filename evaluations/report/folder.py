@@ -31,7 +31,6 @@ class RunFolder(NamedTuple):
     path: str
     about: dict[str, Any]  # of ABOUT; empty where there is none
     curves: dict[str, Curve]  # what steps measured
-    speed: Curve  # images a second
     results: list[Row]
 
     @property
@@ -42,7 +41,6 @@ class RunFolder(NamedTuple):
 def read_folder(path: str) -> RunFolder:
     """Read what there is; a file that is missing or damaged is as if the run had not written it."""
     curves: dict[str, Curve] = defaultdict(list)
-    speed: Curve = []
     step = 0
     for line in _lines(os.path.join(path, METRICS)):
         if not isinstance(line.get("steps"), int):
@@ -51,10 +49,8 @@ def read_folder(path: str) -> RunFolder:
         for name, value in line.items():
             if name not in APART and isinstance(value, int | float):
                 curves[name].append((step, float(value)))
-        if isinstance(line.get("images_per_s"), int | float):
-            speed.append((step, float(line["images_per_s"])))
     about, results = _json(os.path.join(path, ABOUT)), _json(os.path.join(path, RESULTS))
-    return RunFolder(path, _checked(about), dict(curves), speed, rows_of(results if isinstance(results, list) else []))
+    return RunFolder(path, _checked(about), dict(curves), rows_of(results if isinstance(results, list) else []))
 
 
 def rows_of(entries: list[dict]) -> list[Row]:
