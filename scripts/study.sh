@@ -5,7 +5,9 @@
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
 #   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 udml_ss,TRAIN_FROM=top" scripts/study.sh    # with other settings
 #   JUDGE=0 ...                                                                          # without the scores that need no labels
-# Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study.
+#   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
+# Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study; with
+# HELD_OUT=1 to study_held_out at both places.
 set -euo pipefail
 
 scripts=$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,6 +17,7 @@ CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
 unset TRAIN_FROM READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
+study=study${HELD_OUT:+_held_out}
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
 
@@ -26,6 +29,11 @@ settings() {
         GroceryStore) DATA=$GROCERY NUM_CLUSTERS=41 EPOCHS_udml_ss=75 EPOCHS_stml=3 EPOCHS_cluster_contrast=40 ;;
         demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
     esac
+    : "${DATA:?where is $1? Set CUB100 or GROCERY}"
+    if [ -n "${HELD_OUT:-}" ]; then # half of the classes, so half of the steps in as many epochs
+        "$PYTHON" -m data.held_out "$DATA" "$ROOT/data/$1-held_out"
+        DATA=$ROOT/data/$1-held_out NUM_CLUSTERS=$(((NUM_CLUSTERS + 1) / 2))
+    fi
     EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=10 EPOCHS_closed_form=1
 }
 
@@ -39,10 +47,10 @@ flags_of() {
 }
 
 run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
-    local place=$ROOT/study/$2/$1-seed-$3
+    local place=$ROOT/$study/$2/$1-seed-$3
     [ ! -e "$place.json" ] || return 0
+    if [ "$2" = demo ]; then "$PYTHON" -m data.demo "$ROOT/data/demo"; fi
     settings "$2"
-    : "${DATA:?where is $2? Set CUB100 or GROCERY}"
     METHOD=${1%%,*} SEED=$3 RESULT=$place.part RUN_SUFFIX=-study
     flags_of "$METHOD"
     local epochs=EPOCHS_$METHOD change
@@ -56,20 +64,19 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
     if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
     export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD SEED RESULT RUN_SUFFIX EPOCHS SAVE_STEP TEST_FLAGS LOSS
-    if [ "$2" = demo ]; then "$PYTHON" -m data.demo "$DATA"; fi
-    mkdir -p "$ROOT/study/$2"
+    mkdir -p "$ROOT/$study/$2"
     "$scripts/run_train_test.sh"
     mv "$RESULT" "$place.json"
 }
 
 judge() { # SET: all its nets without labels, when there are new ones
     settings "$1"
-    local file=$ROOT/study/$1/label_free.json checkpoints
+    local file=$ROOT/$study/$1/label_free.json checkpoints
     readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" | sort)
     [ ${#checkpoints[@]} -gt 0 ] || fail "no checkpoints of $1 under $ROOT/ckpt"
     if [ -e "$file" ] && [ -z "$(find "${checkpoints[@]}" -newer "$file")" ]; then return; fi
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
-        --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/study-$1.log"
+        --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
     mv "$file.part" "$file"
 }
 
@@ -84,4 +91,4 @@ for set in ${SETS:-${CUB100:+CUB100} ${GROCERY:+GroceryStore} demo}; do
     done
     if [ "${JUDGE:-1}" != 0 ]; then (judge "$set"); fi
 done
-"$PYTHON" scripts/study.py "$ROOT/study" scripts/out/study
+"$PYTHON" scripts/study.py "$ROOT/$study" "scripts/out/$study"

@@ -14,6 +14,8 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import study  # noqa: E402
 
+from thumbnails import make_image_folder  # noqa: E402
+
 STAND_IN = """#!/usr/bin/env bash
 echo "$METHOD $DATA seed $SEED loss ${LOSS:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
     "${INIT:-}|${TRAIN_FLAGS:-}|$TEST_FLAGS|$RUN_SUFFIX" >> "$ROOT/asked"
@@ -165,6 +167,18 @@ def test_the_script_runs_what_is_not_there_yet(tmp_path):
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-1.json",
     ]
     assert done.stdout.splitlines()[-1] == f"{tmp_path / 'root' / 'study'} scripts/out/study"
+
+
+def test_settings_are_chosen_on_half_of_the_training_classes(tmp_path):
+    make_image_folder(tmp_path / "birds", train_classes=4, per_class=1)
+    for needed in ("data", "utils"):
+        (tmp_path / needed).symlink_to(SCRIPTS.parent / needed)
+    done = run_study(tmp_path, "0", METHODS="udml_ss,LR=0.1", HELD_OUT="1", CUB100=str(tmp_path / "birds"))
+    root = tmp_path / "root"
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{root / 'study_held_out'} scripts/out/study_held_out"
+    assert f"udml_ss {root}/data/CUB100-held_out seed 0 loss  clusters 25 epochs 50" in (root / "asked").read_text()
+    assert len((root / "data" / "CUB100-held_out" / "test.txt").read_text().splitlines()) == 2
+    assert os.listdir(root / "study_held_out" / "CUB100") == ["udml_ss,LR=0.1-seed-0.json"]
 
 
 def test_the_script_asks_where_a_set_is(tmp_path):
