@@ -215,6 +215,15 @@ def test_stopped_in_the_middle_of_an_epoch(train, at_step, capsys, net, stop_at)
     same_run(same, train("parts", *flags), 3)
 
 
+def test_a_run_that_is_stopped_has_said_what_it_is(train, at_step, tmp_path):
+    """At its last numbered checkpoint: of a run that died, test.py too makes a whole report."""
+    at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM))  # in the fourth epoch
+    with pytest.raises(Interrupted):
+        train("parts", "--epochs", 4, "--save_step", 2)
+    about = json.loads((tmp_path / "parts" / "run.json").read_text())
+    assert about["settings"]["epochs"] == 4 and about["seconds"]["forward/backward"] > 0
+
+
 def test_a_signal_while_features_are_extracted(train, monkeypatch):
     """Nothing to wait for: it ends right there, and the next run extracts them anew."""
     original, calls = utils.run.extract, []

@@ -19,7 +19,7 @@ from utils.health import diverged
 LATEST = "latest.pth.tar"
 NET_SETTINGS = ("net", "dim", "width", "origin_width")  # those that its net is built from
 
-TIMES = [f"{kind}seconds{part}" for kind in ("", "cpu_") for part in ("", "_of_readout")]  # that a checkpoint may tell
+TIMES = ("seconds", "cpu_seconds")  # of wall time, and that cores were busy, which a busy machine does not change
 # Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
 FREE = set("data data_root save_dir log_file resume override weights epochs save_step save_minutes keep_last".split())
 FREE |= set("eval_step print_freq nThreads cache device amp channels_last micro_batch on_bad_image features_dir".split())
@@ -139,7 +139,7 @@ def load(path: str | PathLike) -> Any:
     settings = state.get("settings", {})
     if not isinstance(settings, dict) or not all(_fits(name, settings[name]) for name in NET_SETTINGS if name in settings):
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
-    if not all(isinstance(state.get(name, 0.0), float) for name in TIMES):
+    if not all(isinstance(state.get(f"{name}{part}", 0.0), float) for name in TIMES for part in ("", "_of_readout")):
         raise InputError(f"{path}: not a checkpoint of this project, its `seconds` are no number")
     return state
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from utils import checkpoint, device, distributed, health, log
+from utils.checkpoint import TIMES
 from utils.errors import RunError
 from utils.features import encoder, extract, report_bad
 from utils.interrupt import Stop
@@ -39,7 +40,6 @@ from utils.run_state import Position, capture, restore
 from utils.seeding import seed_step
 from utils.timing import TimeByPart, process_age
 
-TIMES = ("seconds", "cpu_seconds")  # of wall time, and that cores were busy, which a busy machine does not change
 OF_LOSS = 2**32 - 1  # in place of a process's number, in the seed of what a loss draws
 
 
@@ -289,6 +289,7 @@ class Run:
             self.metrics.report(epoch, self.args.epochs, steps)
             with self.clock("checkpoints"):
                 self.saver.epoch(epoch)
+                self._say_what_it_was()
         if epoch < self.args.epochs:
             method.trained().closed_form = None  # training outdates it
 

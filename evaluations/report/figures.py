@@ -12,6 +12,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 GREY = "#808080"
 DPI = 150
 KINDS = 12  # that the map has a colour for
+NAMES = {  # of curves, for people
+    "positive": "similarity of positive pairs",
+    "negative": "similarity of negative pairs",
+    "lowest": "lowest similarity of a pair",
+    "rotation_accuracy": "rotations named rightly, as a share",
+}
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> bytes:
@@ -63,7 +69,7 @@ def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
 
 def readable(name: str) -> str:
     """The name of a curve, for people."""
-    return name.replace("_", " ")
+    return NAMES.get(name, name.replace("_", " "))
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

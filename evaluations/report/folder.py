@@ -63,7 +63,8 @@ def rows_of(entries: list[dict]) -> list[Row]:
             kind = entry.get("readout", "embedding" if trained else "pooled")
             when = f"after epoch {epoch}" if trained else FROZEN
             scores = {heading: float(value) for heading, value in columns(entry).items()}
-            rows.append(Row(f"{when}, {KINDS[kind]}", epoch, kind, scores, entry.get("seconds")))
+            seconds = None if entry.get("seconds") is None else float(entry["seconds"])
+            rows.append(Row(f"{when}, {KINDS[kind]}", epoch, kind, scores, seconds))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return rows

@@ -11,7 +11,7 @@ from evaluations.retrieval import nearest
 SHOWN = 2_000  # training images that a report is made of, at most
 FOUND = 8  # nearest images of a query
 QUERIES, MISTAKES = 6, 6
-CLUSTERS, IMAGES = 3, 9  # of each kind, and of each cluster
+CLUSTERS, IMAGES = 3, 8  # of each kind, and of each cluster
 SMALLEST = 3  # images that a cluster has which is shown as tight or loose
 MOST = 20_000  # images that clusters are made of
 

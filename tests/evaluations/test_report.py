@@ -62,6 +62,7 @@ def test_a_folder_is_read_as_far_as_it_can_be(tmp_path):
     assert list(run.curves) == ["loss"]
     assert run.about["method"] == "udml_ss" and run.results == []
     some = [{"epoch": 1}, 5, {"epoch": 1, "readout": "zz", "nmi": 1}, {"epoch": None, "recall": {"1": 1}}]
+    some.append({"epoch": 1, "recall": {"1": 1.0}, "seconds": "long"})
     for about, results in (("[1, {", "{"), ("[]", json.dumps(some)), ('{"seconds": null, "settings": 3}', "null")):
         (folder / "run.json").write_text(about)
         (folder / "results.json").write_text(results)
