@@ -90,7 +90,7 @@ class Run:
         before = {"before it was resumed": self._before[0]} if self._before[0] else {}
         about = {
             "method": self.args.method,
-            "source": self.images.source,
+            "source": os.path.basename(self.images.folder),
             "images": len(self.images),
             "command": shlex.join(["python", *sys.argv]),
             "versions": log.versions(),
