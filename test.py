@@ -29,6 +29,7 @@ from utils import checkpoint, device, flags, log
 from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
+from utils.spread import evenly
 
 ROW_ENDS = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
 
@@ -137,8 +138,7 @@ def main() -> None:
         {name: getattr(net, field) for name, field in known.items() if getattr(net, field) is not None} for _, net in tested
     ]
     if args.select:
-        count = len(training())
-        some = [training()[place * count // SAMPLE] for place in range(SAMPLE)] if count > SAMPLE else training()
+        some = [training()[place] for place in evenly(len(training()), SAMPLE).tolist()]
         for entry, scores in zip(about, select(args, tested, batches(some), compute, fit)):
             entry["label_free"] = scores
     if query is None:

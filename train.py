@@ -27,6 +27,7 @@ from utils.errors import exit_on_error
 from utils.features import encoder, extract
 from utils.rehearsal import rehearse, rehearsed
 from utils.run import Run
+from utils.spread import evenly
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
@@ -105,7 +106,7 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
 
 def embed_some(embedder: models.Embedder, images: ImageList, batches: ImageBatches, run: Run) -> Embedded | None:
     """Training images, SHOWN of them at most, evenly spread: what the report shows where there are none to test on."""
-    sample = range(0, len(images), -(-len(images) // SHOWN))
+    sample = evenly(len(images), SHOWN).tolist()
     encode = encoder(embedder.eval(), [embedder.kind], run.compute)
     with run.stop.at_once(), run.clock("report"):
         (rows,), places, _ = extract([encode], batches.crops(None, sample), len(sample), "report", group=run.group)

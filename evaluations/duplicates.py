@@ -22,6 +22,7 @@ from evaluations.groups import (
     marks_of,
     most_similar_first,
 )
+from utils.spread import evenly
 
 COPY = 0.85  # similarity of two prints of one picture; scripts/benchmarks/planted_copies.py measures what it finds
 SAMPLE = 128  # images that tell how similar neighbours are
@@ -50,7 +51,7 @@ def usual_likeness(embeddings: np.ndarray, hashes: np.ndarray, search: Search) -
     A quarter of the images have a neighbour that is as similar as that. Copies of their bytes do not count.
     """
     count = len(embeddings)
-    rows = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.int64))
+    rows = evenly(count, SAMPLE)
     found, similarities = search(np.asarray(embeddings[rows], np.float32), min(8, count))
     others = (found >= 0) & (hashes[found] != hashes[rows, None]).any(2)
     nearest = similarities[others.any(1), others[others.any(1)].argmax(1)]

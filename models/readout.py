@@ -22,6 +22,7 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.features import report_bad
 from utils.progress import bar
+from utils.spread import evenly
 
 WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # of the middle stage's second order, next to 1 of the first order
 LAST_WEIGHT = 0.5  # of the last stage's second order
@@ -110,12 +111,12 @@ class Fitter:
         sizes = stages(embedder.features, torch.zeros(1, 3, width, width, device=device))
         layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
         form = ClosedForm(embedder.feature_dim, layers, embedder.dim, prefix_tokens(embedder.features)).to(device)
-        some = _evenly(len(self.batches), self._reducing)
+        some = evenly(len(self.batches), self._reducing).tolist()
         self._reduce_channels(embedder, form, self._seen(some, None, progress))
         return form
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
-        count, sample = len(self.batches), _evenly(len(self.batches), SAMPLE)
+        count, sample = len(self.batches), evenly(len(self.batches), SAMPLE).tolist()
         with bar(total=self.images_seen, desc="closed form", unit="img", leave=False) as progress:
             form = embedder.closed_form = self._open(embedder, progress)
             moments, bad = Moments(form.mean.shape[0]), dict[int, Any]()
@@ -209,8 +210,3 @@ class Fitter:
         form.weights.copy_(torch.tensor(weights))
         scales = form.scales(torch.tensor(weights, dtype=dtype))
         form.projection.copy_(projection(covariance, scales, form.dim))
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    """At most so many of range(count), at even distances."""
-    return [i * count // min(count, most) for i in range(min(count, most))]

@@ -8,6 +8,7 @@ import numpy as np
 from data.gallery import Gallery
 from evaluations.groups import Group
 from evaluations.index import Index
+from utils.spread import evenly
 
 ON_MAP = 20_000  # images on the map, at most
 
@@ -72,7 +73,7 @@ def layout(gallery: Gallery) -> Places:
         return {"rows": rows, "places": overview.layout(np.asarray(gallery.embeddings[rows], np.float32))}
 
     total = len(gallery.keys)
-    rows = np.unique(np.linspace(0, total - 1, min(total, ON_MAP)).round().astype(np.int64))
+    rows = evenly(total, ON_MAP)
     kept = gallery.kept("page-map", make)
     labels = np.empty(total, np.int64)
     for number, cluster in enumerate(clusters(gallery)):

@@ -2,13 +2,13 @@
 
 import os
 
-import numpy as np
 import torch
 
 from data.images import decode
 from data.lists import shown
 from evaluations.report.shown import Embedded
 from utils.errors import InputError
+from utils.spread import evenly
 
 SIDE = 64  # pixels of a picture
 MOST = 1000  # images: their pictures are one of at most 8192 x 8192 pixels, in which TensorBoard wants them
@@ -18,7 +18,7 @@ def project(folder: str, embedded: Embedded) -> None:
     """Write some embedded images, their names and small pictures, to `folder`/tensorboard."""
     from torch.utils.tensorboard import SummaryWriter  # utils.metrics says when it is missing
 
-    kept = np.arange(len(embedded.rows))[:: -(-len(embedded.rows) // MOST)]
+    kept = evenly(len(embedded.rows), MOST)
     names = [shown(os.path.basename(embedded.paths[row]), 60) for row in kept]
     pictures = torch.stack([_picture(embedded.paths[row]) for row in kept])
     with SummaryWriter(os.path.join(folder, "tensorboard")) as board:

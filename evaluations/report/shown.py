@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluations.overview import group
 from evaluations.retrieval import nearest
+from utils.spread import evenly
 
 SHOWN = 2_000  # training images that a report is made of, at most
 FOUND = 8  # nearest images of a query
@@ -72,9 +73,7 @@ def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -
 def choose_clusters(images: Embedded, seed: int = 0) -> tuple[dict[str, list[Cluster]], np.ndarray]:
     """The largest clusters, and of those with SMALLEST images or more the tightest and the loosest; and the cluster of each
     image, int64 (n,), which of more than MOST images only evenly spread ones have (-1 for the others)."""
-    kept = np.arange(len(images.rows))
-    if len(kept) > MOST:
-        kept = kept[:: -(-len(kept) // MOST)]
+    kept = evenly(len(images.rows), MOST)
     rows = np.ascontiguousarray(images.rows[kept])
     grouping = group(rows, seed=seed)
     labels = np.full(len(images.rows), -1, dtype=np.int64)

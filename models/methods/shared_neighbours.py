@@ -29,6 +29,7 @@ from models.methods.method import Images, Method, move
 from utils import flags, reciprocal
 from utils.errors import InputError
 from utils.learnability import fixed_space, learnability
+from utils.spread import evenly
 
 WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
 STEPS = 10  # of an epoch
@@ -166,8 +167,7 @@ class SharedNeighbours(Method):
 
     def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Of the images that the rows are of those that are judged: places among the rows, and among `known`."""
-        count, total = len(self.known), len(self.neighbours)
-        images = np.arange(count) * total // count
+        images = evenly(len(self.neighbours), len(self.known))
         readable = np.isin(images, rows)
         return np.searchsorted(rows, images[readable]), np.flatnonzero(readable)
 
