@@ -1,4 +1,7 @@
-"""export.py and embed_onnx.py as they are used: what they write, what reads it back, and what keeps them from it."""
+"""export.py and embed_onnx.py as they are used: what they write, what reads it back, and what keeps them from it.
+
+The crops of embed_onnx.py: test_embed_onnx.py.
+"""
 
 import errno
 import functools
@@ -19,8 +22,6 @@ import embed_onnx
 import models
 from data.creatures import recipe, snapshot as picture_of
 from data.gallery import Gallery
-from data.images import decode
-from data.transforms import Transforms
 from galleries import photo, snapshot
 from models import exported, readout
 from payloads import Payload, read_carelessly, write as write_payload
@@ -361,49 +362,6 @@ def test_without_the_packages_it_is_one_line_and_code_2(trained, tmp_path):
 # ---- embed_onnx.py ---------------------------------------------------------------------------------------------------
 
 
-def crops_by_both(path, origin_width, width):
-    transforms = Transforms(width, origin_width)
-    return embed_onnx.crop_of(str(path), origin_width, width), transforms.centre_crop(decode(path, origin_width)).numpy()
-
-
-def noise(size, mode, seed=0):
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], channels), np.uint8)
-    return (
-        Image.merge(mode, [Image.fromarray(pixels[..., i]) for i in range(channels)])
-        if channels > 1
-        else Image.fromarray(pixels[..., 0]).convert(mode)
-    )
-
-
-@pytest.mark.parametrize("origin_width, width", [(70, 64), (256, 227), (33, 33)])
-def test_its_crops_are_the_projects_pixel_by_pixel(tmp_path, origin_width, width):
-    """Noise, in which every rounding shows: enlarged, shrunk, decoded at a half, a quarter and an eighth, square, long."""
-    sizes = [(1, 1), (48, 40), (70, 70), (71, 353), (257, 256), (600, 401), (1203, 977), (2100, 2101), (900, 20)]
-    for size in sizes:
-        noise(size, "RGB").save(tmp_path / "a.jpg", quality=85)
-        ours, expected = crops_by_both(tmp_path / "a.jpg", origin_width, width)
-        assert ours.dtype == np.uint8 and np.array_equal(ours, expected), size
-
-
-@pytest.mark.parametrize("turned", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
-def test_its_crops_are_upright(tmp_path, suffix, turned):
-    exif = Image.Exif()
-    exif[0x0112] = turned
-    noise((90, 61), "RGB").save(tmp_path / f"a.{suffix}", exif=exif)
-    assert np.array_equal(*crops_by_both(tmp_path / f"a.{suffix}", 40, 32))
-
-
-@pytest.mark.parametrize(
-    "mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("RGBA", "png"), ("LA", "png"), ("P", "png"), ("P", "gif"), ("1", "png")]
-)
-def test_its_crops_of_other_modes(tmp_path, mode, suffix):
-    path = tmp_path / f"a.{suffix}"
-    noise((90, 61), mode).save(path, **({"transparency": 3} if mode == "P" else {}))
-    assert np.array_equal(*crops_by_both(path, 40, 32))
-
-
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory):
     """bare_python("onnxruntime==...") -> the Python of a new environment that has it, numpy and Pillow."""
@@ -461,7 +419,7 @@ def test_what_embed_onnx_says(export, pictures, tmp_path, monkeypatch, capsys):
     photo(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_text("no image")
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
-    noise((1, 101), "RGB").save(tmp_path / "long.png")
+    Image.new("RGB", (1, 101)).save(tmp_path / "long.png")
     assert "not the folder of an export" in refuses(tmp_path, pictures[0])
     for name, reason in (("bad.jpg", "cannot identify"), ("deep.png", "more than 8 bits"), ("long.png", "100 times")):
         assert (
