@@ -1,6 +1,7 @@
 """Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against time.
 
 python scripts/study.py RESULTS FOLDER
+python scripts/study.py add NEW.json KNOWN.json      # puts the nets that were judged in NEW in place of their last time
 """
 
 import json
@@ -139,6 +140,19 @@ def load_judged(file: str) -> list[Judged]:
     return found
 
 
+def add_judged(new: str, known: str) -> None:
+    """Move the entries of the file `new` into the file `known`; an older one of the same checkpoint goes."""
+    with open(new, encoding="utf-8") as opened:
+        entries = json.load(opened)
+    if os.path.exists(known):
+        again = {entry.get("checkpoint") for entry in entries}  # None: of the net before training, which is in both
+        with open(known, encoding="utf-8") as opened:
+            entries = [entry for entry in json.load(opened) if entry.get("checkpoint") not in again] + entries
+        with open(new, "w", encoding="utf-8") as out:
+            json.dump(entries, out, indent=1)
+    os.replace(new, known)
+
+
 def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
     """Spearman's, of a score without labels with Recall@1; None where one of the two is the same for all."""
     from scipy.stats import spearmanr
@@ -212,6 +226,9 @@ def main(results: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) == 4 and sys.argv[1] == "add":
+        add_judged(*sys.argv[2:])
+    elif len(sys.argv) == 3:
+        main(*sys.argv[1:])
+    else:
         sys.exit(__doc__)
-    main(*sys.argv[1:])

@@ -69,15 +69,18 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     mv "$RESULT" "$place.json"
 }
 
-judge() { # SET: all its nets without labels, when there are new ones
+judge() { # SET: its nets that are newer than what is known of them, without labels
     settings "$1"
-    local file=$ROOT/$study/$1/label_free.json checkpoints
-    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" | sort)
-    [ ${#checkpoints[@]} -gt 0 ] || fail "no checkpoints of $1 under $ROOT/ckpt"
-    if [ -e "$file" ] && [ -z "$(find "${checkpoints[@]}" -newer "$file")" ]; then return; fi
+    local file=$ROOT/$study/$1/label_free.json checkpoints newer=()
+    if [ -e "$file" ]; then newer=(-newer "$file"); fi
+    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" "${newer[@]}" | sort)
+    if [ ${#checkpoints[@]} -eq 0 ]; then
+        [ -e "$file" ] || fail "no checkpoints of $1 under $ROOT/ckpt"
+        return
+    fi
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
         --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
-    mv "$file.part" "$file"
+    "$PYTHON" scripts/study.py add "$file.part" "$file"
 }
 
 [ $# -gt 0 ] || set -- 0 1 2

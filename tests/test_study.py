@@ -107,6 +107,19 @@ def test_the_scores_without_labels_and_what_they_choose(results):
     ]
 
 
+def test_nets_that_are_judged_again_take_the_place_of_their_last_time(tmp_path):
+    new, known = tmp_path / "new.json", tmp_path / "known.json"
+
+    def judged(*entries):
+        new.write_text(json.dumps([{"epoch": 0, "at": entries[0][1]}, *({"checkpoint": c, "at": at} for c, at in entries)]))
+        command = [sys.executable, SCRIPTS / "study.py", "add", new, known]
+        assert subprocess.run(command, capture_output=True).returncode == 0 and not new.exists()
+        return [(entry.get("checkpoint"), entry["at"]) for entry in json.loads(known.read_text())]
+
+    assert judged(("a", 1), ("b", 1)) == [(None, 1), ("a", 1), ("b", 1)]
+    assert judged(("b", 2), ("c", 2)) == [("a", 1), (None, 2), ("b", 2), ("c", 2)]
+
+
 def test_without_results_it_says_so(tmp_path):
     done = subprocess.run([sys.executable, SCRIPTS / "study.py", tmp_path, tmp_path], text=True, capture_output=True)
     assert done.returncode == 2 and done.stderr == f"{tmp_path}: no results here; scripts/study.sh makes them\n"
