@@ -185,6 +185,11 @@ def judged_table(found: dict[str, list[Judged]]) -> str:
     return "\n".join([*lines, "| all nets |" + "".join(ends)])
 
 
+def drawn(method: str) -> bool:
+    """Whether the plot has a line for it: each method has, and of other settings those that change the time of a step."""
+    return method != NO_TRAINING and ("," not in method or "TRAIN_FROM=" in method)
+
+
 def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     import matplotlib
 
@@ -192,7 +197,7 @@ def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4.5), squeeze=False)
-    methods = sorted({method for runs in found.values() for method in runs if method != NO_TRAINING})
+    methods = sorted({method for runs in found.values() for method in runs if drawn(method)})
     for axis, (name, runs) in zip(axes[0], found.items()):
         levels = {row.name: mean_of(row.scores) for row in rows_of({NO_TRAINING: runs.get(NO_TRAINING, [])})}
         for title, level in levels.items():

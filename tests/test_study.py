@@ -120,6 +120,11 @@ def test_nets_that_are_judged_again_take_the_place_of_their_last_time(tmp_path):
     assert judged(("b", 2), ("c", 2)) == [("a", 1), (None, 2), ("b", 2), ("c", 2)]
 
 
+def test_the_plot_has_methods_and_what_changes_the_time_of_a_step():
+    names = ["closed_form", "udml_ss", "udml_ss,LOSS=NCA", "udml_ss,TRAIN_FROM=top", "stml,NUM_CLUSTERS=3"]
+    assert [study.drawn(name) for name in names] == [False, True, False, True, False]
+
+
 def test_without_results_it_says_so(tmp_path):
     done = subprocess.run([sys.executable, SCRIPTS / "study.py", tmp_path, tmp_path], text=True, capture_output=True)
     assert done.returncode == 2 and done.stderr == f"{tmp_path}: no results here; scripts/study.sh makes them\n"
