@@ -30,7 +30,7 @@ class Point(NamedTuple):
     """A checkpoint of a run, tested."""
 
     epoch: int  # 0: the frozen net
-    minutes: float  # that the core was busy until then: the wall time of a machine that does nothing else
+    minutes: float | None  # that the core was busy until then: the wall time of a machine that does nothing else
     scores: Scores
 
 
@@ -47,10 +47,11 @@ def load(file: str) -> list[Point]:
     with open(file, encoding="utf-8") as opened:
         entries = json.load(opened)
     scores: dict[int, Scores] = defaultdict(dict)
-    minutes = {}
+    seconds = {}
     for entry in entries:
         scores[entry["epoch"]][entry["readout"]] = {name: 100 * value for name, value in columns(entry).items()}
-        minutes[entry["epoch"]] = entry.get("cpu_seconds", entry.get("seconds", 0.0)) / 60
+        seconds[entry["epoch"]] = entry.get("cpu_seconds")  # "seconds" are those of a machine that also did other things
+    minutes = {epoch: None if taken is None else taken / 60 for epoch, taken in seconds.items()}
     return [Point(epoch, minutes[epoch], scores[epoch]) for epoch in sorted(scores)]
 
 
@@ -77,11 +78,17 @@ def rows_of(runs: dict[str, list[list[Point]]]) -> Iterator[Row]:
         for readout, end in ENDS.items():
             scores = [points[-1].scores[readout] for points in several if readout in points[-1].scores]
             if scores and method != NO_TRAINING:
-                yield Row(method + end, scores, statistics.mean(points[-1].minutes for points in several))
+                yield Row(method + end, scores, mean_minutes([points[-1] for points in several]))
 
 
 def mean_of(scores: Sequence[dict[str, float]], heading: str = "R@1") -> float:
     return statistics.mean(one[heading] for one in scores)
+
+
+def mean_minutes(points: Sequence[Point]) -> float | None:
+    """Of the points that tell it."""
+    told = [point.minutes for point in points if point.minutes is not None]
+    return statistics.mean(told) if told else None
 
 
 def cell(values: Sequence[float]) -> str:
@@ -109,14 +116,16 @@ def table(name: str, runs: dict[str, list[list[Point]]]) -> str:
 
 
 def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
-    """(minutes, Recall@1 of the better readout) of each trained point, means over the seeds that have it."""
+    """(minutes, Recall@1 of the better readout) of each trained point, means over the seeds that have it; without those of
+    which no seed tells its time."""
     found = []
     for place in range(max(map(len, several))):
         here = [points[place] for points in several if place < len(points) and points[place].epoch]
-        if here:
+        minutes = mean_minutes(here)
+        if minutes is not None:
             readouts = set.intersection(*(set(point.scores) for point in here))
             best = max(mean_of([point.scores[readout] for point in here]) for readout in readouts)
-            found.append((statistics.mean(point.minutes for point in here), best))
+            found.append((minutes, best))
     return found
 
 
