@@ -102,7 +102,12 @@ def compare(file: str, folders: Sequence[str]) -> None:
     context = {
         "runs": runs,
         "headings": headings(runs),
-        "last": [last_rows(run.results) for run in runs],
+        "last": [
+            row._replace(name=f"run {number}, {row.name}")
+            for number, run in enumerate(runs, 1)
+            for row in last_rows(run.results)
+        ],
+        "untested": [number for number, run in enumerate(runs, 1) if not run.results],
         "differing": differing([run.about.get("settings", {}) for run in runs]),
         "figures": {name: address(png) for name, png in drawn.items()},
     }

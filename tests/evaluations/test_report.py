@@ -221,7 +221,7 @@ def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):
     differing_rows = page.locator("section").last.locator("tbody tr").all_inner_texts()
     assert [re.split(r"\s+", row.strip()) for row in differing_rows] == [["lr", "0.0001", "1e-05"]]
     assert page.locator("table").first.locator("tbody tr").count() == 2  # of the last epoch
-    assert "not tested" in page.locator("main").inner_text() and serious(page) == [] and faults == []
+    assert "Not tested: run 2." in page.locator("main").inner_text() and serious(page) == [] and faults == []
     page.close()
     with pytest.raises(InputError, match="none: not the folder of a run"):
         compare(str(file), [str(tmp_path / "none")])
