@@ -44,7 +44,8 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
         for number, curves in enumerate(runs):
             if name in curves:
                 steps, values = np.array(curves[name]).T
-                axis.plot(steps, _smoothed(values), color=COLOURS[number % len(COLOURS)], label=f"{number + 1}")
+                line = ("-", "--", ":")[number // len(COLOURS) % 3]
+                axis.plot(steps, _smoothed(values), line, color=COLOURS[number % len(COLOURS)], label=f"{number + 1}")
         axis.set(title=readable(name), xlabel="training steps")
     axes[0].legend(title="run", labelcolor=GREY, frameon=False, fontsize=7).get_title().set_color(GREY)
     return _png(figure)
