@@ -36,6 +36,7 @@ from utils.features import encoder
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.progress import bar
+from utils.spread import evenly
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
@@ -118,7 +119,7 @@ def choose_model(args: argparse.Namespace, compute: Any, group: Group, paths: li
     if found:
         model = gallery_model.load(found)
     else:
-        sample = [paths[i * len(paths) // MOST_FITTED] for i in range(MOST_FITTED)] if len(paths) > MOST_FITTED else paths
+        sample = [paths[place] for place in evenly(len(paths), MOST_FITTED).tolist()]
 
         def fit(embedder: Any) -> None:
             compute.place(embedder)

@@ -6,6 +6,7 @@ python embed_onnx.py DIR *.jpg --out embeddings.npy     # float32 (n, dim), rows
 """
 
 import argparse
+import hashlib
 import json
 import os
 
@@ -37,6 +38,8 @@ def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray
 def crop_of(path: str, origin_width: int, width: int) -> np.ndarray:
     """The crop of an image file that the project makes: uint8 (3, width, width). ValueError or OSError for a bad one."""
     with Image.open(path) as image:
+        if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+            raise ValueError("EPS is not read")
         across, down = image.size
         if image.format == "JPEG":
             image.draft(None, (origin_width, origin_width))
@@ -68,16 +71,21 @@ def main() -> None:
     try:
         with open(os.path.join(args.model, "model.json"), encoding="utf-8") as file:
             about = json.load(file)
-        session = onnxruntime.InferenceSession(os.path.join(args.model, "model.onnx"), providers=["CPUExecutionProvider"])
+        with open(os.path.join(args.model, "model.onnx"), "rb") as file:
+            graph = file.read()
+        if hashlib.sha256(graph).hexdigest() != about["sha256"]["model.onnx"]:
+            raise ValueError("model.onnx is damaged, or of another export than model.json")
+        origin_width, width, name = int(about["origin_width"]), int(about["width"]), about["input"]["name"]
+        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has errors of its own
         parser.error(f"{args.model}: not the folder of an export ({str(error).splitlines()[0]})")
     rows = []
     for path in args.images:
         try:
-            crop = crop_of(path, about["origin_width"], about["width"])
+            crop = crop_of(path, origin_width, width)
         except Exception as error:  # a damaged file can fail in any way
             parser.error(f"{path}: cannot be read as an image ({error})")
-        rows.append(session.run(None, {about["input"]["name"]: crop[None]})[0][0])
+        rows.append(session.run(None, {name: crop[None]})[0][0])
     for path, row in zip(args.images[1:], rows[1:]):
         print(f"{row @ rows[0]:.4f}  {path}")
     if len(rows) == 1 and not args.out:

@@ -10,7 +10,6 @@ import argparse
 import os
 import platform
 import tempfile
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from models.embedder import Embedder
 from utils import checkpoint, export_files, flags, log
 from utils.errors import InputError, RunError, exit_on_error
 from utils.interrupt import Stop
+from utils.spread import evenly
 
 TOLERANCE = 1e-4  # largest difference between ONNX and PyTorch, in numbers of an embedding of length 1
 COMPARED = 8  # images that the two are compared on
@@ -87,10 +87,9 @@ def crops_to_compare(embedder: Embedder, images: str | None) -> Tensor:
         pictures = [from_memory(picture, transforms.origin_width) for picture in drawn]
     else:
         files = survey(images).files
-        count = min(COMPARED, len(files))
-        if not count:
+        if not files:
             raise InputError(f"{images}: no image in it", setting="images")
-        pictures = [transforms.load(files[i * len(files) // count].path) for i in range(count)]
+        pictures = [transforms.load(files[place].path) for place in evenly(len(files), COMPARED).tolist()]
     return torch.stack([transforms.centre_crop(picture) for picture in pictures])
 
 
@@ -133,7 +132,7 @@ def about(embedder: Embedder, difference: float) -> dict[str, Any]:
         "output": {"name": "embeddings", "dtype": "float32", "shape": ["N", embedder.dim]},
         "opset": exported.OPSET,
         "largest_difference": difference,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: log.version_of(name) for name in LIBRARIES}},
     }
 
 

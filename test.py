@@ -10,7 +10,6 @@ python test.py --data ~/photos --resume results/mine --select          # which c
 import argparse
 import copy
 import functools
-import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +28,7 @@ from utils import checkpoint, device, flags, log
 from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
+from utils.files import write_json
 from utils.spread import evenly
 
 ROW_ENDS = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
@@ -181,11 +181,10 @@ def main() -> None:
             )
             for part, (places, features) in zip(filter(None, (query, gallery)), embedded)
         ]
-        folder = os.path.dirname(about[-1]["checkpoint"])
-        of_folder = [
-            entry for entry in entries(rows, results) if os.path.dirname(entry.get("checkpoint", "")) in ("", folder)
-        ]
-        report(folder, parts[0], None if len(parts) == 1 else parts[1], of_folder)
+        of_run, known = os.path.dirname(about[-1]["checkpoint"]), {"data": os.path.basename(os.path.abspath(folder))}
+        found = [{**entry, **known} for entry in entries(rows, results)]
+        found = [entry for entry in found if os.path.dirname(entry.get("checkpoint", "")) in ("", of_run)]
+        report(of_run, parts[0], None if len(parts) == 1 else parts[1], found)
 
 
 def select(
@@ -263,8 +262,7 @@ def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results:
     for path in filter(None, (args.save_json, args.save_neighbours)):
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
-        with open(args.save_json, "w", encoding="utf-8") as file:
-            json.dump(entries(rows, results), file, indent=1)
+        write_json(args.save_json, entries(rows, results))
     if args.save_neighbours:
         with open(args.save_neighbours, "wb") as opened:
             np.savez(opened, **neighbours)

@@ -84,9 +84,10 @@ def main() -> None:
             # 3. test and save, when it is due
             run.end_epoch(epoch, method, test, fit_readout)
         untested = why_no_test(folder, args.gallery_eq_query) is not None  # else test.py shows the images that it tests
-        shown = args.tensorboard or args.report == "yes" and untested
+        report = args.report == "yes" and run.epoch > 0  # of a run that was complete, the page stays as it is
+        shown = args.tensorboard or report and untested
         embedded = embed_some(method.trained(), images, batches, run) if shown else None
-    finish(args.save_dir, embedded, args.report == "yes" and run.group.rank == 0, args.tensorboard)
+    finish(args.save_dir, embedded, report and run.group.rank == 0, args.tensorboard)
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:

@@ -11,18 +11,14 @@ from typing import Any
 from data.gallery import Bad, File, Gallery, read_about, read_table
 from data.lists import shown
 from utils.errors import InputError, RunError
+from utils.files import write_json
 
 PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
 
 
 def write_about(folder: str, about: dict[str, Any]) -> None:
     """Write about.json, whole or not at all."""
-    temporary = os.path.join(folder, "about.json.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(about, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, os.path.join(folder, "about.json"))
+    write_json(os.path.join(folder, "about.json"), about)
 
 
 def refuse_among_photos(out: str, root: str | None) -> None:

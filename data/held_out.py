@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 from data.dataset import read_train
-from data.lists import ImageList
+from data.lists import ImageList, shown
 from utils.errors import InputError, exit_on_error
 
 
@@ -17,22 +17,42 @@ def hold_out(data: str, folder: str) -> None:
     """Write `folder`/train.txt and `folder`/test.txt, which name the images of the training list of the data set `data`.
 
     In order of the labels the first class is to train on, the second to test on, and so on. The images stay where they
-    are; the test images of `data` are not looked at. Raises InputError where the training list has fewer than two classes.
+    are; the test images of `data` are not looked at. Raises InputError where the training list lacks labels or has fewer
+    than two classes, and for a folder that cannot be written or has other lists.
     """
     images = read_train(data)
-    classes = np.unique([] if images.labels is None else images.labels)
+    if images.labels is None:
+        raise InputError(f"{images.source}: lines without a label; write `path label` lines to hold out some of the classes")
+    classes = np.unique(images.labels)
     if len(classes) < 2:
-        raise InputError(f"{images.source}: {len(classes)} labelled classes; at least two are needed to hold out one")
-    os.makedirs(folder, exist_ok=True)
-    _write(os.path.join(folder, "train.txt"), images, classes[::2])
-    _write(os.path.join(folder, "test.txt"), images, classes[1::2])
+        raise InputError(f"{images.source}: one class; at least two are needed to hold out one")
+    lists = {"train.txt": _lines(images, classes[::2]), "test.txt": _lines(images, classes[1::2])}
+    try:
+        os.makedirs(folder, exist_ok=True)
+        for name, lines in lists.items():
+            _write(os.path.join(folder, name), lines)
+    except OSError as error:
+        raise InputError(f"{shown(folder)}: cannot be written ({error.strerror})") from None
 
 
-def _write(file: str, images: ImageList, classes: np.ndarray) -> None:
+def _lines(images: ImageList, classes: np.ndarray) -> bytes:
+    """A list file of the images of some classes."""
     assert images.labels is not None
     rows = np.flatnonzero(np.isin(images.labels, classes))
-    with open(file, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as out:
-        out.writelines(f"{os.path.abspath(images.paths[row])} {images.labels[row]}\n" for row in rows.tolist())
+    return "".join(f"{images.paths[row]} {images.labels[row]}\n" for row in rows.tolist()).encode("utf-8", "surrogateescape")
+
+
+def _write(file: str, lines: bytes) -> None:
+    """At once or not at all; nothing where the file is there already. InputError where it is another list."""
+    if os.path.exists(file):
+        with open(file, "rb") as opened:
+            if opened.read() != lines:
+                raise InputError(f"{shown(file)}: is another list; give another folder")
+        return
+    part = f"{file}.{os.getpid()}.part"  # of this process: others may be writing the same
+    with open(part, "wb") as out:
+        out.write(lines)
+    os.replace(part, file)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import InputError
+from utils.files import write_json
 
 EXACT = 200_000  # embeddings up to which every query is compared with all of them
 BLOCK = 2**16  # embeddings that are read at once
@@ -129,10 +130,7 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
         temporary = os.path.join(folder, "index.faiss.tmp")
         faiss.write_index(index.searcher, temporary)
         os.replace(temporary, os.path.join(folder, "index.faiss"))
-    temporary = os.path.join(folder, "index.json.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({**index.about, "model": model, "stamp": stamp}, file, indent=1)
-    os.replace(temporary, os.path.join(folder, "index.json"))
+    write_json(os.path.join(folder, "index.json"), {**index.about, "model": model, "stamp": stamp})
 
 
 def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:

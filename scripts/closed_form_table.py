@@ -35,6 +35,7 @@ from models.readout import LAST_WEIGHT, SAMPLE, WEIGHTS, Fitter
 from utils import device
 from utils.agreement import neighbour_agreement
 from utils.errors import InputError, exit_on_error
+from utils.spread import evenly
 
 DIMS = (512, 1024)
 LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # that agreement is measured with; the closed form itself has the first
@@ -176,10 +177,10 @@ class Sight:
         began = time.process_time()
         centre, sample = torch.from_numpy(frozen.array("description")), frozen.meta["sample"]
         crops = torch.from_numpy(frozen.array("crops")).unflatten(0, (-1, sample))
-        sampled = torch.tensor([i * len(centre) // sample for i in range(sample)])  # as the Fitter does
+        sampled = torch.from_numpy(evenly(len(centre), sample))  # as the Fitter does
         if share < 1:
             count = min(sample, round(share * len(centre)))
-            some = torch.tensor([i * sample // count for i in range(count)])
+            some = torch.from_numpy(evenly(sample, count))
             centre, crops, sampled = centre[sampled[some]], crops[:, some], torch.arange(count)
         self.frozen, self.images, self.views = frozen, len(centre), [centre[sampled], *crops]
         moments = Moments(centre.shape[1])

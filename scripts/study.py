@@ -30,7 +30,7 @@ class Point(NamedTuple):
     """A checkpoint of a run, tested."""
 
     epoch: int  # 0: the frozen net
-    minutes: float | None  # that the core was busy until then: the wall time of a machine that does nothing else
+    minutes: float | None  # that the core was busy until then: about the wall time of a machine that does nothing else
     scores: Scores
 
 
@@ -195,7 +195,7 @@ def judged_table(found: dict[str, list[Judged]]) -> str:
 
 
 def drawn(method: str) -> bool:
-    """Whether the plot has a line for it: each method has, and of other settings those that change the time of a step."""
+    """Whether the plot has a line for it: each method has one, and --train_from, which makes a step faster."""
     return method != NO_TRAINING and ("," not in method or "TRAIN_FROM=" in method)
 
 
@@ -213,9 +213,10 @@ def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
             axis.axhline(level, linestyle=":", color="grey")
             axis.annotate(title, (0, level), fontsize=7, va="bottom")
         start = [(0.0, levels["frozen"])] if levels else []
-        for method, colour in zip(methods, COLOURS * len(methods)):
+        for number, method in enumerate(methods):
             if method in runs:
-                axis.plot(*zip(*start + curve(runs[method])), marker="o", markersize=4, color=colour, label=method)
+                line = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
+                axis.plot(*zip(*start + curve(runs[method])), marker="o", markersize=4, label=method, **line)
         axis.set(title=name, xlabel="minutes on one CPU core", ylabel="Recall@1 of unseen kinds, %, better readout")
         axis.legend(fontsize=7)
     figure.tight_layout()

@@ -17,7 +17,7 @@ CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
 unset TRAIN_FROM READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
-study=study${HELD_OUT:+_held_out}
+if [ "${HELD_OUT:-0}" != 0 ]; then study=study_held_out; else study=study; fi
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
 
@@ -30,7 +30,7 @@ settings() {
         demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
     esac
     : "${DATA:?where is $1? Set CUB100 or GROCERY}"
-    if [ -n "${HELD_OUT:-}" ]; then # half of the classes, so half of the steps in as many epochs
+    if [ $study = study_held_out ]; then # half of the classes, so half of the steps (of shared_neighbours as many)
         "$PYTHON" -m data.held_out "$DATA" "$ROOT/data/$1-held_out"
         DATA=$ROOT/data/$1-held_out NUM_CLUSTERS=$(((NUM_CLUSTERS + 1) / 2))
     fi
@@ -57,7 +57,7 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     EPOCHS=${!epochs}
     IFS=, read -ra changes <<<"$1"
     for change in "${changes[@]:1}"; do
-        declare -g "$change"
+        declare -gx "$change"
         RUN_SUFFIX+=-$change
     done
     if [ -n "${TRAIN_FROM:-}" ]; then TRAIN_FLAGS="${TRAIN_FLAGS:-} --train_from $TRAIN_FROM"; fi
@@ -73,6 +73,8 @@ judge() { # SET: its nets that are newer than what is known of them, without lab
     settings "$1"
     local file=$ROOT/$study/$1/label_free.json checkpoints newer=()
     if [ -e "$file" ]; then newer=(-newer "$file"); fi
+    mkdir -p "$ROOT/$study/$1"
+    touch "$file.begun" # what is saved from now on is for the next time
     readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" "${newer[@]}" | sort)
     if [ ${#checkpoints[@]} -eq 0 ]; then
         [ -e "$file" ] || fail "no checkpoints of $1 under $ROOT/ckpt"
@@ -81,6 +83,7 @@ judge() { # SET: its nets that are newer than what is known of them, without lab
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
         --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
     "$PYTHON" scripts/study.py add "$file.part" "$file"
+    touch -r "$file.begun" "$file"
 }
 
 [ $# -gt 0 ] || set -- 0 1 2

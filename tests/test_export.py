@@ -419,9 +419,20 @@ def test_what_embed_onnx_says(export, pictures, tmp_path, monkeypatch, capsys):
     photo(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_text("no image")
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.eps")
     Image.new("RGB", (1, 101)).save(tmp_path / "long.png")
     assert "not the folder of an export" in refuses(tmp_path, pictures[0])
-    for name, reason in (("bad.jpg", "cannot identify"), ("deep.png", "more than 8 bits"), ("long.png", "100 times")):
+    about = json.loads((out / "model.json").read_text())
+    for change, said in (({"sha256": {"model.onnx": "0"}}, "of another export"), ({"width": None}, "folder of an export")):
+        damaged = shutil.copytree(out, tmp_path / "damaged", dirs_exist_ok=True)
+        (damaged / "model.json").write_text(json.dumps({**about, **change}))
+        assert said in refuses(damaged, pictures[0])
+    for name, reason in (
+        ("bad.jpg", "cannot identify"),
+        ("deep.png", "more than 8 bits"),
+        ("a.eps", "EPS"),
+        ("long.png", "100 times"),
+    ):
         assert (
             f"{name}: cannot be read as an image" in (line := refuses(out, pictures[0], tmp_path / name)) and reason in line
         )

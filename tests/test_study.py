@@ -17,7 +17,7 @@ import study  # noqa: E402
 from thumbnails import make_image_folder  # noqa: E402
 
 STAND_IN = """#!/usr/bin/env bash
-echo "$METHOD $DATA seed $SEED loss ${LOSS:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
+echo "$METHOD $DATA seed $SEED loss ${LOSS:-}${UP_STEP:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
     "${INIT:-}|${TRAIN_FLAGS:-}|$TEST_FLAGS|$RUN_SUFFIX" >> "$ROOT/asked"
 [ "$METHOD" != "${FAILS:-}" ] || exit 7
 echo '[{"epoch": 1, "readout": "embedding", "recall": {"1": 0.5, "8": 0.75}, "map_at_r": 0.25, "nmi": 0.5, "seconds": 90}]' \
@@ -191,12 +191,12 @@ def test_settings_are_chosen_on_half_of_the_training_classes(tmp_path):
     make_image_folder(tmp_path / "birds", train_classes=4, per_class=1)
     for needed in ("data", "utils"):
         (tmp_path / needed).symlink_to(SCRIPTS.parent / needed)
-    done = run_study(tmp_path, "0", METHODS="udml_ss,LR=0.1", HELD_OUT="1", CUB100=str(tmp_path / "birds"))
+    done = run_study(tmp_path, "0", METHODS="udml_ss,UP_STEP=7", HELD_OUT="1", CUB100=str(tmp_path / "birds"))
     root = tmp_path / "root"
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{root / 'study_held_out'} scripts/out/study_held_out"
-    assert f"udml_ss {root}/data/CUB100-held_out seed 0 loss  clusters 25 epochs 50" in (root / "asked").read_text()
+    assert f"udml_ss {root}/data/CUB100-held_out seed 0 loss 7 clusters 25 epochs 50" in (root / "asked").read_text()
     assert len((root / "data" / "CUB100-held_out" / "test.txt").read_text().splitlines()) == 2
-    assert os.listdir(root / "study_held_out" / "CUB100") == ["udml_ss,LR=0.1-seed-0.json"]
+    assert os.listdir(root / "study_held_out" / "CUB100") == ["udml_ss,UP_STEP=7-seed-0.json"]
 
 
 def test_the_script_asks_where_a_set_is(tmp_path):

@@ -87,7 +87,7 @@ def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | Non
 
 def versions() -> str:
     """Of this code and what it needs, and the machine, on a line."""
-    libraries = ", ".join(f"{name} {_version(package)}" for name, package in LIBRARIES.items())
+    libraries = ", ".join(f"{name} {version_of(package)}" for name, package in LIBRARIES.items())
     machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
     return f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}"
 
@@ -96,7 +96,7 @@ def _listed(settings: dict[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(settings.items()))
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     """The version of a package, which is not imported: that would take seconds."""
     try:
         return version(package)

@@ -20,6 +20,7 @@ import torch
 from utils import checkpoint, log
 from utils.errors import InputError, RunError
 from utils.features import report_bad
+from utils.spread import evenly
 from utils.timing import duration
 
 SAMPLE = 256  # images that are looked at
@@ -54,16 +55,17 @@ def rehearsed(args: argparse.Namespace) -> Iterator[None]:
 
 
 class Some:
-    """The first images of a data.views.ImageBatches."""
+    """Some images of a data.views.ImageBatches, at even distances."""
 
-    def __init__(self, batches: Any, count: int) -> None:
-        self.batches, self.count = batches, min(count, len(batches))
+    def __init__(self, batches: Any, most: int) -> None:
+        self.batches, self.places = batches, evenly(len(batches), most).tolist()
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.places)
 
     def crops(self, seed: tuple | None = None, indices: Any = None, ratio: float | None = None) -> Iterator:
-        return self.batches.crops(seed, range(self.count) if indices is None else indices, ratio)
+        places = self.places if indices is None else [self.places[index] for index in indices]
+        return self.batches.crops(seed, places, ratio)
 
 
 def rehearse(

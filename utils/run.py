@@ -12,7 +12,6 @@ A signal ends it after a whole step, which is saved; so does what befalls it, wh
 
 import argparse
 import copy
-import json
 import os
 import shlex
 import sys
@@ -31,6 +30,7 @@ from utils import checkpoint, device, distributed, health, log
 from utils.checkpoint import TIMES
 from utils.errors import RunError
 from utils.features import encoder, extract, report_bad
+from utils.files import write_json
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.metrics import Metrics
@@ -98,8 +98,7 @@ class Run:
             "seconds": {**before, **self.clock.seconds},
         }
         try:
-            with open(os.path.join(self.args.save_dir, "run.json"), "w", encoding="utf-8") as file:
-                json.dump(about, file, indent=1)
+            write_json(os.path.join(self.args.save_dir, "run.json"), about)
         except OSError as error:  # all that matters is in the checkpoint
             log.warn(f"{self.args.save_dir}/run.json: cannot be written ({error.strerror})")
 

@@ -4,6 +4,6 @@ import numpy as np
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """At most so many of range(count) at even distances, from 0 on: int64, in order. Lists are often in order of kinds."""
+    """`most` places at even distances in range(count), or all: int64, in order. Lists are often in order of kinds."""
     some = min(count, most)
     return np.arange(some, dtype=np.int64) * count // max(some, 1)

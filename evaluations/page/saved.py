@@ -29,11 +29,12 @@ def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
         raise InputError(f"{file}: cannot be written ({error.strerror})", setting="html") from None
 
 
-def picture(path: str | os.PathLike) -> str:
-    """The address of a small JPEG that holds its own bytes; empty for a file that can no longer be read."""
+def picture(path: str | os.PathLike, side: int = pictures.THUMB) -> str:
+    """The address of a JPEG, `side` pixels high at most, that holds its own bytes; empty for a file that can no longer be
+    read."""
     try:
-        image = pictures.picture(decode(path, pictures.THUMB))
+        image = pictures.picture(decode(path, side))
     except InputError:
         return ""
-    image.thumbnail((2 * pictures.THUMB, pictures.THUMB))
+    image.thumbnail((2 * side, side))
     return "data:image/jpeg;base64," + base64.b64encode(pictures.as_jpeg(image)).decode()

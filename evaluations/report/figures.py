@@ -6,31 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from evaluations.report.folder import Curve
+from evaluations.report.folder import TESTED, Curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")  # told apart by the colour-blind
-GREY = "#808080"
+GREY = "#767676"  # contrast 4.2 on the light page, 4.1 on the dark one
 DPI = 150
+MANY = 20  # points of a curve that are smoothed
 KINDS = 12  # that the map has a colour for
-NAMES = {  # of curves, for people
-    "positive": "similarity of positive pairs",
-    "negative": "similarity of negative pairs",
-    "lowest": "lowest similarity of a pair",
-    "rotation_accuracy": "rotations named rightly, as a share",
+NAMES = {  # of curves, for people, and their unit
+    "positive": ("similarity of positive pairs", "cosine"),
+    "negative": ("similarity of negative pairs", "cosine"),
+    "lowest": ("lowest similarity of a pair", "cosine"),
+    "rotation_accuracy": ("rotations named rightly", "share"),
 }
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> bytes:
-    """PNG: a panel for each curve, over steps; the mean of the last tenth of the points so far in front of the points."""
+    """PNG: a panel for each curve, over steps; in front of many points their mean over a tenth of them."""
     columns = min(3, len(curves))
     figure, axes = _panels(-(-len(curves) // columns), columns, (3.4, 2.4))
     for axis, (name, curve) in zip(axes, curves.items()):
         steps, values = np.array(curve).T
-        many = len(curve) >= 10
+        many = len(curve) >= MANY
         axis.plot(steps, values, color=COLOURS[0], alpha=0.35 if many else 1, marker="" if many else ".")
         if many:
             axis.plot(steps, _smoothed(values), color=COLOURS[0])
-        axis.set(title=readable(name), xlabel="training steps")
+        axis.set(title=readable(name), xlabel="training steps", ylabel=unit(name))
     return _png(figure)
 
 
@@ -46,8 +47,11 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
                 steps, values = np.array(curves[name]).T
                 line = ("-", "--", ":")[number // len(COLOURS) % 3]
                 axis.plot(steps, _smoothed(values), line, color=COLOURS[number % len(COLOURS)], label=f"{number + 1}")
-        axis.set(title=readable(name), xlabel="training steps")
-    axes[0].legend(title="run", labelcolor=GREY, frameon=False, fontsize=7).get_title().set_color(GREY)
+        axis.set(title=readable(name), xlabel="training steps", ylabel=unit(name))
+    lines = {int(line.get_label()): line for axis in axes for line in axis.get_lines()}  # some panels lack some runs
+    look = {"loc": "outside right upper", "labelcolor": GREY, "frameon": False, "fontsize": 7}
+    legend = figure.legend([lines[number] for number in sorted(lines)], map(str, sorted(lines)), title="run", **look)
+    legend.get_title().set_color(GREY)
     return _png(figure)
 
 
@@ -70,7 +74,12 @@ def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
 
 def readable(name: str) -> str:
     """The name of a curve, for people."""
-    return NAMES.get(name, name.replace("_", " "))
+    return NAMES[name][0] if name in NAMES else name.replace("_", " ")
+
+
+def unit(name: str) -> str:
+    """Of a curve. What a loss measures has none."""
+    return NAMES[name][1] if name in NAMES else "share" if name == TESTED else "loss"
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:

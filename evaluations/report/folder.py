@@ -12,6 +12,8 @@ FROZEN = "before training"
 KINDS = {"pooled": "its own features", "embedding": "learned embedding", "closed_form": "closed form"}
 APART = ("epoch", "step", "steps", "test", "images_per_s", "data_wait")  # of a line in metrics.jsonl: no curve of learning
 
+TESTED = "R@1 in tests"  # the curve of tests during training
+
 Curve = list[tuple[float, float]]  # (step, value)
 
 
@@ -32,6 +34,7 @@ class RunFolder(NamedTuple):
     about: dict[str, Any]  # of ABOUT; empty where there is none
     curves: dict[str, Curve]  # what steps measured
     results: list[Row]
+    tested: str  # the data set of the results; empty where they do not say
 
     @property
     def name(self) -> str:
@@ -43,6 +46,8 @@ def read_folder(path: str) -> RunFolder:
     curves: dict[str, Curve] = defaultdict(list)
     step = 0
     for line in _lines(os.path.join(path, METRICS)):
+        if (recall := _recall(line.get("test"))) is not None:
+            curves[TESTED].append((step, recall))
         if not isinstance(line.get("steps"), int):
             continue
         step += line["steps"]
@@ -50,7 +55,9 @@ def read_folder(path: str) -> RunFolder:
             if name not in APART and isinstance(value, int | float):
                 curves[name].append((step, float(value)))
     about, results = _json(os.path.join(path, ABOUT)), _json(os.path.join(path, RESULTS))
-    return RunFolder(path, _checked(about), dict(curves), rows_of(results if isinstance(results, list) else []))
+    results = [entry for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
+    tested = results[-1].get("data", "") if results else ""
+    return RunFolder(path, _checked(about), dict(curves), rows_of(results), str(tested))
 
 
 def rows_of(entries: list[dict]) -> list[Row]:
@@ -68,6 +75,14 @@ def rows_of(entries: list[dict]) -> list[Row]:
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return rows
+
+
+def _recall(scores: Any) -> float | None:
+    """Recall@1 of a test during training, as metrics.jsonl has it."""
+    try:
+        return float(columns(scores)["R@1"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _checked(about: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A run's folder and its embeddings -> report.html, one file that needs no other; the figures also lie beside it as PNG."""
 
 import base64
-import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ from evaluations.report.projector import project
 from evaluations.report.shown import Embedded, choose_clusters, choose_queries
 from utils import log
 from utils.errors import InputError
+from utils.files import write_json
 from utils.log import make_folder
 from utils.timing import duration
 
 LOOK = Path(look.__file__).parent
+FIGURES = ("curves", "map", "compared")
 MEANING = {
-    "R@": "in how many of 100 cases an image of the same kind is among the so many most similar ones",
+    "R@1": "in how many of 100 cases the most similar image shows the same kind",
+    "R@": "in how many of 100 cases one of the {} most similar images shows the same kind",
     "P@1": "the same as R@1",
-    "RP": "of as many most similar images as there are of the kind, how many show it",
-    "MAP@R": "the same, where the most similar ones count more",
+    "RP": "of an image with 20 others of its kind: how many of the 20 most similar ones show it; else of as many",
+    "MAP@R": "as RP, but the most similar ones count more; 100: all of the kind come before all others",
     "NMI": "how well groups of look-alikes agree with the true kinds; 100: they are the same",
     "AMI": "the same, less what chance would give",
     "F1": "how well pairs of look-alikes agree with the true kinds",
@@ -45,8 +48,7 @@ def report(
     file = os.path.join(folder, "report.html")
     try:
         if results is not None:
-            with open(os.path.join(folder, RESULTS), "w", encoding="utf-8") as opened:
-                json.dump(results, opened, indent=1)
+            write_json(os.path.join(folder, RESULTS), results)
         _report(file, read_folder(folder), queries, gallery, tested=results is not None)
         log.say(f"the report: {file}")
     except OSError as error:
@@ -67,10 +69,12 @@ def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedd
         drawn["curves"] = figures.curves_figure(run.curves)
     asked: Any = ([], [])
     clusters: dict[str, Any] = {}
+    count = 0
     if queries is not None and len(queries.rows) > 1:
         asked = choose_queries(queries, gallery)
         images = gallery or queries
         clusters, labels = choose_clusters(images)
+        count = int((labels >= 0).sum())
         drawn["map"] = figures.map_figure(layout(images.rows), labels if images.labels is None else images.labels)
     context = {
         "run": run,
@@ -80,9 +84,10 @@ def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedd
         "mistakes": asked[1],
         "clusters": clusters,
         "tested": tested,
+        "by": run.results[-1].name if tested and run.results else "",
         "time": time_by_part(run),
         "figures": {name: address(png) for name, png in drawn.items()},
-        "count": 0 if queries is None else len((gallery or queries).rows),
+        "count": count,
     }
     _write(file, "report.html", context, drawn)
 
@@ -119,16 +124,18 @@ def compare(file: str, folders: Sequence[str]) -> None:
 
 
 def verdict(rows: Sequence[Row]) -> dict[str, float] | None:
-    """The Recall@1 of the last epoch in per cent, by the closed form where there is one (no test has chosen it); and of the
-    net before training by its own features. None where there is no Recall@1."""
+    """The Recall@1 of the last epoch in per cent, by the closed form where there is one (no test has chosen it); of the net
+    before training by its own features; and, as "formulas", by its closed form, if the first is of one. None without one."""
     last = {row.kind: row for row in last_rows(rows) if "R@1" in row.scores}
     if not last:
         return None
     found = {"after": 100 * (last.get("closed_form") or list(last.values())[-1]).scores["R@1"]}
-    before = [
-        row.scores["R@1"] for row in rows if row.name.startswith(FROZEN) and row.kind == "pooled" and "R@1" in row.scores
-    ]
-    return {**found, **({"before": 100 * before[0]} if before else {})}
+    kinds = {"before": "pooled", **({"formulas": "closed_form"} if "closed_form" in last else {})}
+    for name, kind in kinds.items():
+        frozen = [row.scores for row in rows if row.name.startswith(FROZEN) and row.kind == kind]
+        if frozen and "R@1" in frozen[0]:
+            found[name] = 100 * frozen[0]["R@1"]
+    return found
 
 
 def last_rows(rows: Sequence[Row]) -> list[Row]:
@@ -140,7 +147,7 @@ def last_rows(rows: Sequence[Row]) -> list[Row]:
 def headings(runs: Sequence[RunFolder]) -> list[tuple[str, str]]:
     """The columns of the results, each with what it means."""
     names = list(dict.fromkeys(name for run in runs for row in run.results for name in row.scores))
-    return [(name, MEANING.get(name, MEANING["R@"])) for name in names]
+    return [(name, MEANING.get(name, MEANING["R@"].format(name.removeprefix("R@")))) for name in names]
 
 
 def time_by_part(run: RunFolder) -> list[tuple[str, float, float]]:
@@ -173,8 +180,12 @@ def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, b
     environment.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
     styles = "".join((LOOK / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "report.css"))
     html = environment.get_template(template).render(**context, picture=picture, styles=styles)
+    stem = os.path.splitext(file)[0]
+    for name in FIGURES:  # one of an earlier page that this one lacks would mislead
+        with suppress(FileNotFoundError):
+            os.remove(f"{stem}-{name}.png")
     for name, png in drawn.items():
-        with open(f"{os.path.splitext(file)[0]}-{name}.png", "wb") as opened:
+        with open(f"{stem}-{name}.png", "wb") as opened:
             opened.write(png)
     with open(f"{file}.part", "w", encoding="utf-8", errors="replace") as page:
         page.write(html)

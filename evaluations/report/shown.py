@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluations.overview import group
+from evaluations.ranking import count_positives
 from evaluations.retrieval import nearest
 from utils.spread import evenly
 
@@ -62,9 +63,7 @@ def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -
     chosen = np.random.default_rng(seed).permutation(len(queries.rows))[:QUERIES]
     mistakes: list[int] = []
     if right is not None and queries.labels is not None and others.labels is not None:
-        counts = np.bincount(others.labels[others.labels >= 0])
-        own = 1 if gallery is None else 0
-        has_positive = np.array([label < len(counts) and counts[label] > own for label in queries.labels])
+        has_positive = count_positives(queries.labels, None if gallery is None else gallery.labels).numpy() > 0
         wrong = np.flatnonzero(~right[:, 0] & has_positive)
         mistakes = wrong[np.argsort(-similarities[wrong, 0], kind="stable")][:MISTAKES].tolist()
     return [made(row) for row in chosen.tolist()], [made(row) for row in mistakes]
@@ -72,7 +71,7 @@ def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -
 
 def choose_clusters(images: Embedded, seed: int = 0) -> tuple[dict[str, list[Cluster]], np.ndarray]:
     """The largest clusters, and of those with SMALLEST images or more the tightest and the loosest; and the cluster of each
-    image, int64 (n,), which of more than MOST images only evenly spread ones have (-1 for the others)."""
+    image, int64 (n,), which of more than MOST images only so many evenly spread ones have (-1 for the others)."""
     kept = evenly(len(images.rows), MOST)
     rows = np.ascontiguousarray(images.rows[kept])
     grouping = group(rows, seed=seed)

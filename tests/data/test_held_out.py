@@ -1,5 +1,6 @@
 """Half of the classes of a training list, kept for choosing settings."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,14 +29,27 @@ def test_every_second_class_is_held_out_and_the_test_list_is_not_read(tmp_path):
     assert list(test.paths) == where[:2] + where[5:7] and test.labels.tolist() == [7, 7, 30, 30]
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_a_list_without_two_classes(tmp_path, labelled):
+def test_lists_without_two_classes_or_without_labels(tmp_path):
     make_image_folder(tmp_path, train_classes=1)
-    if not labelled:
-        (tmp_path / "train.txt").write_text((tmp_path / "train.txt").read_text().replace(" 0\n", "\n"))
-    with pytest.raises(InputError, match="labelled classes; at least two are needed"):
+    with pytest.raises(InputError, match="one class; at least two are needed"):
+        hold_out(str(tmp_path), str(tmp_path / "half"))
+    (tmp_path / "train.txt").write_text((tmp_path / "train.txt").read_text().replace("0.jpg 0\n", "0.jpg\n"))
+    with pytest.raises(InputError, match="lines without a label"):
         hold_out(str(tmp_path), str(tmp_path / "half"))
     assert not (tmp_path / "half").exists()
+
+
+def test_lists_that_are_there_stay(tmp_path):
+    make_image_folder(tmp_path / "set")
+    lists = {name: (tmp_path / "set" / name).read_bytes() for name in ("train.txt", "test.txt")}
+    with pytest.raises(InputError, match="set/train.txt: is another list; give another folder"):
+        hold_out(str(tmp_path / "set"), str(tmp_path / "set"))
+    assert lists == {name: (tmp_path / "set" / name).read_bytes() for name in lists}
+    for _ in range(2):  # the same again is no fault
+        hold_out(str(tmp_path / "set"), str(tmp_path / "half"))
+    assert sorted(os.listdir(tmp_path / "half")) == ["test.txt", "train.txt"]
+    with pytest.raises(InputError, match="cannot be written"):
+        hold_out(str(tmp_path / "set"), str(tmp_path / "half" / "train.txt"))
 
 
 def test_the_command_ends_with_one_line_for_what_is_not_there(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 
 from browser import browser
-from evaluations.report import Embedded, compare, page as page_module, report
+from evaluations.report import Embedded, compare, figures, page as page_module, report
 from evaluations.report.__main__ import main
 from evaluations.report.folder import read_folder
 from evaluations.report.page import differing, last_rows, verdict
@@ -59,7 +60,7 @@ def test_a_folder_is_read_as_far_as_it_can_be(tmp_path):
     folder = made_run(tmp_path / "run")
     run = read_folder(str(folder))
     assert run.curves["loss"] == [(2 * place, pytest.approx(5 - (2 * place - 2) / 10)) for place in range(1, 13)]
-    assert list(run.curves) == ["loss"]
+    assert list(run.curves) == ["loss", "R@1 in tests"] and run.curves["R@1 in tests"] == [(6, 0.4)]
     assert run.about["method"] == "udml_ss" and run.results == []
     some = [{"epoch": 1}, 5, {"epoch": 1, "readout": "zz", "nmi": 1}, {"epoch": None, "recall": {"1": 1}}]
     some.append({"epoch": 1, "recall": {"1": 1.0}, "seconds": "long"})
@@ -82,6 +83,32 @@ def test_the_verdict_is_the_last_closed_form_beside_the_net_before(tmp_path):
     assert [row.kind for row in last_rows(rows)] == ["embedding", "closed_form"]
     assert verdict(rows[1:]) == {"after": pytest.approx(85)} and verdict([]) is None
     assert verdict(rows[:3])["after"] == pytest.approx(80)
+    frozen = {**RESULTS[0], "readout": "closed_form", "recall": {"1": 0.625}}
+    (folder / "results.json").write_text(json.dumps([frozen, *RESULTS]))
+    both = read_folder(str(folder)).results
+    assert verdict(both) == {"after": pytest.approx(85), "before": pytest.approx(50), "formulas": pytest.approx(62.5)}
+    assert "formulas" not in verdict(both[:4])
+
+
+def test_labels_of_any_64_bits(images):
+    """A list file may have them."""
+    for names in ({0: -10, 1: 10**12, 2: 2**62}, {0: -5, 1: -4, 2: -3}):
+        other = np.array([names.get(int(label), int(label)) for label in images.labels])
+        some, mistakes = choose_queries(images._replace(labels=other), None)
+        expected, wrong = choose_queries(images, None)
+        assert [query.found for query in some] == [query.found for query in expected]
+        assert [query.path for query in mistakes] == [query.path for query in wrong]
+
+
+def test_a_legend_names_every_run(monkeypatch):
+    """Also one whose curves the first panel has not; and more runs than colours are told apart by their lines."""
+    made = []
+    monkeypatch.setattr(figures, "_png", made.append)
+    figures.compared_figure([{"loss": [(1, 2.0)], "other": [(1, 1.0)]}, {"loss": [(1, 1.0)]}, {"other": [(1, 3.0)]}] * 3)
+    (legend,) = made[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == [str(number) for number in range(1, 10)]
+    looks = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+    assert len(set(looks)) == 9
 
 
 def by_hand(images, row, k):
@@ -138,12 +165,13 @@ def chrome():
 
 def visit(chrome, file, scheme="light", width=1280):
     """The page, and what it logged or asked for besides itself."""
-    page, faults = chrome.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}), []
+    page, faults, asked = chrome.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}), [], []
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: faults.append(dialog.message))
-    page.on("request", lambda request: request.url.startswith(("data:", "file:")) or faults.append(request.url))
-    page.goto(f"file://{file}")
+    page.on("request", lambda request: request.url.startswith("data:") or asked.append(request.url))
+    page.goto(Path(file).as_uri())
+    faults += asked[1:]  # the first is the page
     return page, faults
 
 
@@ -207,6 +235,17 @@ def test_a_page_says_what_it_does_not_know(tmp_path):
     report(str(folder), results=[{"epoch": 8, "nmi": 0.75, "readout": "closed_form"}])
     said = (folder / "report.html").read_text()
     assert "says the table" in said and "75.00" in said and "Nothing was tested" not in said
+
+
+def test_names_without_a_blank_do_not_widen_a_phones_page(chrome, tmp_path, images):
+    folder = made_run(tmp_path / ("name" * 40))
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    report(str(folder), images)
+    compare(str(tmp_path / "both.html"), [str(folder)] * 2)
+    for file in (folder / "report.html", tmp_path / "both.html"):
+        page, faults = visit(chrome, file, "dark", 390)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390 and serious(page) == [] and faults == []
+        page.close()
 
 
 def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def crops_of(embedder, folder):
     """Of five drawn images, or of five of the real ones in the folder REAL_IMAGES."""
     real = sorted(Path(os.environ.get("REAL_IMAGES", os.devnull)).rglob("*.jpg"))
     transforms = embedder.transforms
-    paths = map(str, real[:: len(real) // 5][:5]) if real else photos(folder, 5)
+    paths = map(str, real[:: len(real) // 5][:5]) if len(real) >= 5 else photos(folder, 5)
     return torch.stack([transforms.centre_crop(transforms.load(path)) for path in paths])
 
 
