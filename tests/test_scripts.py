@@ -312,6 +312,27 @@ def test_summarise(tmp_path, kinds, expected):
     assert done.stdout.splitlines()[2:] == expected
 
 
+def test_compare_puts_runs_on_one_page(tmp_path):
+    """By paths that start where the user stands, and with one line for a folder that is none."""
+    for name, loss in (("first", 0.5), ("second", 0.25)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "steps": 2, "loss": loss}) + "\n")
+    command = [ROOT / "scripts" / "compare.sh", "first", "second"]
+    clean = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
+    run = lambda *more: subprocess.run(
+        [*command, *more],
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env={**clean, "PYTHON": sys.executable, "OUT": "both.html"},
+    )
+    done = run()
+    assert done.returncode == 0 and done.stdout == f"the comparison: {tmp_path / 'both.html'}\n", done.stderr
+    assert "<h1>2 runs compared</h1>" in (tmp_path / "both.html").read_text()
+    refused = run("none")
+    assert refused.returncode == 2 and refused.stderr.startswith(f"error: {tmp_path / 'none'}: not the folder of a run")
+
+
 BENCHMARKS = ROOT / "scripts" / "benchmarks"
 
 
