@@ -175,16 +175,21 @@ def main() -> None:
     results = [{**result, **known} for result, known in zip(results, of_rows)]
     write(args, rows, results, neighbours)
     if embedded and about[-1].get("checkpoint"):
-        parts = [
-            Embedded(
-                [part.paths[row] for row in places.tolist()], None if part.labels is None else part.labels[places], features
-            )
-            for part, (places, features) in zip(filter(None, (query, gallery)), embedded)
-        ]
+        shown = [embedded_part(part, *found) for part, found in zip(filter(None, (query, gallery)), embedded)]
         of_run, known = os.path.dirname(about[-1]["checkpoint"]), {"data": os.path.basename(os.path.abspath(folder))}
-        found = [{**entry, **known} for entry in entries(rows, results)]
-        found = [entry for entry in found if os.path.dirname(entry.get("checkpoint", "")) in ("", of_run)]
-        report(of_run, parts[0], None if len(parts) == 1 else parts[1], found)
+        tested_here = [{**entry, **known} for entry in entries(rows, results) if of_folder(entry, of_run)]
+        report(of_run, shown[0], None if len(shown) == 1 else shown[1], tested_here)
+
+
+def embedded_part(images: Any, places: Any, features: Any) -> Embedded:
+    """What the report shows of a test list: the images at places, int64 (n,), with their features, float32 (n, d)."""
+    labels = None if images.labels is None else images.labels[places]
+    return Embedded([images.paths[place] for place in places.tolist()], labels, features)
+
+
+def of_folder(entry: dict, folder: str) -> bool:
+    """Whether a result is of a checkpoint in that folder, or of the frozen net."""
+    return os.path.dirname(entry.get("checkpoint", "")) in ("", folder)
 
 
 def select(
