@@ -119,7 +119,7 @@ def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
     """(minutes, Recall@1 of the better readout) of each trained point, means over the seeds that have it; without those of
     which no seed tells its time."""
     found = []
-    for place in range(max(map(len, several))):
+    for place in range(max(map(len, several), default=0)):
         here = [points[place] for points in several if place < len(points) and points[place].epoch]
         minutes = mean_minutes(here)
         if minutes is not None:
@@ -212,11 +212,11 @@ def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
         for title, level in levels.items():
             axis.axhline(level, linestyle=":", color="grey")
             axis.annotate(title, (0, level), fontsize=7, va="bottom")
-        start = [(0.0, levels["frozen"])] if levels else []
+        start = [(0.0, max(levels.values()))] if levels else []  # by the better readout, too
         for number, method in enumerate(methods):
-            if method in runs:
+            if points := curve(runs.get(method, [])):
                 line = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
-                axis.plot(*zip(*start + curve(runs[method])), marker="o", markersize=4, label=method, **line)
+                axis.plot(*zip(*start + points), marker="o", markersize=4, label=method, **line)
         axis.set(title=name, xlabel="minutes on one CPU core", ylabel="Recall@1 of unseen kinds, %, better readout")
         axis.legend(fontsize=7)
     figure.tight_layout()
