@@ -10,6 +10,7 @@ python test.py --data ~/photos --resume results/mine --select          # which c
 import argparse
 import copy
 import functools
+import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +29,6 @@ from utils import checkpoint, device, flags, log
 from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
-from utils.files import write_json
 from utils.spread import evenly
 
 ROW_ENDS = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
@@ -267,7 +267,8 @@ def write(args: argparse.Namespace, rows: list[tuple[int | None, str]], results:
     for path in filter(None, (args.save_json, args.save_neighbours)):
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
-        write_json(args.save_json, entries(rows, results))
+        with open(args.save_json, "w", encoding="utf-8") as file:  # in place: it may be a device or a link
+            json.dump(entries(rows, results), file, indent=1)
     if args.save_neighbours:
         with open(args.save_neighbours, "wb") as opened:
             np.savez(opened, **neighbours)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from evaluations.report.figures import COLOURS
 from evaluations.retrieval import columns
+from utils.files import write_json
 
 SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
 ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by readout
@@ -157,9 +158,8 @@ def add_judged(new: str, known: str) -> None:
         again = {entry.get("checkpoint") for entry in entries}  # None: of the net before training, which is in both
         with open(known, encoding="utf-8") as opened:
             entries = [entry for entry in json.load(opened) if entry.get("checkpoint") not in again] + entries
-        with open(new, "w", encoding="utf-8") as out:
-            json.dump(entries, out, indent=1)
-    os.replace(new, known)
+    write_json(known, entries)
+    os.remove(new)
 
 
 def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:

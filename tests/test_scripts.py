@@ -21,7 +21,7 @@ from utils import checkpoint
 ROOT = Path(__file__).parents[1]
 
 
-def script(name, *arguments, **environment):
+def script(name, *arguments, cwd=None, **environment):
     """Run scripts/<name> with this interpreter and the given environment variables, and no others that scripts read."""
     clean = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if key in os.environ}
     defaults = {} if "VIRTUAL_ENV" in environment else {"PYTHON": sys.executable}
@@ -29,6 +29,7 @@ def script(name, *arguments, **environment):
         [str(ROOT / "scripts" / name), *map(str, arguments)],
         text=True,
         capture_output=True,
+        cwd=cwd,
         env={**clean, **defaults, "OMP_NUM_THREADS": "1", **environment},
     )
 
@@ -317,19 +318,10 @@ def test_compare_puts_runs_on_one_page(tmp_path):
     for name, loss in (("first", 0.5), ("second", 0.25)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "steps": 2, "loss": loss}) + "\n")
-    command = [ROOT / "scripts" / "compare.sh", "first", "second"]
-    clean = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    run = lambda *more: subprocess.run(
-        [*command, *more],
-        text=True,
-        capture_output=True,
-        cwd=tmp_path,
-        env={**clean, "PYTHON": sys.executable, "OUT": "both.html"},
-    )
-    done = run()
+    done = script("compare.sh", "first", "second", cwd=tmp_path, OUT="both.html")
     assert done.returncode == 0 and done.stdout == f"the comparison: {tmp_path / 'both.html'}\n", done.stderr
     assert "<h1>2 runs compared</h1>" in (tmp_path / "both.html").read_text()
-    refused = run("none")
+    refused = script("compare.sh", "none", cwd=tmp_path)
     assert refused.returncode == 2 and refused.stderr.startswith(f"error: {tmp_path / 'none'}: not the folder of a run")
 
 

@@ -2,14 +2,20 @@
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 
 def write_json(path: str, value: Any) -> None:
     """Write a JSON file at once: after a crash there is the new one or the one before. Raises OSError."""
-    temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary, text = f"{path}.tmp", json.dumps(value, indent=1)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            os.remove(temporary)
+        raise

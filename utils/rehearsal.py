@@ -23,7 +23,8 @@ from utils.features import report_bad
 from utils.spread import evenly
 from utils.timing import duration
 
-SAMPLE = 256  # images that are looked at
+LOOKED = 4096  # images that are looked at, at most: how many steps some methods make depends on what they find
+SAMPLE = 256  # images that the closed form is fitted to
 STEPS = 4  # that are made, twice; the first of them warms up
 MOST = 50_000  # images for which what a method makes of a look is tried at full size
 
@@ -104,12 +105,12 @@ def rehearse(
 def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) -> Iterator[Part]:
     """The looks of a run, each with what the method makes of them. The first is tried: the method is then ready for steps.
 
-    Of SAMPLE images there are features; copies of them with noise stand for the others.
+    Of LOOKED images there are features; copies of them with noise stand for the others.
     """
     kind = method.looks(1)
     if kind is None:
         return
-    some, count = Some(batches, SAMPLE), min(len(batches), MOST)
+    some, count = Some(batches, LOOKED), min(len(batches), MOST)
     fitter = copy.copy(fit_readout)
     fitter.batches = some
     began = time.perf_counter()
@@ -117,7 +118,8 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
     each = (time.perf_counter() - began) / len(some)
     rng = np.random.default_rng(0)
     rows = features[np.arange(count) % len(features)]
-    rows += 0.1 / rows.shape[1] ** 0.5 * rng.standard_normal(rows.shape, dtype=np.float32)
+    copies = rows[len(features) :]
+    copies += 0.1 / rows.shape[1] ** 0.5 * rng.standard_normal(copies.shape, dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     prepared = timed(lambda: method.prepare(rows, np.arange(count))) if run.group.rank == 0 else 0.0
     run.group.share_state(method)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data.lists import shown
@@ -75,7 +76,9 @@ def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedd
         images = gallery or queries
         clusters, labels = choose_clusters(images)
         count = int((labels >= 0).sum())
-        drawn["map"] = figures.map_figure(layout(images.rows), labels if images.labels is None else images.labels)
+        drawn["map"] = figures.map_figure(
+            layout(images.rows), labels if images.labels is None else np.unique(images.labels, return_inverse=True)[1]
+        )
     context = {
         "run": run,
         "verdict": verdict(run.results),
@@ -125,7 +128,8 @@ def compare(file: str, folders: Sequence[str]) -> None:
 
 def verdict(rows: Sequence[Row]) -> dict[str, float] | None:
     """The Recall@1 of the last epoch in per cent, by the closed form where there is one (no test has chosen it); of the net
-    before training by its own features; and, as "formulas", by its closed form, if the first is of one. None without one."""
+    before training by its own features; and, as "formulas", by its closed form, if that is what the first is by. None where
+    there is no Recall@1."""
     last = {row.kind: row for row in last_rows(rows) if "R@1" in row.scores}
     if not last:
         return None

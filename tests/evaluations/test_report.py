@@ -165,13 +165,16 @@ def chrome():
 
 def visit(chrome, file, scheme="light", width=1280):
     """The page, and what it logged or asked for besides itself."""
-    page, faults, asked = chrome.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}), [], []
+    page, faults, own = (
+        chrome.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}),
+        [],
+        Path(file).as_uri(),
+    )
     page.on("console", lambda message: faults.append(message.text))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: faults.append(dialog.message))
-    page.on("request", lambda request: request.url.startswith("data:") or asked.append(request.url))
-    page.goto(Path(file).as_uri())
-    faults += asked[1:]  # the first is the page
+    page.on("request", lambda request: request.url.startswith("data:") or request.url == own or faults.append(request.url))
+    page.goto(own)
     return page, faults
 
 
