@@ -151,6 +151,23 @@ def jaccard(encoded: Any, radius: float, most: int) -> Any:
     return distances
 
 
+def nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """A symmetric CSR matrix (n, n) of distances -> the nearest other images of each, int32 (n, most), and their distances,
+    float32; -1 and 1 where there are no more."""
+    entries = distances.tocoo()
+    other = entries.row != entries.col
+    rows, columns, values = entries.row[other], entries.col[other], entries.data[other]
+    order = np.lexsort((values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept = place < most
+    near = np.full((distances.shape[0], most), -1, np.int32)
+    distance = np.ones(near.shape, np.float32)
+    near[rows[kept], place[kept]] = columns[kept]
+    distance[rows[kept], place[kept]] = values[kept]
+    return near, distance
+
+
 def overlaps(some: Any, by_column: Any) -> np.ndarray:
     """The sum over columns of the lesser of two weights, for all pairs of rows: float64 (m, N).
 

@@ -64,6 +64,9 @@ class Some:
     def __len__(self) -> int:
         return len(self.places)
 
+    def enlarged(self, width: int) -> "Some":
+        return Some(self.batches.enlarged(width), len(self))
+
     def crops(self, seed: tuple | None = None, indices: Any = None, ratio: float | None = None) -> Iterator:
         places = self.places if indices is None else [self.places[index] for index in indices]
         return self.batches.crops(seed, places, ratio)

@@ -161,17 +161,19 @@ class Run:
     def extract(self, method: Any, kind: str, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
         """Features of all images as the method's net gives them now, and which images the rows are of.
 
-        kind: "pooled", "embedding", or "description", for which the net then has a closed form without projection. batches:
-        a data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter. Returns float32 (n, d),
-        rows of length 1, and int64 (n,); of several processes the first has them all.
+        kind: as `Method.looks` asks for it; for descriptions the net then has a closed form without projection. batches: a
+        data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter. Returns float32 (n, d), rows
+        of length 1, and int64 (n,); of several processes the first has them all.
         """
         method.eval()
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
-            if kind == "description":
+            if kind in ("description", "enlarged"):
                 batches = fit_readout.batches  # it looks at stages that may lie below those that are trained
                 with self.clock("feature extraction"):
                     fit_readout.describe_only(method.trained())
+                if kind == "enlarged":
+                    kind, batches = "description", batches.enlarged(method.trained().best_width())
             (features,), rows, bad = extract(
                 [encoder(method.trained(), [kind], self.compute)],
                 self.clock.over(batches.crops(seed), "feature extraction"),

@@ -49,7 +49,8 @@ class Method(nn.Module):
     def looks(self, epoch: int) -> str | None:
         """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None.
 
-        "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes.
+        "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes. "enlarged":
+        the same of images as large as the net sees them best, `Embedder.best_width`.
         """
         return None
 

@@ -1,9 +1,12 @@
 """Shared neighbours: images that have the same neighbours belong together, and training goes as far as it can be followed.
 
-1. Before the first step, each image is placed by the closed form of the frozen net. Two images with a Jaccard distance of
-   their k-reciprocal neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what
-   lies between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
-2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
+1. Before the first step, the frozen net looks at each image enlarged, if it learned from larger ones than the run's crops
+   (`Embedder.best_width`): it then sees more in it. Its closed form places the images. Two with a Jaccard distance of their
+   k-reciprocal neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
+   between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
+2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
+   also follow what the frozen net has seen in the enlarged image, which says something of all kinds, also of those that
+   training never shows.
 3. The result lies between the net that came, which knows kinds that training never shows, and the moving average of the one
    that is trained (averages of weights before and after: Wortsman et al. 2022, arXiv 2109.01903): half way, or all the way
    where more of what it says about the images is found again in the first closed form (`utils/learnability.py`). The last
@@ -40,8 +43,17 @@ LISTED = 4  # times k1: neighbours of an image whose distance is kept
 BLOCK = 2**14  # descriptions that are projected at once
 
 
+def roots(pooled: Tensor) -> Tensor:
+    """Pooled features (m, feature_dim) -> their square roots with their signs, float32 (m, feature_dim) of length one: the
+    first order of the closed form, with a gradient also at 0."""
+    with full_precision(pooled):
+        pooled = pooled.float()
+        least = 1e-3 * pooled.detach().abs().mean(1, keepdim=True)
+        return F.normalize(pooled * (pooled.abs() + least + 1e-12).rsqrt(), dim=1)
+
+
 class FirstOrder(nn.Module):
-    """Pooled features (m, feature_dim) -> their square roots, around a mean, projected: float32 (m, dim) of length one."""
+    """Roots (m, feature_dim), around a mean, projected: float32 (m, dim) of length one."""
 
     mean: Tensor
 
@@ -50,12 +62,9 @@ class FirstOrder(nn.Module):
         self.register_buffer("mean", torch.zeros(feature_dim))
         self.projection = nn.Parameter(torch.zeros(feature_dim, dim))
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        with full_precision(pooled):
-            pooled = pooled.float()
-            least = 1e-3 * pooled.detach().abs().mean(1, keepdim=True)  # at 0 the root has no gradient
-            roots = F.normalize(pooled * (pooled.abs() + least + 1e-12).rsqrt(), dim=1)
-            return F.normalize((roots - self.mean) @ self.projection, dim=1, eps=1e-6)
+    def forward(self, rows: Tensor) -> Tensor:
+        with full_precision(rows):
+            return F.normalize((rows - self.mean) @ self.projection, dim=1, eps=1e-6)
 
 
 class SharedNeighbours(Method):
@@ -63,6 +72,7 @@ class SharedNeighbours(Method):
 
     neighbours: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
     distance: Tensor  # float32 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
+    seen: Tensor  # float16 (N, feature_dim), roots of the enlarged images at the start; zero where an image is unreadable
     steps: Tensor  # int64, how many there were
     known: Tensor  # float16 (at most JUDGED, dim), the closed form at the start of some images; zero where one is unreadable
     learnable: Tensor  # float64 (2,), learnability at each of SHARES; -1 until it is known
@@ -78,6 +88,11 @@ class SharedNeighbours(Method):
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
         self.start = copy.deepcopy(embedder).requires_grad_(False)
         self.average, self.result = copy.deepcopy(self.start), copy.deepcopy(self.start)
+        self.best_width = embedder.best_width()
+        self.follows = settings.follow > 0 and self.best_width > embedder.transforms.width
+        self.register_buffer(
+            "seen", torch.zeros(len(images) if self.follows else 0, embedder.feature_dim, dtype=torch.float16)
+        )
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("neighbours", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
         self.register_buffer("distance", torch.ones(self.neighbours.shape))
@@ -95,6 +110,8 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
+        about = "weight of following what the frozen net sees in enlarged images; 0 where that says little about yours"
+        add("--follow", type=flags.number(float, 0), default=25.0, help=about)
         parser.set_defaults(lr=1e-4, epochs=10, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
@@ -102,7 +119,7 @@ class SharedNeighbours(Method):
     def looks(self, epoch: int) -> str | None:
         self.later = self.settings.epochs - epoch  # epochs that come after it
         if int(self.neighbours.max()) < 0:
-            return "description"
+            return "enlarged"
         return None if self.trains(epoch) else "pooled"
 
     def trains(self, epoch: int) -> bool:
@@ -116,6 +133,9 @@ class SharedNeighbours(Method):
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
+        if self.follows:
+            rooted = torch.from_numpy(features[:, : self.embedder.feature_dim])
+            self.seen[torch.from_numpy(rows)] = F.normalize(rooted, dim=1).to(self.seen)
         sample, there = self.sample(rows)
         self.known[there] = torch.from_numpy(placed[sample]).to(self.known)
 
@@ -123,7 +143,7 @@ class SharedNeighbours(Method):
         lists = reciprocal.nearest(placed, k1, self.neighbours.device)
         encoded = reciprocal.encode(placed, lists, k1, max(1, k1 // 5))
         distances = reciprocal.jaccard(encoded, self.settings.far, LISTED * k1)
-        near, distance = _nearest_first(distances, LISTED * k1)
+        near, distance = reciprocal.nearest_first(distances, LISTED * k1)
         named = np.where(near >= 0, rows[near], -1)
         everyone = torch.full(self.neighbours.shape, -1, dtype=torch.int32)
         everyone[torch.from_numpy(rows)] = torch.from_numpy(named.astype(np.int32))
@@ -215,7 +235,8 @@ class SharedNeighbours(Method):
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"embedding": self.head(self.embedder.pool(images))}
+        rows = roots(self.embedder.pool(images))
+        return {"embedding": self.head(rows), "roots": rows}
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embeddings = out["embedding"]
@@ -225,7 +246,15 @@ class SharedNeighbours(Method):
         positive.fill_diagonal_(False)
         loss = masked_contrast(similarity, positive, negative, self.settings.temperature)
         shown = {"positive": similarity[positive].mean(), "negative": similarity[negative].mean()}
+        shown["followed"] = followed = self.followed(out["roots"], batch)
+        loss = loss + self.settings.follow * (1 - followed)
         return loss, {"loss": loss, **{name: value.detach() for name, value in shown.items()}, "lowest": similarity.amin()}
+
+    def followed(self, rows: Tensor, batch: Batch) -> Tensor:
+        """Mean cosine of roots (m, feature_dim) with those of the enlarged images."""
+        if not self.follows:
+            return 1 + 0 * rows.sum()
+        return (rows * self.seen[batch.index.to(self.seen.device)].to(rows)).sum(1).mean()
 
     def distances_of(self, index: Tensor) -> Tensor:
         """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""
@@ -246,20 +275,3 @@ class SharedNeighbours(Method):
 
     def trained(self) -> Embedder:
         return self.result
-
-
-def _nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """A symmetric CSR matrix (n, n) of distances -> the nearest other images of each, int32 (n, most), and their distances,
-    float32; -1 and 1 where there are no more."""
-    entries = distances.tocoo()
-    other = entries.row != entries.col
-    rows, columns, values = entries.row[other], entries.col[other], entries.data[other]
-    order = np.lexsort((values, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = place < most
-    near = np.full((distances.shape[0], most), -1, np.int32)
-    distance = np.ones(near.shape, np.float32)
-    near[rows[kept], place[kept]] = columns[kept]
-    distance[rows[kept], place[kept]] = values[kept]
-    return near, distance

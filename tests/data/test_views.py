@@ -95,6 +95,22 @@ def test_crops_are_torchvisions(tmp_path, photo):
         assert torch.equal(ours.centre_crop(loaded), v2.functional.center_crop(loaded, [32, 32]))
 
 
+def test_enlarged_batches_show_the_same_part_of_each_image(tmp_path):
+    paths = []
+    for number, size in enumerate([(90, 60), (40, 40), (64, 128)]):
+        noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(noise).save(paths[-1])
+    batches = ImageBatches(Images(paths, Transforms(32, 36)), 2)
+    assert batches.enlarged(32) is batches
+    larger = batches.enlarged(48)
+    assert len(larger) == 3 and larger.images.transforms.width == 48
+    for (indices, images, bad), first in zip(larger.crops(), (0, 2)):
+        assert indices.tolist() == [first, first + 1][: len(indices)] and not bad
+        for index, image in zip(indices.tolist(), images):
+            assert torch.equal(image, Transforms(48, 54).centre_crop(Transforms(48, 54).load(paths[index])))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_random_crops_for_clustering_repeat_by_seed(photo, workers):
     batches = ImageBatches(Images([photo, photo], Transforms(32, 40)), 2, workers, persistent=True)

@@ -14,8 +14,9 @@ from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models import methods
 from models.closed_form import ClosedForm
+from models.embedder import Embedder
 from models.methods import shared_neighbours
-from models.methods.shared_neighbours import FirstOrder
+from models.methods.shared_neighbours import FirstOrder, roots
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
 from utils import reciprocal
@@ -103,7 +104,7 @@ def test_placing_is_the_closed_form_of_weighted_parts():
 
 def test_it_looks_for_pairs_once_and_at_its_results_in_the_last_epochs():
     method = make(epochs=5)
-    assert method.looks(1) == "description"
+    assert method.looks(1) == "enlarged"
     method.prepare(kinds(), READABLE)
     assert [method.looks(epoch) for epoch in range(2, 6)] == [None, None, "pooled", "pooled"]
     assert [len(method.draws(epoch)) for epoch in range(2, 6)] == [10, 10, 0, 0]
@@ -165,7 +166,7 @@ def test_the_head_starts_at_the_closed_form_of_the_first_order():
     method, features = prepared(), torch.from_numpy(kinds())
     expected = torch.from_numpy(method.place(kinds(), torch.ones(FEATURES)))
     pooled = 7 * features.square()  # what such a description is of
-    found = method.head(pooled)
+    found = method.head(roots(pooled))
     torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=0.02, atol=0.02)
 
 
@@ -227,7 +228,8 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
     distance = method.distances_of(batch.index)
     similarity = out["embedding"] @ out["embedding"].T
     positive = (distance < 0.7) & ~torch.eye(len(index), dtype=torch.bool)
-    assert torch.equal(loss, masked_contrast(similarity, positive, distance >= 0.9, 0.1)) and positive.any()
+    contrast = masked_contrast(similarity, positive, distance >= 0.9, 0.1)
+    assert torch.equal(loss, contrast + 25 * (1 - shown["followed"])) and positive.any()
     assert shown["lowest"] == similarity.min()
     loss.backward()
     got = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
@@ -235,11 +237,41 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
     assert got == wanted == {"embedder.features.0.weight", "embedder.features.0.bias", "head.projection"}
 
 
+def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
+    method, features = prepared(), kinds()
+    index = torch.from_numpy(READABLE[[4, 4, 20, 31]].copy())
+    batch = batch_of(index)
+    pooled = method.embedder.pool(batch.images)
+    cosines = []
+    for image, row in zip(index.tolist(), pooled.detach().double().numpy()):
+        seen = features[READABLE.tolist().index(image)].astype(
+            np.float64
+        )  # what is first order in a description, of any length
+        root = np.sign(row) * np.sqrt(np.abs(row))
+        cosines.append(root @ seen / np.linalg.norm(root) / np.linalg.norm(seen))
+    _, shown = method.loss(method(batch.images, batch), batch)
+    assert float(shown["followed"]) == pytest.approx(np.mean(cosines), abs=2e-3) and 0 < np.mean(cosines) < 0.999
+    assert not method.seen[np.setdiff1d(np.arange(55), READABLE)].any()
+
+
+@pytest.mark.parametrize("why", ["follow", "width"])
+def test_without_anything_to_follow_the_loss_is_that_of_pairs_alone(why, monkeypatch):
+    if why == "width":
+        monkeypatch.setattr(Embedder, "best_width", lambda embedder: WIDTH)
+    method = prepared(follow=0.0 if why == "follow" else 25.0)
+    batch = batch_of([draw.index for draw in next(iter(method.draws(1)))])
+    out = method(batch.images, batch)
+    distance, similarity = method.distances_of(batch.index), out["embedding"] @ out["embedding"].T
+    positive = (distance < 0.7) & ~torch.eye(len(batch.index), dtype=torch.bool)
+    assert torch.equal(method.loss(out, batch)[0], masked_contrast(similarity, positive, distance >= 0.9, 0.1))
+    assert not method.seen.numel()
+
+
 def test_a_zero_feature_has_a_finite_gradient():
     head = FirstOrder(4, 2)
     nn.init.normal_(head.projection)
     pooled = torch.tensor([[0.0, 1, 2, 0], [0, 0, 0, 0]], requires_grad=True)
-    head(pooled).sum().backward()
+    head(roots(pooled)).sum().backward()
     assert pooled.grad.isfinite().all() and head.projection.grad.isfinite().all()
 
 
