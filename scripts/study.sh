@@ -3,7 +3,7 @@
 # wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
-#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 udml_ss,TRAIN_FROM=top" scripts/study.sh    # with other settings
+#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings
 #   JUDGE=0 ...                                                                          # without the scores that need no labels
 #   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
 # Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study; with
@@ -16,7 +16,7 @@ ROOT=$(absolute "${ROOT:-results}")
 CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
-unset TRAIN_FROM READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
+unset TRAIN_FROM FOLLOW READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
 if [ "${HELD_OUT:-0}" != 0 ]; then study=study_held_out; else study=study; fi
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
@@ -60,7 +60,9 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
         declare -gx "$change"
         RUN_SUFFIX+=-$change
     done
-    if [ -n "${TRAIN_FROM:-}" ]; then TRAIN_FLAGS="${TRAIN_FLAGS:-} --train_from $TRAIN_FROM"; fi
+    for change in TRAIN_FROM FOLLOW; do # of train.py alone
+        if [ -n "${!change:-}" ]; then TRAIN_FLAGS="${TRAIN_FLAGS:-} --${change,,} ${!change}"; fi
+    done
     SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
     if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
     export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD SEED RESULT RUN_SUFFIX EPOCHS SAVE_STEP TEST_FLAGS LOSS

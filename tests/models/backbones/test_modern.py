@@ -145,8 +145,9 @@ OWN = {"cluster_contrast": {"grouping": "kmeans"}, "shared_neighbours": {"k1": 5
 def looked_at(method, batches, kind):
     """Rows of length one of what a method asks for, as a run gives it."""
     embedder = method.trained()
-    if kind == "description":
+    if kind == "enlarged":
         Fitter(batches, Compute(torch.device("cpu"), None, False)).describe_only(embedder)
+        kind, batches = "description", batches.enlarged(embedder.best_width())
     embedder.eval()
     with torch.no_grad():
         rows = torch.cat([embedder.read(images, kind)[0] for _, images, _ in batches.crops()])
