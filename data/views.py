@@ -144,7 +144,7 @@ class ImageBatches:
         persistent: bool = False,
         group: Group = Group(),
     ) -> None:
-        self.images, self.group, self.batch_size, self.workers = images, group, batch_size, workers
+        self.images, self.group, self._loading = images, group, (batch_size, workers, pin_memory)
         self._steps, self._indices = Plan(), Plan()
         common: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent and workers > 0}
         common |= {"pin_memory": pin_memory, "worker_init_fn": ignore_in_worker, "generator": torch.Generator()}
@@ -162,7 +162,7 @@ class ImageBatches:
         if width == have.width:
             return self
         transforms = Transforms(width, round(have.origin_width * width / have.width), have.ratio)
-        return ImageBatches(Images(self.images.paths, transforms), self.batch_size, self.workers, group=self.group)
+        return ImageBatches(Images(self.images.paths, transforms), *self._loading, group=self.group)
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
         """Of each step this process's share of the rows, and those of its images that cannot be read."""

@@ -3,6 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from utils.errors import InputError
 SLICE = 2**18
 
 ENLARGED = 1.5  # times the width; on held-out classes 1.75 was hardly better and cost more
-LEARNED = 224  # pixels of the images that nets of ImageNet learn from, most often
+LEARNED = 224  # pixels of the images that most nets learned from
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
@@ -95,24 +96,27 @@ class Embedder(nn.Module):
                 parameter.requires_grad_(False)
         self.train(self.training)
 
-    @torch.no_grad()
+    @cached_property
     def best_width(self) -> int:
-        """To how many pixels central crops are best enlarged for this net as it comes; the width where that is no gain.
+        """To how many pixels crops are best enlarged for it: the width itself from LEARNED on, and where it takes no other.
 
         In central crops things look smaller than in the random ones that nets learn from (Touvron et al. 2019, arXiv
         1906.06423), and all the more in crops of fewer pixels. At most ENLARGED times the width: its square is the cost.
         """
-        width = self.transforms.width
-        best = max(width, min(round(ENLARGED * width), LEARNED))
-        if best > width:
-            training = self.training
-            try:
-                self.eval().features(self.classifier.linear.weight.new_zeros(1, 3, best, best))
-            except (AssertionError, RuntimeError, ValueError):  # a transformer with positions for one size
-                return width
-            finally:
-                self.train(training)
-        return best
+        width, training = self.transforms.width, self.training
+        blank = self.classifier.linear.weight.new_zeros(1, 3, 1, 1)
+        self.eval()
+        try:
+            for wider in range(min(round(ENLARGED * width), LEARNED), width, -1):
+                try:
+                    with torch.no_grad():
+                        self.features(blank.expand(1, 3, wider, wider).clone())
+                    return wider
+                except (AssertionError, RuntimeError, ValueError):  # as a transformer whose patches do not fit into it
+                    continue
+            return width
+        finally:
+            self.train(training)
 
     def below(self, images: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> what comes from below the cut, in the precision of the net or of autocast, (N, ...)."""

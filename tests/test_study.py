@@ -157,30 +157,30 @@ def run_study(tmp_path, *seeds, **environment):
 
 
 def test_the_script_runs_what_is_not_there_yet(tmp_path):
-    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 stml,TRAIN_FROM=top,FOLLOW=0"
-    stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="stml")
+    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 shared_neighbours,TRAIN_FROM=top,FOLLOW=0"
+    stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="shared_neighbours")
     asked = tmp_path / "root" / "asked"
     metrics = "--metrics recall map_at_r nmi"
     assert stopped.returncode == 7 and asked.read_text().splitlines() == [
         f"closed_form /birds seed 0 loss  clusters 50 epochs 1 every 1 ||{metrics}|-study",
         f"udml_ss /birds seed 0 loss Triplet clusters 12 epochs 50 every 25 pca||{metrics} --pretrained False"
         "|-study-LOSS=Triplet-NUM_CLUSTERS=12",
-        f"stml /birds seed 0 loss  clusters 50 epochs 3 every 2 |--init pca --train_from top --follow 0|{metrics} --pretrained False"
-        "|-study-TRAIN_FROM=top-FOLLOW=0",
+        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 10 every 5 | --train_from top --follow 0"
+        f"|{metrics} --pretrained False|-study-TRAIN_FROM=top-FOLLOW=0",
     ]
 
     asked.unlink()
     done = run_study(tmp_path, "0", "1", METHODS=methods)
     assert done.returncode == 0, done.stderr
     assert [" ".join(line.split()[:4]) for line in asked.read_text().splitlines()] == [
-        "stml /birds seed 0",
+        "shared_neighbours /birds seed 0",
         "udml_ss /birds seed 1",  # no closed form: no seed decides it
-        "stml /birds seed 1",
+        "shared_neighbours /birds seed 1",
     ]
     assert sorted(os.listdir(tmp_path / "root" / "study" / "CUB100")) == [
         "closed_form-seed-0.json",
-        "stml,TRAIN_FROM=top,FOLLOW=0-seed-0.json",
-        "stml,TRAIN_FROM=top,FOLLOW=0-seed-1.json",
+        "shared_neighbours,TRAIN_FROM=top,FOLLOW=0-seed-0.json",
+        "shared_neighbours,TRAIN_FROM=top,FOLLOW=0-seed-1.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-0.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-1.json",
     ]

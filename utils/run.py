@@ -173,7 +173,7 @@ class Run:
                 with self.clock("feature extraction"):
                     fit_readout.describe_only(method.trained())
                 if kind == "enlarged":
-                    kind, batches = "description", batches.enlarged(method.trained().best_width())
+                    kind, batches, seed = "description", batches.enlarged(method.trained().best_width), None
             (features,), rows, bad = extract(
                 [encoder(method.trained(), [kind], self.compute)],
                 self.clock.over(batches.crops(seed), "feature extraction"),

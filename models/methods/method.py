@@ -50,7 +50,7 @@ class Method(nn.Module):
         """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None.
 
         "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes. "enlarged":
-        the same of images as large as the net sees them best, `Embedder.best_width`.
+        descriptions of images that are enlarged to `Embedder.best_width`.
         """
         return None
 

@@ -1,12 +1,12 @@
 """Shared neighbours: images that have the same neighbours belong together, and training goes as far as it can be followed.
 
-1. Before the first step, the frozen net looks at each image enlarged, if it learned from larger ones than the run's crops
-   (`Embedder.best_width`): it then sees more in it. Its closed form places the images. Two with a Jaccard distance of their
-   k-reciprocal neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
-   between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
+1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
+   it (`Embedder.best_width`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
+   neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies between is left
+   out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
-   also follow what the frozen net has seen in the enlarged image, which says something of all kinds, also of those that
-   training never shows.
+   also follow what the frozen net has seen in the enlarged image, which is worth learning of every kind, and so also serves
+   those that training never shows.
 3. The result lies between the net that came, which knows kinds that training never shows, and the moving average of the one
    that is trained (averages of weights before and after: Wortsman et al. 2022, arXiv 2109.01903): half way, or all the way
    where more of what it says about the images is found again in the first closed form (`utils/learnability.py`). The last
@@ -72,7 +72,7 @@ class SharedNeighbours(Method):
 
     neighbours: Tensor  # int32 (N, LISTED * k1), the neighbours of each image, the nearest first; -1 where there are no more
     distance: Tensor  # float32 (N, LISTED * k1), Jaccard distances, 1 where there is no neighbour
-    seen: Tensor  # float16 (N, feature_dim), roots of the enlarged images at the start; zero where an image is unreadable
+    seen: Tensor  # float16 (N, feature_dim), roots of the enlarged images at the start, zero for unreadable ones; or no rows
     steps: Tensor  # int64, how many there were
     known: Tensor  # float16 (at most JUDGED, dim), the closed form at the start of some images; zero where one is unreadable
     learnable: Tensor  # float64 (2,), learnability at each of SHARES; -1 until it is known
@@ -86,13 +86,11 @@ class SharedNeighbours(Method):
         self.later = 0  # epochs that come after the one that is looked for
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
+        self.enlarges = embedder.best_width > embedder.transforms.width  # asked before there are copies, which then know it
         self.start = copy.deepcopy(embedder).requires_grad_(False)
         self.average, self.result = copy.deepcopy(self.start), copy.deepcopy(self.start)
-        self.best_width = embedder.best_width()
-        self.follows = settings.follow > 0 and self.best_width > embedder.transforms.width
-        self.register_buffer(
-            "seen", torch.zeros(len(images) if self.follows else 0, embedder.feature_dim, dtype=torch.float16)
-        )
+        seen = torch.zeros(len(images) if self.enlarges else 0, embedder.feature_dim, dtype=torch.float16)
+        self.register_buffer("seen", seen, persistent=self.enlarges)
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("neighbours", torch.full((len(images), LISTED * settings.k1), -1, dtype=torch.int32))
         self.register_buffer("distance", torch.ones(self.neighbours.shape))
@@ -110,8 +108,11 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
-        about = "weight of following what the frozen net sees in enlarged images; 0 where that says little about yours"
-        add("--follow", type=flags.number(float, 0), default=25.0, help=about)
+        about = (
+            "weight of following what the frozen net sees in enlarged images, for crops under 224 pixels; less, or 0, where"
+        )
+        about += " your images are unlike those that it learned from"
+        add("--follow", type=flags.weight, default=25.0, help=about)
         parser.set_defaults(lr=1e-4, epochs=10, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
@@ -133,9 +134,10 @@ class SharedNeighbours(Method):
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
-        if self.follows:
-            rooted = torch.from_numpy(features[:, : self.embedder.feature_dim])
-            self.seen[torch.from_numpy(rows)] = F.normalize(rooted, dim=1).to(self.seen)
+        for start in range(0, len(rows) if self.enlarges else 0, BLOCK):
+            part = slice(start, start + BLOCK)
+            first = torch.from_numpy(features[part, : self.embedder.feature_dim])
+            self.seen[torch.from_numpy(rows[part])] = F.normalize(first, dim=1).to(self.seen)
         sample, there = self.sample(rows)
         self.known[there] = torch.from_numpy(placed[sample]).to(self.known)
 
@@ -156,7 +158,8 @@ class SharedNeighbours(Method):
         if not positive.any():
             what = f"{self.settings.near}: no two images of {self.source} have that many neighbours in common"
             raise InputError(f"{what}; give a larger one, or a smaller k1", setting="near")
-        line = f"{positive.sum() / len(rows):.1f} positives an image, {positive.any(1).mean():.1%} of {len(rows)} have some"
+        line = f"seen at {self.embedder.best_width} pixels: {positive.sum() / len(rows):.1f} positives an image, "
+        line += f"{positive.any(1).mean():.1%} of {len(rows)} have some"
         if self.true_labels is not None:  # for nothing else
             right = self.true_labels[named] == self.true_labels[rows, None]
             line += f", {right[positive].mean():.1%} of the pairs with the true label"
@@ -236,7 +239,7 @@ class SharedNeighbours(Method):
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         rows = roots(self.embedder.pool(images))
-        return {"embedding": self.head(rows), "roots": rows}
+        return {"embedding": self.head(rows), **({"roots": rows} if self.enlarges else {})}
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embeddings = out["embedding"]
@@ -246,15 +249,11 @@ class SharedNeighbours(Method):
         positive.fill_diagonal_(False)
         loss = masked_contrast(similarity, positive, negative, self.settings.temperature)
         shown = {"positive": similarity[positive].mean(), "negative": similarity[negative].mean()}
-        shown["followed"] = followed = self.followed(out["roots"], batch)
-        loss = loss + self.settings.follow * (1 - followed)
+        if self.enlarges:
+            seen = self.seen[batch.index.to(self.seen.device)].to(out["roots"])
+            shown["followed"] = (out["roots"] * seen).sum(1).mean()
+            loss = loss + self.settings.follow * (1 - shown["followed"])
         return loss, {"loss": loss, **{name: value.detach() for name, value in shown.items()}, "lowest": similarity.amin()}
-
-    def followed(self, rows: Tensor, batch: Batch) -> Tensor:
-        """Mean cosine of roots (m, feature_dim) with those of the enlarged images."""
-        if not self.follows:
-            return 1 + 0 * rows.sum()
-        return (rows * self.seen[batch.index.to(self.seen.device)].to(rows)).sum(1).mean()
 
     def distances_of(self, index: Tensor) -> Tensor:
         """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""

@@ -147,7 +147,7 @@ def looked_at(method, batches, kind):
     embedder = method.trained()
     if kind == "enlarged":
         Fitter(batches, Compute(torch.device("cpu"), None, False)).describe_only(embedder)
-        kind, batches = "description", batches.enlarged(embedder.best_width())
+        kind, batches = "description", batches.enlarged(embedder.best_width)
     embedder.eval()
     with torch.no_grad():
         rows = torch.cat([embedder.read(images, kind)[0] for _, images, _ in batches.crops()])

@@ -238,33 +238,35 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
 
 
 def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
-    method, features = prepared(), kinds()
-    index = torch.from_numpy(READABLE[[4, 4, 20, 31]].copy())
-    batch = batch_of(index)
-    pooled = method.embedder.pool(batch.images)
-    cosines = []
-    for image, row in zip(index.tolist(), pooled.detach().double().numpy()):
-        seen = features[READABLE.tolist().index(image)].astype(
-            np.float64
-        )  # what is first order in a description, of any length
-        root = np.sign(row) * np.sqrt(np.abs(row))
-        cosines.append(root @ seen / np.linalg.norm(root) / np.linalg.norm(seen))
-    _, shown = method.loss(method(batch.images, batch), batch)
-    assert float(shown["followed"]) == pytest.approx(np.mean(cosines), abs=2e-3) and 0 < np.mean(cosines) < 0.999
+    """A description has more than the first order, and length one as a whole."""
+    method, first = make(), kinds()
+    method.trained().closed_form = ClosedForm(FEATURES, {"0": (FEATURES, 2)}, DIM)
+    more = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
+    method.prepare(np.concatenate([0.8 * first, 0.6 * more / np.linalg.norm(more, axis=1, keepdims=True)], axis=1), READABLE)
     assert not method.seen[np.setdiff1d(np.arange(55), READABLE)].any()
+    places = [4, 4, 20, 31]
+    batch = batch_of(READABLE[places].tolist())
+    cosines = []
+    for place, row in zip(places, method.embedder.pool(batch.images).detach().double().numpy()):
+        root = np.sign(row) * np.sqrt(np.abs(row))
+        cosines.append(root @ first[place] / np.linalg.norm(root))
+    out = method(batch.images, batch)
+    loss, shown = method.loss(out, batch)
+    assert float(shown["followed"]) == pytest.approx(np.mean(cosines), abs=2e-3) and 0 < np.mean(cosines) < 0.99
+    method.settings.follow = 0.0
+    torch.testing.assert_close(loss - method.loss(out, batch)[0], 25 * (1 - shown["followed"]))
 
 
-@pytest.mark.parametrize("why", ["follow", "width"])
-def test_without_anything_to_follow_the_loss_is_that_of_pairs_alone(why, monkeypatch):
-    if why == "width":
-        monkeypatch.setattr(Embedder, "best_width", lambda embedder: WIDTH)
-    method = prepared(follow=0.0 if why == "follow" else 25.0)
+def test_without_anything_to_follow_the_loss_is_that_of_pairs_alone(monkeypatch):
+    monkeypatch.setattr(Embedder, "best_width", WIDTH)
+    method = prepared()
     batch = batch_of([draw.index for draw in next(iter(method.draws(1)))])
     out = method(batch.images, batch)
     distance, similarity = method.distances_of(batch.index), out["embedding"] @ out["embedding"].T
     positive = (distance < 0.7) & ~torch.eye(len(batch.index), dtype=torch.bool)
-    assert torch.equal(method.loss(out, batch)[0], masked_contrast(similarity, positive, distance >= 0.9, 0.1))
-    assert not method.seen.numel()
+    loss, shown = method.loss(out, batch)
+    assert torch.equal(loss, masked_contrast(similarity, positive, distance >= 0.9, 0.1)) and "followed" not in shown
+    assert out.keys() == {"embedding"} and "seen" not in method.state_dict()
 
 
 def test_a_zero_feature_has_a_finite_gradient():
@@ -326,3 +328,19 @@ def test_a_run_that_stops_and_goes_on_is_the_same_run(run, tmp_path, monkeypatch
     assert losses[0] == losses[1] and len(losses[0]) == 6
     assert any(key.startswith("closed_form.") for key in whole["state_dict"])
     assert not any("closed_form" in key for key in whole["method"])
+
+
+def test_only_the_first_look_is_at_enlarged_images(run, tmp_path, monkeypatch):
+    """Crops of 32 pixels come in 48, central ones whatever the others are."""
+    monkeypatch.setattr(shared_neighbours, "STEPS", 2)
+    original, sides = Embedder.read, []
+
+    def read(embedder, images, *kinds):
+        if kinds == ("description",) or not torch.is_grad_enabled():
+            sides.append((*kinds, images.shape[3]))
+        return original(embedder, images, *kinds)
+
+    monkeypatch.setattr(Embedder, "read", read)
+    flags = ("--data", make_image_folder(tmp_path / "images"), *FLAGS, "--train_from", "all", "--readout", "embedding")
+    run("train", *flags, "--save_dir", tmp_path / "run", "--epochs", 5, "--cluster_crops", "random")
+    assert list(dict.fromkeys(sides)) == [("description", 48), ("pooled", 32)]
