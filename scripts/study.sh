@@ -34,7 +34,7 @@ settings() {
         "$PYTHON" -m data.held_out "$DATA" "$ROOT/data/$1-held_out"
         DATA=$ROOT/data/$1-held_out NUM_CLUSTERS=$(((NUM_CLUSTERS + 1) / 2))
     fi
-    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=10 EPOCHS_closed_form=1
+    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=22 EPOCHS_closed_form=1
 }
 
 # Each method's own settings: its paper's, but for those that were chosen on classes held out from the training lists.
@@ -42,6 +42,7 @@ flags_of() {
     case $1 in
         udml_ss | supervised) INIT=pca ;;
         stml) BATCH_SIZE=120 TRAIN_FLAGS="--init pca" ;;
+        shared_neighbours) LR=0.0003 ;;
         cluster_contrast) TRAIN_FLAGS="--init pca --eps 0.5 --up_step 5" ;;
     esac
 }

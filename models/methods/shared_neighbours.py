@@ -109,11 +109,11 @@ class SharedNeighbours(Method):
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
         about = (
-            "weight of following what the frozen net sees in enlarged images, for crops under 224 pixels; less, or 0, where"
+            "weight of following what the frozen net sees in enlarged images, where crops are under 224 pixels; less for "
         )
-        about += " your images are unlike those that it learned from"
+        about += "images unlike those that it learned from"
         add("--follow", type=flags.weight, default=25.0, help=about)
-        parser.set_defaults(lr=1e-4, epochs=10, readout="closed_form", train_from="middle")
+        parser.set_defaults(lr=3e-4, epochs=22, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
