@@ -28,8 +28,8 @@ EMBED_FLAGS=${EMBED_FLAGS:-}            # anything else for embed.py
 SERVE_FLAGS=${SERVE_FLAGS---open}      # anything else for search.py serve
 
 TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
-STEPS=${STEPS:-80}                      # of training, by shared neighbours; about 2 s each on a CPU core
-LR=${LR:-0.0001}                        # learning rate
+STEPS=${STEPS:-200}                     # of training, by shared neighbours; about 1 s each on a CPU core
+LR=${LR:-0.0003}                        # learning rate
 SELECT=${SELECT:-1}                     # 0: take the trained net, whatever the scores say that need no labels
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
