@@ -112,7 +112,7 @@ class SharedNeighbours(Method):
             "weight of following what the frozen net sees in enlarged images, where crops are under 224 pixels; less for "
         )
         about += "images unlike those that it learned from"
-        add("--follow", type=flags.weight, default=25.0, help=about)
+        add("--follow", type=flags.weight, default=5.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=22, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------

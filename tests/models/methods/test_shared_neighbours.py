@@ -229,7 +229,7 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
     similarity = out["embedding"] @ out["embedding"].T
     positive = (distance < 0.7) & ~torch.eye(len(index), dtype=torch.bool)
     contrast = masked_contrast(similarity, positive, distance >= 0.9, 0.1)
-    assert torch.equal(loss, contrast + 25 * (1 - shown["followed"])) and positive.any()
+    assert torch.equal(loss, contrast + 5 * (1 - shown["followed"])) and positive.any()
     assert shown["lowest"] == similarity.min()
     loss.backward()
     got = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
@@ -254,7 +254,7 @@ def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
     loss, shown = method.loss(out, batch)
     assert float(shown["followed"]) == pytest.approx(np.mean(cosines), abs=2e-3) and 0 < np.mean(cosines) < 0.99
     method.settings.follow = 0.0
-    torch.testing.assert_close(loss - method.loss(out, batch)[0], 25 * (1 - shown["followed"]))
+    torch.testing.assert_close(loss - method.loss(out, batch)[0], 5 * (1 - shown["followed"]))
 
 
 def test_without_anything_to_follow_the_loss_is_that_of_pairs_alone(monkeypatch):
