@@ -12,7 +12,7 @@ moment is that of Li et al. 2017 (MPN-COV, arXiv 1703.08050), computed as in Li 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -200,6 +200,14 @@ class Moments:
         overall = group.sum(mean * self.count) / max(1, count)
         scatter += self.count * torch.outer(mean - overall, mean - overall)
         return Covariance(count, overall, group.sum(scatter) / max(1, count))
+
+
+def moments_of(blocks: Iterable[Tensor], dim: int) -> "Covariance":
+    """Of all rows of float32 blocks (n, dim), as `Moments` has them."""
+    moments = Moments(dim)
+    for block in blocks:
+        moments.add(block)
+    return moments.total()
 
 
 class Covariance(NamedTuple):

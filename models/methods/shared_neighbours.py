@@ -15,19 +15,20 @@
 
 import argparse
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from data.sampler import Draw, PositiveBatches, check_pk
 from data.views import Batch
 from losses.masked_contrast import masked_contrast
-from models.closed_form import Moments, projection
-from models.embedder import Embedder, full_precision
+from models.closed_form import moments_of, projection
+from models.embedder import Embedder
+from models.first_order import FirstOrder, roots
 from models.methods.method import Images, Method, move
 from utils import flags, reciprocal
 from utils.errors import InputError
@@ -43,28 +44,9 @@ LISTED = 4  # times k1: neighbours of an image whose distance is kept
 BLOCK = 2**14  # descriptions that are projected at once
 
 
-def roots(pooled: Tensor) -> Tensor:
-    """Pooled features (m, feature_dim) -> their square roots with their signs, float32 (m, feature_dim) of length one: the
-    first order of the closed form, with a gradient also at 0."""
-    with full_precision(pooled):
-        pooled = pooled.float()
-        least = 1e-3 * pooled.detach().abs().mean(1, keepdim=True)
-        return F.normalize(pooled * (pooled.abs() + least + 1e-12).rsqrt(), dim=1)
-
-
-class FirstOrder(nn.Module):
-    """Roots (m, feature_dim), around a mean, projected: float32 (m, dim) of length one."""
-
-    mean: Tensor
-
-    def __init__(self, feature_dim: int, dim: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(feature_dim))
-        self.projection = nn.Parameter(torch.zeros(feature_dim, dim))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        with full_precision(rows):
-            return F.normalize((rows - self.mean) @ self.projection, dim=1, eps=1e-6)
+def blocks(rows: np.ndarray) -> Iterator[Tensor]:
+    """The rows of an array, BLOCK at once."""
+    return (torch.from_numpy(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
 
 
 class SharedNeighbours(Method):
@@ -134,10 +116,9 @@ class SharedNeighbours(Method):
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
-        for start in range(0, len(rows) if self.enlarges else 0, BLOCK):
-            part = slice(start, start + BLOCK)
-            first = torch.from_numpy(features[part, : self.embedder.feature_dim])
-            self.seen[torch.from_numpy(rows[part])] = F.normalize(first, dim=1).to(self.seen)
+        if self.enlarges:
+            for first, images in zip(blocks(features[:, : self.embedder.feature_dim]), blocks(rows)):
+                self.seen[images] = F.normalize(first, dim=1).to(self.seen)
         sample, there = self.sample(rows)
         self.known[there] = torch.from_numpy(placed[sample]).to(self.known)
 
@@ -196,24 +177,17 @@ class SharedNeighbours(Method):
 
     def place(self, features: np.ndarray, scales: Tensor) -> np.ndarray:
         """Descriptions (n, P), and a weight for each number -> their closed form, float32 (n, dim), rows of length one."""
-        moments = Moments(features.shape[1])
-        for start in range(0, len(features), BLOCK):
-            moments.add(torch.from_numpy(features[start : start + BLOCK]))
-        covariance = moments.total()
+        covariance = moments_of(blocks(features), features.shape[1])
         matrix, mean = projection(covariance, scales.cpu().double(), self.embedder.dim).float(), covariance.mean.float()
-        blocks = (torch.from_numpy(features[start : start + BLOCK]) for start in range(0, len(features), BLOCK))
-        return np.concatenate([F.normalize((block - mean) @ matrix, dim=1, eps=1e-6).numpy() for block in blocks])
+        placed = [F.normalize((block - mean) @ matrix, dim=1, eps=1e-6).numpy() for block in blocks(features)]
+        return np.concatenate(placed)
 
     @torch.no_grad()
     def start_heads(self, features: np.ndarray) -> None:
         """The head that is trained starts at the closed form of the first order, the Embedder's own at the PCA."""
         size = self.embedder.feature_dim
-        moments = Moments(size)
-        for start in range(0, len(features), BLOCK):
-            moments.add(F.normalize(torch.from_numpy(features[start : start + BLOCK, :size]), dim=1))
-        covariance = moments.total()
-        self.head.mean.copy_(covariance.mean)
-        self.head.projection.copy_(projection(covariance, torch.ones(size, dtype=torch.float64), self.embedder.dim))
+        first = (F.normalize(block, dim=1) for block in blocks(features[:, :size]))
+        self.head.start_at(moments_of(first, size))
         some = torch.from_numpy(features[:: -(-len(features) // BLOCK), :size])  # lists are often in order of kinds
         for embedder in (self.embedder, self.start, self.average, self.result):
             embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))

@@ -1,0 +1,33 @@
+"""The head that starts at the first order of the closed form."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from models.closed_form import ClosedForm, first_order, moments_of, projection
+from models.first_order import FirstOrder, roots
+
+
+def test_roots_are_the_first_order_of_length_one():
+    pooled = torch.randn(50, 6)
+    torch.testing.assert_close(roots(pooled), F.normalize(first_order(pooled), dim=1), atol=2e-2, rtol=0)
+    torch.testing.assert_close(roots(1e4 * pooled), roots(pooled))
+
+
+def test_a_zero_feature_has_a_finite_gradient():
+    head = FirstOrder(4, 2)
+    nn.init.normal_(head.projection)
+    pooled = torch.tensor([[0.0, 1, 2, 0], [0, 0, 0, 0]], requires_grad=True)
+    head(roots(pooled)).sum().backward()
+    assert pooled.grad.isfinite().all() and head.projection.grad.isfinite().all()
+
+
+def test_it_starts_at_the_closed_form():
+    rows = F.normalize(torch.randn(200, 6), dim=1)
+    covariance = moments_of(rows.split(64), 6)
+    form = ClosedForm(6, {}, 3)
+    form.mean.copy_(rows.mean(0))
+    form.projection.copy_(projection(covariance, torch.ones(6, dtype=torch.float64), 3))
+    head = FirstOrder(6, 3)
+    head.start_at(covariance)
+    torch.testing.assert_close(head(rows), form.project(rows), atol=1e-5, rtol=1e-4)
