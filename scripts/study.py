@@ -1,7 +1,8 @@
 """Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against time.
 
 python scripts/study.py RESULTS FOLDER
-python scripts/study.py add NEW.json KNOWN.json      # puts the nets that were judged in NEW in place of their last time
+python scripts/study.py checkpoints RESULTS/SET      # paths of the trained nets of a set
+python scripts/study.py add NEW.json RESULTS/SET      # puts the nets that were judged in NEW in place of their last time
 """
 
 import json
@@ -23,6 +24,10 @@ ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by r
 JUDGED = "label_free.json"  # of all nets of a set
 FEWEST = 3  # nets that have a rank correlation
 NO_TRAINING, BOUND = "closed_form", "supervised"  # methods that have a part of their own
+
+ABOUT = """Made by `scripts/study.sh`: R@1, R@8, MAP@R and NMI in per cent, of classes that training never shows, at the last
+step, mean ± standard deviation over seeds 0, 1, ...; a name says what differs from the method's settings there. Gap closed:
+how much of the way from the R@1 of the frozen net to that of the net trained with labels. Minutes: of one CPU core."""
 
 Scores = dict[str, dict[str, float]]  # readout -> heading -> per cent
 
@@ -82,8 +87,9 @@ def rows_of(runs: dict[str, list[list[Point]]]) -> Iterator[Row]:
                 yield Row(method + end, scores, mean_minutes([points[-1] for points in several]))
 
 
-def mean_of(scores: Sequence[dict[str, float]], heading: str = "R@1") -> float:
-    return statistics.mean(one[heading] for one in scores)
+def mean_of(scores: Sequence[dict[str, float]]) -> float:
+    """Recall@1."""
+    return statistics.mean(one["R@1"] for one in scores)
 
 
 def mean_minutes(points: Sequence[Point]) -> float | None:
@@ -120,8 +126,8 @@ def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
     """(minutes, Recall@1 of the better readout) of each trained point, means over the seeds that have it; without those of
     which no seed tells its time."""
     found = []
-    for place in range(max(map(len, several), default=0)):
-        here = [points[place] for points in several if place < len(points) and points[place].epoch]
+    for epoch in sorted({point.epoch for points in several for point in points if point.epoch}):
+        here = [point for points in several for point in points if point.epoch == epoch]
         minutes = mean_minutes(here)
         if minutes is not None:
             readouts = set.intersection(*(set(point.scores) for point in here))
@@ -150,14 +156,26 @@ def load_judged(file: str) -> list[Judged]:
     return found
 
 
-def add_judged(new: str, known: str) -> None:
-    """Move the entries of the file `new` into the file `known`; an older one of the same checkpoint goes."""
+def checkpoints(folder: str) -> list[str]:
+    """The checkpoints that the results of a set are of, without those of the frozen net, which is judged anyway."""
+    found = set()
+    for name in os.listdir(folder):
+        if re.fullmatch(r".+-seed-\d+\.json", name) and not name.startswith(NO_TRAINING):
+            with open(os.path.join(folder, name), encoding="utf-8") as opened:
+                found |= {entry["checkpoint"] for entry in json.load(opened) if entry["epoch"]}
+    return sorted(found)
+
+
+def add_judged(new: str, folder: str) -> None:
+    """Move the entries of the file `new` to those that are known of a set; older ones of the same net go, and those of nets
+    that are none of the study's any more."""
+    known = os.path.join(folder, JUDGED)
     with open(new, encoding="utf-8") as opened:
         entries = json.load(opened)
     if os.path.exists(known):
-        again = {entry.get("checkpoint") for entry in entries}  # None: of the net before training, which is in both
+        stay = set(checkpoints(folder)) - {entry.get("checkpoint") for entry in entries}
         with open(known, encoding="utf-8") as opened:
-            entries = [entry for entry in json.load(opened) if entry.get("checkpoint") not in again] + entries
+            entries = [entry for entry in json.load(opened) if entry.get("checkpoint") in stay] + entries
     write_json(known, entries)
     os.remove(new)
 
@@ -173,12 +191,14 @@ def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
 
 
 def judged_table(found: dict[str, list[Judged]]) -> str:
-    """Each score without labels: how it ranks the nets of each set, and what choosing by it gives."""
+    """Each score without labels: how it ranks the nets of each set, and what choosing by it gives, where nets that were
+    trained with labels are none to choose."""
     heads = "".join(f" {name}: all nets | within a method | chosen, R@1 |" for name in found)
     lines = ["**Scores without labels: rank correlation with R@1**", "", f"| |{heads}", "|---" * (1 + 3 * len(found)) + "|"]
     for score in next(iter(found.values()))[0].scores:
         cells = []
         for nets in found.values():
+            unlabelled = [net for net in nets if BOUND not in net.method]
             start = [net for net in nets if not net.epoch]
             methods = sorted({net.method for net in nets if net.epoch})
             within = [rank_correlation([*start, *(net for net in nets if net.method == name)], score) for name in methods]
@@ -186,12 +206,11 @@ def judged_table(found: dict[str, list[Judged]]) -> str:
             every = rank_correlation(nets, score)
             cells.append("" if every is None else f"{every:.2f}")
             cells.append(f"{statistics.mean(known):.2f}" if known else "")
-            cells.append(f"{max(nets, key=lambda net: net.scores[score]).recall:.2f}")
+            cells.append(f"{max(unlabelled, key=lambda net: net.scores[score]).recall:.2f}")
         lines.append(f"| {score} | {' | '.join(cells)} |")
-    ends = [
-        f" | | {min(net.recall for net in nets):.2f} to {max(net.recall for net in nets):.2f} |" for nets in found.values()
-    ]
-    return "\n".join([*lines, "| all nets |" + "".join(ends)])
+    recalls = [[net.recall for net in nets if BOUND not in net.method] for nets in found.values()]
+    ends = [f" | | {min(some):.2f} to {max(some):.2f} |" for some in recalls]
+    return "\n".join([*lines, "| to choose from |" + "".join(ends)])
 
 
 def drawn(method: str) -> bool:
@@ -235,7 +254,7 @@ def main(results: str, folder: str) -> None:
         parts.append(judged_table(judged))
     page = "\n\n".join(parts)
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:
-        out.write("Made by `scripts/study.sh`.\n\n" + page + "\n")
+        out.write(f"{ABOUT}\n\n{page}\n")
     plot(found, os.path.join(folder, "plot.png"))
     print(page)
 
@@ -243,6 +262,8 @@ def main(results: str, folder: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[1] == "add":
         add_judged(*sys.argv[2:])
+    elif len(sys.argv) == 3 and sys.argv[1] == "checkpoints":
+        print(*checkpoints(sys.argv[2]), sep="\n")
     elif len(sys.argv) == 3:
         main(*sys.argv[1:])
     else:

@@ -3,7 +3,8 @@
 # wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
-#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings
+#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings:
+#       those of run_train_test.sh, or flags of train.py
 #   JUDGE=0 ...                                                                          # without the scores that need no labels
 #   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
 # Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study; with
@@ -47,6 +48,15 @@ flags_of() {
     esac
 }
 
+# Whether run_train_test.sh passes a setting on to METHOD. To others than UDML-SS and its kin it passes what all have.
+passes_on() {
+    case $METHOD/$1 in
+        udml_ss/* | supervised/*) ;;
+        */INIT | */NUM_CLUSTERS | */UP_STEP | */LOSS | */ALPHA | */BETA | */NUM_INSTANCES | */ROT*) return 1 ;;
+    esac
+    grep -q "^$1=" "$scripts/run_train_test.sh"
+}
+
 run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     local place=$ROOT/$study/$2/$1-seed-$3
     [ ! -e "$place.json" ] || return 0
@@ -54,15 +64,17 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     settings "$2"
     METHOD=${1%%,*} SEED=$3 RESULT=$place.part RUN_SUFFIX=-study
     flags_of "$METHOD"
-    local epochs=EPOCHS_$METHOD change
+    local epochs=EPOCHS_$METHOD change name
     EPOCHS=${!epochs}
     IFS=, read -ra changes <<<"$1"
     for change in "${changes[@]:1}"; do
-        declare -gx "$change"
         RUN_SUFFIX+=-$change
-    done
-    for change in TRAIN_FROM FOLLOW; do # of train.py alone
-        if [ -n "${!change:-}" ]; then TRAIN_FLAGS="${TRAIN_FLAGS:-} --${change,,} ${!change}"; fi
+        if passes_on "${change%%=*}"; then
+            declare -gx "$change"
+        else
+            name=${change%%=*}
+            TRAIN_FLAGS="${TRAIN_FLAGS:-} --${name,,} ${change#*=}" # what train.py does not know it refuses
+        fi
     done
     SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
     if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
@@ -74,18 +86,17 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
 
 judge() { # SET: its nets that are newer than what is known of them, without labels
     settings "$1"
-    local file=$ROOT/$study/$1/label_free.json checkpoints newer=()
-    if [ -e "$file" ]; then newer=(-newer "$file"); fi
-    mkdir -p "$ROOT/$study/$1"
+    local folder=$ROOT/$study/$1 checkpoint newer=()
+    local file=$folder/label_free.json
+    mkdir -p "$folder"
     touch "$file.begun" # what is saved from now on is for the next time
-    readarray -t checkpoints < <(find "$ROOT/ckpt" -path "*/$(basename "$DATA")/*-study*/ckp_ep*" "${newer[@]}" | sort)
-    if [ ${#checkpoints[@]} -eq 0 ]; then
-        [ -e "$file" ] || fail "no checkpoints of $1 under $ROOT/ckpt"
-        return
-    fi
+    while read -r checkpoint; do
+        if [ -e "$checkpoint" ] && [ ! "$file" -nt "$checkpoint" ]; then newer+=("$checkpoint"); fi
+    done < <("$PYTHON" scripts/study.py checkpoints "$folder")
+    if [ ${#newer[@]} -eq 0 ]; then return; fi
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
-        --metrics recall --report no --resume "${checkpoints[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
-    "$PYTHON" scripts/study.py add "$file.part" "$file"
+        --metrics recall --report no --resume "${newer[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
+    "$PYTHON" scripts/study.py add "$file.part" "$folder"
     touch -r "$file.begun" "$file"
 }
 

@@ -17,6 +17,9 @@ import study  # noqa: E402
 from thumbnails import make_image_folder  # noqa: E402
 
 STAND_IN = """#!/usr/bin/env bash
+LOSS=${LOSS:-}
+NUM_CLUSTERS=${NUM_CLUSTERS:-}
+UP_STEP=${UP_STEP:-}
 echo "$METHOD $DATA seed $SEED loss ${LOSS:-}${UP_STEP:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
     "${INIT:-}|${TRAIN_FLAGS:-}|$TEST_FLAGS|$RUN_SUFFIX" >> "$ROOT/asked"
 [ "$METHOD" != "${FAILS:-}" ] || exit 7
@@ -64,7 +67,8 @@ def test_a_table_has_the_last_point_of_each_method(results):
 
 
 def test_a_curve_takes_the_better_readout_of_each_point(results):
-    first, second = study.gather(results)["birds"]["ours"]
+    first, second = several = study.gather(results)["birds"]["ours"]
+    assert study.curve(several) == [(1.0, pytest.approx(70)), (3.0, pytest.approx(82))]  # of each epoch, not each place
     assert study.curve([first]) == [(1.0, pytest.approx(70)), (2.0, pytest.approx(80))]
     assert study.curve([second]) == [(4.0, pytest.approx(84))]
 
@@ -74,7 +78,7 @@ def test_the_page_and_the_plot(results, tmp_path, capsys):
     assert (
         "| ours, closed form | 2 | 82.00"
         in (tmp_path / "out" / "results.md").read_text()
-        == ("Made by `scripts/study.sh`.\n\n" + capsys.readouterr().out)
+        == (study.ABOUT + "\n\n" + capsys.readouterr().out)
     )
     with Image.open(tmp_path / "out" / "plot.png") as image:
         assert image.width > 400
@@ -91,33 +95,49 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         net(4, 0.7, 0.2, 0.4),
         net(8, 0.8, 0.4, 0.3),
         net(8, 0.75, 0.3, 0.2, "ckpt/other-study/x"),
+        net(8, 0.9, 0.5, 0.1, "ckpt/supervised-study/x"),
     ]
     file = Path(results) / "birds" / "label_free.json"
     file.write_text(json.dumps([*entries, {**entries[0], "readout": "pooled"}]))
     judged = study.load_judged(str(file))
-    assert [found.method for found in judged] == ["", "ours-study", "ours-study", "other-study"]
+    assert [found.method for found in judged] == ["", "ours-study", "ours-study", "other-study", "supervised-study"]
     lines = study.judged_table({"birds": judged}).splitlines()
     assert lines[2:] == [
         "| | birds: all nets | within a method | chosen, R@1 |",
         "|---|---|---|---|",
         "| good | 1.00 | 1.00 | 80.00 |",
-        "| bad | -0.80 | -1.00 | 60.00 |",
+        "| bad | -0.90 | -1.00 | 60.00 |",
         "| flat |  |  | 60.00 |",
-        "| all nets | | | 60.00 to 80.00 |",
+        "| to choose from | | | 60.00 to 80.00 |",
     ]
 
 
-def test_nets_that_are_judged_again_take_the_place_of_their_last_time(tmp_path):
-    new, known = tmp_path / "new.json", tmp_path / "known.json"
+def test_what_is_known_of_nets_is_that_of_the_studys_own_the_last_time(tmp_path):
+    new = tmp_path / "new.json"
+
+    def asked(*command):
+        done = subprocess.run([sys.executable, SCRIPTS / "study.py", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    def tested(method, *paths):
+        entries = [{"epoch": 0}, *({"epoch": 8, "checkpoint": path} for path in paths)]
+        (tmp_path / f"{method}-seed-0.json").write_text(json.dumps(entries))
 
     def judged(*entries):
         new.write_text(json.dumps([{"epoch": 0, "at": entries[0][1]}, *({"checkpoint": c, "at": at} for c, at in entries)]))
-        command = [sys.executable, SCRIPTS / "study.py", "add", new, known]
-        assert subprocess.run(command, capture_output=True).returncode == 0 and not new.exists()
-        return [(entry.get("checkpoint"), entry["at"]) for entry in json.loads(known.read_text())]
+        asked("add", new, tmp_path)
+        assert not new.exists()
+        return [(entry.get("checkpoint"), entry["at"]) for entry in json.loads((tmp_path / "label_free.json").read_text())]
 
+    tested("closed_form", "the frozen net")
+    tested("ours", "a", "b")
+    tested("theirs", "c")
+    assert asked("checkpoints", tmp_path) == ["a", "b", "c"]
     assert judged(("a", 1), ("b", 1)) == [(None, 1), ("a", 1), ("b", 1)]
     assert judged(("b", 2), ("c", 2)) == [("a", 1), (None, 2), ("b", 2), ("c", 2)]
+    tested("ours", "b")
+    assert judged(("c", 3)) == [("b", 2), (None, 3), ("c", 3)]
 
 
 def test_the_plot_has_methods_and_what_changes_the_time_of_a_step():
@@ -157,7 +177,7 @@ def run_study(tmp_path, *seeds, **environment):
 
 
 def test_the_script_runs_what_is_not_there_yet(tmp_path):
-    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 shared_neighbours,TRAIN_FROM=top,FOLLOW=0"
+    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 shared_neighbours,UP_STEP=2,FOLLOW=0"
     stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="shared_neighbours")
     asked = tmp_path / "root" / "asked"
     metrics = "--metrics recall map_at_r nmi"
@@ -165,8 +185,8 @@ def test_the_script_runs_what_is_not_there_yet(tmp_path):
         f"closed_form /birds seed 0 loss  clusters 50 epochs 1 every 1 ||{metrics}|-study",
         f"udml_ss /birds seed 0 loss Triplet clusters 12 epochs 50 every 25 pca||{metrics} --pretrained False"
         "|-study-LOSS=Triplet-NUM_CLUSTERS=12",
-        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 22 every 11 | --train_from top --follow 0"
-        f"|{metrics} --pretrained False|-study-TRAIN_FROM=top-FOLLOW=0",
+        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 22 every 11 | --up_step 2 --follow 0"
+        f"|{metrics} --pretrained False|-study-UP_STEP=2-FOLLOW=0",
     ]
 
     asked.unlink()
@@ -179,8 +199,8 @@ def test_the_script_runs_what_is_not_there_yet(tmp_path):
     ]
     assert sorted(os.listdir(tmp_path / "root" / "study" / "CUB100")) == [
         "closed_form-seed-0.json",
-        "shared_neighbours,TRAIN_FROM=top,FOLLOW=0-seed-0.json",
-        "shared_neighbours,TRAIN_FROM=top,FOLLOW=0-seed-1.json",
+        "shared_neighbours,UP_STEP=2,FOLLOW=0-seed-0.json",
+        "shared_neighbours,UP_STEP=2,FOLLOW=0-seed-1.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-0.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-1.json",
     ]
