@@ -129,12 +129,13 @@ class Embedder(nn.Module):
 
         Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936), so training starts from what the backbone
         knows; a random head starts from a random part of it. Scaled to the size of torch's random start, because
-        Adam's step does not scale with it. Rows beyond feature_dim are zero.
+        Adam's step does not scale with it. Rows beyond feature_dim are zero, as is the bias.
         """
         rows = torch.as_tensor(features)
         vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[: self.dim]
         weight = self.classifier.linear.weight
         weight.zero_()
+        self.classifier.linear.bias.zero_()  # that of a checkpoint is for another map
         weight[: len(vectors)] = vectors.to(weight) / 3**0.5
 
     def slices(self, images: Tensor) -> Iterator[Tensor]:

@@ -47,3 +47,10 @@ def test_one_image_and_images_that_are_all_the_same(features, dim):
     projected, embeddings = features @ model.classifier.linear.weight.detach().T, model.project(features)
     for product in (3 * projected @ projected.T, embeddings @ embeddings.T):
         assert torch.allclose(product, torch.ones(len(features), len(features)), atol=1e-5)
+
+
+def test_the_bias_of_a_checkpoint_does_not_stay():
+    model = models.create("ResNet18", dim=8, pretrained=False)
+    torch.nn.init.ones_(model.classifier.linear.bias)
+    model.start_embedding_at(features_of(30, 512))
+    assert not model.classifier.linear.bias.any()
