@@ -100,10 +100,9 @@ class PositiveBatches:
             for image in rng.permutation(images)[: self.images_per_batch].tolist():
                 own = self.positives[image]
                 others = rng.permutation(own[own >= 0])[: self.num_instances - 1].tolist()
-                group = [image, *others, *[image] * (self.num_instances - 1 - len(others))]
-                step += [
-                    Draw(index, image, seed) for index, seed in zip(group, rng.integers(2**62, size=len(group)).tolist())
-                ]
+                seed, *seeds = rng.integers(2**62, size=1 + len(others)).tolist()
+                step += [Draw(image, image, seed, crop=crop) for crop in range(self.num_instances - len(others))]
+                step += [Draw(index, image, seed) for index, seed in zip(others, seeds)]
             yield step
 
 

@@ -21,7 +21,7 @@ done
 METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
 case $METHOD in                         # of other methods, where nothing else is said
     frozen | closed_form) EPOCHS=${EPOCHS:-1} ;;
-    shared_neighbours) EPOCHS=${EPOCHS:-22} LR=${LR:-0.0003} ;;
+    shared_neighbours) EPOCHS=${EPOCHS:-20} LR=${LR:-0.0003} ;;
     cluster_contrast) LR=${LR:-0.0001} ;;
     stml) EPOCHS=${EPOCHS:-90} LR=${LR:-0.0001} BATCH_SIZE=${BATCH_SIZE:-120} ;;
 esac

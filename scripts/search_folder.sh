@@ -72,7 +72,7 @@ if not os.path.exists(train_list):
 print(sum(1 for _ in open(train_list, "rb")))
 LIST
 )
-    epochs=$(((STEPS + 9) / 10 + 2)) # the last two only look at what came of it
+    epochs=$(((STEPS + 9) / 10))
     if [ "$images" -lt 100 ]; then
         echo "$images images are too few to train on: 100 are needed"
         rm -rf "$run"

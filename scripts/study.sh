@@ -35,7 +35,7 @@ settings() {
         "$PYTHON" -m data.held_out "$DATA" "$ROOT/data/$1-held_out"
         DATA=$ROOT/data/$1-held_out NUM_CLUSTERS=$(((NUM_CLUSTERS + 1) / 2))
     fi
-    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=22 EPOCHS_closed_form=1
+    EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=20 EPOCHS_closed_form=1
 }
 
 # Each method's own settings: its paper's, but for those that were chosen on classes held out from the training lists.

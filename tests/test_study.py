@@ -185,7 +185,7 @@ def test_the_script_runs_what_is_not_there_yet(tmp_path):
         f"closed_form /birds seed 0 loss  clusters 50 epochs 1 every 1 ||{metrics}|-study",
         f"udml_ss /birds seed 0 loss Triplet clusters 12 epochs 50 every 25 pca||{metrics} --pretrained False"
         "|-study-LOSS=Triplet-NUM_CLUSTERS=12",
-        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 22 every 11 | --up_step 2 --follow 0"
+        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 20 every 10 | --up_step 2 --follow 0"
         f"|{metrics} --pretrained False|-study-UP_STEP=2-FOLLOW=0",
     ]
 

@@ -1,7 +1,7 @@
-"""Groups of images that are each other's neighbours: DBSCAN on Jaccard distances of k-reciprocal neighbours.
+"""How far apart images are by the neighbours they share: Jaccard distances of k-reciprocal neighbours, and groups by them.
 
 Zhong et al. 2017 (arXiv 1701.08398), with the numbers of Cluster Contrast (Dai et al. 2021, arXiv 2103.11568). Nothing is
-N x N: the distances are a sparse matrix of those that DBSCAN looks at.
+N x N: the distances are a sparse matrix of the short ones.
 """
 
 from typing import Any
@@ -33,10 +33,16 @@ def groups(
     """
     from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
 
-    lists = nearest(features, k1, device)
-    distances = jaccard(encode(features, lists, k1, k2), eps, MOST * max(k1, min_samples))
+    distances = distances_of(features, k1, k2, eps, MOST * max(k1, min_samples), device)
     found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distances)
     return found.astype(np.int64)
+
+
+def distances_of(
+    features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str = "cpu"
+) -> Any:
+    """The Jaccard distances of float32 (N, d) rows of length 1: all the steps below, one after another."""
+    return jaccard(encode(features, nearest(features, k1, device), k1, k2), radius, most)
 
 
 def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") -> np.ndarray:

@@ -127,14 +127,8 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
     prepared = timed(lambda: method.prepare(rows, np.arange(count))) if run.group.rank == 0 else 0.0
     run.group.share_state(method)
     method.trained().closed_form = None
-    first, later = each * len(batches) + prepared * len(batches) / count, list(filter(None, map(method.looks, epochs[1:])))
-    if kind != "enlarged":
-        yield Part("a look", 1 + len(later), first)
-        return
-    yield Part("the first look", 1, first)  # others cost less
-    if later:
-        each = timed(lambda: run.extract(method, later[0], some, fitter)) / len(some)
-        yield Part("a look", len(later), each * len(batches))
+    again = list(filter(None, map(method.looks, epochs[1:])))
+    yield Part("a look", 1 + len(again), each * len(batches) + prepared * len(batches) / count)
 
 
 def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, float, float]:

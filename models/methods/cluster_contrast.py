@@ -180,10 +180,10 @@ class ClusterContrast(Method):
         rng = np.random.default_rng([self.settings.seed, *batch.index.numpy()[by_image]])
         order = torch.from_numpy(rng.permutation(by_image))
         labels = batch.label[order].to(self.memory.device)
-        move(self.memory, embeddings[order.to(embeddings.device)].to(self.memory), labels, self.settings.momentum)
+        update_memory(self.memory, embeddings[order.to(embeddings.device)].to(self.memory), labels, self.settings.momentum)
 
 
-def move(memory: Tensor, embeddings: Tensor, labels: Tensor, momentum: float) -> None:
+def update_memory(memory: Tensor, embeddings: Tensor, labels: Tensor, momentum: float) -> None:
     """For each row x of embeddings (m, dim), one after another, memory[y] becomes momentum * memory[y] + (1 - momentum) * x,
     then scaled to length 1; y is its label, of int64 (m,). memory: (clusters, dim), changed in place.
 

@@ -86,3 +86,5 @@ def test_an_image_with_too_few_positives_fills_up_with_itself_and_one_without_an
         groups = {step[i].index: [draw.index for draw in step[i + 1 : i + 4]] for i in range(0, len(step), 4)}
         assert set(groups) == {0, 1}
         assert sorted(groups[0]) == [0, 1, 2] and sorted(groups[1]) == [0, 1, 1]
+        crops = [(draw.seed, draw.crop) for draw in step if draw.label == draw.index == 1]
+        assert [crop for _, crop in crops] == [0, 1, 2] and len({seed for seed, _ in crops}) == 1  # three that differ

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from data.views import Batch
 from models import methods
-from models.methods.cluster_contrast import move
+from models.methods.cluster_contrast import update_memory
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY
 from utils import checkpoint
@@ -282,7 +282,7 @@ def test_the_memory_moves_by_the_sequential_formula(labels, momentum, seed):
     memory, embeddings = rows_of(5, seed, torch.float64), rows_of(len(labels), seed + 1, torch.float64)
     expected = slow_move(memory, embeddings, labels, momentum)
     assert (momentum == 1) == torch.allclose(expected, memory)
-    move(memory, embeddings, torch.tensor(labels), momentum)
+    update_memory(memory, embeddings, torch.tensor(labels), momentum)
     torch.testing.assert_close(memory, expected, rtol=1e-12, atol=1e-12)
 
 
