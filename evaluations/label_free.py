@@ -1,6 +1,6 @@
 """Scores of a net that need no labels: which checkpoint, setting or method to take.
 
-All nets are judged on the same images, in one fixed space of their pooled features (`utils.learnability.fixed_space`),
+All nets are judged on the same images, in one fixed space of their pooled features (`evaluations.learnability.fixed_space`),
 whatever they are read out by.
 """
 
@@ -10,10 +10,10 @@ from itertools import combinations
 import numpy as np
 import torch
 
+from evaluations.learnability import fixed_space, learnability
 from utils.agreement import neighbour_agreement
 from utils.clustering import kmeans
 from utils.features import Encoder, extract, report_bad
-from utils.learnability import fixed_space, learnability
 
 CHOOSES = "evidence"
 SCORES = {

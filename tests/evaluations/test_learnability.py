@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from evaluations import learnability as module
+from evaluations.learnability import fixed_space, learnability
 from made_clusters import made, unit
-from utils import learnability as module
 from utils.clustering import kmeans
-from utils.learnability import fixed_space, learnability
 
 
 def ridge_by_hand(known, clusters, new):
