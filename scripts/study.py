@@ -1,7 +1,7 @@
 """Results of scripts/study.sh -> a table for each set, Markdown, and a plot of Recall@1 against time.
 
 python scripts/study.py RESULTS FOLDER
-python scripts/study.py checkpoints RESULTS/SET      # paths of the trained nets of a set
+python scripts/study.py due RESULTS/SET      # the trained nets that are not judged yet, or changed since
 python scripts/study.py add NEW.json RESULTS/SET      # puts the nets that were judged in NEW in place of their last time
 """
 
@@ -50,11 +50,9 @@ class Row(NamedTuple):
 
 def load(file: str) -> list[Point]:
     """The points of a result file of test.py, in order of epochs."""
-    with open(file, encoding="utf-8") as opened:
-        entries = json.load(opened)
     scores: dict[int, Scores] = defaultdict(dict)
     seconds = {}
-    for entry in entries:
+    for entry in read(file):
         scores[entry["epoch"]][entry["readout"]] = {name: 100 * value for name, value in columns(entry).items()}
         seconds[entry["epoch"]] = entry.get("cpu_seconds")  # "seconds" are those of a machine that also did other things
     minutes = {epoch: None if taken is None else taken / 60 for epoch, taken in seconds.items()}
@@ -87,8 +85,7 @@ def rows_of(runs: dict[str, list[list[Point]]]) -> Iterator[Row]:
                 yield Row(method + end, scores, mean_minutes([points[-1] for points in several]))
 
 
-def mean_of(scores: Sequence[dict[str, float]]) -> float:
-    """Recall@1."""
+def mean_recall(scores: Sequence[dict[str, float]]) -> float:
     return statistics.mean(one["R@1"] for one in scores)
 
 
@@ -105,11 +102,11 @@ def cell(values: Sequence[float]) -> str:
 
 def gap_closed(row: Row, rows: Sequence[Row]) -> str:
     """How much of the way from the frozen Recall@1 to the best one with labels, in per cent; "" where one is missing."""
-    frozen = [mean_of(other.scores) for other in rows if other.name == "frozen"]
-    bound = [mean_of(other.scores) for other in rows if other.name.startswith(BOUND)]
+    frozen = [mean_recall(other.scores) for other in rows if other.name == "frozen"]
+    bound = [mean_recall(other.scores) for other in rows if other.name.startswith(BOUND)]
     if not frozen or not bound or max(bound) <= frozen[0]:
         return ""
-    return f"{100 * (mean_of(row.scores) - frozen[0]) / (max(bound) - frozen[0]):.0f}"
+    return f"{100 * (mean_recall(row.scores) - frozen[0]) / (max(bound) - frozen[0]):.0f}"
 
 
 def table(name: str, runs: dict[str, list[list[Point]]]) -> str:
@@ -131,7 +128,7 @@ def curve(several: list[list[Point]]) -> list[tuple[float, float]]:
         minutes = mean_minutes(here)
         if minutes is not None:
             readouts = set.intersection(*(set(point.scores) for point in here))
-            best = max(mean_of([point.scores[readout] for point in here]) for readout in readouts)
+            best = max(mean_recall([point.scores[readout] for point in here]) for readout in readouts)
             found.append((minutes, best))
     return found
 
@@ -145,39 +142,51 @@ class Judged(NamedTuple):
     scores: dict[str, float]  # without labels
 
 
-def load_judged(file: str) -> list[Judged]:
-    """Of a file that test.py --select wrote; the net before training belongs to the method ""."""
-    with open(file, encoding="utf-8") as opened:
-        entries = [entry for entry in json.load(opened) if entry["readout"] == "closed_form"]
-    found = []
-    for entry in entries:
-        method = re.sub(r"-seed-\d+", "", os.path.basename(os.path.dirname(entry.get("checkpoint", ""))))
-        found.append(Judged(method, entry["epoch"], 100 * entry["recall"]["1"], entry["label_free"]))
-    return found
-
-
-def checkpoints(folder: str) -> list[str]:
-    """The checkpoints that the results of a set are of, without those of the frozen net, which is judged anyway."""
+def checkpoints(folder: str) -> set[str]:
+    """Paths of the trained checkpoints in the result files of a set. Leaves with a line where one does not name its own."""
     found = set()
     for name in os.listdir(folder):
         if re.fullmatch(r".+-seed-\d+\.json", name) and not name.startswith(NO_TRAINING):
-            with open(os.path.join(folder, name), encoding="utf-8") as opened:
-                found |= {entry["checkpoint"] for entry in json.load(opened) if entry["epoch"]}
-    return sorted(found)
+            for entry in read(file := os.path.join(folder, name)):
+                if entry["epoch"] and "checkpoint" not in entry:
+                    sys.exit(f"{file}: does not say of which checkpoints it is; remove it, and the study tests them again")
+                found |= {entry["checkpoint"]} if entry["epoch"] else set()
+    return found
+
+
+def due(folder: str) -> list[str]:
+    """Those that are still there, and not judged yet or newer than what is known of them."""
+    file = os.path.join(folder, JUDGED)
+    known = {entry.get("checkpoint") for entry in read(file)} if os.path.exists(file) else set()
+    since = os.path.getmtime(file) if known else 0
+    there = filter(os.path.exists, sorted(checkpoints(folder)))
+    return [path for path in there if path not in known or os.path.getmtime(path) > since]
 
 
 def add_judged(new: str, folder: str) -> None:
-    """Move the entries of the file `new` to those that are known of a set; older ones of the same net go, and those of nets
-    that are none of the study's any more."""
-    known = os.path.join(folder, JUDGED)
-    with open(new, encoding="utf-8") as opened:
-        entries = json.load(opened)
-    if os.path.exists(known):
-        stay = set(checkpoints(folder)) - {entry.get("checkpoint") for entry in entries}
-        with open(known, encoding="utf-8") as opened:
-            entries = [entry for entry in json.load(opened) if entry.get("checkpoint") in stay] + entries
-    write_json(known, entries)
+    """Move the entries of the file `new` to those that are known of a set, in place of older ones of the same nets."""
+    known, entries = os.path.join(folder, JUDGED), read(new)
+    again = {entry.get("checkpoint") for entry in entries}  # None: of the net before training, which is in both
+    kept = [entry for entry in read(known) if entry.get("checkpoint") not in again] if os.path.exists(known) else []
+    write_json(known, kept + entries)
     os.remove(new)
+
+
+def load_judged(folder: str) -> list[Judged]:
+    """What is known of a set's nets without labels; the net before training belongs to the method ""."""
+    nets, found = checkpoints(folder), []
+    for entry in read(os.path.join(folder, JUDGED)):
+        path = entry.get("checkpoint", "")
+        if entry["readout"] == "closed_form" and (not path or path in nets):
+            method = re.sub(r"-seed-\d+", "", os.path.basename(os.path.dirname(path)))
+            found.append(Judged(method, entry["epoch"], 100 * entry["recall"]["1"], entry["label_free"]))
+    return found
+
+
+def read(file: str) -> list[dict]:
+    """The entries of a result file of test.py."""
+    with open(file, encoding="utf-8") as opened:
+        return json.load(opened)
 
 
 def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
@@ -191,24 +200,25 @@ def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
 
 
 def judged_table(found: dict[str, list[Judged]]) -> str:
-    """Each score without labels: how it ranks the nets of each set, and what choosing by it gives, where nets that were
-    trained with labels are none to choose."""
+    """Each score without labels: how it ranks the nets of each set, and the Recall@1 of the one that it chooses. Those that
+    were trained with labels are ranked, but cannot be chosen."""
+    choices = {name: [net for net in nets if BOUND not in net.method] for name, nets in found.items()}
     heads = "".join(f" {name}: all nets | within a method | chosen, R@1 |" for name in found)
     lines = ["**Scores without labels: rank correlation with R@1**", "", f"| |{heads}", "|---" * (1 + 3 * len(found)) + "|"]
     for score in next(iter(found.values()))[0].scores:
         cells = []
-        for nets in found.values():
-            unlabelled = [net for net in nets if BOUND not in net.method]
+        for name, nets in found.items():
             start = [net for net in nets if not net.epoch]
             methods = sorted({net.method for net in nets if net.epoch})
-            within = [rank_correlation([*start, *(net for net in nets if net.method == name)], score) for name in methods]
+            own = ([net for net in nets if net.method == method] for method in methods)
+            within = [rank_correlation([*start, *some], score) for some in own]
             known = [value for value in within if value is not None]
             every = rank_correlation(nets, score)
             cells.append("" if every is None else f"{every:.2f}")
             cells.append(f"{statistics.mean(known):.2f}" if known else "")
-            cells.append(f"{max(unlabelled, key=lambda net: net.scores[score]).recall:.2f}")
+            cells.append(f"{max(choices[name], key=lambda net: net.scores[score]).recall:.2f}")
         lines.append(f"| {score} | {' | '.join(cells)} |")
-    recalls = [[net.recall for net in nets if BOUND not in net.method] for nets in found.values()]
+    recalls = [[net.recall for net in nets] for nets in choices.values()]
     ends = [f" | | {min(some):.2f} to {max(some):.2f} |" for some in recalls]
     return "\n".join([*lines, "| to choose from |" + "".join(ends)])
 
@@ -227,7 +237,7 @@ def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4.5), squeeze=False)
     methods = sorted({method for runs in found.values() for method in runs if drawn(method)})
     for axis, (name, runs) in zip(axes[0], found.items()):
-        levels = {row.name: mean_of(row.scores) for row in rows_of({NO_TRAINING: runs.get(NO_TRAINING, [])})}
+        levels = {row.name: mean_recall(row.scores) for row in rows_of({NO_TRAINING: runs.get(NO_TRAINING, [])})}
         for title, level in levels.items():
             axis.axhline(level, linestyle=":", color="grey")
             axis.annotate(title, (0, level), fontsize=7, va="bottom")
@@ -249,8 +259,9 @@ def main(results: str, folder: str) -> None:
         sys.exit(2)
     os.makedirs(folder, exist_ok=True)
     parts = [table(name, runs) for name, runs in found.items()]
-    files = {name: os.path.join(results, name, JUDGED) for name in found}
-    if judged := {name: load_judged(file) for name, file in files.items() if os.path.exists(file)}:
+    folders = {name: os.path.join(results, name) for name in found}
+    there = {name: folder for name, folder in folders.items() if os.path.exists(os.path.join(folder, JUDGED))}
+    if judged := {name: load_judged(folder) for name, folder in there.items()}:
         parts.append(judged_table(judged))
     page = "\n\n".join(parts)
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:
@@ -262,8 +273,8 @@ def main(results: str, folder: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[1] == "add":
         add_judged(*sys.argv[2:])
-    elif len(sys.argv) == 3 and sys.argv[1] == "checkpoints":
-        print(*checkpoints(sys.argv[2]), sep="\n")
+    elif len(sys.argv) == 3 and sys.argv[1] == "due":
+        print(*due(sys.argv[2]), sep="\n")
     elif len(sys.argv) == 3:
         main(*sys.argv[1:])
     else:

@@ -17,7 +17,8 @@ ROOT=$(absolute "${ROOT:-results}")
 CUB100=${CUB100:+$(absolute "$CUB100")}
 GROCERY=${GROCERY:+$(absolute "$GROCERY")}
 source "$scripts/setup_env.sh"
-unset TRAIN_FROM FOLLOW READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC
+unset READOUT NUM_INSTANCES UP_STEP ROT ROT_BATCH ROT_BT ROT_ONLY LOSS ALPHA BETA RATIO AMP INIT BATCH_SIZE TRAIN_FLAGS NPROC \
+    SAVE_STEP FREEZE_BN POOL_FEATURE PRETRAINED WEIGHTS
 if [ "${HELD_OUT:-0}" != 0 ]; then study=study_held_out; else study=study; fi
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
@@ -48,7 +49,7 @@ flags_of() {
     esac
 }
 
-# Whether run_train_test.sh passes a setting on to METHOD. To others than UDML-SS and its kin it passes what all have.
+# Whether run_train_test.sh passes a setting on to METHOD: to others than UDML-SS and its kin only what all methods have.
 passes_on() {
     case $METHOD/$1 in
         udml_ss/* | supervised/*) ;;
@@ -76,7 +77,7 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
             TRAIN_FLAGS="${TRAIN_FLAGS:-} --${name,,} ${change#*=}" # what train.py does not know it refuses
         fi
     done
-    SAVE_STEP=$(((EPOCHS + 1) / 2)) # two points of its curve
+    SAVE_STEP=${SAVE_STEP:-$(((EPOCHS + 1) / 2))} # two points of its curve
     if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
     export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD SEED RESULT RUN_SUFFIX EPOCHS SAVE_STEP TEST_FLAGS LOSS
     mkdir -p "$ROOT/$study/$2"
@@ -84,18 +85,16 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     mv "$RESULT" "$place.json"
 }
 
-judge() { # SET: its nets that are newer than what is known of them, without labels
+judge() { # SET: its nets that are not known without labels yet
     settings "$1"
-    local folder=$ROOT/$study/$1 checkpoint newer=()
+    local folder=$ROOT/$study/$1 due nets
     local file=$folder/label_free.json
-    mkdir -p "$folder"
     touch "$file.begun" # what is saved from now on is for the next time
-    while read -r checkpoint; do
-        if [ -e "$checkpoint" ] && [ ! "$file" -nt "$checkpoint" ]; then newer+=("$checkpoint"); fi
-    done < <("$PYTHON" scripts/study.py checkpoints "$folder")
-    if [ ${#newer[@]} -eq 0 ]; then return; fi
+    due=$("$PYTHON" scripts/study.py due "$folder")
+    if [ -z "$due" ]; then return; fi
+    readarray -t nets <<<"$due"
     "$PYTHON" test.py --data "$DATA" --net "$NET" --device cpu --select --pretrained True --readout embedding closed_form \
-        --metrics recall --report no --resume "${newer[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
+        --metrics recall --report no --resume "${nets[@]}" --save_json "$file.part" --log_file "scripts/out/$study-$1.log"
     "$PYTHON" scripts/study.py add "$file.part" "$folder"
     touch -r "$file.begun" "$file"
 }

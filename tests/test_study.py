@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,15 +17,26 @@ import study  # noqa: E402
 
 from thumbnails import make_image_folder  # noqa: E402
 
+# The real script's list of settings, which study.sh looks into, and then only what was asked for.
+SETTINGS = "".join(re.findall(r"^[A-Z_]+=.*\n", (SCRIPTS / "run_train_test.sh").read_text(), re.MULTILINE))
 STAND_IN = """#!/usr/bin/env bash
-LOSS=${LOSS:-}
-NUM_CLUSTERS=${NUM_CLUSTERS:-}
-UP_STEP=${UP_STEP:-}
+if false; then
+SETTINGS
+fi
 echo "$METHOD $DATA seed $SEED loss ${LOSS:-}${UP_STEP:-} clusters $NUM_CLUSTERS epochs $EPOCHS every $SAVE_STEP" \
     "${INIT:-}|${TRAIN_FLAGS:-}|$TEST_FLAGS|$RUN_SUFFIX" >> "$ROOT/asked"
 [ "$METHOD" != "${FAILS:-}" ] || exit 7
-echo '[{"epoch": 1, "readout": "embedding", "recall": {"1": 0.5, "8": 0.75}, "map_at_r": 0.25, "nmi": 0.5, "seconds": 90}]' \
-    > "$RESULT"
+touch "$ROOT/net $METHOD $SEED"
+echo '[{"epoch": 1, "readout": "embedding", "recall": {"1": 0.5, "8": 0.75}, "map_at_r": 0.25, "nmi": 0.5, "seconds": 90,' \
+    '"checkpoint": "'"$ROOT/net $METHOD $SEED"'"}]' > "$RESULT"
+""".replace("SETTINGS", SETTINGS)
+TEST_STAND_IN = """
+import json, os, sys
+paths = sys.argv[sys.argv.index("--resume") + 1 : sys.argv.index("--save_json")]
+scores = {"readout": "closed_form", "recall": {"1": 0.5}, "label_free": {"evidence": 0.5}}
+nets = [{"epoch": 0, **scores}, *({"epoch": 1, "checkpoint": path, **scores} for path in paths)]
+json.dump(nets, open(sys.argv[sys.argv.index("--save_json") + 1], "w"))
+print("judged", sorted(map(os.path.basename, paths)))
 """
 
 
@@ -97,9 +109,13 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         net(8, 0.75, 0.3, 0.2, "ckpt/other-study/x"),
         net(8, 0.9, 0.5, 0.1, "ckpt/supervised-study/x"),
     ]
-    file = Path(results) / "birds" / "label_free.json"
-    file.write_text(json.dumps([*entries, {**entries[0], "readout": "pooled"}]))
-    judged = study.load_judged(str(file))
+    folder = Path(results) / "birds"
+    strangers = [net(8, 0.99, 0.9, 0.9, "ckpt/of-no-result/x"), {**entries[0], "readout": "pooled"}]
+    (folder / "label_free.json").write_text(json.dumps([*entries, *strangers]))
+    for file in folder.glob("*-seed-*"):
+        file.unlink()
+    (folder / "all-seed-0.json").write_text(json.dumps(entries))
+    judged = study.load_judged(str(folder))
     assert [found.method for found in judged] == ["", "ours-study", "ours-study", "other-study", "supervised-study"]
     lines = study.judged_table({"birds": judged}).splitlines()
     assert lines[2:] == [
@@ -112,32 +128,36 @@ def test_the_scores_without_labels_and_what_they_choose(results):
     ]
 
 
-def test_what_is_known_of_nets_is_that_of_the_studys_own_the_last_time(tmp_path):
-    new = tmp_path / "new.json"
+def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
+    """Also one that is older than what was known when it belonged to no result yet, in a folder with spaces."""
+    for needed in ("data", "evaluations", "models", "utils"):
+        (tmp_path / needed).symlink_to(SCRIPTS.parent / needed)
+    (tmp_path / "test.py").write_text(TEST_STAND_IN)
+    root = tmp_path / "my root"
 
-    def asked(*command):
-        done = subprocess.run([sys.executable, SCRIPTS / "study.py", *command], capture_output=True, text=True)
+    def judged(*seeds):
+        done = run_study(tmp_path, *seeds, METHODS="supervised", JUDGE="1", ROOT=str(root), real=True)
         assert done.returncode == 0, done.stderr
-        return done.stdout.split()
+        return [line for line in done.stdout.splitlines() if line.startswith("judged")]
 
-    def tested(method, *paths):
-        entries = [{"epoch": 0}, *({"epoch": 8, "checkpoint": path} for path in paths)]
-        (tmp_path / f"{method}-seed-0.json").write_text(json.dumps(entries))
+    root.mkdir()
+    early = root / "net udml_ss 0"
+    early.touch()
+    os.utime(early, (1, 1))
+    assert judged("0") == ["judged ['net supervised 0']"]  # the frozen net is judged with any
+    assert judged("0") == []
+    assert judged("0", "1") == ["judged ['net supervised 1']"]
+    later = root / "study" / "CUB100" / "udml_ss-seed-0.json"
+    later.write_text(json.dumps([{**entry(1, "embedding", 0.5), "checkpoint": str(early)}]))
+    assert judged("0") == ["judged ['net udml_ss 0']"]
+    file = root / "study" / "CUB100" / "label_free.json"
+    assert len(json.loads(file.read_text())) == 4
+    os.utime(root / "net supervised 1", (file.stat().st_mtime + 9,) * 2)
+    assert judged("0") == ["judged ['net supervised 1']"] and len(json.loads(file.read_text())) == 4
 
-    def judged(*entries):
-        new.write_text(json.dumps([{"epoch": 0, "at": entries[0][1]}, *({"checkpoint": c, "at": at} for c, at in entries)]))
-        asked("add", new, tmp_path)
-        assert not new.exists()
-        return [(entry.get("checkpoint"), entry["at"]) for entry in json.loads((tmp_path / "label_free.json").read_text())]
-
-    tested("closed_form", "the frozen net")
-    tested("ours", "a", "b")
-    tested("theirs", "c")
-    assert asked("checkpoints", tmp_path) == ["a", "b", "c"]
-    assert judged(("a", 1), ("b", 1)) == [(None, 1), ("a", 1), ("b", 1)]
-    assert judged(("b", 2), ("c", 2)) == [("a", 1), (None, 2), ("b", 2), ("c", 2)]
-    tested("ours", "b")
-    assert judged(("c", 3)) == [("b", 2), (None, 3), ("c", 3)]
+    later.write_text(json.dumps([entry(1, "embedding", 0.5)]))
+    done = run_study(tmp_path, "0", METHODS="supervised", JUDGE="1", ROOT=str(root), real=True)
+    assert done.returncode != 0 and "udml_ss-seed-0.json: does not say of which checkpoints it is" in done.stderr
 
 
 def test_the_plot_has_methods_and_what_changes_the_time_of_a_step():
@@ -150,13 +170,16 @@ def test_without_results_it_says_so(tmp_path):
     assert done.returncode == 2 and done.stderr == f"{tmp_path}: no results here; scripts/study.sh makes them\n"
 
 
-def run_study(tmp_path, *seeds, **environment):
-    """scripts/study.sh in a copy whose run_train_test.sh writes down what it is asked for."""
+def run_study(tmp_path, *seeds, real=False, **environment):
+    """scripts/study.sh in a copy whose run_train_test.sh writes down what it is asked for. real: with the real study.py."""
     copy = tmp_path / "scripts"
     copy.mkdir(exist_ok=True)
     for name in ("study.sh", "setup_env.sh"):
         shutil.copy(SCRIPTS / name, copy)
-    (copy / "study.py").write_text("import sys; print(*sys.argv[1:])")
+    if real:
+        shutil.copy(SCRIPTS / "study.py", copy)
+    else:
+        (copy / "study.py").write_text("import sys; print(*sys.argv[1:])")
     (copy / "run_train_test.sh").write_text(STAND_IN)
     (copy / "run_train_test.sh").chmod(0o755)
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
@@ -177,30 +200,30 @@ def run_study(tmp_path, *seeds, **environment):
 
 
 def test_the_script_runs_what_is_not_there_yet(tmp_path):
-    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 shared_neighbours,UP_STEP=2,FOLLOW=0"
-    stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="shared_neighbours")
+    methods = "closed_form udml_ss,LOSS=Triplet,NUM_CLUSTERS=12 cluster_contrast,EPOCHS=6,UP_STEP=2"
+    stopped = run_study(tmp_path, "0", "1", METHODS=methods, FAILS="cluster_contrast")
     asked = tmp_path / "root" / "asked"
     metrics = "--metrics recall map_at_r nmi"
     assert stopped.returncode == 7 and asked.read_text().splitlines() == [
         f"closed_form /birds seed 0 loss  clusters 50 epochs 1 every 1 ||{metrics}|-study",
         f"udml_ss /birds seed 0 loss Triplet clusters 12 epochs 50 every 25 pca||{metrics} --pretrained False"
         "|-study-LOSS=Triplet-NUM_CLUSTERS=12",
-        "shared_neighbours /birds seed 0 loss  clusters 50 epochs 20 every 10 | --up_step 2 --follow 0"
-        f"|{metrics} --pretrained False|-study-UP_STEP=2-FOLLOW=0",
+        "cluster_contrast /birds seed 0 loss  clusters 50 epochs 6 every 3"
+        f" |--init pca --eps 0.5 --up_step 5 --up_step 2|{metrics} --pretrained False|-study-EPOCHS=6-UP_STEP=2",
     ]
 
     asked.unlink()
     done = run_study(tmp_path, "0", "1", METHODS=methods)
     assert done.returncode == 0, done.stderr
     assert [" ".join(line.split()[:4]) for line in asked.read_text().splitlines()] == [
-        "shared_neighbours /birds seed 0",
+        "cluster_contrast /birds seed 0",
         "udml_ss /birds seed 1",  # no closed form: no seed decides it
-        "shared_neighbours /birds seed 1",
+        "cluster_contrast /birds seed 1",
     ]
     assert sorted(os.listdir(tmp_path / "root" / "study" / "CUB100")) == [
         "closed_form-seed-0.json",
-        "shared_neighbours,UP_STEP=2,FOLLOW=0-seed-0.json",
-        "shared_neighbours,UP_STEP=2,FOLLOW=0-seed-1.json",
+        "cluster_contrast,EPOCHS=6,UP_STEP=2-seed-0.json",
+        "cluster_contrast,EPOCHS=6,UP_STEP=2-seed-1.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-0.json",
         "udml_ss,LOSS=Triplet,NUM_CLUSTERS=12-seed-1.json",
     ]

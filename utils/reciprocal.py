@@ -33,15 +33,19 @@ def groups(
     """
     from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
 
-    distances = distances_of(features, k1, k2, eps, MOST * max(k1, min_samples), device)
+    distances = jaccard_distances(features, k1, k2, eps, MOST * max(k1, min_samples), device)
     found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distances)
     return found.astype(np.int64)
 
 
-def distances_of(
+def jaccard_distances(
     features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str = "cpu"
 ) -> Any:
-    """The Jaccard distances of float32 (N, d) rows of length 1: all the steps below, one after another."""
+    """float32 (N, d) rows of length 1 -> their Jaccard distances, as of `jaccard`: the steps below, one after another.
+
+    k1, k2: as in `encode`. radius, most: as in `jaccard`. device: where all pairs are compared.
+    Raises InputError where a feature is not finite.
+    """
     return jaccard(encode(features, nearest(features, k1, device), k1, k2), radius, most)
 
 

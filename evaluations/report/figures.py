@@ -16,7 +16,7 @@ KINDS = 12  # that the map has a colour for
 NAMES = {  # of curves, for people, and their unit
     "positive": ("similarity of positive pairs", "cosine"),
     "negative": ("similarity of negative pairs", "cosine"),
-    "followed": ("similarity to the whole image", "cosine"),
+    "followed": ("similarity to the central crop", "cosine"),
     "lowest": ("lowest similarity of a pair", "cosine"),
     "rotation_accuracy": ("rotations named rightly", "share"),
 }

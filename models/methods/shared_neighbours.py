@@ -1,12 +1,12 @@
-"""Shared neighbours: images that have the same neighbours belong together, and small crops follow what large ones show.
+"""Shared neighbours: images that have the same neighbours belong together, and random crops follow the central one.
 
 1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
    it (`Embedder.best_width`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
    neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies between is left
    out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
-   also follow what the frozen net has seen in the whole image, which is worth learning of every kind, and so also serves
-   those that training never shows.
+   also follow what the frozen net has seen at first, in the central crop, enlarged or not: that is worth learning of every
+   kind, and so also serves those that training never shows.
 3. The result is the moving average of the weights. The closed form reads it out.
 """
 
@@ -46,7 +46,7 @@ class SharedNeighbours(Method):
 
     neighbours: Tensor  # int32 (N, MOST * k1), the neighbours of each image, the nearest first; -1 where there are no more
     distance: Tensor  # float32 (N, MOST * k1), Jaccard distances, 1 where there is no neighbour
-    seen: Tensor  # float16 (N, feature_dim), roots of the enlarged images at the start, zero for unreadable ones
+    seen: Tensor  # float16 (N, feature_dim), roots of what it saw at the start, zero for unreadable images
     steps: Tensor  # int64, how many there were
 
     def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
@@ -74,8 +74,10 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
-        about = "weight of following what the frozen net sees in whole images, enlarged where crops are under 224 pixels; "
-        about += "less for images unlike those that it learned from"
+        about = (
+            "weight of following what the frozen net sees in central crops, enlarged where they are under 224 pixels; less "
+        )
+        about += "for images unlike those that it learned from"
         add("--follow", type=flags.weight, default=5.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
@@ -89,12 +91,14 @@ class SharedNeighbours(Method):
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
-        for first, images in zip(blocks(features[:, : self.embedder.feature_dim]), blocks(rows)):
-            self.seen[images] = F.normalize(first, dim=1).to(self.seen)
+        for first, index in zip(blocks(features[:, : self.embedder.feature_dim]), blocks(rows)):
+            self.seen[index] = F.normalize(first, dim=1).to(self.seen)
 
         k1 = self.settings.k1
         most = self.neighbours.shape[1]
-        distances = reciprocal.distances_of(placed, k1, max(1, k1 // 5), self.settings.far, most, self.neighbours.device)
+        distances = reciprocal.jaccard_distances(
+            placed, k1, max(1, k1 // 5), self.settings.far, most, self.neighbours.device
+        )
         near, distance = reciprocal.nearest_first(distances, most)
         named = np.where(near >= 0, rows[near], -1)
         everyone = torch.full(self.neighbours.shape, -1, dtype=torch.int32)

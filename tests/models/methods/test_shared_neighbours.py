@@ -255,9 +255,11 @@ def test_a_run_that_stops_and_goes_on_is_the_same_run(run, tmp_path, monkeypatch
     assert not any("closed_form" in key for key in whole["method"])
 
 
-def test_it_looks_at_enlarged_images_and_learns_from_small_ones(run, tmp_path, monkeypatch):
-    """Crops of 32 pixels come in 48, central ones whatever the others are."""
+@pytest.mark.parametrize("best", [48, 32])
+def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, monkeypatch, best):
+    """Central ones whatever the others are, and crops of 32 pixels follow them either way."""
     monkeypatch.setattr(shared_neighbours, "STEPS", 2)
+    monkeypatch.setattr(Embedder, "best_width", best)
     original, sides = Embedder.read, []
 
     def read(embedder, images, *kinds):
@@ -265,6 +267,13 @@ def test_it_looks_at_enlarged_images_and_learns_from_small_ones(run, tmp_path, m
         return original(embedder, images, *kinds)
 
     monkeypatch.setattr(Embedder, "read", read)
-    flags = ("--data", make_image_folder(tmp_path / "images"), *FLAGS, "--train_from", "all", "--readout", "embedding")
-    run("train", *flags, "--save_dir", tmp_path / "run", "--epochs", 2, "--cluster_crops", "random")
-    assert list(dict.fromkeys(sides)) == [("description", 48), ("pooled", 32)]
+    images = make_image_folder(tmp_path / "images")
+    flags = ("--data", images, *FLAGS, "--train_from", "all", "--readout", "embedding", "--epochs", 2, "--print_freq", 1)
+    for crops in ("random", "centre"):
+        run("train", *flags, "--save_dir", tmp_path / crops, "--cluster_crops", crops)
+    assert list(dict.fromkeys(sides)) == [("description", best), ("pooled", 32)]
+    saved = [torch.load(tmp_path / crops / "ckp_ep2.pth.tar", weights_only=True) for crops in ("random", "centre")]
+    seen, again = (checkpoint["method"]["seen"] for checkpoint in saved)
+    assert torch.equal(seen, again) and seen.any(1).all()
+    lines = [json.loads(line) for line in (tmp_path / "random" / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["followed"] < 1 for line in lines if "loss" in line)
