@@ -44,8 +44,8 @@ def blocks(rows: np.ndarray) -> Iterator[Tensor]:
 class SharedNeighbours(Method):
     """The net that is trained, its moving average, and each image's neighbours and what was seen in it at the start."""
 
-    neighbours: Tensor  # int32 (N, MOST * k1), the neighbours of each image, the nearest first; -1 where there are no more
-    distance: Tensor  # float32 (N, MOST * k1), Jaccard distances, 1 where there is no neighbour
+    neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), of each image, nearest first; -1 where there are no more
+    distance: Tensor  # float32 (N, reciprocal.MOST * k1), Jaccard distances, 1 where there is no neighbour
     seen: Tensor  # float16 (N, feature_dim), roots of what it saw at the start, zero for unreadable images
     steps: Tensor  # int64, how many there were
 
@@ -74,10 +74,8 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
-        about = (
-            "weight of following what the frozen net sees in central crops, enlarged where they are under 224 pixels; less "
-        )
-        about += "for images unlike those that it learned from"
+        about = "weight of following what the frozen net sees in central crops (enlarged under 224 pixels); less for images "
+        about += "unlike those that it learned from"
         add("--follow", type=flags.weight, default=5.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
