@@ -147,10 +147,13 @@ def checkpoints(folder: str) -> set[str]:
     found = set()
     for name in os.listdir(folder):
         if re.fullmatch(r".+-seed-\d+\.json", name) and not name.startswith(NO_TRAINING):
-            for entry in read(file := os.path.join(folder, name)):
-                if entry["epoch"] and "checkpoint" not in entry:
-                    sys.exit(f"{file}: does not say of which checkpoints it is; remove it, and the study tests them again")
-                found |= {entry["checkpoint"]} if entry["epoch"] else set()
+            file = os.path.join(folder, name)
+            trained = [entry for entry in read(file) if entry["epoch"]]
+            if any("checkpoint" not in entry for entry in trained):
+                remedy = "remove it, and the study tests them again"
+                print(f"{file}: does not say of which checkpoints it is; {remedy}", file=sys.stderr)
+                sys.exit(2)
+            found |= {entry["checkpoint"] for entry in trained}
     return found
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Methods x sets x seeds under one protocol: the same net, crops and embedding size, the last step of a budget of about the
+# Methods x sets x seeds under one protocol: the same net, crops and embedding size, the last step of at most about the
 # wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
 #   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
@@ -89,6 +89,7 @@ judge() { # SET: its nets that are not known without labels yet
     settings "$1"
     local folder=$ROOT/$study/$1 due nets
     local file=$folder/label_free.json
+    mkdir -p "$folder"
     touch "$file.begun" # what is saved from now on is for the next time
     due=$("$PYTHON" scripts/study.py due "$folder")
     if [ -z "$due" ]; then return; fi

@@ -276,4 +276,5 @@ def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, mo
     seen, again = (checkpoint["method"]["seen"] for checkpoint in saved)
     assert torch.equal(seen, again) and seen.any(1).all()
     lines = [json.loads(line) for line in (tmp_path / "random" / "metrics.jsonl").read_text().splitlines()]
-    assert all(0 < line["followed"] < 1 for line in lines if "loss" in line)
+    followed = [line["followed"] for line in lines if "loss" in line]
+    assert followed and all(0 < value < 1 for value in followed)
