@@ -18,25 +18,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.gallery import Bad, File
-from data.gallery_places import amend, clear_words, is_current, known_bad, put_in_place, refuse_among_photos, refuse_foreign
-from data.gallery_writer import Writer
 from data.images import Images
-from data.intake import Taken, Unopened, take_in
 from data.lists import shown
-from data.survey import Survey, survey
 from data.views import BadImage, ImageBatches
-from models import gallery_model
-from models.gallery_model import FILE, MOST_FITTED, Model
+from gallery import model as gallery_model
+from gallery.folder import amend, clear_words, is_current, known_bad, put_in_place, refuse_among_photos, refuse_foreign
+from gallery.intake import Taken, Unopened, take_in
+from gallery.model import FILE, MOST_FITTED, Model
+from gallery.store import Bad, File
+from gallery.survey import Survey, survey
+from gallery.writer import Writer
 from models.readout import Fitter
 from utils import device, distributed, flags, log
+from utils.arrays import evenly
 from utils.distributed import Group
 from utils.errors import InputError, RunError, exit_on_error
 from utils.features import encoder
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.progress import bar
-from utils.spread import evenly
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:

@@ -20,13 +20,14 @@ from torch import Tensor
 import models
 from data.creatures import recipe, snapshot
 from data.images import from_memory
-from data.survey import survey
-from models import exported
+from gallery.survey import survey
+from models import export_files, exported
+from models.checkpoints import read_checkpoint
 from models.embedder import Embedder
-from utils import checkpoint, export_files, flags, log
+from utils import flags, log
+from utils.arrays import evenly
 from utils.errors import InputError, RunError, exit_on_error
 from utils.interrupt import Stop
-from utils.spread import evenly
 
 TOLERANCE = 1e-4  # largest difference between ONNX and PyTorch, in numbers of an embedding of length 1
 COMPARED = 8  # images that the two are compared on
@@ -54,7 +55,7 @@ def main() -> None:
     log.start(vars(args), changed, args.log_file)
     exported.require_packages()
     export_files.refuse_foreign(args.out)
-    if checkpoint.load(args.checkpoint).get("gallery", {}).get("kind") == "pooled":
+    if read_checkpoint(args.checkpoint).get("gallery", {}).get("kind") == "pooled":
         what = "gives pooled features of an untrained net, no embedding"
         raise InputError(f"{args.checkpoint}: {what}; run embed.py with --head closed_form, or train", setting="checkpoint")
     embedder = models.load(args.checkpoint, readout=args.readout)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from data.gallery import Gallery
 from data.lists import shown
-from evaluations import index as indexes
-from evaluations.index import Index
+from gallery import index as indexes
+from gallery.index import Index
+from gallery.store import Gallery
 from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
@@ -145,7 +145,7 @@ def query(args: argparse.Namespace) -> None:
         for name, *pair in zip(names, rows.tolist(), similarities.tolist())
     ]
     if args.html:
-        from evaluations.page.saved import write_results
+        from gallery.page.html_export import write_results
 
         pictures = [args.images] if args.together else [[path] for path in args.images]
         found = [[{**item, "file": gallery.paths[item["row"]]} for item in result["found"]] for result in results]
@@ -162,7 +162,7 @@ def query(args: argparse.Namespace) -> None:
 
 
 def model_of(gallery: Gallery, device_name: str) -> Any:
-    from models import gallery_model
+    from gallery import model as gallery_model
     from utils import device
 
     return gallery_model.of_gallery(gallery, device.choose(device_name).device)
@@ -184,7 +184,7 @@ def duplicates(args: argparse.Namespace) -> None:
         log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
         return
     gallery, found_by = opened(args.gallery)
-    from evaluations.duplicates import find_all, usual_likeness
+    from gallery.duplicates import find_all, usual_likeness
 
     threshold = args.threshold
     if threshold is None:
@@ -220,14 +220,14 @@ def row_of(gallery: Gallery, path: str) -> int:
 
 
 def clusters(args: argparse.Namespace) -> None:
-    from evaluations.overview import group
+    from utils.clustering.grouping import group
 
     gallery = Gallery(args.gallery)
     if args.k != "auto" and not (args.k.isdecimal() and 1 <= int(args.k) <= len(gallery)):
         raise InputError(f"-k {args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting=None)
     found = group(gallery.embeddings, None if args.k == "auto" else int(args.k), args.seed)
     if args.out:
-        from evaluations.sheets import write_sheets
+        from gallery.sheets import write_sheets
 
         files = write_sheets(args.out, gallery.paths, found, gallery.root)
         log.say(f"{len(files)} contact sheets written into {shown(args.out)}")
@@ -242,9 +242,9 @@ def clusters(args: argparse.Namespace) -> None:
 
 
 def serve(args: argparse.Namespace) -> None:
-    from evaluations.page import server
-    from evaluations.page.app import create_app
-    from evaluations.page.collection import Collection
+    from gallery.page import server
+    from gallery.page.app import create_app
+    from gallery.page.gallery_view import Collection
 
     collections = []
     for folder in [args.gallery, *args.more]:

@@ -26,10 +26,10 @@ from evaluations.report import Embedded, report
 from evaluations.retrieval import METRICS, NEIGHBOURS, columns, evaluate, result_line
 from models.readout import Fitter
 from utils import checkpoint, device, flags, log
+from utils.arrays import evenly
 from utils.distributed import Group
 from utils.errors import InputError, exit_on_error
 from utils.features import encoder
-from utils.spread import evenly
 
 ROW_ENDS = {"pooled": "", "embedding": "", "closed_form": ", closed form"}  # ends of the rows' names
 

@@ -23,11 +23,11 @@ from models import methods
 from models.activations import below_cut
 from models.readout import Fitter
 from utils import flags
+from utils.arrays import evenly
 from utils.errors import exit_on_error
 from utils.features import encoder, extract
 from utils.rehearsal import rehearse, rehearsed
 from utils.run import Run
-from utils.spread import evenly
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from evaluations.learnability import fixed_space, learnability
-from utils.agreement import neighbour_agreement
-from utils.clustering import kmeans
+from utils.clustering.agreement import neighbour_agreement
+from utils.clustering.kmeans import kmeans
 from utils.features import Encoder, extract, report_bad
 
 CHOOSES = "evidence"

@@ -9,7 +9,7 @@ Jiang and Brbic 2024, arXiv 2406.07236.)
 
 import numpy as np
 
-from utils.clustering import kmeans
+from utils.clustering.kmeans import kmeans
 
 DIM = 256  # of the fixed space: its numbers mean as much for a net of another width
 CLUSTERINGS = 5  # whose mean it is

@@ -9,7 +9,7 @@ import torch
 from evaluations import cluster_metrics
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
-from utils.clustering import kmeans
+from utils.clustering.kmeans import kmeans
 from utils.distributed import Group
 from utils.features import Encoder, extract, report_bad
 

@@ -11,9 +11,9 @@ import torch
 
 from models import backbones
 from models.backbones import names
-from models.checkpoints import load_state, read_start, start_from
+from models.checkpoints import load_state, read_checkpoint, read_start, start_from
 from models.embedder import Embedder
-from utils import checkpoint as checkpoint_files, log
+from utils import log
 from utils.errors import InputError
 
 __all__ = ["Embedder", "create", "load", "load_state", "names"]
@@ -87,7 +87,7 @@ def load(
     settings: net, dim, width or origin_width, in place of what the checkpoint says; None leaves it to the checkpoint.
     Raises InputError for a file that is missing, damaged, no checkpoint, one of another net, or without that readout.
     """
-    state = checkpoint_files.load(checkpoint)
+    state = read_checkpoint(checkpoint)
     known = {
         **DEFAULTS,
         **{name: value for name, value in state.get("settings", {}).items() if name in DEFAULTS},

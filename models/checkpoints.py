@@ -1,14 +1,16 @@
 """Filling an Embedder from a checkpoint of this project or of the original one: as it was, or as a start for training."""
 
+import os
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from models import state, weights as weight_files
+from models import export_files, weights as weight_files
 from models.embedder import Embedder
-from utils import log
+from models.load_tensors import as_tensors, load_tensors
+from utils import checkpoint, log
 from utils.errors import InputError
 
 HEAD = "classifier.linear."
@@ -34,7 +36,7 @@ def load_state(
 
 def _named(embedder: Embedder, state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:
     """The tensors under our own keys."""
-    return {embedder.original.rename(key): value for key, value in state.tensors(state_dict, source).items()}
+    return {embedder.original.rename(key): value for key, value in as_tensors(state_dict, source).items()}
 
 
 def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathLike, original: bool | None) -> list[str]:
@@ -49,7 +51,7 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
     try:
         if not width:  # else load_tensors says so
             embedder.expect_closed_form(tensors, source)
-        unused = state.load_tensors(
+        unused = load_tensors(
             embedder, {**tensors, **implied}, source, ignored=(*UNUSED, "closed_form.") if width else UNUSED, hint=hint
         )
     except InputError:
@@ -66,6 +68,15 @@ def _width(tensors: Mapping[str, Tensor], embedder: Embedder) -> int | None:
     if weight is None or weight.ndim != 2 or weight.shape[0] == embedder.dim:
         return None
     return weight.shape[0]
+
+
+def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
+    """What a checkpoint holds, or the .safetensors of an export. InputError names a file that is neither."""
+    if not str(path).endswith(".safetensors"):
+        return checkpoint.load(path)
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such checkpoint")
+    return checkpoint.checked(export_files.read(path, checkpoint.NET_SETTINGS), path)
 
 
 class Start(NamedTuple):

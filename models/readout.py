@@ -1,7 +1,7 @@
 """Fitting the closed form to images without labels, in a few passes over them, and choosing its weights by itself.
 
 The weight of the second order is the one under which two random crops of an image most often have the same nearest other
-image (`utils/agreement.py`). Images are seen in blocks and not kept; under torchrun each process sees its share.
+image (`utils/clustering/agreement.py`). Images are seen in blocks and not kept; under torchrun each process sees its share.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +16,13 @@ from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, princip
 from models.embedder import Embedder, full_precision
 from models.taps import middle_and_last, positions, prefix_tokens, stages, tapped
 from utils import log
-from utils.agreement import neighbour_agreement
+from utils.arrays import evenly
+from utils.clustering.agreement import neighbour_agreement
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
 from utils.features import report_bad
 from utils.progress import bar
-from utils.spread import evenly
 
 WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # of the middle stage's second order, next to 1 of the first order
 LAST_WEIGHT = 0.5  # of the last stage's second order

@@ -33,9 +33,9 @@ from evaluations.retrieval import columns, score
 from models.closed_form import ClosedForm, Moments, projection
 from models.readout import LAST_WEIGHT, SAMPLE, WEIGHTS, Fitter
 from utils import device
-from utils.agreement import neighbour_agreement
+from utils.arrays import evenly
+from utils.clustering.agreement import neighbour_agreement
 from utils.errors import InputError, exit_on_error
-from utils.spread import evenly
 
 DIMS = (512, 1024)
 LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # that agreement is measured with; the closed form itself has the first

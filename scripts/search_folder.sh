@@ -61,7 +61,7 @@ if [ "$TRAIN" != 0 ]; then
     if [ "$TRAIN" = again ]; then run=$out/training.new; fi
     images=$("$PYTHON" - "$out/ready-made" "$run" <<'LIST'
 import os, sys
-from data.gallery import Gallery
+from gallery.store import Gallery
 gallery, folder = Gallery(sys.argv[1]), sys.argv[2]
 train_list = os.path.join(folder, "train.txt")
 if not os.path.exists(train_list):

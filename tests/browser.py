@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from evaluations.page.server import address_of, bind, server
+from gallery.page.server import address_of, bind, server
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import models
-from data.gallery import File
-from data.gallery_places import put_in_place
-from data.gallery_writer import Writer
-from data.prints import SIDE
+from gallery.folder import put_in_place
+from gallery.store import File
+from gallery.thumbprints import SIDE
+from gallery.writer import Writer
 from utils import checkpoint
 
 # Fast: the ready-made net of embed.py on thumbnails, in this process.

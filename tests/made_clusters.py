@@ -12,3 +12,9 @@ def made(clusters, count, spread=0.1, d=32, seed=0):
     rng = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(clusters), rng.integers(clusters, size=count - clusters)])
     return unit(unit(rng.normal(size=(clusters, d)))[truth] + spread * rng.normal(size=(count, d))), truth
+
+
+def mapped(rows, folder, dtype):
+    """The rows in a file, memory-mapped."""
+    np.save(folder / "rows.npy", rows.astype(dtype))
+    return np.load(folder / "rows.npy", mmap_mode="r")

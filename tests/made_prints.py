@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.prints import SIDE
+from gallery.thumbprints import SIDE
 
 
 def pictures(seeds, left=0.0, top=0.0, right=0.0, bottom=0.0, noise=0.0):

@@ -30,7 +30,7 @@ def train(arguments):
 
 
 def steps(file, *arguments):
-    from utils.passes import ForwardBackward
+    from utils.grad_cache import ForwardBackward
     from utils.run import Run
 
     recorded = {"loss": [], "gradients": [], "labels": []}
@@ -77,7 +77,7 @@ def features(file, count, columns, bad):
 
 
 def dies(file, *arguments):
-    from utils.passes import ForwardBackward
+    from utils.grad_cache import ForwardBackward
 
     backward, calls = ForwardBackward.backward, []
 

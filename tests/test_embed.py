@@ -15,14 +15,14 @@ import pytest
 
 import embed as program
 import models
-from data import gallery_writer, intake
-from data.gallery import Gallery
-from data.gallery_places import PLACES
-from data.gallery_writer import Writer
 from data.images import decode
-from data.prints import thumbprint
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
-from models import gallery_model, readout
+from gallery import intake, model as gallery_model, writer as gallery_writer
+from gallery.folder import PLACES
+from gallery.store import Gallery
+from gallery.thumbprints import thumbprint
+from gallery.writer import Writer
+from models import readout
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 

@@ -21,12 +21,12 @@ from PIL import Image
 import embed_onnx
 import models
 from data.creatures import recipe, snapshot as picture_of
-from data.gallery import Gallery
 from galleries import photo, snapshot
-from models import exported, readout
+from gallery.store import Gallery
+from models import export_files, exported, readout
 from payloads import Payload, read_carelessly, write as write_payload
 from thumbnails import TINY, make_image_folder
-from utils import checkpoint, export_files
+from utils import checkpoint
 from utils.errors import InputError, Interrupted, RunError
 
 pytest.importorskip("onnxruntime")

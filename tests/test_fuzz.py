@@ -24,7 +24,8 @@ import train as train_program
 from data.dataset import locate, read_test, read_train
 from data.images import decode, decoded_size
 from data.lists import read_list
-from models import state, weights
+from models import weights
+from models.load_tensors import as_tensors
 from thumbnails import TINY, TINY_TRAIN, make_image_folder
 from utils import checkpoint, flags
 from utils.errors import InputError
@@ -212,7 +213,7 @@ def test_checkpoints_and_weights(checkpoints, tmp_path_factory, which, damages):
     path = tmp_path_factory.getbasetemp() / "ckp_ep1.pth.tar"
     path.write_bytes(damaged(checkpoints[which], damages))
     ends_well(checkpoint.load, str(path))
-    ends_well(lambda: state.tensors(weights.read(path), path))
+    ends_well(lambda: as_tensors(weights.read(path), path))
 
 
 # ---- command lines --------------------------------------------------------------------------------------------------

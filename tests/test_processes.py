@@ -42,7 +42,7 @@ FLAGS = (
 )
 
 # Of the largest number of all gradients, in float32 and through a real net: 1.3e-5 on one of the processors seen, less than
-# 1e-5 on another. In float64 it is below 1e-10 (tests/utils/test_passes.py).
+# 1e-5 on another. In float64 it is below 1e-10 (tests/utils/test_grad_cache.py).
 ROUNDING = 3e-5
 
 

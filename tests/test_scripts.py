@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data.dataset import Dict
-from data.gallery import Gallery
 from data.prepare.__main__ import FORMATS
 from galleries import photo, photos, snapshot
+from gallery.store import Gallery
 from models import methods
 from thumbnails import make_image_folder
 from utils import checkpoint

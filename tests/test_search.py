@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import models
-from data.gallery import Gallery
-from data.gallery_places import PLACES
-from evaluations import index as indexes
 from galleries import TINY, checkpoint_of, photo, photos, snapshot
+from gallery import index as indexes
+from gallery.folder import PLACES
+from gallery.store import Gallery
 from test_embed import imported_by
 from utils.errors import InputError, Interrupted, RunError
 from utils.lock import locked
@@ -287,7 +287,7 @@ def test_clusters_hold_every_image_once(search, refusal, folder):
 
 
 def test_contact_sheets(search, folder, made, tmp_path):
-    pytest.importorskip("evaluations.sheets")
+    pytest.importorskip("gallery.sheets")
     before = snapshot(made / "photos")
     assert search("clusters", folder, "-k", 3, "--out", tmp_path / "sheets") == ""
     assert "3 contact sheets written" in search.remarks and snapshot(made / "photos") == before

@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-import utils.clustering
+import utils.clustering.kmeans
 import utils.run
 from thumbnails import TINY_TRAIN, make_image_folder
 from utils import checkpoint
 from utils.errors import Interrupted, RunError
-from utils.passes import ForwardBackward
+from utils.grad_cache import ForwardBackward
 
 ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
@@ -50,9 +50,9 @@ FLAGS = (
     str(EPOCHS),
 )
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
-    "step": ("utils.passes:ForwardBackward.backward", 4, 0.03),
+    "step": ("utils.grad_cache:ForwardBackward.backward", 4, 0.03),
     "checkpoint": ("utils.checkpoint:save", 4, 0.03),
-    "clustering": ("utils.clustering:lloyd", 3, 0.002),
+    "clustering": ("utils.clustering.kmeans:lloyd", 3, 0.002),
     "cache": ("data.cache:_fill", 1, 0.02),
     "evaluation": ("evaluations.retrieval:score", 3, 0.01),
     "metrics": ("utils.metrics:Metrics.write", 4, 0.001),
@@ -246,7 +246,7 @@ def test_a_signal_while_features_are_extracted(train, monkeypatch):
 
 def test_a_signal_while_labels_are_made(train, tmp_path, monkeypatch):
     """At its worst moment, when the new labels are in place and the run has not noted it: they are taken back."""
-    kmeans, calls = utils.clustering.kmeans, []
+    kmeans, calls = utils.clustering.kmeans.kmeans, []
 
     def other_labels(*args):
         clusters = kmeans(*args)
@@ -263,8 +263,8 @@ def test_a_signal_while_labels_are_made(train, tmp_path, monkeypatch):
     flags = ("--epochs", 4)
     whole = train("whole", *flags)
     with monkeypatch.context() as patch:
-        patch.setattr(utils.clustering, "kmeans", other_labels)
-        patch.setattr(utils.clustering, "describe", describe)
+        patch.setattr(utils.clustering.kmeans, "kmeans", other_labels)
+        patch.setattr(utils.clustering.kmeans, "describe", describe)
         with pytest.raises(Interrupted):
             train("parts", *flags)
     state = checkpoint.load(str(tmp_path / "parts" / "latest.pth.tar"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from utils import export_files, log, safe_load
+from utils import log, safe_load
 from utils.errors import InputError, Interrupted, RunError
 from utils.health import diverged
 
@@ -122,17 +122,17 @@ def save(path: str, state: Mapping) -> None:
 
 
 def load(path: str | PathLike) -> Any:
-    """Read a checkpoint, or the .safetensors of an export, to the CPU.
-
-    InputError names a missing, damaged or unsafe file, or one that is no checkpoint.
-    """
+    """Read a checkpoint to the CPU. InputError names a missing, damaged or unsafe file, or one that is no checkpoint."""
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
-        exported = str(path).endswith(".safetensors")
-        state = export_files.read(path, NET_SETTINGS) if exported else safe_load.read(path)
+        return checked(safe_load.read(path), path)
     except safe_load.Unreadable as reason:
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
+
+
+def checked(state: Any, path: str | PathLike) -> Any:
+    """What a file held, where it is a checkpoint of this project. InputError names the file where it is not."""
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
         what = "not a checkpoint of this project, `state_dict` or `epoch` is missing"
         raise InputError(f"{path}: {what}; the weights of a backbone alone are no checkpoint")

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from utils import checkpoint, log
+from utils.arrays import evenly
 from utils.errors import InputError, RunError
 from utils.features import report_bad
-from utils.spread import evenly
 from utils.timing import duration
 
 LOOKED = 4096  # images that are looked at, at most: how many steps some methods make depends on what they find

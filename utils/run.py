@@ -31,10 +31,10 @@ from utils.checkpoint import TIMES
 from utils.errors import RunError
 from utils.features import encoder, extract, report_bad
 from utils.files import write_json
+from utils.grad_cache import ForwardBackward
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.metrics import Metrics
-from utils.passes import ForwardBackward
 from utils.progress import bar
 from utils.run_state import Position, capture, restore
 from utils.seeding import seed_step

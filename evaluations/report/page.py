@@ -11,20 +11,20 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data.lists import shown
-from evaluations import page as look
-from evaluations.overview import layout
-from evaluations.page.saved import picture
+from data.pictures import data_url
 from evaluations.report import figures
 from evaluations.report.folder import FROZEN, RESULTS, Row, RunFolder, read_folder
 from evaluations.report.projector import project
 from evaluations.report.shown import Embedded, choose_clusters, choose_queries
 from utils import log
+from utils.clustering.layout import layout
 from utils.errors import InputError
 from utils.files import write_json
 from utils.log import make_folder
 from utils.timing import duration
 
-LOOK = Path(look.__file__).parent
+TEMPLATES, STATIC = Path(__file__).parent / "templates", Path(__file__).parent / "static"
+STYLESHEET = STATIC / "page.css"  # colours, type and tiles, which the page of a gallery shares
 FIGURES = ("curves", "map", "compared")
 MEANING = {
     "R@1": "in how many of 100 cases the most similar image shows the same kind",
@@ -177,13 +177,13 @@ def address(png: bytes) -> str:
 
 def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, bytes]) -> None:
     """The page at once or not at all, and its figures beside it."""
-    loader = FileSystemLoader(LOOK / "templates")
+    loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
-    styles = "".join((LOOK / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "report.css"))
-    html = environment.get_template(template).render(**context, picture=picture, styles=styles)
+    styles = "".join(file.read_text(encoding="utf-8") for file in (STYLESHEET, STATIC / "report.css"))
+    html = environment.get_template(template).render(**context, picture=data_url, styles=styles)
     stem = os.path.splitext(file)[0]
     for name in FIGURES:  # one of an earlier page that this one lacks would mislead
         with suppress(FileNotFoundError):

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluations.overview import group
 from evaluations.ranking import count_positives
 from evaluations.retrieval import nearest
-from utils.spread import evenly
+from utils.arrays import evenly
+from utils.clustering.grouping import group
 
 SHOWN = 2_000  # training images that a report is made of, at most
 FOUND = 8  # nearest images of a query

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import CAFFE, Backbone, Original
+from models.load_tensors import as_tensors, load_tensors
 
 FEATURE_DIM = 1024
 
@@ -37,9 +38,9 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     features = BNInception()
     if pretrained:
         source = weights or weight_files.BN_INCEPTION.path
-        tensors = state.tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
+        tensors = as_tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
         tensors = {flat_to_blocks(key): value for key, value in tensors.items()}
-        state.load_tensors(features, tensors, source, ignored=("last_linear.",))
+        load_tensors(features, tensors, source, ignored=("last_linear.",))
     return Backbone(features, FEATURE_DIM, CAFFE, Original(_original_key))
 
 

@@ -9,8 +9,9 @@ from os import PathLike
 
 import timm
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import Backbone, Preprocessing
+from models.load_tensors import as_tensors, in_order, load_tensors
 
 FEATURE_DIM = 1280
 LITE = Preprocessing(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0), bgr=False)
@@ -36,9 +37,9 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     net = timm.create_model(f"tf_{name.lower().replace('-', '_')}", pretrained=False, num_classes=0)
     if pretrained:
         source = weights or weight_files.packaged(name, WEIGHTS[name])
-        tensors = state.tensors(weight_files.read(source), source)
+        tensors = as_tensors(weight_files.read(source), source)
         if "_conv_stem.weight" in tensors:
             theirs = {key: value for key, value in tensors.items() if not key.startswith("_fc.")}
-            tensors = state.in_order(theirs, net, name, source)  # the package has other names in the same order
-        state.load_tensors(net, tensors, source, ignored=("classifier.",))
+            tensors = in_order(theirs, net, name, source)  # the package has other names in the same order
+        load_tensors(net, tensors, source, ignored=("classifier.",))
     return Backbone(net, FEATURE_DIM, LITE)

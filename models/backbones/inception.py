@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import CAFFE, Backbone, Original
+from models.load_tensors import as_tensors, load_tensors
 
 FEATURE_DIM = 1024
 
@@ -41,9 +42,9 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     features = _features()
     if pretrained:
         source = weights or weight_files.INCEPTION.path
-        tensors = state.tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
+        tensors = as_tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
-        state.load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
+        load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
     return Backbone(features, FEATURE_DIM, CAFFE, ORIGINAL)
 
 

@@ -8,8 +8,9 @@ from os import PathLike
 import torchvision
 from torch import nn
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import IMAGENET, Backbone
+from models.load_tensors import as_tensors, in_order, load_tensors
 
 FEATURE_DIM = 1280
 # Only this file of it is wanted, and none of its own requirements (OpenCV). Its reader normalises RGB as torchvision does.
@@ -24,8 +25,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     features = nn.Sequential(*net.features, nn.AdaptiveAvgPool2d(1))
     if pretrained:
         source = weights or weight_files.packaged(name, WEIGHTS)
-        tensors = state.tensors(weight_files.read(source), source)
+        tensors = as_tensors(weight_files.read(source), source)
         tensors = {key: value for key, value in tensors.items() if not key.startswith("classifier.")}
         # the package has other names in the same order
-        state.load_tensors(features, state.in_order(tensors, features, name, source), source)
+        load_tensors(features, in_order(tensors, features, name, source), source)
     return Backbone(features, FEATURE_DIM, IMAGENET)

@@ -5,8 +5,9 @@ from os import PathLike
 import torchvision
 from torch import nn
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import IMAGENET, Backbone
+from models.load_tensors import as_tensors, load_tensors
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
@@ -22,7 +23,7 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         prefix = url.rsplit("-", 1)[-1].removesuffix(".pth")  # resnet50-<start of sha256>.pth
         published = weight_files.Published(url, prefix)
         source = weights or published.path
-        tensors = state.tensors(weight_files.load(name, published, weights), source)
-        state.load_tensors(net, tensors, source, ignored=("fc.",))
+        tensors = as_tensors(weight_files.load(name, published, weights), source)
+        load_tensors(net, tensors, source, ignored=("fc.",))
     # A plain sequence, without fc, as in the original project: its checkpoints have keys like features.4.0.conv1.weight
     return Backbone(nn.Sequential(*list(net.children())[:-1]), feature_dim, IMAGENET)

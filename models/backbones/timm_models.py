@@ -11,8 +11,9 @@ from typing import Any
 import huggingface_hub
 import timm
 
-from models import state, weights as weight_files
+from models import weights as weight_files
 from models.backbones import TIMM, Backbone, Preprocessing
+from models.load_tensors import as_tensors
 from utils.errors import InputError
 
 
@@ -26,7 +27,7 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     overlay = None
     if pretrained and weights:
         # timm takes the tensors, and still renames older keys and drops the classifier as it does for its own files.
-        overlay = {"state_dict": state.tensors(weight_files.read(weights), weights)}
+        overlay = {"state_dict": as_tensors(weight_files.read(weights), weights)}
     try:
         with _quick_if_offline(pretrained and not weights):
             net = _create(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)

@@ -1,8 +1,8 @@
 """Cluster Contrast (Dai et al. 2021, arXiv 2103.11568): DBSCAN pseudo-labels, and a memory that holds one vector a cluster.
 
-Before each epoch DBSCAN groups the features of all images by their shared neighbours (`utils/reciprocal.py`); images that
-belong nowhere are left out. Each image of a batch learns to find its cluster among the vectors of all of them, which then
-move towards it. What the paper leaves open is as in the official code (alibaba/cluster-contrast-reid).
+Before each epoch DBSCAN groups the features of all images by their shared neighbours (`utils/clustering/reciprocal.py`);
+images that belong nowhere are left out. Each image of a batch learns to find its cluster among the vectors of all of them,
+which then move towards it. What the paper leaves open is as in the official code (alibaba/cluster-contrast-reid).
 """
 
 import argparse
@@ -18,8 +18,8 @@ from data.views import Batch
 from losses.pairs import similarities
 from models.embedder import Embedder
 from models.methods.method import Images, Method
-from utils import clustering, flags, health, log, reciprocal
-from utils.clustering import Clusters
+from utils import flags, health, log
+from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
 
 BLOCK = 2**16  # features that the embedding head takes at once
@@ -89,17 +89,17 @@ class ClusterContrast(Method):
         labels = torch.full((len(self.labels),), -1)
         labels[torch.from_numpy(rows)] = torch.from_numpy(found.labels)
         self.labels.copy_(labels)
-        means = clustering.cluster_means(self.project(features) if first else features, found.labels, k)
+        means = kmeans.cluster_means(self.project(features) if first else features, found.labels, k)
         self.memory = normalize(torch.from_numpy(means)).to(self.labels.device)
 
         true_labels = None if self.true_labels is None else self.true_labels[rows][inside]
         last = None if last is None else last[inside]
-        about = clustering.describe(found._replace(labels=found.labels[inside]), k, last, true_labels)
+        about = kmeans.describe(found._replace(labels=found.labels[inside]), k, last, true_labels)
         if self.settings.grouping == "kmeans":
             return f"clustered {len(rows)} images into {k}: {about}"
         return f"{k} clusters of {len(inside)} images: {about}; outliers: {len(rows) - len(inside)} other images"
 
-    def group(self, features: np.ndarray, last: np.ndarray | None) -> Clusters:
+    def group(self, features: np.ndarray, last: np.ndarray | None) -> kmeans.Clusters:
         """Clusters of float32 (n, d) features: labels int64 (n,), 0 to k - 1 for k of two or more, and -1 for outliers.
 
         last: int64 (n,), the labels so far, which stay where DBSCAN finds less than two clusters; InputError without.
@@ -107,7 +107,7 @@ class ClusterContrast(Method):
         chosen = self.settings
         if chosen.grouping == "kmeans":
             warm = None if last is None or last.max() >= chosen.num_clusters else last  # resumed with fewer clusters
-            found = clustering.kmeans(features, chosen.num_clusters, warm, chosen.seed)
+            found = kmeans.kmeans(features, chosen.num_clusters, warm, chosen.seed)
             health.watch_clusters(found.labels, chosen.num_clusters)
             return found
         numbers = (chosen.k1, chosen.k2, chosen.eps, chosen.min_samples)
@@ -117,8 +117,9 @@ class ClusterContrast(Method):
         sizes = np.bincount(labels[labels >= 0])
         if (share := sizes.max() / sizes.sum()) > health.GIANT and len(sizes) > 2:
             log.warn(f"warning: one cluster holds {share:.0%} of the images in clusters; lower --eps or --k1")
-        means = clustering.cluster_means(features, labels, len(sizes))
-        return Clusters(labels, float(sizes.sum() - sizes @ np.square(means, dtype=np.float64).sum(1)))  # rows have length 1
+        means = kmeans.cluster_means(features, labels, len(sizes))
+        spread = sizes.sum() - sizes @ np.square(means, dtype=np.float64).sum(1)  # rows have length 1
+        return kmeans.Clusters(labels, float(spread))
 
     def last_instead(self, labels: np.ndarray, last: np.ndarray | None) -> np.ndarray:
         """The last labels, int64 (n,), numbered anew, with a warning. `labels` (n,) have less than two clusters."""

@@ -2,8 +2,8 @@
 
 1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
    it (`Embedder.best_width`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
-   neighbours (`utils/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies between is left
-   out: no clusters, whose number would have to be known and whose borders are often wrong.
+   neighbours (`utils/clustering/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
+   between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
    also follow what the frozen net has seen at first, in the central crop, enlarged or not: that is worth learning of every
    kind, and so also serves those that training never shows.
@@ -27,7 +27,8 @@ from models.closed_form import moments_of, projection
 from models.embedder import Embedder
 from models.first_order import FirstOrder, roots
 from models.methods.method import Images, Method, move
-from utils import flags, reciprocal
+from utils import flags
+from utils.clustering import reciprocal
 from utils.errors import InputError
 
 WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage

@@ -22,7 +22,8 @@ from losses.pairs import similarities
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models.embedder import Embedder, full_precision
 from models.methods.method import Images, Method, move
-from utils import flags, reciprocal
+from utils import flags
+from utils.clustering import reciprocal
 from utils.errors import InputError
 
 VIEWS = 2  # of each image in a batch

@@ -21,8 +21,9 @@ from losses.orthogonal import orthogonal_penalty
 from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
 from models.methods.method import Images, Method
-from utils import clustering, flags, health
-from utils.choose_k import choose_k
+from utils import flags, health
+from utils.clustering import kmeans
+from utils.clustering.choose_k import choose_k
 from utils.errors import InputError
 
 ROTATIONS = 4
@@ -151,13 +152,13 @@ class UDMLSS(Method):
             last = None if last.max() >= k else last  # resumed with fewer clusters
         elif self.settings.init == "pca":
             self.embedder.start_embedding_at(features)
-        clusters = clustering.kmeans(features, k, last, self.settings.seed, self.settings.spherical)
+        clusters = kmeans.kmeans(features, k, last, self.settings.seed, self.settings.spherical)
         health.watch_clusters(clusters.labels, k)
         labels = torch.full((len(self.labels),), -1)
         labels[torch.from_numpy(rows)] = torch.from_numpy(clusters.labels)
         self.labels.copy_(labels)
         true_labels = None if self.true_labels is None else self.true_labels[rows]
-        return f"clustered {len(rows)} images into {k}: {clustering.describe(clusters, k, last, true_labels)}"
+        return f"clustered {len(rows)} images into {k}: {kmeans.describe(clusters, k, last, true_labels)}"
 
     # ---- batches -----------------------------------------------------------------------------------------------------
 

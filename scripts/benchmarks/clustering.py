@@ -13,8 +13,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from bench import compare, curve, embeddings, heading, measure, measure_together, parser, set_threads, table
-from utils import clustering
-from utils.clustering import assign, cluster_means, greedy_seeding, kmeans, lloyd
+from utils.clustering import kmeans as kmeans_file
+from utils.clustering.kmeans import assign, cluster_means, greedy_seeding, kmeans, lloyd
 
 
 def original(x, k):
@@ -162,7 +162,7 @@ def memory(n, dim, k):
     with tempfile.TemporaryDirectory() as folder:
         mapped = np.lib.format.open_memmap(os.path.join(folder, "x.npy"), "w+", np.float32, x.shape)
         mapped[:] = x
-        before, clustering.ITERATIONS = clustering.ITERATIONS, 2
+        before, kmeans_file.ITERATIONS = kmeans_file.ITERATIONS, 2
         rows = [
             (name, m.seconds, m.peak_mb / (x.nbytes / 1e6))
             for name, m in {
@@ -170,7 +170,7 @@ def memory(n, dim, k):
                 "memory-mapped": measure(lambda: kmeans(mapped, k)),
             }.items()
         ]
-        clustering.ITERATIONS = before
+        kmeans_file.ITERATIONS = before
         table(["features", "s", "peak above the array, x the array"], rows)
 
 

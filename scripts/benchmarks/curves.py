@@ -17,7 +17,7 @@ from data.transforms import Transforms
 from evaluations.recall import recall_at_k
 from input import make_photos
 from utils import device
-from utils.clustering import assign, lloyd
+from utils.clustering.kmeans import assign, lloyd
 from utils.features import encoder
 
 ITERATIONS = 10

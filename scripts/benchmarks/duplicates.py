@@ -11,10 +11,10 @@ found; of embeddings, the recall@10 that the index measured when it was built.
 import numpy as np
 
 from bench import embeddings, heading, measure, parser, set_threads, table
-from data.prints import SIDE
-from evaluations.candidates import EXACT, candidates
-from evaluations.duplicates import alike, near
-from evaluations.index import build, exact_neighbours
+from gallery.candidates import EXACT, candidates
+from gallery.duplicates import alike, near
+from gallery.index import build, exact_neighbours
+from gallery.thumbprints import SIDE
 
 COPIES = 100  # one copy in so many rows
 CROP = 0.05
@@ -108,10 +108,10 @@ def main():
     set_threads(args.threads)
     heading("Duplicates")
 
-    print("Copies (evaluations.duplicates.near), by prints.\n")
+    print("Copies (gallery.duplicates.near), by prints.\n")
     columns = ["", "s", "MB above the prints", "recall", "other groups", "exact search, s", "share of its candidates"]
     table(["prints", *columns], near_rows(args.sizes, args.exact_up_to, args.turned_up_to))
-    print(f"Look-alikes (evaluations.duplicates.alike), by embeddings of {args.dim} dimensions, threshold {THRESHOLD}.\n")
+    print(f"Look-alikes (gallery.duplicates.alike), by embeddings of {args.dim} dimensions, threshold {THRESHOLD}.\n")
     columns = ["index, s", "s", "MB above both", "recall", "other groups", "exact search, s", "recall@10"]
     table(["embeddings", *columns], alike_rows(args.sizes, args.dim, args.exact_up_to))
 

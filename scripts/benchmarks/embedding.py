@@ -12,10 +12,10 @@ import torch
 import bench  # finds the project
 import embed
 from closed_form import embedder_of
-from data.gallery import File
-from data.gallery_writer import Writer
-from data.survey import survey
-from models.gallery_model import Model
+from gallery.model import Model
+from gallery.store import File
+from gallery.survey import survey
+from gallery.writer import Writer
 from utils import device
 
 BATCH = 64

@@ -13,10 +13,10 @@ from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
 
 import bench  # finds the project
-from data.gallery import Gallery
 from evaluations.cluster_metrics import nmi
-from evaluations.overview import group, layout
 from evaluations.retrieval import nearest
+from gallery.store import Gallery
+from utils.clustering.grouping import group, layout
 
 NEAREST = 10
 

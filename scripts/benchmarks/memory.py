@@ -21,7 +21,7 @@ from models import methods
 from step import Images
 from utils import device
 from utils.distributed import Group
-from utils.passes import ForwardBackward
+from utils.grad_cache import ForwardBackward
 
 METRIC, ROTATED = 80, 64  # the paper's views of a step
 

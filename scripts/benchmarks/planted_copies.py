@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 from bench import heading, parser, set_threads, table
 from data.images import decode
-from data.prints import thumbprint
-from evaluations.duplicates import COPY, near
+from gallery.duplicates import COPY, near
+from gallery.thumbprints import thumbprint
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DECODED = 144  # pixels of the shorter side, as embed.py decodes

@@ -15,11 +15,11 @@ import numpy as np
 
 import bench  # finds the project
 import models
-from data.gallery import HASH_BYTES, File, Gallery
-from data.gallery_writer import Writer
-from data.prints import SIDE
-from evaluations import index
-from models.gallery_model import FILE, Model
+from gallery import index
+from gallery.model import FILE, Model
+from gallery.store import HASH_BYTES, File, Gallery
+from gallery.thumbprints import SIDE
+from gallery.writer import Writer
 
 ROOT = Path(__file__).parents[2]
 QUERIES = 200

@@ -20,7 +20,7 @@ from data.views import Batch
 from models import methods
 from utils import device
 from utils.distributed import Group
-from utils.passes import ForwardBackward
+from utils.grad_cache import ForwardBackward
 from utils.timing import TimeByPart
 
 WIDTHS = {"ResNet18": 128, "Inception": 227, "EfficientNet-Lite0": 128}

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from evaluations import label_free as module
 from evaluations.label_free import CHOOSES, SCORES, clusterings, effective_rank, judge, label_free, reciprocity
 from made_clusters import made, unit
-from utils.clustering import kmeans
+from utils.clustering.kmeans import kmeans
 
 
 def test_reciprocity_is_that_of_loops(monkeypatch):

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from evaluations import learnability as module
 from evaluations.learnability import fixed_space, learnability
 from made_clusters import made, unit
-from utils.clustering import kmeans
+from utils.clustering.kmeans import kmeans
 
 
 def ridge_by_hand(known, clusters, new):

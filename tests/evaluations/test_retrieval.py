@@ -18,7 +18,7 @@ from data.views import ImageBatches
 from evaluations.cluster_metrics import pairwise_f1
 from evaluations.recall import recall_at_k
 from evaluations.retrieval import METRICS, columns, evaluate, nearest, result_line, score
-from utils.clustering import kmeans
+from utils.clustering.kmeans import kmeans
 from utils.errors import InputError
 from utils.features import extract
 

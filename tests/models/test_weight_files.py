@@ -14,7 +14,8 @@ import torch
 
 import models
 import payloads
-from models import state, weights
+from models import weights
+from models.load_tensors import as_tensors
 from utils.errors import InputError
 
 
@@ -189,4 +190,4 @@ def test_arrays_of_every_usual_kind_are_read(tmp_path):
 
 def test_arrays_of_the_other_byte_order_become_tensors(tmp_path):
     torch.save({"a": np.arange(4).astype(">f4")}, tmp_path / "arrays.pth")
-    assert state.tensors(weights.read(tmp_path / "arrays.pth"), "arrays.pth")["a"].tolist() == [0, 1, 2, 3]
+    assert as_tensors(weights.read(tmp_path / "arrays.pth"), "arrays.pth")["a"].tolist() == [0, 1, 2, 3]

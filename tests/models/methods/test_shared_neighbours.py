@@ -17,7 +17,7 @@ from models.first_order import roots
 from models.methods import shared_neighbours
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
-from utils import reciprocal
+from utils.clustering import reciprocal
 from utils.errors import InputError
 
 KINDS, EACH = 5, 10

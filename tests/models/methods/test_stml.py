@@ -22,7 +22,7 @@ from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
-from utils.passes import ForwardBackward
+from utils.grad_cache import ForwardBackward
 
 
 def embedder(freeze_bn=True):

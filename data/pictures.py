@@ -1,0 +1,47 @@
+"""Image file -> a small picture to show: a square of it, a JPEG, an address that holds the JPEG itself."""
+
+import base64
+import io
+import os
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.images import decode
+from utils.errors import InputError
+
+THUMB = 200  # pixels of a thumbnail's shorter side
+GREY = 160  # level of the square that stands for a file which cannot be read
+
+
+def to_pil(pixels: Tensor) -> Image.Image:
+    """uint8 tensor (3, H, W) -> RGB picture."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def as_jpeg(image: Image.Image) -> bytes:
+    """A JPEG of an RGB picture."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def square(path: str | os.PathLike, side: int) -> Tensor:
+    """The middle of an image, uint8 (3, side, side); grey where the file cannot be read."""
+    try:
+        pixels = decode(path, side)
+    except InputError:
+        return torch.full((3, side, side), GREY, dtype=torch.uint8)
+    top, left = ((length - side) // 2 for length in pixels.shape[1:])
+    return pixels[:, top : top + side, left : left + side]
+
+
+def data_url(path: str | os.PathLike, side: int = THUMB) -> str:
+    """A `data:` address that holds a JPEG of the image, `side` pixels high at most; empty where it cannot be read."""
+    try:
+        image = to_pil(decode(path, side))
+    except InputError:
+        return ""
+    image.thumbnail((2 * side, side))
+    return "data:image/jpeg;base64," + base64.b64encode(as_jpeg(image)).decode()

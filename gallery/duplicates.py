@@ -1,0 +1,205 @@
+"""Duplicates among the images of a gallery, in three kinds kept apart: the same bytes, copies of a picture, look-alikes."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gallery.candidates import EXACT, NEIGHBOURS, Candidates, blocks, candidates
+from gallery.groups import (
+    NO_LINKS,
+    Apart,
+    Group,
+    Links,
+    concatenated,
+    first_same,
+    joined,
+    leaders,
+    marks_of,
+    most_similar_first,
+)
+from gallery.thumbprint_similarity import similarity
+from gallery.thumbprints import VIEWS, view_of
+from utils.arrays import evenly
+
+COPY = 0.85  # similarity of two prints of one picture; scripts/benchmarks/planted_copies.py measures what it finds
+SAMPLE = 128  # images that tell how similar neighbours are
+FAR = 0.75  # share of the images whose nearest neighbour is less similar than look-alikes
+LEAST, MOST = 0.2, 0.95  # of what may be called look-alikes
+FEW, MANY = 32, 256  # neighbours that `alike` asks for, and those of the images for which these are not all
+
+Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+def find_all(gallery: Any, search: Search, threshold: float, turned: bool = False) -> dict[str, list[Group]]:
+    """The groups of each kind: "identical", "near", "alike". gallery: a gallery.store.Gallery; threshold: of "alike".
+
+    No two images are shown together twice: of a group of one kind, only the first image takes part in the later kinds.
+    """
+    apart = gallery.apart()
+    same = identical(gallery.hashes, apart)
+    copies = near(gallery.prints, gallery.hashes, turned, apart=apart)
+    looks = alike(gallery.embeddings, search, threshold, apart, [*same, *copies])
+    return {"identical": same, "near": copies, "alike": looks}
+
+
+def usual_likeness(embeddings: np.ndarray, hashes: np.ndarray, search: Search) -> float:
+    """A similarity from which images may be called look-alikes, to 2 digits: each embedding has its own scale.
+
+    A quarter of the images have a neighbour that is as similar as that. Copies of their bytes do not count.
+    """
+    count = len(embeddings)
+    rows = evenly(count, SAMPLE)
+    found, similarities = search(np.asarray(embeddings[rows], np.float32), min(8, count))
+    others = (found >= 0) & (hashes[found] != hashes[rows, None]).any(2)
+    nearest = similarities[others.any(1), others[others.any(1)].argmax(1)]
+    likeness = float(np.quantile(nearest, FAR)) if len(nearest) else MOST
+    return min(MOST, max(LEAST, math.floor(100 * likeness) / 100))
+
+
+def identical(hashes: np.ndarray, apart: Apart = ()) -> list[Group]:
+    """Files of the same bytes, by their hashes, uint8 (N, b)."""
+    first = first_same(hashes)
+    others = np.flatnonzero(first != np.arange(len(first)))
+    links = Links(first[others], others, np.ones(len(others), np.float32))
+    return joined(links, apart)
+
+
+def near(
+    prints: np.ndarray,
+    hashes: np.ndarray | None = None,
+    turned: bool = False,
+    threshold: float = COPY,
+    apart: Apart = (),
+    exact_up_to: int = EXACT,
+) -> list[Group]:
+    """Copies of a picture: resized, recompressed, cropped by up to 5 % from each side; `turned`: mirrored or turned too.
+
+    prints: uint8 (N, SIDE, SIDE) of gallery.thumbprints.thumbprint, may be memory-mapped. hashes: uint8 (N, b), of the
+    files; of several identical ones only the first takes part. Colours are ignored: a black-and-white version is a copy.
+    Groups are what links of `threshold` or more (gallery.thumbprint_similarity.similarity) connect, joined strongest first,
+    without bringing rows together that stand apart. Blank pictures, without detail, are copies only where their prints are
+    the same. The order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
+    """
+    if len(prints) < 2:
+        return []
+    leader = leaders(len(prints), identical(hashes, apart) if hashes is not None else ())
+    rows = np.unique(leader)
+    digests = b"".join(hashlib.blake2b(prints[row].tobytes(), digest_size=16).digest() for row in rows)
+    keys = np.frombuffer(digests, np.uint8).reshape(-1, 16)
+    same = first_same(keys)
+    twins = np.flatnonzero(same != np.arange(len(rows)))
+    # From here on prints are in the order of their hashes, so that nothing depends on the order of the images.
+    distinct = np.unique(same)
+    distinct = distinct[np.lexsort(keys[distinct].T)]
+    found = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
+    first, second = np.concatenate([same[twins], distinct[found.first]]), np.concatenate([twins, distinct[found.second]])
+    similarities = np.concatenate([np.ones(len(twins), np.float32), found.similarity])
+    return joined(Links(rows[first], rows[second], similarities), apart, leader)
+
+
+def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT) -> Links:
+    """The candidates among different prints, uint8 (n, SIDE, SIDE), that are similar enough.
+
+    A print has at most NEIGHBOURS candidates, and those of a picture with many copies may all be of one sort, such as those
+    of one size. So one print of each such group looks for the rest again, among one print of each other group, until
+    nothing new is found.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count, found = len(prints), [NO_LINKS]
+    chosen = queries = np.arange(count)
+    while len(queries):
+        among = prints[chosen]
+        links = compared(among, candidates(among, views, np.searchsorted(chosen, queries), exact_up_to), threshold)
+        found.append(Links(chosen[links.first], chosen[links.second], links.similarity))
+        everything = concatenated(found)
+        graph = coo_matrix((everything.similarity, everything[:2]), (count, count))
+        _, chosen, sizes = np.unique(connected_components(graph)[1], return_index=True, return_counts=True)
+        queries = chosen[sizes > NEIGHBOURS] if len(links.first) else chosen[:0]
+    return concatenated(found)
+
+
+def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> Links:
+    """The pairs that are similar enough, of prints uint8 (n, SIDE, SIDE)."""
+    values = np.zeros(len(pairs.view), np.float32)
+    for view in np.unique(pairs.view).tolist():
+        for block in blocks(np.flatnonzero(pairs.view == view)):
+            values[block] = similarity(view_of(prints[pairs.first[block]], view), prints[pairs.second[block]])
+    enough = values >= threshold
+    return Links(pairs.first[enough], pairs.second[enough], values[enough])
+
+
+# ---- look-alikes -----------------------------------------------------------------------------------------------------
+
+
+def alike(
+    embeddings: np.ndarray, search: Search, threshold: float, apart: Apart = (), known: Iterable[Group] = ()
+) -> list[Group]:
+    """Images with embeddings of a similarity of `threshold` or more. Of each group of `known`, only the first takes part.
+
+    embeddings: float32 or float16 (N, d), rows of length 1, may be memory-mapped. search: gallery.index.Index.search.
+
+    A likeness is not passed on: of a row of images that each resemble the next, the ends may have nothing in common. So
+    groups are stars: the image with most neighbours comes first, of equally many the one that is nearest to them in all,
+    and it takes those that no earlier one took. All members resemble the centre; an image that resembles only other
+    members stays outside. Beyond MANY neighbours, how many they are no longer counts in that order.
+    """
+    leader = leaders(len(embeddings), known)
+    near_by = Neighbours(embeddings, search, threshold, leader == np.arange(len(leader)))
+    links, has_more = near_by.of_all()
+    begins = np.searchsorted(links.first, np.arange(len(leader) + 1))
+    counts, sums = np.diff(begins), np.bincount(links.first, links.similarity, len(leader))
+    free, marks, groups = near_by.takes_part.copy(), marks_of(apart, leader), []
+    for centre in np.lexsort((-sums, -counts))[: np.count_nonzero(counts)].tolist():
+        if not free[centre]:
+            continue
+        star = near_by.of_one(centre) if has_more[centre] else links.where(slice(begins[centre], begins[centre + 1]))
+        star = star.where(free[star.second])
+        rows, least, taken = [centre], 1.0, set(marks.get(centre, ()))
+        for row, value in zip(star.second.tolist(), star.similarity.tolist()):
+            if taken.isdisjoint(marks.get(row, ())):
+                taken.update(marks.get(row, ()))
+                rows.append(row)
+                least = value  # they come most similar first
+        if len(rows) > 1:
+            free[rows] = False
+            groups.append(Group(sorted(rows), least))
+    return most_similar_first(groups)
+
+
+class Neighbours:
+    """The rows of embeddings (N, d) that take part, bool (N,), and are similar to each other by `threshold` or more."""
+
+    def __init__(self, embeddings: np.ndarray, search: Search, threshold: float, takes_part: np.ndarray) -> None:
+        self.embeddings, self.search, self.threshold, self.takes_part = embeddings, search, threshold, takes_part
+
+    def of(self, rows: np.ndarray, most: int) -> tuple[Links, np.ndarray]:
+        """The links of these rows, at most `most` each: by row, most similar first; and which have more, bool (n,)."""
+        count = len(self.embeddings)
+        others, values = self.search(np.asarray(self.embeddings[rows], np.float32), min(most + 1, count))
+        enough = (values >= self.threshold) & (others >= 0) & (others != rows[:, None]) & self.takes_part[others]
+        links = Links(np.repeat(rows, enough.sum(1)), others[enough], values[enough])
+        has_more = (values[:, -1] >= self.threshold) & (values.shape[1] < count)
+        return links.where(np.lexsort((links.second, -links.similarity, links.first))), has_more
+
+    def of_all(self) -> tuple[Links, np.ndarray]:
+        """The links of all rows, at most MANY each, and which have more: bool (N,)."""
+        found, has_more = [NO_LINKS], np.zeros(len(self.embeddings), bool)
+        for rows in blocks(np.flatnonzero(self.takes_part)):
+            few, more = self.of(rows, FEW)
+            many, has_more[rows[more]] = self.of(rows[more], MANY) if more.any() else (NO_LINKS, False)
+            links = concatenated([few.where(~np.isin(few.first, rows[more])), many])
+            found.append(links.where(np.argsort(links.first, kind="stable")))
+        return concatenated(found), has_more
+
+    def of_one(self, row: int) -> Links:
+        """All links of one row."""
+        most, has_more = MANY, np.ones(1, bool)
+        while has_more.any():
+            most *= 4
+            links, has_more = self.of(np.array([row]), most)
+        return links

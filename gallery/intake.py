@@ -1,0 +1,98 @@
+"""Image file -> all that a gallery keeps of it but the embedding: crop for the network, thumbprint, hash of the bytes."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.lists import shown
+from data.transforms import Transforms
+from data.views import BadImage, Loader, Plan
+from gallery.store import HASH_BYTES
+from gallery.thumbprints import SIDE, thumbprint
+from utils.errors import InputError
+from utils.interrupt import ignore_in_worker
+
+
+class Unopened(BadImage):
+    """A file that cannot be read at all: the disk may be gone for a while, so that says nothing of the image."""
+
+
+class Taken(NamedTuple):
+    """Images that could be read, and those that could not."""
+
+    indices: np.ndarray  # int64 (n,)
+    crops: Tensor | None  # uint8 (n, 3, width, width); None for n = 0
+    prints: np.ndarray  # uint8 (n, S, S)
+    hashes: np.ndarray  # uint8 (n, HASH_BYTES)
+    bad: list[BadImage]
+
+
+def hash_of(path: str) -> bytes:
+    """BLAKE2b of a file's bytes. Raises InputError for a file that cannot be read."""
+    total = hashlib.blake2b(digest_size=HASH_BYTES)
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                total.update(block)
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+    return total.digest()
+
+
+class Intake(Dataset):
+    """One item is an image's index, crop, thumbprint and hash, or a BadImage."""
+
+    def __init__(self, paths: Sequence[str], transforms: Transforms) -> None:
+        self.paths, self.transforms = paths, transforms
+
+    def __getitem__(self, index: int) -> BadImage | tuple[int, Tensor, np.ndarray, bytes]:
+        try:
+            hashed = hash_of(self.paths[index])
+        except InputError as error:
+            return Unopened(index, str(error))
+        try:
+            image = self.transforms.load(self.paths[index])
+        except InputError as error:
+            return BadImage(index, str(error))
+        return index, self.transforms.centre_crop(image), thumbprint(image), hashed
+
+
+def collate(items: list) -> Taken:
+    """Items of Intake -> Taken."""
+    bad = [item for item in items if isinstance(item, BadImage)]
+    readable = [item for item in items if not isinstance(item, BadImage)]
+    if not readable:
+        prints, hashed = np.empty((0, SIDE, SIDE), np.uint8), np.empty((0, HASH_BYTES), np.uint8)
+        return Taken(np.empty(0, np.int64), None, prints, hashed, bad)
+    indices, crops, thumbprints, hashes = zip(*readable)
+    hashed = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
+    return Taken(np.array(indices, np.int64), torch.stack(crops), np.stack(thumbprints), hashed, bad)
+
+
+def take_in(
+    paths: Sequence[str],
+    indices: Sequence[int],
+    transforms: Transforms,
+    batch_size: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Taken]:
+    """The images at these indices of the list, in order, batch by batch. workers: data loading processes."""
+    plan = Plan()
+    plan.items = indices
+    loader = Loader(
+        Intake(paths, transforms),
+        batch_size,
+        sampler=plan,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=ignore_in_worker,
+        generator=torch.Generator(),
+    )
+    return iter(loader)

@@ -1,0 +1,126 @@
+"""The Embedder of a gallery: made for its images, or taken from a checkpoint; kept in the gallery as model.pth.tar."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+import models
+from gallery.store import Gallery
+from models.embedder import Embedder
+from models.readout import ENOUGH
+from utils import checkpoint
+from utils.errors import InputError
+
+FILE = "model.pth.tar"
+DEFAULT_WIDTH = 128  # of the crops of a ready-made net
+MOST_FITTED = 4096  # images that a closed form is fitted to; of 3,000 birds a third did as well as all
+
+
+class Model(NamedTuple):
+    """An Embedder, and which of its features a gallery holds."""
+
+    embedder: Embedder
+    kind: str  # "pooled", "embedding" or "closed_form"
+    request: dict[str, Any]  # what the user asked for when it was made
+    fitted_to: int  # images that its closed form was fitted to; 0 where it was not
+
+    @property
+    def dim(self) -> int:
+        """How many numbers an embedding has."""
+        return self.embedder.feature_dim if self.kind == "pooled" else self.embedder.dim
+
+    @property
+    def digest(self) -> str:
+        """A hash of weights, crop and kind: embeddings of one digest can be compared."""
+        total = hashlib.sha256(json.dumps([self.kind, self.embedder.settings], sort_keys=True).encode())
+        heads = {"closed_form.", "classifier."} - {{"embedding": "classifier."}.get(self.kind, f"{self.kind}.")}
+        for name, tensor in sorted(self.embedder.state_dict().items()):
+            if name.startswith(tuple(heads)):  # those that its features do not go through
+                continue
+            total.update(name.encode())
+            total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return total.hexdigest()[:32]
+
+    def save(self, path: str) -> None:
+        """Write it as a checkpoint, which `models.load` reads too."""
+        gallery = {"kind": self.kind, "request": self.request, "fitted_to": self.fitted_to}
+        state = {"state_dict": self.embedder.state_dict(), "epoch": self.embedder.epoch or 0}
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        checkpoint.save(path, {**state, "settings": self.embedder.settings, "gallery": gallery})
+
+    def embed(self, pictures: Iterable[Image.Image | str]) -> np.ndarray:
+        """Pictures -> their features of its kind, float32 (n, dim), rows of length 1."""
+        return self.embedder.embed(pictures, pooled=self.kind == "pooled")
+
+
+def load(path: str, device: Any = "cpu") -> Model:
+    """The Model in a file that `Model.save` wrote. Raises InputError for any other file."""
+    try:
+        held = checkpoint.load(path).get("gallery")
+    except InputError as error:
+        raise InputError(f"{error}; run embed.py with --again") from None
+    if not isinstance(held, dict) or not {"kind", "request", "fitted_to"} <= set(held):
+        raise InputError(f"{path}: not the model of a gallery; run embed.py with --again")
+    return Model(models.load(path, device), held["kind"], held["request"], held["fitted_to"])
+
+
+def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
+    """The Model that made a gallery. Raises InputError where its file is of another one."""
+    path = os.path.join(gallery.folder, FILE)
+    model = load(path, device)
+    if model.digest != gallery.about["model"]:
+        raise InputError(f"{path}: not the model that made the embeddings beside it; run embed.py with --again")
+    return model
+
+
+def make(
+    request: dict[str, Any],
+    checkpoint: str | None,
+    weights: str | None,
+    images: int,
+    fit: Callable[[Embedder], Any],
+    fitted_to: int,
+) -> Model:
+    """A new Model, of a trained net or of a ready-made one.
+
+    request: net, head, dim, width, origin_width, and what tells checkpoint and weights from others. images: how many.
+    fit: gives an Embedder its closed form, from `fitted_to` images. Raises InputError for what cannot be made.
+    """
+    head = request["head"]
+    if checkpoint:
+        embedder = models.load(checkpoint, **{name: request[name] for name in models.DEFAULTS})
+        kind = embedder.kind if head == "auto" else head
+    else:
+        width = request["width"] or DEFAULT_WIDTH
+        origin_width = request["origin_width"] or width * 9 // 8
+        net, dim = request["net"], request["dim"]
+        embedder = models.create(net, dim, weights=weights, width=width, origin_width=origin_width).eval()
+        kind = untrained_kind(head, images)
+    if kind != "closed_form" or embedder.closed_form is not None:
+        fitted_to = 0
+    else:
+        fit(embedder)
+    if embedder.closed_form is not None:
+        embedder.closed_form.prefer(kind == "closed_form")
+    return Model(embedder, kind, request, fitted_to)
+
+
+def untrained_kind(head: str, images: int) -> str:
+    """Which features of a net that was not trained: as asked for, or by the number of images."""
+    if head == "embedding":
+        raise InputError("embedding: that of an untrained net is a random one; give a checkpoint", setting="head")
+    return ("closed_form" if images >= ENOUGH else "pooled") if head == "auto" else head
+
+
+def outgrown(model: Model, images: int) -> str | None:
+    """Why a model should be made anew for so many images; None where it should not."""
+    if model.request["checkpoint"] is None and model.kind != untrained_kind(model.request["head"], images):
+        return f"{images} images are {'enough' if images >= ENOUGH else 'too few'} for the closed form"
+    if model.fitted_to and images > 2 * model.fitted_to and model.fitted_to < MOST_FITTED:
+        return f"it was fitted to {model.fitted_to} images, now there are {images}"
+    return None

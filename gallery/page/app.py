@@ -1,0 +1,225 @@
+"""The page's addresses and what each answers."""
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from evaluations.report.page import STYLESHEET
+from gallery import derived as made
+from gallery.page import request_params as asked
+from gallery.page.background import Working, Workshop
+from gallery.page.gallery_view import Collection, text
+from gallery.page.guard import Guard, Json, refuse
+from gallery.page.pictures import Pictures
+from gallery.page.request_params import Refusal
+from gallery.page.uploads import LIMIT, Uploads
+from utils.errors import InputError
+
+HERE = Path(__file__).parent
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
+READERS = 4  # image files that are read at once
+RECEIVERS = 4  # uploads that are received at once
+SHOWN = 100  # images of a group of duplicates, at most
+
+
+def create_app(collections: Sequence[Collection], hosts: list[str]) -> Starlette:
+    """The page for these galleries of the same images. hosts: as `Guard` takes them."""
+    page = Page(collections)
+    routes = [
+        Route("/", page.start),
+        Route("/static/{name}", page.static),
+        Route("/image/{key}", page.image),
+        Route("/upload/{token}", page.uploaded),
+        Route("/api/upload", page.upload, methods=["POST"]),
+        Route("/api/{g}/search", page.search),
+        Route("/api/{g}/clusters", page.clusters),
+        Route("/api/{g}/clusters/{id}", page.cluster),
+        Route("/api/{g}/duplicates", page.duplicates),
+        Route("/api/{g}/not_duplicate", page.not_duplicate, methods=["POST"]),
+        Route("/api/{g}/map", page.map),
+        Route("/api/{g}/bad", page.bad),
+    ]
+    errors: dict[Any, Callable] = {Refusal: _refused, InputError: _wrong, Working: _working, HTTPException: _failed}
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
+    app.router.redirect_slashes = False
+    return app
+
+
+class Page:
+    """Answers requests. What takes more than a moment is done in threads; what takes long, in the workshop."""
+
+    def __init__(self, collections: Sequence[Collection]) -> None:
+        self.collections = collections
+        self.pictures, self.workshop = Pictures(), Workshop()
+        self.uploads = Uploads([(collection.embed, collection.side) for collection in collections])
+        # However many ask at once, memory is that of so many.
+        self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, 1))
+        loader = FileSystemLoader(HERE / "templates")
+        self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+
+    async def start(self, request: Request) -> Response:
+        facts = lambda c: {"name": c.name, "count": c.count, "bad": len(c.gallery.bad), "alike": c.alike}
+        galleries = [facts(collection) for collection in self.collections]
+        # Where the folder lies is told to this machine only.
+        local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
+        folder = text(self.collections[0].folder)
+        root = folder if local else os.path.basename(folder)
+        html = self.templates.get_template("page.html").render(galleries=galleries, root=root)
+        return HTMLResponse(html)
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        file = STYLESHEET if name == STYLESHEET.name else HERE / "static" / name
+        if not re.fullmatch(r"[a-z0-9_-]+\.[a-z]+", name) or file.suffix not in TYPES or not file.is_file():
+            raise Refusal(404, "There is no such file.")
+        data = await run_in_threadpool(file.read_bytes)
+        tag = hashlib.blake2b(data, digest_size=12).hexdigest()
+        return _tagged(tag, None if tag in _tags(request) else data, TYPES[file.suffix], "no-cache")
+
+    async def image(self, request: Request) -> Response:
+        key, size = request.path_params["key"], request.query_params.get("size", "thumb")
+        if size not in ("thumb", "large"):
+            raise Refusal(400, "`size` has to be thumb or large.")
+        rows = ((c, c.gallery.row_of(key)) for c in self.collections)
+        collection, row = next(((c, row) for c, row in rows if row is not None), (None, None))
+        if collection is None:
+            raise Refusal(404, "There is no such image.")
+        path, had = collection.gallery.paths[row], _tags(request)
+        try:
+            async with self.readers:
+                tag, data = await run_in_threadpool(self.pictures.jpeg, path, collection.root, size == "large", had)
+        except InputError as error:
+            raise Refusal(404, str(error)) from None
+        return _tagged(tag, data, "image/jpeg", "private, max-age=600")
+
+    async def uploaded(self, request: Request) -> Response:
+        found = self._uploaded(request.path_params["token"])
+        return Response(found.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+
+    async def upload(self, request: Request) -> Response:
+        async with self.receivers:
+            data = await asked.body(request, LIMIT)
+            try:
+                async with self.looker:
+                    token = await run_in_threadpool(self.uploads.add, data)
+            except InputError as error:
+                raise Refusal(415, str(error)) from None
+        return Json({"upload": token})
+
+    async def search(self, request: Request) -> Response:
+        g, query = self._gallery(request), request.query_params
+        start, count = asked.stretch(query, 60)
+        rows = [g.row(key) for key in query.getlist("image")]
+        tokens = query.getlist("upload")
+        asked.queries(len(rows) + len(tokens))
+        sent = [self._uploaded(token) for token in tokens]
+        number = self.collections.index(g)
+        found = await run_in_threadpool(g.neighbours, rows, [(u, number) for u in sent], start, count)
+        return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **found})
+
+    async def clusters(self, request: Request) -> Response:
+        g, (start, count) = self._gallery(request), asked.stretch(request.query_params, 60)
+        found = await self._clusters(g)
+        cards = [g.card(number, found[number]) for number in range(len(found))[start : start + count]]
+        return Json({"total": len(found), "clusters": cards})
+
+    async def cluster(self, request: Request) -> Response:
+        g, (start, count) = self._gallery(request), asked.stretch(request.query_params, 60)
+        found = await self._clusters(g)
+        number = asked.number_in(request.path_params["id"], len(found))
+        if number is None:
+            raise Refusal(404, "There is no such group any more.")
+        rows = found[number]
+        items = [g.item(row) for row in rows[start : start + count]]
+        return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
+
+    async def duplicates(self, request: Request) -> Response:
+        g, query = self._gallery(request), request.query_params
+        kind = query.get("kind", "identical")
+        what = {"identical": "the same files", "near": "copies", "alike": "look-alikes"}.get(kind)
+        if what is None:
+            raise Refusal(400, "`kind` has to be identical, near or alike.")
+        start, count = asked.stretch(query, 20)
+        threshold = asked.share(query, "threshold", g.alike, 0, 1) if kind == "alike" else 0
+        turned = bool(asked.whole(query, "turned", 0, 0, 1)) and kind == "near"
+        make = lambda: made.duplicates(g.gallery, g.index, kind, threshold, turned)
+        name = g, "duplicates", kind, threshold, turned
+        found = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
+        found = await run_in_threadpool(lambda: made.split(found, g.gallery.apart()))
+        chosen = zip(found.rows[start : start + count], found.similarities[start : start + count])
+        groups = [g.group(rows, similarity, SHOWN) for rows, similarity in chosen]
+        return Json({"total": len(found.rows), "images": sum(map(len, found.rows)), "groups": groups})
+
+    async def not_duplicate(self, request: Request) -> Response:
+        g = self._gallery(request)
+        rows = [g.row(key) for key in await asked.keys(request, 1000)]
+        await run_in_threadpool(g.set_apart, rows)
+        return Json({"ok": True})
+
+    async def map(self, request: Request) -> Response:
+        g = self._gallery(request)
+        name, what = (g, "map"), f"drawing the map of {g.count:,} images"
+        found = await self.workshop.result(name, what, lambda: made.layout(g.gallery))
+        return Json(await run_in_threadpool(g.map, found))
+
+    async def bad(self, request: Request) -> Response:
+        return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
+
+    def _gallery(self, request: Request) -> Collection:
+        number = asked.number_in(request.path_params["g"], len(self.collections))
+        if number is None:
+            raise Refusal(404, "There is no such gallery.")
+        return self.collections[number]
+
+    def _uploaded(self, token: str) -> Any:
+        found = self.uploads.get(token)
+        if found is None:
+            raise Refusal(404, "This picture is not kept any more. Send it again.")
+        return found
+
+    async def _clusters(self, g: Collection) -> list:
+        name, what = (g, "clusters"), f"grouping {g.count:,} images"
+        return await self.workshop.result(name, what, lambda: made.clusters(g.gallery))
+
+
+def _tags(request: Request) -> list[str]:
+    """The tags of what the browser has of this address."""
+    return re.findall(r'"([0-9a-f]+)"', request.headers.get("if-none-match", ""))
+
+
+def _tagged(tag: str, data: bytes | None, kind: str, cache: str) -> Response:
+    """An answer that the browser may keep, and ask for again by its tag; data: None where it has it."""
+    headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
+    return Response(status_code=304, headers=headers) if data is None else Response(data, media_type=kind, headers=headers)
+
+
+async def _refused(request: Request, refusal: Any) -> Response:
+    return refuse(refusal.status, refusal.sentence)
+
+
+async def _wrong(request: Request, error: Any) -> Response:
+    return refuse(500, str(error))
+
+
+async def _working(request: Request, working: Any) -> Response:
+    return Json({"working": working.what}, 202)
+
+
+async def _failed(request: Request, error: Any) -> Response:
+    sentence = "There is nothing at this address." if error.status_code == 404 else f"{error.detail}."
+    answer = refuse(error.status_code, sentence)
+    answer.headers.update(error.headers or {})
+    return answer

@@ -1,0 +1,222 @@
+"""A gallery: a folder with the embeddings of images, their thumbprints, and a table of the files that they are of.
+
+about.json         net, kind of features, model, stamp, source
+model.pth.tar      the Embedder that made it, for images to search with and for those that come later
+embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
+prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
+images.sqlite      table `images`: row, path, size, mtime_ns, hash; table `bad`: path, size, mtime_ns, reason
+derived/           what was computed from these, kept until they change
+not_duplicates.txt what the user said
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.lists import Paths, shown
+from gallery.thumbprints import SIDE
+from utils.errors import InputError, RunError
+
+FORMAT = 1  # of the folder; another one is refused
+KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # what about.json says
+HASH_BYTES = 16
+
+
+class File(NamedTuple):
+    """An image file as it was when it was looked at."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Bad(NamedTuple):
+    """A file that cannot be read as an image."""
+
+    file: File  # with mtime_ns 0 it is to be tried again
+    reason: str
+
+
+class Gallery:
+    """Reads such a folder. InputError for one that is missing, half-made or of another format."""
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = os.path.abspath(folder)
+        self.about = read_about(self.folder)
+        self.name: str = self.about["name"]
+        self.root: str | None = self.about["root"]
+        self.stamp: str = self.about["stamp"]
+        self.embeddings = self._read("embeddings.npy", lambda path: np.load(path, mmap_mode="r"))
+        self.prints = self._read("prints.npy", lambda path: np.load(path, mmap_mode="r"))
+        stamp, self.files, hashes, self.unreadable = self._read("images.sqlite", read_table)
+        self.paths = Paths(file.path for file in self.files)
+        self.hashes = self._read("images.sqlite", lambda _: hash_rows(hashes, len(self.files)))
+        # embed.py moves its files one by one, about.json last. Here they may have been read while they moved.
+        if os.path.exists(self._in(os.path.join("making", "about.json"))) or read_about(self.folder)["stamp"] != self.stamp:
+            reason = "embed.py was stopped while it wrote this, or is just doing it; run it again"
+            raise InputError(f"{shown(self.folder)}: {reason}")
+        shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
+        if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
+            raise InputError(f"{shown(self.folder)}: damaged (its files are not of one time); run embed.py with --again")
+
+    def _read(self, name: str, reader: Callable[[str], Any]) -> Any:
+        """What `reader` makes of one of the files. InputError names a damaged one."""
+        try:
+            return reader(self._in(name))
+        except Exception as error:  # a damaged file can fail in any way
+            reason = shown(str(error) or type(error).__name__)
+            raise InputError(f"{shown(self._in(name))}: damaged ({reason}); run embed.py with --again") from None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _in(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    @property
+    def bad(self) -> list[tuple[str, str]]:
+        """(path, reason) of the files that cannot be read."""
+        return [(entry.file.path, entry.reason) for entry in self.unreadable]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Of each image 16 hexadecimal digits that name it, the same in every gallery: the hash of its path."""
+        return [hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest() for path in self.paths]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def row_of(self, key: str) -> int | None:
+        """The row of the image with this key; None where there is none."""
+        return self._rows.get(key)
+
+    @cached_property
+    def row_of_path(self) -> dict[str, int]:
+        """absolute path -> row"""
+        return {path: row for row, path in enumerate(self.paths)}
+
+    def shown(self, row: int) -> str:
+        """The path of an image as text: below the folder of the images where there is one."""
+        path = self.paths[row]
+        below = path.removeprefix(self.root.rstrip(os.sep) + os.sep) if self.root else path
+        return os.fsencode(below).decode("utf-8", "replace")
+
+    # ---- what is kept beside it --------------------------------------------------------------------------------------
+
+    def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays that `make()` gives, from derived/<name>.npz if they are of the gallery as it is now."""
+        path = self._in(os.path.join("derived", f"{name}.npz"))
+        with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
+            if str(stored["stamp"]) == self.stamp:
+                return {key: stored[key] for key in stored.files if key != "stamp"}
+        arrays = make()
+        with suppress(OSError):  # on a disk that is full or read-only it is made anew each time
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            temporary = f"{path}.{os.getpid()}.tmp"
+            with open(temporary, "wb") as file:
+                np.savez(file, stamp=np.array(self.stamp), **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, path)
+        return arrays
+
+    def apart(self) -> list[list[int]]:
+        """Groups of rows which the user said are not duplicates of each other."""
+        try:
+            with open(self._in("not_duplicates.txt"), encoding="ascii", errors="replace") as file:
+                lines = [line.split() for line in file]
+        except FileNotFoundError:
+            return []
+        groups = [sorted({row for key in line if (row := self.row_of(key)) is not None}) for line in lines]
+        return [rows for rows in groups if len(rows) > 1]
+
+    def set_apart(self, rows: Iterable[int]) -> None:
+        """Remember that these images are not duplicates of each other, as long as they keep their names."""
+        keys = [self.keys[row] for row in sorted(set(rows))]
+        if len(keys) < 2:
+            raise InputError("give two images or more that are not duplicates of each other")
+        try:
+            with open(self._in("not_duplicates.txt"), "a", encoding="ascii") as file:
+                file.write(" ".join(keys) + "\n")
+        except OSError as error:
+            raise RunError(f"{shown(self._in('not_duplicates.txt'))}: {error.strerror}") from None
+
+
+def read_about(folder: str) -> dict[str, Any]:
+    """about.json of a gallery. Raises InputError where there is none, or none that this program can read."""
+    path = os.path.join(folder, "about.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            about = json.load(file)
+    except FileNotFoundError:
+        raise InputError(
+            f"{shown(folder)}: no gallery; make it with embed.py --images FOLDER --out {shown(folder)}"
+        ) from None
+    except Exception as error:  # a damaged file can fail in any way
+        raise InputError(f"{shown(path)}: damaged ({shown(str(error))}); run embed.py with --again") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(KNOWN) <= set(about):
+        raise InputError(f"{shown(path)}: of another version of this program; run embed.py with --again")
+    return about
+
+
+# ---- the table of files ----------------------------------------------------------------------------------------------
+
+
+def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[str], bad: Sequence[Bad]) -> None:
+    """Write images.sqlite; hashes: hexadecimal, of each file, or "" where it is not known yet. A path that is no valid text
+    is stored as bytes."""
+    temporary = f"{path}.tmp"
+    with suppress(FileNotFoundError):
+        os.remove(temporary)
+    with closing(sqlite3.connect(temporary)) as base, base:
+        base.execute("BEGIN")  # else each table would be brought to the disk by itself
+        base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
+        base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
+        base.execute("CREATE TABLE about (stamp TEXT)")
+        base.execute("INSERT INTO about VALUES (?)", (stamp,))
+        rows = ((row, _stored(f.path), f.size, f.mtime_ns, h) for row, (f, h) in enumerate(zip(files, hashes)))
+        base.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", rows)
+        rows_of_bad = ((_stored(b.file.path), b.file.size, b.file.mtime_ns, shown(b.reason)) for b in bad)
+        base.executemany("INSERT INTO bad VALUES (?, ?, ?, ?)", rows_of_bad)
+    os.replace(temporary, path)
+
+
+def read_table(path: str) -> tuple[str, list[File], list[str], list[Bad]]:
+    """The stamp, files, hashes and unreadable files in images.sqlite.
+
+    Raises OSError, ValueError or sqlite3.Error for one that is missing or damaged.
+    """
+    if not os.path.isfile(path):
+        raise OSError(f"{os.path.basename(path)} is missing")
+    with closing(sqlite3.connect(path)) as base:
+        ((stamp,),) = base.execute("SELECT stamp FROM about").fetchall()
+        found = base.execute("SELECT path, size, mtime_ns, hash FROM images ORDER BY row").fetchall()
+        bad = base.execute("SELECT path, size, mtime_ns, reason FROM bad").fetchall()
+    files = [File(_named(name), size, mtime) for name, size, mtime, _ in found]
+    unreadable = [Bad(File(_named(name), size, mtime), reason) for name, size, mtime, reason in bad]
+    return stamp, files, [hashed for *_, hashed in found], unreadable
+
+
+def hash_rows(hashes: Sequence[str], count: int) -> np.ndarray:
+    """Hexadecimal hashes -> uint8 (count, HASH_BYTES). Raises ValueError or TypeError for any that is none."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(count, HASH_BYTES)
+
+
+def _stored(path: str) -> str | bytes:
+    try:
+        path.encode()
+        return path
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+
+
+def _named(stored: Any) -> str:
+    if not isinstance(stored, str | bytes):
+        raise ValueError("a path is missing")
+    return stored if isinstance(stored, str) else os.fsdecode(stored)

@@ -1,0 +1,60 @@
+"""Which image files there are to embed: those of a folder, or of a list."""
+
+import os
+import stat
+from typing import NamedTuple
+
+from data.dataset import find_images
+from data.lists import EXTENSIONS, first_few, read_list, real_paths, shown
+from gallery.store import Bad, File
+from utils import log
+from utils.errors import InputError
+
+
+class Survey(NamedTuple):
+    """What was found."""
+
+    files: list[File]  # in order of their paths
+    gone: list[Bad]  # that a list names, and that are not there
+    root: str | None  # the folder, if it is one
+
+
+def survey(images: str) -> Survey:
+    """The image files of `images`, a folder or a list file.
+
+    Links that lead out of the folder are left out: what a page shows should be what lies in the folder.
+    Raises InputError where there is nothing to embed.
+    """
+    root = os.path.abspath(images) if os.path.isdir(images) else None
+    if root:
+        try:
+            paths = _inside(find_images(root), root)
+        except InputError as error:
+            raise InputError(str(error), setting="images") from None
+    elif os.path.exists(images):
+        listed = read_list(images, labels_required=False, check_files=False).paths
+        paths = sorted(set(real_paths(listed)))  # the page follows no links of a list, which may lead anywhere later
+    else:
+        raise InputError(f"{shown(images)}: no such folder or list", setting="images")
+    if not paths:
+        raise InputError(f"{shown(images)}: no image in it ({', '.join(EXTENSIONS)})", setting="images")
+    files, gone = [], []
+    for path in paths:
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):  # a pipe might never end
+                raise OSError(0, "not a file")
+            files.append(File(path, status.st_size, status.st_mtime_ns))
+        except OSError as error:
+            gone.append(Bad(File(path, 0, 0), f"{shown(path)}: {error.strerror}"))
+    return Survey(files, gone, root)
+
+
+def _inside(paths: list[str], root: str) -> list[str]:
+    """The paths that do not lead out of the folder `root`; the log names the others."""
+    real_root = os.path.join(os.path.realpath(root), "")
+    leads_out = [not real.startswith(real_root) for real in real_paths(paths)]
+    outside = [path for path, out in zip(paths, leads_out) if out]
+    if outside:
+        log.say(f"{shown(root)}: links out of this folder left out ({len(outside)}): {first_few(outside)}")
+    return [path for path, out in zip(paths, leads_out) if not out]

@@ -1,0 +1,128 @@
+"""How much two thumbprints look like copies of one picture: one is stretched and shifted until it fits the other, then
+their details are compared part by part. `similarity` is for pairs that are candidates already, `gallery.duplicates`
+finds those."""
+
+import numpy as np
+
+MOST_CROPPED = 0.06  # of the side, from either end: as far as alignment goes
+NOISE = 8.0  # grey levels squared: detail of so much variance counts half; JPEG of quality 30 leaves about 1
+PART = 4  # pixels: the side of the parts that are compared one by one
+LEAST_DETAIL = 0.08  # of the parts must have detail; a picture with less is blank, and resembles any other such
+COARSE, FINE = 3, 2  # steps of alignment at half the size, then at full size
+HOPELESS = 0.5  # a pair that agrees less when it is aligned at half the size is not looked at further
+PAIRS = 256  # at once: they stay in the processor's cache
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How much each print of a looks like a copy of that of b: float32 (m,), 0 to 1, from uint8 (m, S, S) each.
+
+    One is stretched and shifted until it fits the other best, its edges by up to MOST_CROPPED of the side inwards or
+    outwards. A frame of a 16th of the side is not compared, because a crop may lack it. Compared is the detail: the print
+    less its mean over 3 x 3 pixels. Light and large shapes are what different photos of one thing share.
+
+    The details are correlated in each part of PART x PART pixels alone. The similarity is the mean over the parts, weighted
+    by whether they have detail at all: e / (e + NOISE), e their variance. So strong edges that many pictures share, such as
+    a frame or the outline of a bottle, do not outvote the rest. It is 0 where fewer than LEAST_DETAIL of them have detail.
+    """
+    similarities = np.zeros(len(a), np.float32)
+    for begin in range(0, len(a), PAIRS):
+        first, second = (prints[begin : begin + PAIRS].astype(np.float32) for prints in (a, b))
+        edges = align(halved(first), halved(second), np.zeros((len(first), 2, 2), np.float32), COARSE)
+        # The one that shows more is the measure. A crop is shrunk then; enlarging its original would blur that.
+        swap = edges[:, :, 0].sum(1) > edges[:, :, 1].sum(1)
+        first[swap], second[swap], edges[swap] = second[swap], first[swap], -edges[swap]
+        hopeful = np.flatnonzero(agreement(halved(first), halved(second), edges) >= HOPELESS)
+        if len(hopeful):
+            first, second = first[hopeful], second[hopeful]
+            edges = align(first, second, edges[hopeful], FINE)
+            similarities[begin + hopeful] = agreement(first, second, edges).clip(0, 1)
+    return similarities
+
+
+def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.ndarray:
+    """Where the edges of a lie in b: float32 (m, 2, 2), (x, y) by (begin, end), in sides of b, outwards negative and
+    positive. From prints float32 (m, s, s); `edges` is where to start.
+
+    Gauss-Newton steps of the inverse compositional kind (Baker and Matthews 2004, IJCV 56, section 3.2): the gradients are
+    those of a, so that they and their inverse Hessian are computed once. Brightness and contrast are projected out.
+    """
+    count, side, _ = a.shape
+    frame = side // 16
+    along = _along(side, frame)
+    inner = _middle(a, frame).reshape(count, -1)
+    inner = inner - inner.mean(1, keepdims=True)
+    energy = np.maximum(np.einsum("mi,mi->m", inner, inner), 1e-3)
+    wider = _middle(a, frame - 1)
+    slope_x = (wider[:, 1:-1, 2:] - wider[:, 1:-1, :-2]) * (side / 2)
+    slope_y = (wider[:, 2:, 1:-1] - wider[:, :-2, 1:-1]) * (side / 2)
+    down = along[:, None]
+    moves = np.stack([slope_x * (1 - along), slope_x * along, slope_y * (1 - down), slope_y * down], 1).reshape(count, 4, -1)
+    moves -= moves.mean(2, keepdims=True)
+    moves -= (moves @ inner[:, :, None]) * (inner / energy[:, None])[:, None]
+    hessian = moves @ moves.transpose(0, 2, 1)
+    ridge = 1e-3 * np.trace(hessian, axis1=1, axis2=2) + 1e-3  # a print without detail in one direction stays where it is
+    inverse = np.linalg.inv(hessian + ridge[:, None, None] * np.eye(4, dtype=np.float32))
+    for _ in range(steps):
+        fitted = warped(b, edges, frame).reshape(count, -1, 1)
+        contrast = (inner[:, None] @ fitted)[:, 0] / energy[:, None]
+        step = (inverse @ (moves @ fitted))[..., 0] / np.maximum(contrast, 0.3)
+        edges = (edges - step.reshape(-1, 2, 2)).clip(-MOST_CROPPED, MOST_CROPPED)
+    return edges
+
+
+def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The similarity of float32 (m, s, s) and (m, s, s) with the edges of a where `align` found them in b: float32 (m,)."""
+    frame = a.shape[-1] // 16
+    first, second = detail(_middle(a, frame - 1)), detail(warped(b, edges, frame - 1))
+    own, other = _products(first, first), _products(second, second)
+    weight = _weight(np.maximum(own, other))
+    share = weight.mean((1, 2))
+    correlation = _products(first, second) / np.sqrt(own * other + np.float32(1e-6))
+    return (weight * correlation).mean((1, 2)) / np.maximum(share, 1e-6) * (share >= LEAST_DETAIL)
+
+
+def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Means over each part of a * b: (m, s, s) twice -> (m, n, n); what is left over at the end of s is left out."""
+    count, side, _ = a.shape
+    parts = side // PART
+    a, b = (x[:, : parts * PART, : parts * PART].reshape(count, parts, PART, parts, PART) for x in (a, b))
+    return np.einsum("mipjq,mipjq->mij", a, b) / PART**2
+
+
+def _weight(variance: np.ndarray) -> np.ndarray:
+    return variance / (variance + NOISE)
+
+
+def _middle(prints: np.ndarray, frame: int) -> np.ndarray:
+    """Without the outermost `frame` pixels."""
+    side = prints.shape[-1]
+    return prints[:, frame : side - frame, frame : side - frame]
+
+
+def detail(prints: np.ndarray) -> np.ndarray:
+    """What a pixel differs by from the mean of the 3 x 3 around it: (m, s, s) -> (m, s - 2, s - 2)."""
+    sums = prints[:, :-2] + prints[:, 1:-1] + prints[:, 2:]
+    sums = sums[:, :, :-2] + sums[:, :, 1:-1] + sums[:, :, 2:]
+    return prints[:, 1:-1, 1:-1] - sums / 9
+
+
+def warped(b: np.ndarray, edges: np.ndarray, frame: int) -> np.ndarray:
+    """b where a lies in it, without a's outermost `frame` pixels, bilinear: float32 (m, s - 2 frame, s - 2 frame)."""
+    side = b.shape[-1]
+    along = _along(side, frame)
+    at = (along + edges[..., :1] * (1 - along) + edges[..., 1:] * along) * side - np.float32(0.5)
+    weights = np.subtract(at.clip(0, side - 1)[..., None], np.arange(side, dtype=np.float32))  # (m, 2, s - 2 frame, s)
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    np.maximum(weights, 0, out=weights)
+    return weights[:, 1] @ b @ weights[:, 0].transpose(0, 2, 1)
+
+
+def _along(side: int, frame: int) -> np.ndarray:
+    """Where the pixels between the frames lie, in sides: float32 (s - 2 frame,), 0 to 1."""
+    return ((np.arange(frame, side - frame) + 0.5) / side).astype(np.float32)
+
+
+def halved(prints: np.ndarray) -> np.ndarray:
+    """Means over 2 x 2 pixels: (m, s, s) -> (m, s / 2, s / 2)."""
+    return (prints[:, ::2, ::2] + prints[:, 1::2, ::2] + prints[:, ::2, 1::2] + prints[:, 1::2, 1::2]) / 4

@@ -1,0 +1,194 @@
+"""Making a gallery: what is known of unchanged files is kept, the rest is added, and a stop loses at most some seconds.
+
+All is made in the folder `making` inside the gallery's, in memory-mapped arrays that have a row for each file from the
+start. When the last row is there, the files move to their places; until then the gallery can be searched as it was.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data.lists import shown
+from gallery.folder import json_in, put_in_place, remove, write_about
+from gallery.store import FORMAT, HASH_BYTES, Bad, File, hash_rows, read_table, write_table
+from gallery.thumbprints import SIDE
+from utils.distributed import Group
+from utils.errors import RunError
+
+BLOCK = 2**16  # rows that are copied at once
+FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
+
+
+class Rows(NamedTuple):
+    """Rows that are known already."""
+
+    files: list[File]
+    arrays: dict[str, np.ndarray]  # by the names of Writer.shapes
+    unfinished: bool  # whether they are in `making`
+    again: bool  # whether that was begun without the rows of the gallery
+
+
+class Writer:
+    """Makes or renews the gallery in `folder`. Every process of a group has one, and writes its share of the rows.
+
+    with locked(folder):
+        writer = Writer(folder, model, dim, dtype, group)
+        for indices in its share of writer.plan(files): ... writer.put(indices, embeddings, prints, hashes)
+        writer.finish(bad, about)
+    """
+
+    def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
+        """model: what tells it from all others; rows of another model are not kept. dtype: "float32" or "float16"."""
+        self.folder, self.making, self.group = folder, os.path.join(folder, "making"), group
+        self.model, self.dtype = model, dtype
+        self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
+            "embeddings": (dtype, (dim,)),
+            "prints": ("uint8", (SIDE, SIDE)),
+            "hashes": ("uint8", (HASH_BYTES,)),
+            "done": ("bool", ()),
+        }
+        self.files: list[File] = []
+        self.arrays: dict[str, np.memmap] = {}
+        self._again = False
+        self._flushed = time.monotonic()
+        self._waiting: list[np.ndarray] = []  # rows that are written but not yet marked as done
+
+    # ---- what is to be done ------------------------------------------------------------------------------------------
+
+    def plan(self, files: Sequence[File], again: bool = False) -> np.ndarray:
+        """Prepare a gallery of these files. Returns the indices of those to be embedded, int64, in all processes.
+
+        again: take nothing from the gallery as it is, only from what was being made when it was stopped.
+        """
+        if self.group.rank == 0:
+            self._again = again
+            self._lay_out(list(files), (rows for rows in self._known() if not again or rows.again))
+        self.group.gather_objects(None)  # the others wait for the files to be there
+        self.files = list(files)
+        self.arrays = self._open(self.making)
+        return np.flatnonzero(~self.arrays["done"])
+
+    def _known(self) -> Iterator[Rows]:
+        """The rows of this model in the gallery as it is, and in what was being made when it was stopped."""
+        for folder in (self.folder, self.making):
+            unfinished = folder == self.making
+            with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
+                about = json_in(folder, "plan.json" if unfinished else "about.json")
+                _, files, hashes, _ = read_table(os.path.join(folder, "images.sqlite"))
+                names = self.shapes if unfinished else ("embeddings", "prints")
+                arrays = {name: np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in names}
+                if not unfinished:
+                    arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
+                if (about.get("model"), about.get("dtype")) == (self.model, self.dtype) and self._fit(arrays, len(files)):
+                    yield Rows(files, arrays, unfinished, about.get("again", False))
+
+    def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
+        """Whether the arrays have so many rows of the right shape and type."""
+        wanted = {name: (np.dtype(dtype), (rows, *shape)) for name, (dtype, shape) in self.shapes.items()}
+        return {name: (array.dtype, array.shape) for name, array in arrays.items()} == wanted
+
+    def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
+        """Make the folder `making` anew, with a row for each file, those that are known filled in."""
+        new, old = (os.path.join(self.folder, name) for name in ("making.new", "making.old"))
+        remove(new)
+        os.makedirs(new)
+        self._need_space(len(files))
+        arrays = self._open(new, len(files))
+        row_of = {file: row for row, file in enumerate(files)}
+        for rows in known:
+            done = rows.arrays["done"]
+            pairs = [(row_of[file], old_row) for old_row, file in enumerate(rows.files) if done[old_row] and file in row_of]
+            if pairs:
+                targets, sources = np.array(pairs, np.int64).T
+                for name, array in arrays.items():
+                    _copy(array, targets, rows.arrays[name], sources)
+        for array in arrays.values():
+            array.flush()
+        write_table(os.path.join(new, "images.sqlite"), "", files, [""] * len(files), [])
+        with open(os.path.join(new, "plan.json"), "w", encoding="utf-8") as file:
+            json.dump({"model": self.model, "dtype": self.dtype, "again": self._again}, file)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(os.path.join(self.making, "model.pth.tar"), os.path.join(new, "model.pth.tar"))
+        remove(old)
+        if os.path.exists(self.making):
+            os.rename(self.making, old)
+        os.rename(new, self.making)
+        remove(old)
+
+    def _open(self, folder: str, rows: int | None = None) -> dict[str, np.memmap]:
+        """The arrays in a folder, made with so many rows, or opened as they are."""
+        opened = {}
+        for name, (dtype, shape) in self.shapes.items():
+            path = os.path.join(folder, f"{name}.npy")
+            if rows is None:
+                opened[name] = np.lib.format.open_memmap(path, mode="r+")
+            else:
+                opened[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(rows, *shape))
+                if hasattr(os, "posix_fallocate"):  # else another program could fill the disk under the mapped file
+                    with open(path, "r+b") as file:
+                        os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+        return opened
+
+    def _need_space(self, rows: int) -> None:
+        """Raise RunError where the disk has no room: a full disk under a mapped file would kill the process."""
+        need = rows * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
+        free = shutil.disk_usage(self.folder).free
+        if need > free:
+            what = f"{rows} images take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+            raise RunError(f"{shown(self.folder)}: {what}; make room, give another --out, or --dtype float16")
+
+    # ---- doing it ----------------------------------------------------------------------------------------------------
+
+    def put(self, indices: np.ndarray, embeddings: np.ndarray, prints: np.ndarray, hashes: np.ndarray) -> None:
+        """Write the rows of these files; every some seconds they are brought to the disk."""
+        self.arrays["embeddings"][indices] = embeddings
+        self.arrays["prints"][indices] = prints
+        self.arrays["hashes"][indices] = hashes
+        self._waiting.append(indices)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring to the disk what was put, and then mark it as done."""
+        for name in ("embeddings", "prints", "hashes"):
+            self.arrays[name].flush()
+        for indices in self._waiting:
+            self.arrays["done"][indices] = True
+        self.arrays["done"].flush()
+        self._waiting.clear()
+        self._flushed = time.monotonic()
+
+    def finish(self, bad: Sequence[Bad], about: dict[str, Any]) -> None:
+        """Put the gallery in place. bad: the files that cannot be read, of all processes. about: for about.json."""
+        self.flush()
+        self.group.gather_objects(None)
+        if self.group.rank:
+            return
+        unreadable = {entry.file.path for entry in bad}
+        if any(file.path in unreadable for file in self.files):
+            self.files = [file for file in self.files if file.path not in unreadable]
+            self._lay_out(self.files, [rows for rows in self._known() if rows.unfinished])
+            self.arrays = self._open(self.making)
+        if not self.arrays["done"].all():
+            raise RunError(f"{shown(self.making)}: rows are missing; run the same command again")
+        stamp = secrets.token_hex(8)
+        hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
+        write_table(os.path.join(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
+        self.arrays.clear()
+        known = {"model": self.model, "dtype": self.dtype, "images": len(self.files), "stamp": stamp}
+        write_about(self.making, {"format": FORMAT, **about, **known})
+        put_in_place(self.folder)
+
+
+def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:
+    """target[targets] = source[sources], block by block."""
+    for begin in range(0, len(targets), BLOCK):
+        part = slice(begin, begin + BLOCK)
+        target[targets[part]] = source[sources[part]]

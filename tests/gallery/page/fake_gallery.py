@@ -1,0 +1,109 @@
+"""A gallery, its index and its embedding, as the page gets them from search.py, but made in a second and of plain NumPy.
+
+The embedding is a histogram of colours, "trained" one of colours and brightness by place.
+"""
+
+import hashlib
+import os
+
+import numpy as np
+
+from data.images import decode
+from data.pictures import to_pil
+from gallery.page.gallery_view import Collection
+from gallery.store import Bad, File, Gallery
+from gallery.thumbprints import thumbprint
+from gallery.writer import Writer
+from utils.errors import InputError
+
+SIDE = 64  # pixels of the shorter side that the fake embedding works at
+
+
+def by_colour(images):
+    """PIL images -> float32 (n, 64), rows of length 1: how much of each of 64 colours there is, less a common part."""
+    rows = []
+    for image in images:
+        pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), np.int64) // 64
+        rows.append(np.bincount(pixels.reshape(-1, 3) @ [16, 4, 1], minlength=64))
+    return unit(np.sqrt(np.array(rows, np.float32).reshape(-1, 64)) + 1e-3)
+
+
+def by_place(images):
+    """PIL images -> float32 (n, 192): the colours at 8 x 8 places."""
+    rows = [np.asarray(image.convert("RGB").resize((8, 8)), np.float32).ravel() - 127.5 for image in images]
+    return unit(np.array(rows, np.float32).reshape(-1, 192) + 1e-3)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class FakeGallery:
+    """What the page uses of gallery.store.Gallery, of the readable images among `paths`."""
+
+    def __init__(self, name, paths, embed, root):
+        self.name, self.root = name, root
+        self.paths, self.bad, rows, prints, hashes = [], [], [], [], []
+        for path in sorted(paths):
+            try:
+                pixels = decode(path, SIDE)
+            except InputError as error:
+                self.bad.append((path, str(error)))
+                continue
+            self.paths.append(path)
+            rows.append(embed([to_pil(pixels)])[0])
+            prints.append(thumbprint(pixels))
+            with open(path, "rb") as file:
+                hashes.append(np.frombuffer(hashlib.blake2b(file.read(), digest_size=16).digest(), np.uint8))
+        self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
+        self.keys = [hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest() for path in self.paths]
+        self._apart = []
+
+    def __len__(self):
+        return len(self.paths)
+
+    def row_of(self, key):
+        return self.keys.index(key) if key in self.keys else None
+
+    def shown(self, row):
+        path = self.paths[row]
+        return os.fsencode(os.path.relpath(path, self.root) if self.root else path).decode("utf-8", "replace")
+
+    def kept(self, name, make):
+        return make()
+
+    def apart(self):
+        return self._apart
+
+    def set_apart(self, rows):
+        self._apart.append(sorted(set(rows)))
+
+
+def real_gallery(folder, name, paths, embed, root):
+    """A gallery.store.Gallery of the same images, written as embed.py does it. What `folder` held of others is replaced."""
+    fake = FakeGallery(name, paths, embed, root)
+    dim = fake.embeddings.shape[1]
+    writer = Writer(folder, name, dim, "float32")
+    rows = writer.plan([File(path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in fake.paths])
+    writer.put(rows, fake.embeddings[rows], fake.prints[rows], fake.hashes[rows])
+    about = {"name": name, "root": root, "source": root, "kind": "fake", "net": "none", "dim": dim}
+    writer.finish([Bad(File(path, 1, 0), why) for path, why in fake.bad], about)
+    return Gallery(folder)
+
+
+class FakeIndex:
+    """Looks at all rows."""
+
+    def __init__(self, embeddings):
+        self.embeddings = embeddings
+
+    def search(self, queries, k):
+        similarities = queries @ self.embeddings.T.astype(np.float32)
+        rows = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+        return rows, np.take_along_axis(similarities, rows, 1)
+
+
+def collection(name, paths, embed=by_colour, root=None):
+    """A Collection of image files."""
+    gallery = FakeGallery(name, paths, embed, root)
+    return Collection(gallery, FakeIndex(gallery.embeddings), embed, side=SIDE)

@@ -1,0 +1,71 @@
+"""A folder of small pictures, and real galleries of it with embeddings that need no net."""
+
+import os
+import shutil
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.creatures import recipe, snapshot
+from data.images import decode
+from gallery import index
+from gallery.page.gallery_view import Collection
+from gallery.store import Bad, File, Gallery
+from gallery.thumbprints import thumbprint
+from gallery.writer import Writer
+from thumbnails import make_image_folder
+
+HOSTILE = "<img src=x onerror=alert(1)>.jpg"
+
+
+def embedding(side):
+    """PIL images -> float32 (n, 3 * side * side), rows of length 1: the colours at side x side places."""
+
+    def embed(images):
+        rows = [np.asarray(image.convert("RGB").resize((side, side)), np.float32).ravel() - 127.5 for image in images]
+        return np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    return embed
+
+
+def draw(folder):
+    """72 images of 8 colours; one is there three times, one also larger, one under a hostile name, and one is broken."""
+    make_image_folder(folder, train_classes=6, test_classes=2, per_class=9)
+    first = folder / "train/class 0/0.jpg"
+    shutil.copy(first, folder / "copy of 0.jpg")
+    shutil.copy(first, folder / "test/another copy of 0.jpg")
+    creature = snapshot(recipe(0, 0, 0), np.random.default_rng(0))
+    creature.save(folder / "creature.png")
+    creature.resize((300, 300)).save(folder / "creature (large).jpg", quality=60)
+    shutil.copy(folder / "train/class 1/1.jpg", folder / HOSTILE)
+    (folder / "broken.jpg").write_bytes(first.read_bytes()[:300])
+    return folder
+
+
+def write(folder, name, root, embed):
+    """A real gallery in `folder` of the images below `root`."""
+    files = sorted(str(path) for path in root.rglob("*") if path.suffix in (".jpg", ".png"))
+    readable = [path for path in files if not path.endswith("broken.jpg")]
+    embeddings = embed([Image.open(path) for path in readable])
+    prints = np.stack([thumbprint(decode(path, 144)) for path in readable])
+    hashes = np.stack([np.frombuffer(digest(Path(path).read_bytes(), 16), np.uint8) for path in readable])
+    os.makedirs(folder)
+    writer = Writer(str(folder), name, embeddings.shape[1], "float32")
+    rows = writer.plan([File(path, os.path.getsize(path), 0) for path in readable])
+    writer.put(rows, embeddings, prints, hashes)
+    bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
+    about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
+    writer.finish(bad, {**about, "dim": embeddings.shape[1]})
+    gallery = Gallery(folder)
+    return Collection(gallery, index.build(gallery.embeddings), embed, side=64)
+
+
+def digest(data, size):
+    return blake2b(data, digest_size=size).digest()
+
+
+def key_of(path):
+    """The name of an image in the page's addresses."""
+    return digest(os.fsencode(path), 8).hex()

@@ -1,0 +1,171 @@
+"""The start page, what its addresses have in common, and what they say to a request that makes no sense."""
+
+import os
+
+import pytest
+from fake_gallery import by_colour, collection
+from visits import client, key, made, send
+
+from data.lists import shown
+from gallery.page import app as app_file
+
+
+def test_the_start_page_escapes_names(page, drawn):
+    html = page.get("/").text
+    assert "trained &lt;i&gt;" in html and "<i>" not in html
+
+
+def test_where_the_folder_lies_is_told_to_this_machine_only(galleries, drawn):
+    parent = os.path.dirname(drawn[0])
+    near, far = (client(galleries, caller=caller) for caller in ("127.0.0.1", "10.0.0.7"))
+    assert parent in near.get("/").text
+    assert parent not in far.get("/").text and "photos" in far.get("/").text
+
+
+def test_no_other_answer_tells_where_the_folder_lies(page, galleries, drawn):
+    sent = send(page, open(drawn[1][1], "rb").read())
+    query = f"image={key(galleries[0], '00.png')}&upload={sent}"
+    answers = [page.get(f"/api/0/search?{query}"), page.get("/api/0/bad"), page.get("/api/1/search?image=none")]
+    for path in ("map", "clusters", "clusters/0", "duplicates", "duplicates?kind=near"):
+        made(page, f"/api/0/{path}")
+        answers.append(page.get(f"/api/0/{path}"))
+    for answer in answers:
+        assert os.path.dirname(drawn[0]) not in answer.text
+
+
+def test_of_a_list_paths_are_below_the_folder_that_all_share(drawn):
+    root, paths = drawn
+    with_list = collection("ready-made", paths, root=None)
+    assert with_list.item(0) == collection("ready-made", paths, root=root).item(0)
+    one = collection("ready-made", [os.path.join(root, "odd/copy of it.png")])
+    assert one.item(0)["path"] == "copy of it.png" and one.folder == os.path.join(root, "odd")
+
+
+def test_bad_files_are_listed(page):
+    (bad,) = page.get("/api/0/bad").json()["items"]
+    assert bad["path"] == "no <b>picture.jpg"
+    assert bad["reason"].startswith("cannot be read as an image")
+
+
+def test_why_a_file_is_bad_does_not_tell_where_it_lies(page, galleries, drawn):
+    path = os.path.join(drawn[0], "a" * 400)
+    galleries[0].gallery.bad = [(path, shown(f"{path}: damaged")), (path, f"damaged: {drawn[0]}/b")]
+    answer = page.get("/api/0/bad")
+    assert drawn[0] not in answer.text and [item["reason"][-7:] for item in answer.json()["items"]] == ["damaged", "aged: b"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    (
+        "count=0", "count=501", "count=-1", "count=x", "count=1e3", "count=1_0", "count=%D9%A3", "count=" + "9" * 5000,
+        "count=1.0", "start=-1", "start=9999999999999999999", "start=+1", "start=%001", "count=1%0A",
+    ),
+)  # fmt: skip
+def test_numbers_are_checked(page, galleries, query):
+    for address in (f"/api/0/search?image={galleries[0].gallery.keys[0]}&", "/api/0/clusters?", "/api/0/duplicates?"):
+        answer = page.get(address + query)
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith(f"`{query.partition('=')[0]}` has to be")
+
+
+@pytest.mark.parametrize("threshold", ("nan", "inf", "-1", "1.01", ".", "x", "1e0", "0x1", "0." + "1" * 50))
+def test_thresholds_are_checked(page, threshold):
+    answer = page.get("/api/0/duplicates", params={"kind": "alike", "threshold": threshold})
+    assert answer.status_code == 400 and "`threshold`" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "address, status",
+    (
+        ("/api/0/search", 400),
+        ("/api/0/search?image=", 404),
+        ("/api/0/search?image=nothing", 404),
+        ("/api/0/search?upload=nothing", 404),
+        ("/api/2/search", 404),
+        ("/api/-1/clusters", 404),
+        ("/api/%D9%A0/clusters", 404),
+        (f"/api/{'0' * 5000}/clusters", 404),
+        ("/api/0/clusters/999", 404),
+        (f"/api/0/clusters/{'9' * 5000}", 404),
+        ("/api/0/duplicates?kind=all", 400),
+        ("/api/0/duplicates?kind=near&turned=2", 400),
+        ("/api/0/clusters/", 404),
+        ("/api", 404),
+        ("/favicon.ico", 404),
+    ),
+)
+def test_what_cannot_be_had_gets_a_sentence(page, address, status):
+    if "/clusters/" in address:
+        made(page, "/api/0/clusters")
+    answer = page.get(address)
+    assert answer.status_code == status and set(answer.json()) == {"error"}
+    assert answer.json()["error"].endswith(".")
+
+
+def test_a_query_of_too_many_images(page, galleries):
+    keys = galleries[0].gallery.keys * 3
+    assert page.get("/api/0/search", params={"image": keys[:32]}).status_code == 200
+    answer = page.get("/api/0/search", params={"image": keys[:33]})
+    assert answer.status_code == 400 and "32" in answer.json()["error"]
+
+
+def test_head_answers_as_get(page, galleries):
+    name = galleries[0].gallery.keys[0]
+    static = os.listdir(app_file.HERE / "static")[0]
+    for address in ("/", f"/static/{static}", f"/image/{name}", f"/api/0/search?image={name}", "/api/0/bad", "/image/none"):
+        get, head = page.get(address), page.head(address)
+        assert head.status_code == get.status_code
+        ignored = {"date"}
+        assert {k: v for k, v in head.headers.items() if k not in ignored | {"content-length"}} == {
+            k: v for k, v in get.headers.items() if k not in ignored | {"content-length"}
+        }
+
+
+@pytest.mark.parametrize(
+    "body",
+    (b"", b"{", b"[]", b"null", b'{"keys": 1}', b'{"keys": []}', b'{"keys": ["a"]}', b'{"keys": [1, 2]}', b"\xff",
+     b"[" * 9000, b'{"keys": ["a", "a"' + b', "a"' * 1000 + b"]}"),
+)  # fmt: skip
+def test_not_duplicate_checks_its_body(page, galleries, body):
+    answer = page.post("/api/0/not_duplicate", content=body)
+    assert answer.status_code == 400 and answer.json()["error"]
+    assert not galleries[0].gallery.apart()
+
+
+def test_not_duplicate_checks_its_keys(page, galleries):
+    known = galleries[0].gallery.keys
+    assert page.post("/api/0/not_duplicate", json={"keys": [known[0], "none"]}).status_code == 404
+    assert page.post("/api/0/not_duplicate", json={"keys": [known[0], known[0]]}).status_code == 400
+    assert not galleries[0].gallery.apart()
+
+
+def test_a_fault_gets_a_sentence_and_the_next_request_is_answered(page, galleries, monkeypatch, caplog):
+    secret = "a secret of the inside"
+
+    def fail(*_):
+        raise RuntimeError(secret)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(galleries[0].index, "search", fail)
+        answer = page.get("/api/0/search", params={"image": galleries[0].gallery.keys[0]})
+        assert answer.status_code == 500 and set(answer.json()) == {"error"} and secret not in answer.text
+        patched.setattr(galleries[0].gallery, "kept", fail)
+        assert page.get("/api/0/clusters").status_code == 500
+    assert page.get("/api/0/search", params={"image": galleries[0].gallery.keys[0]}).status_code == 200
+    assert made(page, "/api/0/clusters")["total"]
+    assert page.post("/api/0/clusters").status_code == 405
+
+
+def test_uploads_are_embedded_by_each_gallery(drawn):
+    seen = []
+
+    def embed(images):
+        seen.extend((image.mode, min(image.size)) for image in images)
+        return by_colour(images)
+
+    root, paths = drawn
+    first, second = (collection(name, paths[:3], root=root) for name in ("ready-made", "trained"))
+    first.embed = second.embed = embed
+    second.side = 96
+    send(client([first, second]), open(paths[0], "rb").read())
+    assert seen == [("RGB", 64), ("RGB", 96)]

@@ -1,0 +1,236 @@
+"""What the page finds: by click, by upload, by several images; the slider; duplicates, the map, the large view."""
+
+import re
+
+import numpy as np
+from playwright.sync_api import expect
+from small_gallery import HOSTILE, key_of
+
+from browser import name_of, settled, similarities, tiles
+
+
+def test_start_shows_the_groups(opened):
+    page = opened()
+    assert re.fullmatch(r"77 images in \d+ groups", page.locator("h1").inner_text())
+    assert page.title().endswith("My photos")
+    cards = page.locator(".card")
+    assert sum(int(text.split()[0]) for text in cards.locator(".size").all_inner_texts()) == 77
+    assert cards.first.locator("img").count() == 4
+    cards.first.locator("a").click()
+    settled(page)
+    assert tiles(page).count() == int(page.locator(".line").inner_text().split()[0])
+
+
+def test_a_click_finds_neighbours_and_its_own_copies_first(opened, site, photos):
+    page = opened("group?id=0")
+    key = key_of(photos / "copy of 0.jpg")
+    page.goto(f"{site}#/search?image={key}")
+    settled(page)
+    first = [name_of(tiles(page).nth(i)) for i in range(2)]
+    assert set(first) == {"0.jpg", "another copy of 0.jpg"}
+    found = similarities(page)
+    assert found[:2] == [1, 1] and found == sorted(found, reverse=True)
+    clicked = name_of(tiles(page).nth(4))
+    tiles(page).nth(4).locator("a").click()
+    expect(page.locator("h1")).to_have_text(f"Images like {clicked}")
+    expect(page.locator("h1")).to_be_focused()
+    expect(page.locator("#status")).to_have_text(f"Images like {clicked}: 60 images found")
+    page.locator(".more").scroll_into_view_if_needed()
+    expect(page.locator("main .tile")).to_have_count(76)
+
+
+def test_upload_drop_and_paste(opened, photos):
+    page = opened()
+    file = photos / "creature.png"
+    page.locator("#file").set_input_files(file)
+    expect(page.locator("h1")).to_have_text("Images like creature.png")
+    settled(page)
+    assert name_of(tiles(page).first) == "creature.png" and similarities(page)[0] == 1
+    for event, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        send = """([event, field, bytes, name]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+            const make = event === "drop" ? DragEvent : ClipboardEvent;
+            document.body.dispatchEvent(new make(event, { [field]: data, bubbles: true, cancelable: true }));
+        }"""
+        page.evaluate(send, [event, field, list(file.read_bytes()), f"{event}.png"])
+        expect(page.locator("h1")).to_have_text(f"Images like {event}.png")
+        settled(page)
+        assert name_of(tiles(page).first) == "creature.png"
+
+
+def test_a_broken_upload_gets_a_sentence(opened):
+    page = opened()
+    page.watch.expected = ["415"]
+    page.locator("#file").set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"})
+    expect(page.get_by_role("alert")).to_contain_text("image")
+    assert page.locator(".card").count()  # what was there stays
+    page.get_by_role("button", name="Close this message").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.evaluate("document.dispatchEvent(new DragEvent('dragenter', {dataTransfer: new DataTransfer()}))")
+    expect(page.locator("#drop")).to_be_hidden()  # a drag without files is none of ours
+
+
+def test_several_images_as_one_query(opened):
+    page = opened("group?id=0")
+    tiles(page).first.locator("a").click()
+    settled(page)
+    second = name_of(tiles(page).nth(1))
+    tiles(page).nth(1).hover()
+    tiles(page).nth(1).get_by_role("button", name="to the query").click()
+    expect(page.locator("h1")).to_have_text("Images like these 2")
+    settled(page)
+    expect(page.locator(".chip")).to_have_count(2)
+    assert second not in page.locator("main .tile .name").all_inner_texts()[:1] or page.url.count("image=") == 2
+    page.get_by_role("link", name=f"Remove {second} from the query").click()
+    expect(page.locator(".chip")).to_have_count(1)
+    page.locator(".chip .round").click()
+    expect(page.locator("h1")).to_contain_text("groups")
+
+
+def test_threshold_hides_what_is_less_similar(opened):
+    page = opened("group?id=0")
+    tiles(page).first.locator("a").click()
+    settled(page)
+    every = similarities(page)
+    slider = page.get_by_label("At least this similar")
+    assert page.locator(".tools .line").inner_text() == "60 of 76 shown"
+    least = every[20]
+    slider.fill(str(least))
+    left = similarities(page)
+    assert left == [similarity for similarity in every if similarity >= least] and 0 < len(left) < len(every)
+    assert page.locator(".tools .line").inner_text() == f"{len(left)} of 76 shown"
+    page.reload()  # the slider is in the site
+    settled(page)
+    assert similarities(page) == left
+    if every[0] < 1:
+        slider.fill("1")
+        expect(page.get_by_text("Nothing is that similar.")).to_be_visible()
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.locator("main .tile:visible")).to_have_count(60)
+
+
+def test_a_hostile_name_is_only_text(opened, site, photos):
+    page = opened()
+    key = key_of(photos / HOSTILE)
+    page.goto(f"{site}#/search?image={key}")
+    settled(page)
+    expect(page.locator("h1")).to_have_text(f"Images like {HOSTILE}")
+    expect(page.locator(".chip .name")).to_have_text(HOSTILE)
+    page.locator(".chip .look").click()
+    expect(page.locator("dialog h2")).to_have_text(HOSTILE)
+    assert page.locator("[onerror], img[src=x]").count() == 0  # and Watch would have seen a dialog
+
+
+def test_duplicates(opened, site):
+    page = opened("duplicates")
+    groups = page.locator(".groups > .group")
+    shown = [sorted(group.locator(".name").all_inner_texts()) for group in groups.all()]
+    assert sorted(shown) == sorted(
+        [["copy of 0.jpg", "test/another copy of 0.jpg", "train/class 0/0.jpg"], [HOSTILE, "train/class 1/1.jpg"]]
+    )
+    page.get_by_role("link", name="Near copies").click()
+    settled(page)
+    creatures = groups.filter(has_text="creature.png")
+    assert sorted(creatures.locator(".name").all_inner_texts()) == ["creature (large).jpg", "creature.png"]
+    creatures.get_by_role("button", name="These are not duplicates").click()
+    expect(page.get_by_text("Remembered")).to_be_focused()
+    page.reload()
+    settled(page)
+    expect(groups.filter(has_text="creature.png")).to_have_count(0)
+    page.get_by_role("link", name="Look-alikes").click()
+    settled(page)
+    some = page.locator(".line").first.inner_text()
+    page.get_by_label("At least this similar").fill("0.3")
+    expect(page.locator(".line").first).not_to_have_text(some)
+    assert "threshold=0.3" in page.url
+
+
+def test_map(opened):
+    page = opened("map")
+    frame, pins = page.locator(".frame"), page.locator(".pin")
+    pins.first.wait_for()
+    painted = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
+    assert page.locator("canvas").evaluate(painted)
+    before = pins.count()
+    box = frame.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(*middle)
+    page.mouse.wheel(0, -400)
+    expect(frame).to_have_attribute("data-zoom", re.compile(r"^1\.[5-9]"))
+    page.get_by_role("button", name="Show the whole map").click()
+    expect(pins).to_have_count(before)
+    frame.focus()
+    page.keyboard.press("+")
+    expect(frame).to_have_attribute("data-zoom", "1.50")
+    place = pins.first.get_attribute("style")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    expect(pins.first).not_to_have_attribute("style", place)
+    hash_before = page.evaluate("location.hash")
+    page.mouse.move(*middle)
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1] + 30, steps=4)
+    page.mouse.up()
+    assert page.evaluate("location.hash") == hash_before  # a drag is no click
+    page.keyboard.press("0")
+    expect(frame).to_have_attribute("data-zoom", "1.00")
+    pins.last.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("Images like")
+    page.go_back()
+    expect(frame).to_have_attribute("data-zoom", "1.00")
+
+
+def test_two_fingers_zoom_the_map(opened):
+    page = opened("map", width=390, has_touch=True, is_mobile=True)
+    page.locator(".pin").first.wait_for()
+    box = page.locator(".frame").bounding_box()
+    middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    page.context.new_cdp_session(page).send(
+        "Input.synthesizePinchGesture", {**middle, "scaleFactor": 2, "gestureSourceType": "touch"}
+    )
+    expect(page.locator(".frame")).to_have_attribute("data-zoom", re.compile(r"^[12]\.[1-9]"))
+    assert "search" not in page.url
+
+
+def test_thumbnails_of_the_map_keep_their_distance(opened):
+    """Against all pairs: none too close, none left out that would fit, and none lost at the next level."""
+    page, rng = opened(), np.random.default_rng(0)
+    x, y = (rng.random((2, 300)) ** 2 * [[900], [500]]).round(1)
+    ask = "async ([x, y]) => { const { levels } = await import('/static/thin.js'); return [0, 3, 9].map(levels(x, y).at); }"
+    before = set()
+    for level, rows in zip((0, 3, 9), page.evaluate(ask, [x.tolist(), y.tolist()])):
+        gap = 72 * min(2, 2 ** (level / 8)) / 2 ** (level / 2)
+        apart = np.maximum(np.abs(x[:, None] - x), np.abs(y[:, None] - y))
+        assert (apart[np.ix_(rows, rows)] + 1e9 * np.eye(len(rows)) >= gap).all()
+        assert (apart[:, rows].min(1) < gap).all()
+        assert before <= set(rows)
+        before = set(rows)
+    assert 0 < len(before) < 300
+
+
+def test_large_view(opened):
+    page = opened("group?id=0")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    link = tiles(page).first.locator("a")
+    link.focus()
+    page.keyboard.press("Space")
+    dialog = page.get_by_role("dialog")
+    first = dialog.locator("h2").inner_text()
+    assert first == name_of(tiles(page).first)
+    path = dialog.locator(".path").inner_text()
+    assert path.endswith(first)
+    dialog.get_by_role("button", name="Copy path").click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").endswith(path)
+    page.keyboard.press("ArrowRight")
+    second = name_of(tiles(page).nth(1))
+    expect(dialog.locator("h2")).to_have_text(second)
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(tiles(page).nth(1).locator("a")).to_be_focused()
+    page.keyboard.press("Space")
+    dialog.get_by_role("link", name="Find similar").click()
+    expect(page.locator("h1")).to_have_text(f"Images like {second}")

@@ -1,0 +1,209 @@
+"""Pictures of indexed files: what they look like, what is remembered, and files that were replaced since."""
+
+import os
+import socket
+
+import numpy as np
+import pytest
+from fake_gallery import collection
+from PIL import Image
+from visits import client, jpeg_of, key, made, noise
+
+from data.images import decode
+from gallery.page import pictures as pictures_file
+from gallery.page.pictures import opened
+from utils.errors import InputError
+
+
+def test_a_thumbnail_looks_like_its_image(page, galleries, drawn):
+    for row, path in enumerate(galleries[0].gallery.paths):
+        small = jpeg_of(page.get(f"/image/{galleries[0].gallery.keys[row]}"))
+        with Image.open(path) as image:
+            size = image.size[::-1] if "turned" in path else image.size
+        shorter = min(200, min(size))
+        assert min(small.size) == shorter
+        assert abs(max(small.size) - max(size) * shorter / min(size)) <= 1
+        pixels = decode(path, shorter).permute(1, 2, 0).numpy()
+        assert pixels.shape == (small.size[1], small.size[0], 3)
+        assert np.abs(np.asarray(small, np.float32) - pixels).mean() < 8
+
+
+def test_a_large_view_is_at_most_1600_pixels(page, galleries):
+    large = jpeg_of(page.get(f"/image/{key(galleries[0], 'large.jpg')}?size=large"))
+    assert large.size == (1600, 1200)
+    assert jpeg_of(page.get(f"/image/{key(galleries[0], '00.png')}?size=large")).size == (96, 80)
+    assert page.get(f"/image/{key(galleries[0], '00.png')}?size=huge").status_code == 400
+
+
+def test_of_an_elongated_image_both_sides_are_limited(tmp_path):
+    noise(0, (3000, 40)).save(tmp_path / "wide.png")
+    one = collection("ready-made", [str(tmp_path / "wide.png")], root=str(tmp_path))
+    page = client([one])
+    wide, high = jpeg_of(page.get(f"/image/{one.gallery.keys[0]}")).size
+    assert high == 21 and 1500 < wide <= 1600
+
+
+def test_a_browser_that_has_a_picture_is_told_so(folder):
+    root, paths = folder
+    one = collection("ready-made", paths, root=root)
+    page, address = client([one]), f"/image/{key(one, '03.png')}"
+    first = page.get(address)
+    assert "private" in first.headers["cache-control"] and "max-age" in first.headers["cache-control"]
+    again = page.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304 and not again.content and again.headers["etag"] == first.headers["etag"]
+    large = page.get(address + "?size=large", headers={"If-None-Match": first.headers["etag"]})
+    assert large.status_code == 200 and large.headers["etag"] != first.headers["etag"]
+
+    noise(99).save(os.path.join(root, "03.png"))
+    changed = page.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert changed.status_code == 200 and changed.headers["etag"] != first.headers["etag"]
+    assert changed.content != first.content
+
+
+def test_an_image_that_only_the_second_gallery_has(drawn):
+    root, paths = drawn
+    page = client([collection("ready-made", paths[:3], root=root), more := collection("trained", paths, root=root)])
+    assert jpeg_of(page.get(f"/image/{key(more, '05.png')}"))
+    answer = page.get("/api/0/search", params={"image": key(more, "05.png")})
+    assert answer.status_code == 404 and "ready-made" in answer.json()["error"]
+
+
+def test_nothing_is_written_into_the_folder(folder):
+    root, paths = folder
+    state = lambda: sorted((d, f, os.stat(os.path.join(d, f)).st_mtime_ns) for d, _, files in os.walk(root) for f in files)
+    before = state()
+    one = collection("ready-made", paths, root=root)
+    page = client([one])
+    for number, name in enumerate(one.gallery.keys):
+        page.get(f"/image/{name}")
+        page.get(f"/image/{name}?size=large")
+        if number < 3:
+            page.post("/api/upload", content=open(one.gallery.paths[number], "rb").read())
+    for path in ("clusters", "duplicates", "map"):
+        made(page, f"/api/0/{path}")
+    page.post("/api/0/not_duplicate", json={"keys": one.gallery.keys[:2]})
+    assert state() == before
+
+
+def test_pictures_in_memory_are_bounded(drawn):
+    root, paths = drawn
+    page = pictures_file.Pictures(memory=5000)
+    first = [page.jpeg(path, root).data for path in paths[:12]]
+    assert sum(map(len, first)) > 5000 >= sum(map(len, page._kept.values())) == page._used
+    assert [page.jpeg(path, root).data for path in paths[:12]] == first
+
+
+# ---- files that were replaced ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(tmp_path):
+    path = tmp_path / "private.png"
+    noise(77, (64, 64)).save(path)
+    return str(path)
+
+
+def refused(page, one, name):
+    answer = page.get(f"/image/{key(one, name)}")
+    assert answer.status_code == 404 and answer.json()["error"].endswith(".")
+    return answer.json()["error"]
+
+
+def test_links_that_leave_the_folder(folder, outside, tmp_path):
+    root, paths = folder
+    one = collection("ready-made", paths, root=root)
+    page = client([one])
+    assert page.get(f"/image/{key(one, '01.png')}").status_code == 200  # it stays in memory, but is not used again
+    os.makedirs(tmp_path / "photos-too")
+    beside = str(tmp_path / "photos-too" / "x.png")  # a folder whose name begins with the root's
+    noise(78).save(beside)
+    os.symlink(outside, os.path.join(root, "step.png"))
+    for number, target in enumerate(
+        (outside, beside, "../private.png", "step.png", "/dev/zero", "/etc/passwd", "/proc/self/mem"), 1
+    ):
+        path = os.path.join(root, f"0{number}.png")
+        os.remove(path)
+        os.symlink(target, path)
+        refused(page, one, f"0{number}.png")
+    os.remove(os.path.join(root, "08.png"))
+    os.symlink("09.png", os.path.join(root, "08.png"))  # this one stays inside
+    assert page.get(f"/image/{key(one, '08.png')}").status_code == 200
+
+
+def test_a_folder_that_is_a_link_now(folder, tmp_path):
+    root, paths = folder
+    one = collection("ready-made", paths, root=root)
+    page = client([one])
+    os.rename(os.path.join(root, "odd"), tmp_path / "moved")
+    os.symlink(tmp_path / "moved", os.path.join(root, "odd"))
+    refused(page, one, "copy of it.png")
+    os.rename(root, tmp_path / "elsewhere")
+    os.symlink(tmp_path / "elsewhere", root)  # the whole folder
+    refused(page, one, "01.png")
+
+
+def test_a_root_that_was_a_link_from_the_start(folder, tmp_path):
+    root, paths = folder
+    link = str(tmp_path / "link")
+    os.symlink(root, link)
+    one = collection("ready-made", [path.replace(root, link, 1) for path in paths], root=link)
+    assert client([one]).get(f"/image/{key(one, '01.png')}").status_code == 200
+
+
+def test_of_a_list_no_link_is_followed(folder, outside):
+    root, paths = folder
+    one = collection("ready-made", paths)
+    page = client([one])
+    assert page.get(f"/image/{key(one, '01.png')}").status_code == 200
+    os.remove(os.path.join(root, "01.png"))
+    os.symlink(outside, os.path.join(root, "01.png"))
+    refused(page, one, "01.png")
+
+
+def test_what_is_no_file_any_more(folder, monkeypatch):
+    root, paths = folder
+    one = collection("ready-made", paths, root=root)
+    page = client([one])
+    for number, replace in enumerate((lambda path: None, os.mkdir, os.mkfifo, lambda path: open(path, "w").close())):
+        path = os.path.join(root, f"0{number}.png")
+        os.remove(path)
+        replace(path)
+        refused(page, one, f"0{number}.png")  # and does not wait for somebody to write into the pipe
+        if number < 3:
+            with pytest.raises(InputError):
+                opened(path, root)
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.remove(path)
+        monkeypatch.chdir(root)  # the name of a socket has to be short
+        listener.bind("03.png")
+        refused(page, one, "03.png")
+
+
+def test_a_file_that_is_replaced_while_it_is_opened(folder, outside, monkeypatch):
+    root, _ = folder
+    path = os.path.join(root, "01.png")
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))  # opened outside, looked at inside
+    with pytest.raises(InputError, match="leads out"):
+        opened(path, root)
+    monkeypatch.undo()
+    with opened(path, root) as file:
+        assert file.read() == open(path, "rb").read()
+
+
+def test_a_name_with_nul(folder):
+    with pytest.raises(InputError):
+        opened(folder[0] + "/a\0b.png", folder[0])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+def test_refused_files_stay_closed(folder, outside):
+    root, _ = folder
+    path = os.path.join(root, "01.png")
+    os.remove(path)
+    os.symlink(outside, path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(InputError):
+            opened(path, root)
+    assert len(os.listdir("/proc/self/fd")) == before

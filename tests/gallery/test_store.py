@@ -1,0 +1,275 @@
+"""Reading a gallery: what is in it, what is kept beside it, and what is said of one that is damaged."""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from galleries import ABOUT, KINDS, damage, files_named, is_drawn, make
+from gallery.store import Bad, File, Gallery, read_table, write_table
+from utils.errors import InputError, RunError
+
+FILES = files_named("a.jpg", "b/b.jpg", "c.jpg")
+GOOD = [FILES[0], FILES[2]]
+BAD = Bad(FILES[1], f"{FILES[1].path}: cannot be read\n\x1b[31m")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A gallery of two images, and a file that cannot be read."""
+    folder = tmp_path_factory.mktemp("made") / "gallery"
+    make(folder, FILES, [BAD])
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "gallery")
+
+
+def test_what_is_in_it(folder):
+    gallery = Gallery(folder)
+    assert is_drawn(gallery, GOOD) and len(gallery) == 2
+    assert (gallery.folder, gallery.name, gallery.root) == (str(folder), ABOUT["name"], "/photos")
+    assert gallery.bad == [(BAD.file.path, f"{BAD.file.path}: cannot be read\\n\\x1b[31m")]  # as it may be shown
+    slow = [hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest() for file in GOOD]
+    assert gallery.keys == slow and [gallery.row_of(key) for key in slow] == [0, 1]
+    assert gallery.row_of("0" * 16) is None and gallery.row_of("") is None
+    assert gallery.row_of_path == {"/photos/a.jpg": 0, "/photos/c.jpg": 1}
+    assert [gallery.shown(row) for row in range(2)] == ["a.jpg", "c.jpg"]
+
+
+def test_embeddings_stay_on_the_disk(folder):
+    gallery = Gallery(folder)
+    assert isinstance(gallery.embeddings, np.memmap) and isinstance(gallery.prints, np.memmap)
+    with pytest.raises(ValueError):
+        gallery.embeddings[0] = 0
+
+
+@pytest.mark.parametrize(
+    "root, path, expected",
+    [
+        ("/photos", "/photos/a/b.jpg", "a/b.jpg"),
+        ("/", "/a.jpg", "a.jpg"),
+        ("/pho", "/photos/b.jpg", "/photos/b.jpg"),
+        (None, "/photos/b.jpg", "/photos/b.jpg"),
+        ("/photos", "/photos/caf\udce9 \N{SNOWMAN}.jpg", "caf\N{REPLACEMENT CHARACTER} \N{SNOWMAN}.jpg"),
+        ("/caf\udce9", "/caf\udce9/b.jpg", "b.jpg"),
+        ("/photos", "/photos/new\nline.jpg", "new\nline.jpg"),
+    ],
+)
+def test_paths_as_text(folder, root, path, expected):
+    make(folder, [File(path, 1, 1)])
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, "root": root}))
+    gallery = Gallery(folder)
+    assert list(gallery.paths) == [path] and gallery.shown(0) == expected
+    assert expected.encode()  # goes through UTF-8
+
+
+names = st.binary(min_size=1, max_size=12).map(lambda name: "/" + os.fsdecode(name.replace(b"\0", b"\n")))
+numbers = st.integers(0, 2**63 - 1)
+files = st.builds(File, names, numbers, st.integers(-(2**63), 2**63 - 1))
+lists = st.lists(st.tuples(files, st.binary(min_size=16, max_size=16)), max_size=5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=lists, bad=st.lists(st.builds(Bad, files, st.text(max_size=20)), max_size=3))
+def test_the_table_gives_back_what_was_written(rows, bad):
+    """Names are any bytes, also such as look like text of another kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "images.sqlite")
+        hashes = [digest.hex() for _, digest in rows]
+        write_table(path, "stamp", [file for file, _ in rows], hashes, bad)
+        stamp, found, found_hashes, found_bad = read_table(path)
+        assert (stamp, found, found_hashes) == ("stamp", [file for file, _ in rows], hashes)
+        assert [entry.file for entry in found_bad] == [entry.file for entry in bad]
+        assert os.listdir(folder) == ["images.sqlite"]
+
+
+def test_anyone_can_read_the_table(folder):
+    with closing(sqlite3.connect(folder / "images.sqlite")) as base:
+        found = base.execute("SELECT row, path, size, hash FROM images WHERE path LIKE '%c.jpg'").fetchall()
+        assert base.execute("SELECT path FROM bad").fetchall() == [("/photos/b/b.jpg",)]
+    assert found == [(1, "/photos/c.jpg", FILES[2].size, Gallery(folder).hashes[1].tobytes().hex())]
+
+
+# ---- damage ----------------------------------------------------------------------------------------------------------
+
+
+def refusal(folder):
+    with pytest.raises(InputError) as caught:
+        Gallery(folder)
+    message = caught.value.shown
+    assert message.isprintable() and str(folder) in message, message
+    return message
+
+
+def test_no_gallery(tmp_path):
+    assert refusal(tmp_path / "nowhere").endswith(
+        f"nowhere: no gallery; make it with embed.py --images FOLDER --out {tmp_path}/nowhere"
+    )
+    (tmp_path / "file").touch()
+    assert "embed.py" in refusal(tmp_path / "file")
+
+
+PARTS = ("about.json", "embeddings.npy", "prints.npy", "images.sqlite")
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_named_with_a_remedy(folder, part, kind):
+    damage(folder / part, kind)
+    message = refusal(folder)
+    assert "embed.py" in message and (part in message or "no gallery" in message)
+
+
+@pytest.mark.parametrize(
+    "held", ["[]", "null", "7", "{}", '{"format": 1}', '{"format": 0, "name": "x"}', '{"format": "1"}', "[" * 100_000]
+)
+def test_other_json(folder, held):
+    (folder / "about.json").write_text(held)
+    assert "embed.py with --again" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM about",
+        "DROP TABLE bad",
+        "DELETE FROM images WHERE row = 0",
+        "UPDATE images SET hash = NULL",
+        "UPDATE images SET hash = 'xy'",
+        "UPDATE images SET hash = '00'",
+        "UPDATE images SET path = NULL",
+        "UPDATE images SET path = 3",
+    ],
+)
+def test_other_tables(folder, statement):
+    with closing(sqlite3.connect(folder / "images.sqlite")) as base, base:
+        base.execute(statement)
+    assert "embed.py" in refusal(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_byte_may_be_wrong(made, data):
+    """Either it is found out, or the gallery can be read; never anything else."""
+    with tempfile.TemporaryDirectory() as top:
+        folder = shutil.copytree(made, os.path.join(top, "gallery"))
+        part = data.draw(st.sampled_from(PARTS))
+        with open(os.path.join(folder, part), "r+b") as file:
+            held = bytearray(file.read())
+            first = min(len(held), 4096 if part == "images.sqlite" else 256) - 1
+            place = data.draw(st.integers(0, first) | st.integers(0, len(held) - 1))
+            held[place] = data.draw(st.integers(0, 255))
+            file.seek(0)
+            file.write(held)
+        try:
+            gallery = Gallery(folder)
+            assert len(gallery.embeddings) == len(gallery.paths) == len(gallery.hashes) == len(gallery.keys) == 2
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+# ---- what is kept beside it ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted():
+    """A function that makes arrays, and counts how often."""
+
+    def arrays():
+        arrays.calls += 1
+        return {"a": np.arange(5), "b": np.array([[0.5]], np.float16), "none": np.empty((0, 2), np.int64)}
+
+    arrays.calls = 0
+    return arrays
+
+
+def same(found):
+    expected = {"a": np.arange(5), "b": np.array([[0.5]], np.float16), "none": np.empty((0, 2), np.int64)}
+    return found.keys() == expected.keys() and all(
+        np.array_equal(found[key], value) and found[key].dtype == value.dtype for key, value in expected.items()
+    )
+
+
+def test_what_takes_long_is_kept_until_the_gallery_changes(folder, counted):
+    for _ in range(3):
+        assert same(Gallery(folder).kept("map", counted))
+    assert counted.calls == 1
+    assert same(Gallery(folder).kept("other", counted)) and counted.calls == 2
+    make(folder, FILES)
+    assert same(Gallery(folder).kept("map", counted)) and counted.calls == 3
+    assert same(Gallery(folder).kept("map", counted)) and counted.calls == 3
+    assert not [name for name in os.listdir(folder / "derived") if "tmp" in name]
+
+
+def test_an_older_gallery_does_not_take_what_a_newer_one_keeps(folder, counted):
+    older = Gallery(folder)
+    make(folder, FILES)
+    assert same(Gallery(folder).kept("map", counted)) and same(older.kept("map", counted)) and counted.calls == 2
+
+
+def test_a_damaged_one_is_made_anew(folder, counted):
+    gallery = Gallery(folder)
+    gallery.kept("map", counted)
+    path = folder / "derived" / "map.npz"
+    whole = path.read_bytes()
+    entry = whole.index(b"PK\1\2")  # 8 bytes behind this stand flags of a part of the archive, then how it is packed
+    places = [0, 40, entry // 2, entry + 8, entry + 10, len(whole) - 8]
+    flipped = [whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :] for place in places]
+    for held in (b"", b"noise", whole[: len(whole) // 2], whole[:-1], *flipped):
+        path.write_bytes(held)
+        assert same(gallery.kept("map", counted))
+    assert counted.calls > 5
+
+
+def test_where_nothing_can_be_written_it_is_made_each_time(folder, counted):
+    (folder / "derived").touch()  # also root cannot make a folder of that name
+    assert same(Gallery(folder).kept("map", counted)) and same(Gallery(folder).kept("map", counted)) and counted.calls == 2
+
+
+def test_what_the_user_set_apart_stays_apart(folder):
+    make(folder, FILES)
+    assert Gallery(folder).apart() == []
+    Gallery(folder).set_apart([2, 0, 2])
+    Gallery(folder).set_apart(np.array([1, 2]))
+    assert Gallery(folder).apart() == [[0, 2], [1, 2]]
+    make(folder, files_named("0.jpg", "a.jpg", "aa.jpg", "c.jpg"))  # b/b.jpg has gone, others have come between them
+    gallery = Gallery(folder)
+    assert [[gallery.shown(row) for row in rows] for rows in gallery.apart()] == [["a.jpg", "c.jpg"]]
+    make(folder, FILES)
+    assert Gallery(folder).apart() == [[0, 2], [1, 2]]  # it is back
+
+
+@pytest.mark.parametrize("rows", [[], [1], [1, 1]])
+def test_one_image_is_not_set_apart(folder, rows):
+    with pytest.raises(InputError, match="two images or more"):
+        Gallery(folder).set_apart(rows)
+    assert not (folder / "not_duplicates.txt").exists()
+
+
+def test_set_apart_where_nothing_can_be_written(folder):
+    (folder / "not_duplicates.txt").mkdir()
+    with pytest.raises(RunError, match="not_duplicates.txt: Is a directory"):
+        Gallery(folder).set_apart([0, 1])
+
+
+def test_a_damaged_list_of_the_user(folder):
+    """A line of other bytes, or half of one that a full disk cut: the rest of it counts."""
+    gallery = Gallery(folder)
+    gallery.set_apart([0, 1])
+    held = (folder / "not_duplicates.txt").read_bytes()
+    (folder / "not_duplicates.txt").write_bytes(b"caf\xe9 \0\n" + held + held[:20])
+    assert gallery.apart() == [[0, 1]]
+    gallery.set_apart([0, 1])
+    assert gallery.apart() == [[0, 1], [0, 1]]

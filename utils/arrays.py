@@ -1,0 +1,36 @@
+"""Rows of large arrays: evenly spread ones, random ones, block by block."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from utils.errors import InputError
+
+ROWS = 8192  # of a block
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """`most` places at even distances in range(count), or all: int64, in order. Lists are often in order of kinds."""
+    some = min(count, most)
+    return np.arange(some, dtype=np.int64) * count // max(some, 1)
+
+
+def sample_rows(embeddings: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows, int64 (n,) ascending, and the rows, float32 (n, d): at most so many, random ones, in order.
+
+    Rows that are all taken, and float32 already, are not copied. Raises InputError when one is not finite.
+    """
+    chosen, rows = np.arange(len(embeddings)), embeddings
+    if len(embeddings) > most:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(embeddings), most, replace=False))
+        rows = embeddings[chosen]
+    rows = rows.astype(np.float32, copy=False)
+    if not all(np.isfinite(part).all() for part in row_blocks(rows)):
+        raise InputError("embeddings are not finite: the model has diverged; embed the images with another one")
+    return chosen, rows
+
+
+def row_blocks(embeddings: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows, float32 (n, d), block by block."""
+    for start in range(0, len(embeddings), ROWS):
+        yield embeddings[start : start + ROWS].astype(np.float32, copy=False)

@@ -1,0 +1,66 @@
+"""Groups of look-alikes among any number of embeddings: k-means on a sample, which all others then join."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.arrays import row_blocks, sample_rows
+from utils.clustering.choose_k import centres_of, choose_k, nearest_centre
+from utils.errors import InputError
+
+SAMPLE = 50_000  # images that the centres come from, and at least PER_CLUSTER for each; the others only join one
+PER_CLUSTER = 64
+
+
+class Grouping(NamedTuple):
+    """Clusters of N images, the largest first; of equally large ones that with the first row."""
+
+    labels: np.ndarray  # int64 (N,), values in 0..len(order)-1; each occurs
+    order: list[np.ndarray]  # the rows of each cluster, int64, the most central first; of equally central ones the first row
+
+
+def group(embeddings: np.ndarray, k: int | None = None, seed: int = 0) -> Grouping:
+    """Cluster float32 or float16 (N, d) embeddings of length 1, which may be memory-mapped, by spherical k-means.
+
+    k: the number of clusters; None: `choose_k` finds it. There are fewer where there are fewer different images.
+    The most central image of a cluster is the one with the largest inner product with the mean of all its images.
+    Centres come from a random sample of at least SAMPLE images, and every image joins the most similar one. Beside the
+    sample, memory is blocks of rows. The same embeddings and seed give the same clusters on a machine.
+    Raises InputError for a k below 1, and when an embedding of the sample is not finite.
+    """
+    if k is not None and k < 1:
+        raise InputError(f"{k} clusters: give 1 or more")
+    if not len(embeddings):
+        return Grouping(np.empty(0, np.int64), [])
+    if k is None:
+        k = choose_k(embeddings, seed)
+    k = min(k, len(embeddings))
+    centres = centres_of(sample_rows(embeddings, max(SAMPLE, PER_CLUSTER * k), seed)[1], k, seed)
+    labels = np.concatenate([nearest_centre(rows, centres) for rows in row_blocks(embeddings)])
+    return _ordered(labels, _centrality(embeddings, labels, k))
+
+
+def _centrality(embeddings: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """float32 (N,): the inner product of each row with the sum of its cluster. It orders them as that with the mean."""
+    from scipy.sparse import csr_matrix
+
+    sums, start = np.zeros((k, embeddings.shape[1])), 0
+    for rows in row_blocks(embeddings):
+        member = labels[start : start + len(rows)]
+        sums += csr_matrix((np.ones(len(rows)), member, np.arange(len(rows) + 1)), (len(rows), k)).T @ rows
+        start += len(rows)
+    totals = sums.astype(np.float32)
+    products, start = [], 0
+    for rows in row_blocks(embeddings):
+        products.append(np.einsum("nd,nd->n", rows, totals[labels[start : start + len(rows)]]))
+        start += len(rows)
+    return np.concatenate(products)
+
+
+def _ordered(labels: np.ndarray, centrality: np.ndarray) -> Grouping:
+    """The Grouping of any labels, int64 (N,), and of how central each row is, float32 (N,)."""
+    _, first, labels, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    by_size = np.lexsort((first, -sizes))
+    labels = by_size.argsort()[labels]
+    rows = np.lexsort((-centrality, labels))  # stable: of equally central rows the first comes first
+    return Grouping(labels, np.split(rows, np.cumsum(sizes[by_size])[:-1]))
