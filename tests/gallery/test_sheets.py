@@ -94,7 +94,7 @@ def test_an_unreadable_file_is_a_grey_square(photos, tmp_path):
     paths = [*photos, str(tmp_path / "photos" / "broken.jpg"), str(tmp_path / "photos" / "gone.jpg")]
     (file,) = write_sheets(str(tmp_path / "out"), paths, grouping([4, 0, 5, 1, 2, 3]))
     assert os.path.basename(file) == "001-6-broken.jpg"
-    assert same_colours(squares(file, 4), [GREY, COLOURS["red"], GREY, COLOURS["green"]])
+    assert same_colours(squares(file, 4), [3 * (GREY,), COLOURS["red"], 3 * (GREY,), COLOURS["green"]])
 
 
 @pytest.mark.parametrize(
