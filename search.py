@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery import index as indexes
-from gallery.index import Index
+from gallery import derived, index as indexes
+from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.store import Gallery
 from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
@@ -94,61 +94,41 @@ def main() -> None:
 def index(args: argparse.Namespace) -> None:
     gallery = Gallery(args.gallery)
     with locked(gallery.folder, None):
-        made = indexes.build(gallery.embeddings, args.exact_up_to)
+        built = indexes.build(gallery.embeddings, args.exact_up_to)
         try:
-            indexes.save(made, gallery.folder, gallery.about["model"], gallery.stamp)
+            indexes.save(built, gallery.folder, gallery.about["model"], gallery.stamp)
         except OSError as error:
             raise RunError(f"{shown(gallery.folder)}: the index cannot be written ({error.strerror})") from None
-    log.say(described(made))
-
-
-def described(made: Index) -> str:
-    about = made.about
-    line = f"{about['images']:,} images, {about['kind']}"
-    if about["kind"] != "exact":
-        line += f": {about['probes']} of {about['lists']} lists a query, recall@10 {about['recall']:.3f}"
-    return f"{line}; {about['seconds']:.1f} s"
-
-
-def opened(folder: str) -> tuple[Gallery, Index]:
-    """A gallery and its index, which is made where there is none, or one of earlier embeddings of the same model."""
-    gallery = Gallery(folder)
-    model, stamp = gallery.about["model"], gallery.stamp
-    try:
-        return gallery, indexes.load(gallery.folder, gallery.embeddings, model, stamp)
-    except indexes.Outdated:
-        made = indexes.build(gallery.embeddings)
-    try:
-        indexes.save(made, gallery.folder, model, stamp)
-    except OSError as error:
-        log.say(f"{shown(gallery.folder)}: the index is not kept ({error.strerror})")
-    log.say(described(made))
-    return gallery, made
+    log.say(built.description)
 
 
 # ---- query -----------------------------------------------------------------------------------------------------------
 
 
 def query(args: argparse.Namespace) -> None:
-    gallery, found_by = opened(args.gallery)
-    embeddings = model_of(gallery, args.device).embed(args.images)
-    names = args.images
-    if args.together:
-        mean = embeddings.mean(0, keepdims=True)
-        embeddings, names = mean / max(np.linalg.norm(mean), 1e-12), [" + ".join(args.images)]
-    found_by.search(embeddings[:1], 1)  # the first search of a process is slower
+    from utils import device
+
+    gallery, opened_index = open_gallery(args.gallery)
+    chosen = device.choose(args.device).device
+    queries = queries_of_files(gallery, args.images, lambda paths: model_of(gallery, chosen).embed(paths))
+    named = [(" + ".join(args.images), args.images, queries)] if args.together else []
+    named = named or [(path, [path], [query]) for path, query in zip(args.images, queries)]
+    look_alikes(gallery, opened_index, queries[:1], 0, 1)  # the first search of a process is slower
     began = time.perf_counter()
-    rows, similarities = found_by.search(embeddings, args.k)
-    milliseconds = 1000 * (time.perf_counter() - began) / len(embeddings)
+    answers = [look_alikes(gallery, opened_index, several, 0, args.k) for *_, several in named]
+    milliseconds = 1000 * (time.perf_counter() - began) / len(named)
     results: list[dict[str, Any]] = [
-        {"query": shown(name), "found": [entry(gallery, row, s) for row, s in zip(*pair) if row >= 0]}
-        for name, *pair in zip(names, rows.tolist(), similarities.tolist())
+        {
+            "query": shown(name),
+            "found": [entry(gallery, *pair) for pair in zip(answer.rows.tolist(), answer.similarities.tolist())],
+        }
+        for (name, *_), answer in zip(named, answers)
     ]
     if args.html:
         from gallery.page.html_export import write_results
 
-        pictures = [args.images] if args.together else [[path] for path in args.images]
         found = [[{**item, "file": gallery.paths[item["row"]]} for item in result["found"]] for result in results]
+        pictures = [paths for _, paths, _ in named]
         write_results(args.html, [{**r, "pictures": p, "found": f} for r, p, f in zip(results, pictures, found)])
         log.say(f"written: {args.html}")
     if args.json:
@@ -158,14 +138,13 @@ def query(args: argparse.Namespace) -> None:
             print(result["query"])
             for item in result["found"]:
                 print(f"  {item['similarity']:6.3f}  {shown(item['path'])}")
-        print(f"{len(found_by):,} images searched in {milliseconds:.1f} ms a query")
+        print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query")
 
 
-def model_of(gallery: Gallery, device_name: str) -> Any:
-    from gallery import model as gallery_model
-    from utils import device
+def model_of(gallery: Gallery, device: Any) -> Any:
+    from gallery import model  # slow to import, and not needed for images that the gallery holds
 
-    return gallery_model.of_gallery(gallery, device.choose(device_name).device)
+    return model.of_gallery(gallery, device)
 
 
 def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[str, Any]:
@@ -183,26 +162,25 @@ def duplicates(args: argparse.Namespace) -> None:
         gallery.set_apart([row_of(gallery, path) for path in args.not_duplicate])
         log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
         return
-    gallery, found_by = opened(args.gallery)
-    from gallery.duplicates import find_all, usual_likeness
-
+    gallery, opened_index = open_gallery(args.gallery)
     threshold = args.threshold
     if threshold is None:
-        threshold = usual_likeness(gallery.embeddings, gallery.hashes, found_by.search)
+        threshold = derived.usual_threshold(gallery, opened_index)
         log.say(f"look-alikes have a similarity of {threshold} or more")
-    found = find_all(gallery, found_by.search, threshold, args.turned)
+    found = {kind: derived.duplicates(gallery, opened_index, kind, threshold, args.turned) for kind in derived.KINDS}
+    groups = {kind: list(zip(each.similarities.tolist(), map(np.ndarray.tolist, each.rows))) for kind, each in found.items()}
     if args.json:
         as_json = {
-            kind: [{"similarity": round(g.similarity, 4), "images": [entry(gallery, row) for row in g.rows]} for g in groups]
-            for kind, groups in found.items()
+            kind: [{"similarity": round(s, 4), "images": [entry(gallery, row) for row in rows]} for s, rows in each]
+            for kind, each in groups.items()
         }
         print(json.dumps(as_json, indent=1))
         return
     for kind, title in TITLES.items():
-        images = sum(len(group.rows) for group in found[kind])
-        print(f"{title}: {images} images in {len(found[kind])} groups")
-        for group in found[kind]:
-            print(f"  {group.similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in group.rows))
+        images = sum(len(rows) for _, rows in groups[kind])
+        print(f"{title}: {images} images in {len(groups[kind])} groups")
+        for similarity, rows in groups[kind]:
+            print(f"  {similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in rows))
 
 
 TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed, cropped)", "alike": "look-alikes"}
@@ -220,21 +198,19 @@ def row_of(gallery: Gallery, path: str) -> int:
 
 
 def clusters(args: argparse.Namespace) -> None:
-    from utils.clustering.grouping import group
-
     gallery = Gallery(args.gallery)
     if args.k != "auto" and not (args.k.isdecimal() and 1 <= int(args.k) <= len(gallery)):
         raise InputError(f"-k {args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting=None)
-    found = group(gallery.embeddings, None if args.k == "auto" else int(args.k), args.seed)
+    groups = derived.groups(gallery, None if args.k == "auto" else int(args.k), args.seed)
     if args.out:
         from gallery.sheets import write_sheets
 
-        files = write_sheets(args.out, gallery.paths, found, gallery.root)
+        files = write_sheets(args.out, gallery.paths, groups, gallery.root)
         log.say(f"{len(files)} contact sheets written into {shown(args.out)}")
     if args.json:
-        print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in found.order], indent=1))
+        print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in groups], indent=1))
     elif not args.out:
-        for rows in found.order:
+        for rows in groups:
             print(f"{len(rows):6}  {shown(gallery.shown(int(rows[0])))}")
 
 
@@ -244,13 +220,14 @@ def clusters(args: argparse.Namespace) -> None:
 def serve(args: argparse.Namespace) -> None:
     from gallery.page import server
     from gallery.page.app import create_app
-    from gallery.page.gallery_view import Collection
+    from gallery.page.gallery_view import GalleryView
+    from utils import device
 
-    collections = []
+    views, chosen = [], device.choose(args.device).device
     for folder in [args.gallery, *args.more]:
-        gallery, found_by = opened(folder)
-        model = model_of(gallery, args.device)
-        collections.append(Collection(gallery, found_by, model.embed, model.embedder.transforms.origin_width))
+        gallery, opened_index = open_gallery(folder)
+        model = model_of(gallery, chosen)
+        views.append(GalleryView(gallery, opened_index, model.embed, model.embedder.transforms.origin_width))
         log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
     listener = server.bind(args.host, args.port)
     url = server.address_of(listener)
@@ -260,7 +237,7 @@ def serve(args: argparse.Namespace) -> None:
         log.say(f"other machines reach it as {os.uname().nodename}, or by the names and addresses in --allowed_host")
     if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
         webbrowser.open(url)
-    server.serve(create_app(collections, hosts), listener)
+    server.serve(create_app(views, hosts), listener)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,10 @@ from torch.nn.functional import interpolate
 from data.lists import shown
 from utils.errors import InputError
 
+# Version of how a file becomes pixels. Raise it with any change that shows in the pixels of any file: galleries are then
+# embedded anew, and whoever reads an older gallery or closed form is told.
+PIXELS = 1
+
 # Longer side / shorter side, at most. An image is enlarged until its shorter side has the length asked for: with 256, an
 # image of 1 x 5000 pixels would come to 1 GB. With this limit 20 MB is the most.
 MAX_ASPECT = 100

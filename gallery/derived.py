@@ -1,4 +1,7 @@
-"""What takes long to make of a gallery: groups, duplicates, the map. Each is kept beside the gallery until that changes."""
+"""What takes long to compute from a gallery: groups, duplicates, the map. Each is kept beside it until it changes.
+
+Shell and page ask the same functions, so that what one has computed serves the other.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +14,11 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
+KINDS = ("identical", "near", "alike")  # of duplicates: the same bytes, copies, look-alikes
 
 
-class Groups(NamedTuple):
-    """Groups of images, each a list of rows."""
+class Duplicates(NamedTuple):
+    """Groups of images that are duplicates of each other, the most similar group first."""
 
     rows: list[np.ndarray]  # int64 of each group
     similarities: np.ndarray  # float32 (groups,), how alike the images of a group are
@@ -25,43 +29,61 @@ class Places(NamedTuple):
 
     rows: np.ndarray  # int64 (n,) of the images on it
     places: np.ndarray  # float32 (n, 2) in [0, 1]
-    labels: np.ndarray  # int64 (n,), the cluster of each
+    labels: np.ndarray  # int64 (n,), the group of each
 
 
-def clusters(gallery: Gallery) -> list[np.ndarray]:
-    """The rows of each cluster, the largest cluster first, the most central image first: int64 each."""
+def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.ndarray]:
+    """The rows of each group of look-alikes, int64: the largest group first, in it the most central image first.
+
+    k, seed: as in `utils.clustering.grouping.group`, which finds the groups. Those of the default k and seed are kept.
+    """
 
     def make() -> dict[str, np.ndarray]:
         from utils.clustering import grouping
 
-        return packed(grouping.group(gallery.embeddings, None).order)
+        return packed(grouping.group(gallery.embeddings, k, seed).order)
 
-    return unpacked(gallery.kept("page-clusters", make))
+    return unpacked(gallery.kept("page-clusters", make) if (k, seed) == (None, 0) else make())
 
 
-def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Groups:
-    """Groups of the same bytes ("identical"), of copies ("near"), or of images more similar than `threshold` ("alike").
+def usual_threshold(gallery: Gallery, index: Index) -> float:
+    """The similarity from which images of this gallery are called look-alikes."""
+    from gallery import duplicates as find
 
-    turned: whether mirrored and turned copies are also found, of "near". Of a group of one kind, only the first image takes
-    part in the later kinds.
+    return find.usual_likeness(gallery.embeddings, gallery.hashes, index.search)
+
+
+def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
+    """`found_duplicates`, without bringing images together that the user has marked as "not duplicates" by now."""
+    return split(found_duplicates(gallery, index, kind, threshold, turned), gallery.apart())
+
+
+def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
+    """Groups of the same bytes ("identical"), of copies ("near"), or of images as similar as `threshold` ("alike").
+
+    turned: whether mirrored and turned copies count as copies. Of a group of one kind, only the first image takes part in
+    the later kinds, so no two images are shown together twice. Images that were marked as "not duplicates" when the groups
+    were found are not brought together; for later marks see `split`.
     """
     from gallery import duplicates as find
 
     def make() -> dict[str, np.ndarray]:
+        apart = gallery.apart()
         if kind == "identical":
-            found = find.identical(gallery.hashes, gallery.apart())
+            found = find.identical(gallery.hashes, apart)
         elif kind == "near":
-            found = find.near(gallery.prints, gallery.hashes, turned=turned, apart=gallery.apart())
+            found = find.near(gallery.prints, gallery.hashes, turned=turned, apart=apart)
         else:
-            others = [duplicates(gallery, index, other, 0, False) for other in ("identical", "near")]
-            known = [Group(rows.tolist(), 1.0) for other in others for rows in other.rows]
-            found = find.alike(gallery.embeddings, index.search, threshold, gallery.apart(), known)
-        groups = packed([group.rows for group in found])
-        return groups | {"similarities": np.array([group.similarity for group in found], np.float32)}
+            earlier = [found_duplicates(gallery, index, other, 0, turned) for other in ("identical", "near")]
+            led = [Group(rows.tolist(), 1.0) for other in earlier for rows in other.rows]
+            found = find.alike(gallery.embeddings, index.search, threshold, apart, led)
+        similarities = np.array([group.similarity for group in found], np.float32)
+        return packed([group.rows for group in found]) | {"similarities": similarities}
 
-    detail = {"near": "-turned" if turned else "", "alike": f"-{threshold:.2f}"}.get(kind, "")
-    kept = gallery.kept(f"page-{kind}{detail}", make)
-    return Groups(unpacked(kept), kept["similarities"])
+    digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
+    name = {"near": kind, "alike": f"{kind}-{digits}"}.get(kind, kind)
+    kept = gallery.kept(f"page-{name}{'-turned' if turned and kind != 'identical' else ''}", make)
+    return Duplicates(unpacked(kept), kept["similarities"])
 
 
 def layout(gallery: Gallery) -> Places:
@@ -72,34 +94,34 @@ def layout(gallery: Gallery) -> Places:
 
         return {"rows": rows, "places": layouts.layout(np.asarray(gallery.embeddings[rows], np.float32))}
 
-    total = len(gallery.keys)
+    total = len(gallery.paths)
     rows = evenly(total, ON_MAP)
     kept = gallery.kept("page-map", make)
     labels = np.empty(total, np.int64)
-    for number, cluster in enumerate(clusters(gallery)):
-        labels[cluster] = number
+    for number, members in enumerate(groups(gallery)):
+        labels[members] = number
     return Places(kept["rows"], kept["places"], labels[kept["rows"]])
 
 
-def split(groups: Groups, apart: Iterable[Sequence[int]]) -> Groups:
-    """The groups, with no two images together that the user took apart since they were made.
+def split(found: Duplicates, apart: Iterable[Sequence[int]]) -> Duplicates:
+    """The groups, with no two images together that the user marked as "not duplicates" after they were found.
 
-    Of such a group, each image goes to the first part with none of those that it stands apart from; parts of one are left
-    out.
+    Each image of such a group goes to the first part that holds none of those that it stands apart from. Parts of one image
+    are left out.
     """
     others: dict[int, set[int]] = {}
     for rows in apart:
         for row in rows:
             others.setdefault(row, set()).update(rows)
     if not others:
-        return groups
+        return found
     kept: list[np.ndarray] = []
     similarities: list[float] = []
-    for group, similarity in zip(groups.rows, groups.similarities.tolist()):
+    for group, similarity in zip(found.rows, found.similarities.tolist()):
         parts = [group] if others.keys().isdisjoint(group.tolist()) else _parts(group.tolist(), others)
         kept += parts
         similarities += [similarity] * len(parts)
-    return Groups(kept, np.array(similarities, np.float32))
+    return Duplicates(kept, np.array(similarities, np.float32))
 
 
 def _parts(group: list[int], others: dict[int, set[int]]) -> list[np.ndarray]:

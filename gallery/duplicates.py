@@ -1,9 +1,11 @@
-"""Duplicates among the images of a gallery, in three kinds kept apart: the same bytes, copies of a picture, look-alikes."""
+"""Finding duplicates among the images of a gallery, in three classes: the same bytes, copies of a picture, look-alikes.
+
+`gallery.derived.duplicates` puts the three together and keeps what was found.
+"""
 
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -31,18 +33,6 @@ LEAST, MOST = 0.2, 0.95  # of what may be called look-alikes
 FEW, MANY = 32, 256  # neighbours that `alike` asks for, and those of the images for which these are not all
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-
-
-def find_all(gallery: Any, search: Search, threshold: float, turned: bool = False) -> dict[str, list[Group]]:
-    """The groups of each kind: "identical", "near", "alike". gallery: a gallery.store.Gallery; threshold: of "alike".
-
-    No two images are shown together twice: of a group of one kind, only the first image takes part in the later kinds.
-    """
-    apart = gallery.apart()
-    same = identical(gallery.hashes, apart)
-    copies = near(gallery.prints, gallery.hashes, turned, apart=apart)
-    looks = alike(gallery.embeddings, search, threshold, apart, [*same, *copies])
-    return {"identical": same, "near": copies, "alike": looks}
 
 
 def usual_likeness(embeddings: np.ndarray, hashes: np.ndarray, search: Search) -> float:

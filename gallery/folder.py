@@ -1,24 +1,144 @@
-"""The files of a gallery on the disk: whether they are whole and up to date, and how new ones take their places."""
+"""A gallery's folder: the names of its files, and how one writer and any number of readers meet in it.
+
+about.json         net, kind of features, model, version of the pixels, stamp, source
+model.pth.tar      the Embedder that made it, for images to search with and for those that come later
+embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
+prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
+images.sqlite      table `images`: row, path, size, mtime_ns, hash; table `bad`: path, size, mtime_ns, reason
+index.json         the index of `gallery/index.py`; index.faiss beside it, where it is no exact one
+derived/           what was computed from these, kept until they change
+not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
+making/            the next gallery while it is made: the same names, and plan.json, hashes.npy, done.npy
+making.new/        a `making` that is being laid out; making.old/: the one that it replaces
+
+The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); readers hold nothing.
+
+1. The writer touches nothing but `making` until the last row is there. Whatever stops it before, readers see the gallery
+   as it was, and the next writer goes on with the rows that `making` says are done.
+2. Then it writes `making/about.json`: from that moment the new gallery is whole. `put_in_place` moves file after file,
+   about.json last. Each move replaces the old file at once, so no name is ever missing. A writer that is killed between two
+   moves leaves the others in `making`, and the next writer moves them first.
+3. A reader reads about.json, then the files, then looks again: a `making/about.json`, or another stamp, means that files
+   of two galleries may be mixed. It then refuses the gallery in one line.
+4. A reader that has opened a gallery keeps it. Its memory maps stay on the old files, which the system removes when the
+   last reader closes them.
+5. What is computed from a gallery (derived/, the index) carries its stamp and counts beside that stamp only. A reader of the
+   old gallery may therefore still write it: the readers of the new one make it again.
+"""
 
 import json
 import os
 import shutil
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from data.lists import shown
-from gallery.store import Bad, File, Gallery, read_about, read_table
-from utils.errors import InputError, RunError
+from utils.errors import InputError
 from utils.files import write_json
 
+FORMAT = 1  # of the folder; another one is refused
+KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # what about.json says
 PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
+OF_MAKING = ("hashes.npy", "done.npy", "plan.json")
 
 
-def write_about(folder: str, about: dict[str, Any]) -> None:
-    """Write about.json, whole or not at all."""
-    write_json(os.path.join(folder, "about.json"), about)
+class GalleryFolder:
+    """The paths of a gallery's files. It reads and writes about.json, and moves a gallery that was made to its place."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = os.path.abspath(path)
+        self.about, self.model, self.table = map(self._in, ("about.json", "model.pth.tar", "images.sqlite"))
+        self.index, self.inverted_file, self.plan = map(self._in, ("index.json", "index.faiss", "plan.json"))
+        self.not_duplicates = self._in("not_duplicates.txt")
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def _in(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+    def array(self, name: str) -> str:
+        """The file of an array: embeddings, prints; in `making` also hashes and done."""
+        return self._in(f"{name}.npy")
+
+    def derived(self, name: str) -> str:
+        """The file of arrays that were computed from the gallery."""
+        return self._in(os.path.join("derived", f"{name}.npz"))
+
+    @property
+    def making(self) -> "GalleryFolder":
+        """The folder in which the next gallery is made."""
+        return GalleryFolder(self._in("making"))
+
+    @property
+    def laid_out(self) -> "GalleryFolder":
+        """The folder that `replace_making` takes."""
+        return GalleryFolder(self._in("making.new"))
+
+    # ---- about.json --------------------------------------------------------------------------------------------------
+
+    def read_about(self) -> dict[str, Any]:
+        """about.json. Raises InputError where there is none, or none that this program can read."""
+        try:
+            about = read_json(self.about)
+        except FileNotFoundError:
+            raise InputError(
+                f"{shown(self.path)}: no gallery; make it with embed.py --images FOLDER --out {shown(self.path)}"
+            ) from None
+        except Exception as error:  # a damaged file can fail in any way
+            raise InputError(f"{shown(self.about)}: damaged ({shown(str(error))}); run embed.py with --again") from None
+        if about.get("format") != FORMAT or not set(KNOWN) <= set(about):
+            raise InputError(f"{shown(self.about)}: of another version of this program; run embed.py with --again")
+        return about
+
+    def write_about(self, about: dict[str, Any]) -> None:
+        """Write about.json, whole or not at all."""
+        write_json(self.about, {"format": FORMAT, **about})
+
+    # ---- from making to its place ------------------------------------------------------------------------------------
+
+    def refuse_foreign(self) -> None:
+        """Raise InputError where a folder that would be removed holds files of others."""
+        ours = tuple(name.partition(".")[0] for name in (*PLACES, *OF_MAKING))
+        for path in map(self._in, ("making", "making.new", "making.old")):
+            if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
+                raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
+
+    def replace_making(self) -> None:
+        """Have the `making` that was laid out take the place of the one before."""
+        old = self._in("making.old")
+        remove(old)
+        if os.path.exists(self.making):
+            os.rename(self.making, old)
+        os.rename(self.laid_out, self.making)
+        remove(old)
+
+    def put_in_place(self) -> None:
+        """Move what is wholly made to its place, also after a stop in the midst of it; nothing where nothing is whole."""
+        making, old = self.making, self._in("making.old")
+        if os.path.exists(old) and not os.path.exists(making):
+            os.rename(old, making)  # it was stopped between two renames
+        remove(old)
+        if not os.path.exists(making.about):
+            return
+        if os.path.exists(making.model):
+            remove(self.index)  # it is of another model
+        for name in PLACES:
+            source, target = making._in(name), self._in(name)
+            if os.path.exists(source):
+                if os.path.isdir(target):
+                    remove(target)
+                os.replace(source, target)
+        remove(making.path)
+
+    def amend(self, about: dict[str, Any]) -> None:
+        """Write down what else is known about a gallery that is current, and put its model in place if that was lost."""
+        previous = self.read_about()
+        if previous != {**previous, **about}:
+            self.write_about({**previous, **about})
+        with suppress(FileNotFoundError):
+            os.replace(self.making.model, self.model)
+        remove(self.making.path)  # what was to be added is gone again
 
 
 def refuse_among_photos(out: str, root: str | None) -> None:
@@ -27,69 +147,13 @@ def refuse_among_photos(out: str, root: str | None) -> None:
         raise InputError(f"{shown(out)}: lies in the folder of the images, in which nothing is written; give another", "out")
 
 
-def refuse_foreign(folder: str) -> None:
-    """Raise InputError where a folder that would be removed holds files of others."""
-    ours = tuple(name.partition(".")[0] for name in (*PLACES, "hashes.npy", "done.npy", "plan.json"))
-    for name in ("making", "making.new", "making.old"):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
-            raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
-
-
-def put_in_place(folder: str) -> None:
-    """Move what is wholly made to its place; also after a stop in the midst of it. Does nothing where nothing is whole."""
-    making, old = os.path.join(folder, "making"), os.path.join(folder, "making.old")
-    if os.path.exists(old) and not os.path.exists(making):
-        os.rename(old, making)  # it was stopped between two renames
-    remove(old)
-    if not os.path.exists(os.path.join(making, "about.json")):
-        return
-    if os.path.exists(os.path.join(making, "model.pth.tar")):
-        remove(os.path.join(folder, "index.json"))  # it is of another model
-    for name in PLACES:
-        if os.path.exists(os.path.join(making, name)):
-            if os.path.isdir(os.path.join(folder, name)):
-                remove(os.path.join(folder, name))
-            os.replace(os.path.join(making, name), os.path.join(folder, name))
-    remove(making)
-
-
-def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
-    """Whether the gallery in `folder` is whole, of this model, and of just these files, readable and not."""
-    try:
-        gallery = Gallery(folder)
-    except InputError:
-        return False
-    same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
-    return same_files and (gallery.about["model"], gallery.about["dtype"]) == (model, dtype)
-
-
-def amend(folder: str, about: dict[str, Any]) -> None:
-    """Of a gallery that is current, write down what else is known about it, and put its model in place if that was lost."""
-    held = read_about(folder)
-    if held != {**held, **about}:
-        write_about(folder, {**held, **about})
-    making = os.path.join(folder, "making")
-    with suppress(FileNotFoundError):
-        os.replace(os.path.join(making, "model.pth.tar"), os.path.join(folder, "model.pth.tar"))
-    remove(making)  # what was to be added is gone again
-
-
-def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
-    """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
-    now = set(files)
-    with suppress(Exception):  # a damaged table can fail in any way
-        return [entry for entry in read_table(os.path.join(folder, "images.sqlite"))[3] if entry.file in now]
-    return []
-
-
-def json_in(folder: str, name: str) -> dict[str, Any]:
+def read_json(path: str) -> dict[str, Any]:
     """A file of JSON as a dict; OSError or ValueError where it is none."""
-    with open(os.path.join(folder, name), encoding="utf-8") as file:
-        held = json.load(file)
-    if not isinstance(held, dict):
-        raise ValueError(f"{name} is no table")
-    return held
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{os.path.basename(path)} is no table")
+    return content
 
 
 def remove(path: str) -> None:
@@ -99,13 +163,3 @@ def remove(path: str) -> None:
     else:
         with suppress(FileNotFoundError):
             os.remove(path)
-
-
-@contextmanager
-def clear_words(out: str) -> Iterator[None]:
-    """A block in which a disk that is full, or cannot be written, becomes a RunError."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"{shown(out)}: cannot be written ({reason}); make room, the same command goes on") from None

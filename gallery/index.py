@@ -4,13 +4,13 @@ faiss does the work (Johnson, Douze, Jegou 2017, arXiv 1702.08734). An inverted 
 nearest centroid, and a query looks into the `probes` lists that are nearest to it.
 """
 
-import json
 import os
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gallery.folder import GalleryFolder, read_json
 from utils.errors import InputError
 from utils.files import write_json
 
@@ -30,6 +30,15 @@ class Index:
 
     def __len__(self) -> int:
         return self.searcher.ntotal
+
+    @property
+    def description(self) -> str:
+        """What it is and how well it finds, on one line."""
+        about = self.about
+        line = f"{about['images']:,} images, {about['kind']}"
+        if about["kind"] != "exact":
+            line += f": {about['probes']} of {about['lists']} lists a query, recall@10 {about['recall']:.3f}"
+        return f"{line}; {about['seconds']:.1f} s"
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """float32 (q, d), rows of length 1 -> the k most similar, best first: rows int64, similarities float32, (q, k).
@@ -126,11 +135,12 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
     """Write index.json, and for an inverted file index.faiss; model and stamp: of the gallery that it is of."""
     import faiss
 
+    place = GalleryFolder(folder)
     if index.about["kind"] != "exact":
-        temporary = os.path.join(folder, "index.faiss.tmp")
+        temporary = f"{place.inverted_file}.tmp"
         faiss.write_index(index.searcher, temporary)
-        os.replace(temporary, os.path.join(folder, "index.faiss"))
-    write_json(os.path.join(folder, "index.json"), {**index.about, "model": model, "stamp": stamp})
+        os.replace(temporary, place.inverted_file)
+    write_json(place.index, {**index.about, "model": model, "stamp": stamp})
 
 
 def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
@@ -138,11 +148,11 @@ def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
 
     Raises Outdated for one that is missing or older than the embeddings, InputError for one of another model's embeddings.
     """
-    path = os.path.join(folder, "index.json")
+    place = GalleryFolder(folder)
+    path = place.index
     again = f"run search.py index {folder}"
     try:
-        with open(path, encoding="utf-8") as file:
-            about = json.load(file)
+        about = read_json(path)
         if not {"kind", "images", "model", "stamp", "seconds"} <= set(about):
             raise ValueError("of another version of this program")
     except FileNotFoundError:
@@ -158,7 +168,7 @@ def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
     import faiss
 
     try:
-        searcher = faiss.read_index(os.path.join(folder, "index.faiss"))
+        searcher = faiss.read_index(place.inverted_file)
         if (searcher.ntotal, searcher.d) != embeddings.shape:
             raise RuntimeError
     except Exception:  # a damaged file can fail in any way

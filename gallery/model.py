@@ -1,4 +1,4 @@
-"""The Embedder of a gallery: made for its images, or taken from a checkpoint; kept in the gallery as model.pth.tar."""
+"""The Embedder of a gallery: made for its images, or taken from a checkpoint; kept in the gallery."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 import models
+from data.images import PIXELS
 from gallery.store import Gallery
 from models.embedder import Embedder
 from models.readout import ENOUGH
 from utils import checkpoint
 from utils.errors import InputError
 
-FILE = "model.pth.tar"
 DEFAULT_WIDTH = 128  # of the crops of a ready-made net
 MOST_FITTED = 4096  # images that a closed form is fitted to; of 3,000 birds a third did as well as all
 
@@ -35,12 +35,18 @@ class Model(NamedTuple):
         return self.embedder.feature_dim if self.kind == "pooled" else self.embedder.dim
 
     @property
+    def pixels(self) -> int:
+        """The version of the pixels that its closed form was fitted to; the current one where it has none."""
+        form = self.embedder.closed_form
+        return PIXELS if form is None else int(form.pixels)
+
+    @property
     def digest(self) -> str:
         """A hash of weights, crop and kind: embeddings of one digest can be compared."""
         total = hashlib.sha256(json.dumps([self.kind, self.embedder.settings], sort_keys=True).encode())
         heads = {"closed_form.", "classifier."} - {{"embedding": "classifier."}.get(self.kind, f"{self.kind}.")}
         for name, tensor in sorted(self.embedder.state_dict().items()):
-            if name.startswith(tuple(heads)):  # those that its features do not go through
+            if name.startswith(tuple(heads)) or name == "closed_form.pixels":  # its features do not go through these
                 continue
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -71,7 +77,7 @@ def load(path: str, device: Any = "cpu") -> Model:
 
 def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
     """The Model that made a gallery. Raises InputError where its file is of another one."""
-    path = os.path.join(gallery.folder, FILE)
+    path = gallery.place.model
     model = load(path, device)
     if model.digest != gallery.about["model"]:
         raise InputError(f"{path}: not the model that made the embeddings beside it; run embed.py with --again")
@@ -121,6 +127,8 @@ def outgrown(model: Model, images: int) -> str | None:
     """Why a model should be made anew for so many images; None where it should not."""
     if model.request["checkpoint"] is None and model.kind != untrained_kind(model.request["head"], images):
         return f"{images} images are {'enough' if images >= ENOUGH else 'too few'} for the closed form"
+    if model.fitted_to and model.pixels != PIXELS:
+        return f"it was fitted to pixels of version {model.pixels}, this program reads version {PIXELS}"
     if model.fitted_to and images > 2 * model.fitted_to and model.fitted_to < MOST_FITTED:
         return f"it was fitted to {model.fitted_to} images, now there are {images}"
     return None

@@ -5,11 +5,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.lists import shown
 from data.pictures import square, to_pil
-from utils.clustering.grouping import Grouping
 from utils.errors import InputError, RunError
 from utils.log import make_folder
 from utils.progress import bar
@@ -25,22 +25,20 @@ MARK = b"contact sheet"  # the comment in each file: what a later call may repla
 
 
 def write_sheets(
-    folder: str, paths: Sequence[str], grouping: Grouping, root: str | None = None, most: int = MOST
+    folder: str, paths: Sequence[str], groups: Sequence[np.ndarray], root: str | None = None, most: int = MOST
 ) -> list[str]:
     """Write a JPEG of each cluster into `folder`, which is made where it is missing. Returns the files, in order.
 
-    paths: names of the N image files. root: the folder of photos, into which nothing is written; None: the folders of
-    `paths` are spared. most: a sheet shows so many images, the most central ones, each cropped to a square; an unreadable
-    one is a grey square. A file is named 001-<size of the cluster>-<its most central image>.jpg.
+    paths: names of the N image files. groups: the rows of each, int64, the most central first. root: the folder of photos,
+    into which nothing is written; None: the folders of `paths` are spared. most: a sheet shows so many images, each cropped
+    to a square; an unreadable one is a grey square. A file is named 001-<size of the group>-<its most central image>.jpg.
     Sheets of an earlier call are replaced; other files of the folder stay as they are.
     Raises InputError for a folder of photos, one that cannot be made or used, or one that holds another file of such a
     name; RunError where a sheet cannot be written.
     """
     _refuse_photos(folder, paths, root)
-    digits = max(3, len(str(len(grouping.order))))  # names sort by number
-    names = [
-        f"{number:0{digits}}-{len(rows)}-{_safe_stem(paths[rows[0]])}.jpg" for number, rows in enumerate(grouping.order, 1)
-    ]
+    digits = max(3, len(str(len(groups))))  # names sort by number
+    names = [f"{number:0{digits}}-{len(rows)}-{_safe_stem(paths[rows[0]])}.jpg" for number, rows in enumerate(groups, 1)]
     make_folder(folder)
     try:
         _remove_earlier(folder)
@@ -50,7 +48,7 @@ def write_sheets(
     foreign = next((file for file in files if os.path.lexists(file)), None)
     if foreign:
         raise InputError(f"{shown(foreign)}: is there already, and is no contact sheet; give another folder")
-    for file, rows in zip(bar(files, desc="contact sheets", unit="sheet", leave=False), grouping.order):
+    for file, rows in zip(bar(files, desc="contact sheets", unit="sheet", leave=False), groups):
         image = _sheet(_title(paths[rows[0]], len(rows), most), [paths[row] for row in rows[:most]])
         try:
             image.save(file, quality=85, comment=MARK)

@@ -1,16 +1,6 @@
-"""A gallery: a folder with the embeddings of images, their thumbprints, and a table of the files that they are of.
-
-about.json         net, kind of features, model, stamp, source
-model.pth.tar      the Embedder that made it, for images to search with and for those that come later
-embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
-prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
-images.sqlite      table `images`: row, path, size, mtime_ns, hash; table `bad`: path, size, mtime_ns, reason
-derived/           what was computed from these, kept until they change
-not_duplicates.txt what the user said
-"""
+"""Reading a gallery: rows of embeddings, thumbprints and hashes, and the table of the files that they are of."""
 
 import hashlib
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -21,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.lists import Paths, shown
+from gallery.folder import GalleryFolder
 from gallery.thumbprints import SIDE
 from utils.errors import InputError, RunError
 
-FORMAT = 1  # of the folder; another one is refused
-KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # what about.json says
 HASH_BYTES = 16
+UNNUMBERED = 1  # version of the pixels in galleries that do not name one
 
 
 class File(NamedTuple):
@@ -45,40 +35,31 @@ class Bad(NamedTuple):
 
 
 class Gallery:
-    """Reads such a folder. InputError for one that is missing, half-made or of another format."""
+    """Reads the folder of a gallery. InputError for one that is missing, half-made or of another format."""
 
     def __init__(self, folder: str | os.PathLike) -> None:
-        self.folder = os.path.abspath(folder)
-        self.about = read_about(self.folder)
+        self.place = GalleryFolder(folder)
+        self.folder = self.place.path
+        self.about = self.place.read_about()
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]
         self.stamp: str = self.about["stamp"]
-        self.embeddings = self._read("embeddings.npy", lambda path: np.load(path, mmap_mode="r"))
-        self.prints = self._read("prints.npy", lambda path: np.load(path, mmap_mode="r"))
-        stamp, self.files, hashes, self.unreadable = self._read("images.sqlite", read_table)
+        self.pixels: int = self.about.get("pixels", UNNUMBERED)  # version of the pixels that the rows are of
+        self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))
+        self.prints = _read(self.place.array("prints"), lambda path: np.load(path, mmap_mode="r"))
+        stamp, self.files, hashes, self.unreadable = _read(self.place.table, read_table)
         self.paths = Paths(file.path for file in self.files)
-        self.hashes = self._read("images.sqlite", lambda _: hash_rows(hashes, len(self.files)))
-        # embed.py moves its files one by one, about.json last. Here they may have been read while they moved.
-        if os.path.exists(self._in(os.path.join("making", "about.json"))) or read_about(self.folder)["stamp"] != self.stamp:
+        self.hashes = _read(self.place.table, lambda _: hash_rows(hashes, len(self.files)))
+        # step 3 of the protocol in gallery/folder.py
+        if os.path.exists(self.place.making.about) or self.place.read_about()["stamp"] != self.stamp:
             reason = "embed.py was stopped while it wrote this, or is just doing it; run it again"
             raise InputError(f"{shown(self.folder)}: {reason}")
         shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
         if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
             raise InputError(f"{shown(self.folder)}: damaged (its files are not of one time); run embed.py with --again")
 
-    def _read(self, name: str, reader: Callable[[str], Any]) -> Any:
-        """What `reader` makes of one of the files. InputError names a damaged one."""
-        try:
-            return reader(self._in(name))
-        except Exception as error:  # a damaged file can fail in any way
-            reason = shown(str(error) or type(error).__name__)
-            raise InputError(f"{shown(self._in(name))}: damaged ({reason}); run embed.py with --again") from None
-
     def __len__(self) -> int:
         return len(self.files)
-
-    def _in(self, name: str) -> str:
-        return os.path.join(self.folder, name)
 
     @property
     def bad(self) -> list[tuple[str, str]]:
@@ -99,6 +80,16 @@ class Gallery:
         return self._rows.get(key)
 
     @cached_property
+    def _first_halves(self) -> np.ndarray:
+        """uint64 (N,): the first 8 bytes of each hash, which a search through all rows compares."""
+        return np.ascontiguousarray(self.hashes[:, :8]).view(np.uint64).ravel()
+
+    def rows_of_hash(self, digest: bytes) -> np.ndarray:
+        """int64 (n,): the images whose files have this hash."""
+        rows = np.flatnonzero(self._first_halves == np.frombuffer(digest, np.uint64, 1)[0])
+        return rows[(self.hashes[rows] == np.frombuffer(digest, np.uint8)).all(1)]
+
+    @cached_property
     def row_of_path(self) -> dict[str, int]:
         """absolute path -> row"""
         return {path: row for row, path in enumerate(self.paths)}
@@ -113,7 +104,7 @@ class Gallery:
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The arrays that `make()` gives, from derived/<name>.npz if they are of the gallery as it is now."""
-        path = self._in(os.path.join("derived", f"{name}.npz"))
+        path = self.place.derived(name)
         with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
             if str(stored["stamp"]) == self.stamp:
                 return {key: stored[key] for key in stored.files if key != "stamp"}
@@ -129,7 +120,7 @@ class Gallery:
     def apart(self) -> list[list[int]]:
         """Groups of rows which the user said are not duplicates of each other."""
         try:
-            with open(self._in("not_duplicates.txt"), encoding="ascii", errors="replace") as file:
+            with open(self.place.not_duplicates, encoding="ascii", errors="replace") as file:
                 lines = [line.split() for line in file]
         except FileNotFoundError:
             return []
@@ -142,27 +133,19 @@ class Gallery:
         if len(keys) < 2:
             raise InputError("give two images or more that are not duplicates of each other")
         try:
-            with open(self._in("not_duplicates.txt"), "a", encoding="ascii") as file:
+            with open(self.place.not_duplicates, "a", encoding="ascii") as file:
                 file.write(" ".join(keys) + "\n")
         except OSError as error:
-            raise RunError(f"{shown(self._in('not_duplicates.txt'))}: {error.strerror}") from None
+            raise RunError(f"{shown(self.place.not_duplicates)}: {error.strerror}") from None
 
 
-def read_about(folder: str) -> dict[str, Any]:
-    """about.json of a gallery. Raises InputError where there is none, or none that this program can read."""
-    path = os.path.join(folder, "about.json")
+def _read(path: str, reader: Callable[[str], Any]) -> Any:
+    """What `reader` makes of a file. InputError names a damaged one."""
     try:
-        with open(path, encoding="utf-8") as file:
-            about = json.load(file)
-    except FileNotFoundError:
-        raise InputError(
-            f"{shown(folder)}: no gallery; make it with embed.py --images FOLDER --out {shown(folder)}"
-        ) from None
+        return reader(path)
     except Exception as error:  # a damaged file can fail in any way
-        raise InputError(f"{shown(path)}: damaged ({shown(str(error))}); run embed.py with --again") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not set(KNOWN) <= set(about):
-        raise InputError(f"{shown(path)}: of another version of this program; run embed.py with --again")
-    return about
+        reason = shown(str(error) or type(error).__name__)
+        raise InputError(f"{shown(path)}: damaged ({reason}); run embed.py with --again") from None
 
 
 # ---- the table of files ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Making a gallery: what is known of unchanged files is kept, the rest is added, and a stop loses at most some seconds.
 
-All is made in the folder `making` inside the gallery's, in memory-mapped arrays that have a row for each file from the
-start. When the last row is there, the files move to their places; until then the gallery can be searched as it was.
+All is made in the folder `making`, in memory-mapped arrays that have a row for each file from the start. When the last row
+is there, the files move to their places (gallery/folder.py); until then the gallery can be searched as it was.
 """
 
 import json
@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.images import PIXELS
 from data.lists import shown
-from gallery.folder import json_in, put_in_place, remove, write_about
-from gallery.store import FORMAT, HASH_BYTES, Bad, File, hash_rows, read_table, write_table
+from gallery.folder import GalleryFolder, read_json, remove
+from gallery.store import HASH_BYTES, UNNUMBERED, Bad, File, Gallery, hash_rows, read_table, write_table
 from gallery.thumbprints import SIDE
 from utils.distributed import Group
-from utils.errors import RunError
+from utils.errors import InputError, RunError
 
 BLOCK = 2**16  # rows that are copied at once
 FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
@@ -46,7 +47,7 @@ class Writer:
 
     def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
         """model: what tells it from all others; rows of another model are not kept. dtype: "float32" or "float16"."""
-        self.folder, self.making, self.group = folder, os.path.join(folder, "making"), group
+        self.place, self.group = GalleryFolder(folder), group
         self.model, self.dtype = model, dtype
         self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
             "embeddings": (dtype, (dim,)),
@@ -72,21 +73,20 @@ class Writer:
             self._lay_out(list(files), (rows for rows in self._known() if not again or rows.again))
         self.group.gather_objects(None)  # the others wait for the files to be there
         self.files = list(files)
-        self.arrays = self._open(self.making)
+        self.arrays = self._open(self.place.making)
         return np.flatnonzero(~self.arrays["done"])
 
     def _known(self) -> Iterator[Rows]:
-        """The rows of this model in the gallery as it is, and in what was being made when it was stopped."""
-        for folder in (self.folder, self.making):
-            unfinished = folder == self.making
+        """The rows of this model and of today's pixels, in the gallery as it is and in a `making` that was stopped."""
+        for place, unfinished in ((self.place, False), (self.place.making, True)):
             with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
-                about = json_in(folder, "plan.json" if unfinished else "about.json")
-                _, files, hashes, _ = read_table(os.path.join(folder, "images.sqlite"))
+                about = read_json(place.plan if unfinished else place.about)
+                _, files, hashes, _ = read_table(place.table)
                 names = self.shapes if unfinished else ("embeddings", "prints")
-                arrays = {name: np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in names}
+                arrays = {name: np.load(place.array(name), mmap_mode="r") for name in names}
                 if not unfinished:
                     arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
-                if (about.get("model"), about.get("dtype")) == (self.model, self.dtype) and self._fit(arrays, len(files)):
+                if comes_from(about) == (self.model, self.dtype, PIXELS) and self._fit(arrays, len(files)):
                     yield Rows(files, arrays, unfinished, about.get("again", False))
 
     def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
@@ -96,8 +96,8 @@ class Writer:
 
     def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
         """Make the folder `making` anew, with a row for each file, those that are known filled in."""
-        new, old = (os.path.join(self.folder, name) for name in ("making.new", "making.old"))
-        remove(new)
+        new = self.place.laid_out
+        remove(new.path)
         os.makedirs(new)
         self._need_space(len(files))
         arrays = self._open(new, len(files))
@@ -111,22 +111,18 @@ class Writer:
                     _copy(array, targets, rows.arrays[name], sources)
         for array in arrays.values():
             array.flush()
-        write_table(os.path.join(new, "images.sqlite"), "", files, [""] * len(files), [])
-        with open(os.path.join(new, "plan.json"), "w", encoding="utf-8") as file:
-            json.dump({"model": self.model, "dtype": self.dtype, "again": self._again}, file)
+        write_table(new.table, "", files, [""] * len(files), [])
+        with open(new.plan, "w", encoding="utf-8") as file:
+            json.dump({"model": self.model, "dtype": self.dtype, "pixels": PIXELS, "again": self._again}, file)
         with suppress(FileNotFoundError):
-            shutil.copyfile(os.path.join(self.making, "model.pth.tar"), os.path.join(new, "model.pth.tar"))
-        remove(old)
-        if os.path.exists(self.making):
-            os.rename(self.making, old)
-        os.rename(new, self.making)
-        remove(old)
+            shutil.copyfile(self.place.making.model, new.model)
+        self.place.replace_making()
 
-    def _open(self, folder: str, rows: int | None = None) -> dict[str, np.memmap]:
+    def _open(self, place: GalleryFolder, rows: int | None = None) -> dict[str, np.memmap]:
         """The arrays in a folder, made with so many rows, or opened as they are."""
         opened = {}
         for name, (dtype, shape) in self.shapes.items():
-            path = os.path.join(folder, f"{name}.npy")
+            path = place.array(name)
             if rows is None:
                 opened[name] = np.lib.format.open_memmap(path, mode="r+")
             else:
@@ -139,10 +135,10 @@ class Writer:
     def _need_space(self, rows: int) -> None:
         """Raise RunError where the disk has no room: a full disk under a mapped file would kill the process."""
         need = rows * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
-        free = shutil.disk_usage(self.folder).free
+        free = shutil.disk_usage(self.place).free
         if need > free:
             what = f"{rows} images take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
-            raise RunError(f"{shown(self.folder)}: {what}; make room, give another --out, or --dtype float16")
+            raise RunError(f"{shown(self.place.path)}: {what}; make room, give another --out, or --dtype float16")
 
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
@@ -175,16 +171,40 @@ class Writer:
         if any(file.path in unreadable for file in self.files):
             self.files = [file for file in self.files if file.path not in unreadable]
             self._lay_out(self.files, [rows for rows in self._known() if rows.unfinished])
-            self.arrays = self._open(self.making)
+            self.arrays = self._open(self.place.making)
         if not self.arrays["done"].all():
-            raise RunError(f"{shown(self.making)}: rows are missing; run the same command again")
+            raise RunError(f"{shown(self.place.making.path)}: rows are missing; run the same command again")
         stamp = secrets.token_hex(8)
         hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
-        write_table(os.path.join(self.making, "images.sqlite"), stamp, self.files, hashes, bad)
+        write_table(self.place.making.table, stamp, self.files, hashes, bad)
         self.arrays.clear()
-        known = {"model": self.model, "dtype": self.dtype, "images": len(self.files), "stamp": stamp}
-        write_about(self.making, {"format": FORMAT, **about, **known})
-        put_in_place(self.folder)
+        of_rows = {"model": self.model, "dtype": self.dtype, "pixels": PIXELS, "images": len(self.files), "stamp": stamp}
+        self.place.making.write_about({**about, **of_rows})
+        self.place.put_in_place()
+
+
+def comes_from(about: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Which model, dtype and version of the pixels the rows of a gallery come from. about: its about.json or plan.json."""
+    return about.get("model"), about.get("dtype"), about.get("pixels", UNNUMBERED)
+
+
+def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
+    """Whether the gallery in `folder` is whole, of this model and of just these files, readable and not."""
+    try:
+        gallery = Gallery(folder)
+    except InputError:
+        return False
+    same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
+    return same_files and comes_from(gallery.about) == (model, dtype, PIXELS)
+
+
+def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
+    """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
+    place, now = GalleryFolder(folder), set(files)
+    with suppress(Exception):  # a damaged file can fail in any way
+        if comes_from(read_json(place.about))[2] == PIXELS:  # other pixels may be readable
+            return [entry for entry in read_table(place.table)[3] if entry.file in now]
+    return []
 
 
 def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:

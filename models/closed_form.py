@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data.images import PIXELS
 from models.taps import positions
 from utils.distributed import Group
 from utils.errors import InputError
@@ -34,13 +35,15 @@ class ClosedForm(nn.Module):
     """Pooled features and maps -> embedding. All of it is buffers, and linear but for roots and lengths.
 
     reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), of parts not
-    weighted yet. preferred: whether it is what the Embedder gives, rather than its embedding head.
+    weighted yet. preferred: whether it is what the Embedder gives, rather than its embedding head. pixels: the version of
+    the pixels (data.images.PIXELS) that it was fitted to.
     """
 
     weights: Tensor
     mean: Tensor
     projection: Tensor
     preferred: Tensor
+    pixels: Tensor
     is_preferred: bool  # the same, read without waiting for the device
 
     def __init__(self, feature_dim: int, layers: Mapping[str, tuple[int, int]], dim: int, prefix_tokens: int = 0) -> None:
@@ -57,6 +60,7 @@ class ClosedForm(nn.Module):
         self.register_buffer("mean", torch.zeros(sum(self.sizes)))
         self.register_buffer("projection", torch.zeros(sum(self.sizes), dim))
         self.register_buffer("preferred", torch.tensor(True))
+        self.register_buffer("pixels", torch.tensor(PIXELS))
         self.is_preferred = True
 
     @classmethod
@@ -80,7 +84,9 @@ class ClosedForm(nn.Module):
             raise InputError("its closed form is of another net, or of another dim")
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError("its closed form is not finite")
-        return cls(feature_dim, layers, dim, prefix_tokens)
+        form = cls(feature_dim, layers, dim, prefix_tokens)
+        form.pixels.copy_(tensors.get("pixels", torch.tensor(1)))  # before versions had a number there was one
+        return form
 
     def prefer(self, preferred: bool) -> None:
         """Whether it is what the Embedder gives, rather than its embedding head."""

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from utils.errors import InputError
 
-# Ends of keys that may be missing: torch before 0.4.1 had no batch counts, and only our nets say which LRN they have.
-OPTIONAL = ("num_batches_tracked", "crossmap")
+# Ends of keys that may be missing: torch before 0.4.1 had no batch counts, only our nets say which LRN they have, and closed
+# forms did not always say which pixels they were fitted to.
+OPTIONAL = ("num_batches_tracked", "crossmap", "closed_form.pixels")
 
 
 def as_tensors(state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:

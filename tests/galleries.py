@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import models
-from gallery.folder import put_in_place
+from gallery.folder import GalleryFolder
 from gallery.store import File
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer
@@ -103,7 +103,7 @@ def put(writer, indices):
 def make(folder, files, bad=(), model="model", dtype="float32"):
     """Make or renew the gallery of these files in a folder. Returns the files of which rows were written."""
     os.makedirs(folder, exist_ok=True)
-    put_in_place(str(folder))
+    GalleryFolder(folder).put_in_place()
     writer = Writer(str(folder), model, DIM, dtype)
     unreadable = {entry.file for entry in bad}
     todo = [int(i) for i in writer.plan(files) if files[i] not in unreadable]

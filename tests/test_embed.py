@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import embed as program
 import models
 from data.images import decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
-from gallery import intake, model as gallery_model, writer as gallery_writer
-from gallery.folder import PLACES
+from gallery import intake, model as gallery_model, renew
+from gallery.folder import PLACES, GalleryFolder
 from gallery.store import Gallery
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
@@ -418,7 +417,7 @@ def test_killed(embed, folder, tmp_path, monkeypatch, every, lost, before):
         shutil.copytree(tmp_path / "gallery", tmp_path / "unstopped")
     many(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(gallery_writer, "FLUSH_SECONDS", every)
+        patch.setattr("gallery.writer.FLUSH_SECONDS", every)
         at_put(patch, 3, lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert in_a_child(lambda: embed("--batch_size", 2)) == signal.SIGKILL
     if before:
@@ -435,12 +434,12 @@ def test_stopped_while_the_files_move(embed, folder, net, monkeypatch, tmp_path)
     embed()
     os.rename(folder / "000.jpg", folder / "zzz.jpg")
 
-    def stopping(where):
-        os.replace(os.path.join(where, "making", PLACES[0]), os.path.join(where, PLACES[0]))
+    def stopping(place):
+        os.replace(place.making.array("embeddings"), place.array("embeddings"))
         raise Interrupted("by SIGKILL", 137)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(gallery_writer, "put_in_place", stopping)
+        patch.setattr(GalleryFolder, "put_in_place", stopping)
         embed()
     assert "run it again" in refusal(lambda: Gallery(tmp_path / "gallery"))
     assert holds(embed(), net, sorted(map(str, folder.rglob("*.jpg")))) and embed.taken == []
@@ -601,7 +600,7 @@ def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, fol
 
 def test_the_closed_form_is_fitted_to_so_many(embed, folder, monkeypatch):
     """Evenly taken, and no more for a folder that grows."""
-    monkeypatch.setattr(program, "MOST_FITTED", 3)
+    monkeypatch.setattr(renew, "MOST_FITTED", 3)
     monkeypatch.setattr(gallery_model, "MOST_FITTED", 3)
     gallery = embed("--head", "closed_form")
     assert gallery.about["fitted_to"] == 3

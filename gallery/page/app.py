@@ -18,10 +18,10 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from evaluations.report.page import STYLESHEET
-from gallery import derived as made
-from gallery.page import request_params as asked
+from gallery import derived
+from gallery.page import request_params as params
 from gallery.page.background import Working, Workshop
-from gallery.page.gallery_view import Collection, text
+from gallery.page.gallery_view import GalleryView, text
 from gallery.page.guard import Guard, Json, refuse
 from gallery.page.pictures import Pictures
 from gallery.page.request_params import Refusal
@@ -35,9 +35,9 @@ RECEIVERS = 4  # uploads that are received at once
 SHOWN = 100  # images of a group of duplicates, at most
 
 
-def create_app(collections: Sequence[Collection], hosts: list[str]) -> Starlette:
+def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
     """The page for these galleries of the same images. hosts: as `Guard` takes them."""
-    page = Page(collections)
+    page = Page(views)
     routes = [
         Route("/", page.start),
         Route("/static/{name}", page.static),
@@ -61,21 +61,21 @@ def create_app(collections: Sequence[Collection], hosts: list[str]) -> Starlette
 class Page:
     """Answers requests. What takes more than a moment is done in threads; what takes long, in the workshop."""
 
-    def __init__(self, collections: Sequence[Collection]) -> None:
-        self.collections = collections
+    def __init__(self, views: Sequence[GalleryView]) -> None:
+        self.views = views
         self.pictures, self.workshop = Pictures(), Workshop()
-        self.uploads = Uploads([(collection.embed, collection.side) for collection in collections])
-        # However many ask at once, memory is that of so many.
+        self.uploads = Uploads([(view.embed, view.side) for view in views])
+        # They limit how many requests decode at once, and so the memory they take.
         self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, 1))
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
     async def start(self, request: Request) -> Response:
         facts = lambda c: {"name": c.name, "count": c.count, "bad": len(c.gallery.bad), "alike": c.alike}
-        galleries = [facts(collection) for collection in self.collections]
+        galleries = [facts(view) for view in self.views]
         # Where the folder lies is told to this machine only.
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
-        folder = text(self.collections[0].folder)
+        folder = text(self.views[0].folder)
         root = folder if local else os.path.basename(folder)
         html = self.templates.get_template("page.html").render(galleries=galleries, root=root)
         return HTMLResponse(html)
@@ -93,14 +93,14 @@ class Page:
         key, size = request.path_params["key"], request.query_params.get("size", "thumb")
         if size not in ("thumb", "large"):
             raise Refusal(400, "`size` has to be thumb or large.")
-        rows = ((c, c.gallery.row_of(key)) for c in self.collections)
-        collection, row = next(((c, row) for c, row in rows if row is not None), (None, None))
-        if collection is None:
+        rows = ((view, view.gallery.row_of(key)) for view in self.views)
+        view, row = next(((view, row) for view, row in rows if row is not None), (None, None))
+        if view is None:
             raise Refusal(404, "There is no such image.")
-        path, had = collection.gallery.paths[row], _tags(request)
+        path, had = view.gallery.paths[row], _tags(request)
         try:
             async with self.readers:
-                tag, data = await run_in_threadpool(self.pictures.jpeg, path, collection.root, size == "large", had)
+                tag, data = await run_in_threadpool(self.pictures.jpeg, path, view.root, size == "large", had)
         except InputError as error:
             raise Refusal(404, str(error)) from None
         return _tagged(tag, data, "image/jpeg", "private, max-age=600")
@@ -111,7 +111,7 @@ class Page:
 
     async def upload(self, request: Request) -> Response:
         async with self.receivers:
-            data = await asked.body(request, LIMIT)
+            data = await params.body(request, LIMIT)
             try:
                 async with self.looker:
                     token = await run_in_threadpool(self.uploads.add, data)
@@ -121,25 +121,25 @@ class Page:
 
     async def search(self, request: Request) -> Response:
         g, query = self._gallery(request), request.query_params
-        start, count = asked.stretch(query, 60)
+        start, count = params.stretch(query, 60)
         rows = [g.row(key) for key in query.getlist("image")]
         tokens = query.getlist("upload")
-        asked.queries(len(rows) + len(tokens))
+        params.queries(len(rows) + len(tokens))
         sent = [self._uploaded(token) for token in tokens]
-        number = self.collections.index(g)
+        number = self.views.index(g)
         found = await run_in_threadpool(g.neighbours, rows, [(u, number) for u in sent], start, count)
         return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **found})
 
     async def clusters(self, request: Request) -> Response:
-        g, (start, count) = self._gallery(request), asked.stretch(request.query_params, 60)
+        g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
         found = await self._clusters(g)
         cards = [g.card(number, found[number]) for number in range(len(found))[start : start + count]]
         return Json({"total": len(found), "clusters": cards})
 
     async def cluster(self, request: Request) -> Response:
-        g, (start, count) = self._gallery(request), asked.stretch(request.query_params, 60)
+        g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
         found = await self._clusters(g)
-        number = asked.number_in(request.path_params["id"], len(found))
+        number = params.number_in(request.path_params["id"], len(found))
         if number is None:
             raise Refusal(404, "There is no such group any more.")
         rows = found[number]
@@ -152,37 +152,37 @@ class Page:
         what = {"identical": "the same files", "near": "copies", "alike": "look-alikes"}.get(kind)
         if what is None:
             raise Refusal(400, "`kind` has to be identical, near or alike.")
-        start, count = asked.stretch(query, 20)
-        threshold = asked.share(query, "threshold", g.alike, 0, 1) if kind == "alike" else 0
-        turned = bool(asked.whole(query, "turned", 0, 0, 1)) and kind == "near"
-        make = lambda: made.duplicates(g.gallery, g.index, kind, threshold, turned)
+        start, count = params.stretch(query, 20)
+        threshold = params.share(query, "threshold", g.alike, 0, 1) if kind == "alike" else 0
+        turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
+        make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
         name = g, "duplicates", kind, threshold, turned
         found = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
-        found = await run_in_threadpool(lambda: made.split(found, g.gallery.apart()))
+        found = await run_in_threadpool(lambda: derived.split(found, g.gallery.apart()))
         chosen = zip(found.rows[start : start + count], found.similarities[start : start + count])
         groups = [g.group(rows, similarity, SHOWN) for rows, similarity in chosen]
         return Json({"total": len(found.rows), "images": sum(map(len, found.rows)), "groups": groups})
 
     async def not_duplicate(self, request: Request) -> Response:
         g = self._gallery(request)
-        rows = [g.row(key) for key in await asked.keys(request, 1000)]
+        rows = [g.row(key) for key in await params.keys(request, 1000)]
         await run_in_threadpool(g.set_apart, rows)
         return Json({"ok": True})
 
     async def map(self, request: Request) -> Response:
         g = self._gallery(request)
         name, what = (g, "map"), f"drawing the map of {g.count:,} images"
-        found = await self.workshop.result(name, what, lambda: made.layout(g.gallery))
+        found = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
         return Json(await run_in_threadpool(g.map, found))
 
     async def bad(self, request: Request) -> Response:
         return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
 
-    def _gallery(self, request: Request) -> Collection:
-        number = asked.number_in(request.path_params["g"], len(self.collections))
+    def _gallery(self, request: Request) -> GalleryView:
+        number = params.number_in(request.path_params["g"], len(self.views))
         if number is None:
             raise Refusal(404, "There is no such gallery.")
-        return self.collections[number]
+        return self.views[number]
 
     def _uploaded(self, token: str) -> Any:
         found = self.uploads.get(token)
@@ -190,9 +190,9 @@ class Page:
             raise Refusal(404, "This picture is not kept any more. Send it again.")
         return found
 
-    async def _clusters(self, g: Collection) -> list:
+    async def _clusters(self, g: GalleryView) -> list:
         name, what = (g, "clusters"), f"grouping {g.count:,} images"
-        return await self.workshop.result(name, what, lambda: made.clusters(g.gallery))
+        return await self.workshop.result(name, what, lambda: derived.groups(g.gallery))
 
 
 def _tags(request: Request) -> list[str]:

@@ -4,10 +4,12 @@ import asyncio
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
+
+from utils.lru import Lru
 
 PATIENCE = 0.4  # seconds that a request waits for a result before it says that it is being made
 FORGOTTEN = 10  # seconds after which an order that no page asks for any more is not begun
@@ -22,12 +24,14 @@ class Working(Exception):
         self.what = what
 
 
-class Order(NamedTuple):
+@dataclass
+class Order:
     """Something to make."""
 
     name: Hashable
     make: Callable[[], Any]
-    future: Future
+    wanted: float  # when it was last asked for, by time.monotonic
+    future: Future = field(default_factory=Future)
 
 
 class Workshop:
@@ -35,8 +39,8 @@ class Workshop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._futures: OrderedDict[Hashable, Future] = OrderedDict()  # in the order in which they were last asked for
-        self._asked: dict[Hashable, float] = {}  # when
+        self._waiting: dict[Hashable, Order] = {}  # and the one that is being made
+        self._finished: Lru[Future] = Lru(REMEMBERED)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -46,48 +50,50 @@ class Workshop:
         An exception of `make` is raised here once; after it, the next request tries again.
         """
         future = self._ordered(name, make)
-        for _ in range(round(PATIENCE / 0.02)):
-            if future.done():
-                break
-            await asyncio.sleep(0.02)
+        if not future.done():
+            waiting = asyncio.wrap_future(future)
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio warns of unseen ones
+            await asyncio.wait([waiting], timeout=PATIENCE)
         if not future.done() or future.cancelled():
             raise Working(what)
-        if future.exception():
-            self._forget(name, future)
+        if future.exception() and self._finished.get(name) is future:
+            self._finished.drop(name)
         return future.result()
 
     def _ordered(self, name: Hashable, make: Callable[[], Any]) -> Future:
-        """The future of a name; makes one where there is none, and starts the thread at the first."""
+        """The future of a name; orders one where there is none, and starts the thread at the first."""
         with self._lock:
-            self._asked[name] = time.monotonic()
-            future = self._futures.get(name)
-            if future is None:
-                future = self._futures[name] = Future()
-                self._orders.put(Order(name, make, future))
-            self._futures.move_to_end(name)
-            made = [old for old, future in self._futures.items() if future.done()]
-            for old in made[: max(0, len(self._futures) - REMEMBERED)]:
-                del self._futures[old], self._asked[old]
+            if (finished := self._finished.get(name)) is not None:
+                return finished
+            order = self._waiting.get(name)
+            if order is None:
+                order = self._waiting[name] = Order(name, make, time.monotonic())
+                self._orders.put(order)
+            order.wanted = time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="workshop", daemon=True)
                 self._thread.start()
-        return future
-
-    def _forget(self, name: Hashable, future: Future) -> None:
-        with self._lock:
-            if self._futures.get(name) is future:
-                del self._futures[name], self._asked[name]
+        return order.future
 
     def _run(self) -> None:
         while True:
             order = self._orders.get()
             with self._lock:
-                wanted = time.monotonic() - self._asked[order.name] < FORGOTTEN
-            if not wanted:  # somebody moved a slider on, or left
-                self._forget(order.name, order.future)
+                is_wanted = time.monotonic() - order.wanted < FORGOTTEN
+                if not is_wanted:  # somebody moved a slider on, or left
+                    del self._waiting[order.name]
+            if not is_wanted:
                 order.future.cancel()
                 continue
+            result, error = None, None
             try:
-                order.future.set_result(order.make())
-            except Exception as error:
+                result = order.make()
+            except Exception as raised:
+                error = raised
+            with self._lock:
+                self._finished.put(order.name, order.future)
+                del self._waiting[order.name]
+            if error is None:
+                order.future.set_result(result)
+            else:
                 order.future.set_exception(error)

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery.derived import Places
-from gallery.duplicates import usual_likeness
+from gallery.derived import Places, usual_threshold
 from gallery.index import Index
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import Embed, Uploaded
+from gallery.search import Query, look_alikes, query_of_row
 from gallery.store import Gallery
 
 
-class Collection:
-    """What search.py gives to `create_app` of one gallery, and what the routes ask of it."""
+class GalleryView:
+    """One gallery as the page shows it. search.py makes it; the routes of `create_app` ask it."""
 
     def __init__(self, gallery: Gallery, index: Index, embed: Embed, side: int = 256) -> None:
         """index: of the gallery. embed: RGB pictures, shorter side `side` pixels -> float32 (n, d), rows of length 1."""
@@ -27,10 +27,9 @@ class Collection:
         self.root = os.path.realpath(gallery.root) if gallery.root else None  # as it was when the page was started
         first, last = gallery.paths[0], gallery.paths[-1]  # in order, so that what these share all share
         self.folder = gallery.root or os.path.dirname(os.path.commonprefix([first, last]))
-        self._starts = np.ascontiguousarray(gallery.hashes[:, :8]).view(np.uint64).ravel()  # (N,): half of each hash
         gallery.row_of("")  # makes its table of keys now, for the first visitor not to wait
         self._lock = threading.Lock()
-        self.alike = usual_likeness(gallery.embeddings, gallery.hashes, index.search)
+        self.alike = usual_threshold(gallery, index)
 
     # ---- images ------------------------------------------------------------------------------------------------------
 
@@ -89,26 +88,12 @@ class Collection:
     ) -> dict[str, Any]:
         """Results `start` to `start + count` of a query by images and uploaded pictures."""
         began = time.perf_counter()
-        own = np.unique(np.asarray(rows, np.int64))
-        vectors = [self.gallery.embeddings[own].astype(np.float32), *(u.embeddings[g][None] for u, g in uploads)]
-        mean = np.concatenate(vectors).mean(0)
-        mean /= max(float(np.linalg.norm(mean)), 1e-12)
-        hashes = {bytes(self.gallery.hashes[row]) for row in own} | {uploaded.hashed for uploaded, _ in uploads}
-        copies = np.setdiff1d(np.concatenate([self._copies(hashed) for hashed in hashes]), own)
-        first = [(row, 1.0) for row in copies[start : start + count]]
-        wanted = min(self.count, start + count + len(own) + len(copies))
-        found, similarities = self.index.search(mean[None], wanted) if len(first) < count else (np.empty((1, 0)),) * 2
-        others = (found[0] >= 0) & ~np.isin(found[0], own) & ~np.isin(found[0], copies)
-        begin = max(0, start - len(copies))
-        ranked = list(zip(found[0][others], similarities[0][others]))[begin : begin + count - len(first)]
-        items = [self.item(row, similarity) for row, similarity in first + ranked]
+        queries = [query_of_row(self.gallery, row) for row in rows]
+        queries += [Query(upload.embeddings[number], upload.hashed) for upload, number in uploads]
+        found = look_alikes(self.gallery, self.index, queries, start, count)
+        items = [self.item(row, similarity) for row, similarity in zip(found.rows, found.similarities)]
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
-        return {"items": items, "total": self.count - len(own), "milliseconds": milliseconds}
-
-    def _copies(self, hashed: bytes) -> np.ndarray:
-        """int64 (n,): the images whose files hold the same bytes."""
-        rows = np.flatnonzero(self._starts == np.frombuffer(hashed, np.uint64, 1)[0])
-        return rows[(self.gallery.hashes[rows] == np.frombuffer(hashed, np.uint8)).all(1)]
+        return {"items": items, "total": self.count - len(set(rows)), "milliseconds": milliseconds}
 
 
 def text(name: str) -> str:

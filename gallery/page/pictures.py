@@ -4,7 +4,6 @@ import hashlib
 import os
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Container
 from contextlib import nullcontext
 from typing import BinaryIO, NamedTuple
@@ -14,6 +13,7 @@ from PIL import Image
 from data.images import decode
 from data.pictures import THUMB, as_jpeg, to_pil
 from utils.errors import InputError
+from utils.lru import Lru
 
 LARGE = 1600  # pixels of the longer side of any picture, at most
 MEMORY = 64 * 2**20  # bytes of JPEGs that are remembered
@@ -33,8 +33,7 @@ class Pictures:
     """Thumbnails and large views of indexed files. The newest stay in memory."""
 
     def __init__(self, memory: int = MEMORY) -> None:
-        self._lock, self._memory, self._used = threading.Lock(), memory, 0
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: Lru[bytes] = Lru(memory, size=len)
 
     def jpeg(self, path: str, root: str | None, large: bool = False, had: Container[str] = ()) -> Jpeg:
         """The picture of a file, upright, encoded anew: nothing of what the file says about its camera or place.
@@ -47,27 +46,14 @@ class Pictures:
             now = os.fstat(file.fileno())
             facts = f"|{now.st_ino}|{now.st_mtime_ns}|{now.st_size}|{large}".encode()
             tag = hashlib.blake2b(os.fsencode(path) + facts, digest_size=12).hexdigest()
-            data = None if tag in had else self._known(tag)
+            data = None if tag in had else self._kept.get(tag)
             if data is None and tag not in had:
                 try:
                     data = as_jpeg(shrunk(file, LARGE if large else THUMB))
                 except InputError:
                     raise InputError("The file of this image can no longer be read as an image.") from None
-                self._keep(tag, data)
+                self._kept.put(tag, data)
         return Jpeg(tag, data)
-
-    def _known(self, tag: str) -> bytes | None:
-        with self._lock:
-            if tag in self._kept:
-                self._kept.move_to_end(tag)
-            return self._kept.get(tag)
-
-    def _keep(self, tag: str, data: bytes) -> None:
-        with self._lock:
-            self._used += len(data) - len(self._kept.pop(tag, b""))
-            self._kept[tag] = data
-            while self._used > self._memory:
-                self._used -= len(self._kept.popitem(last=False)[1])
 
 
 def opened(path: str, root: str | None) -> BinaryIO:

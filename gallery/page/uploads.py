@@ -3,8 +3,6 @@
 import hashlib
 import io
 import secrets
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +12,9 @@ from PIL import Image
 from data.images import decode
 from data.pictures import THUMB, as_jpeg, to_pil
 from gallery.page.pictures import alone, shrunk
+from gallery.store import HASH_BYTES
 from utils.errors import InputError
+from utils.lru import Lru
 
 LIMIT = 20 * 2**20  # bytes of a file
 KEPT = 64  # pictures; a browser's tabs use a few each
@@ -36,8 +36,8 @@ class Uploads:
 
     def __init__(self, embeds: Sequence[tuple[Embed, int]]) -> None:
         """embeds: of each gallery, what makes its embeddings, and the shorter side in pixels that it works at."""
-        self.embeds, self._lock = embeds, threading.Lock()
-        self._kept: OrderedDict[str, Uploaded] = OrderedDict()
+        self.embeds = embeds
+        self._kept: Lru[Uploaded] = Lru(KEPT)
 
     def add(self, data: bytes) -> str:
         """The token of a new picture, the bytes of its file. Raises InputError, a sentence, for no readable image."""
@@ -51,19 +51,12 @@ class Uploads:
             reason = str(error).partition(" (")[2].removesuffix(")")
             raise InputError(f"This image cannot be read: {reason or 'it is damaged'}.") from None
         token = secrets.token_urlsafe(16)
-        uploaded = Uploaded(thumbnail, hashlib.blake2b(data, digest_size=16).digest(), embeddings)
-        with self._lock:
-            self._kept[token] = uploaded
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+        self._kept.put(token, Uploaded(thumbnail, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), embeddings))
         return token
 
     def get(self, token: str) -> Uploaded | None:
         """What is kept under a token. It becomes the newest."""
-        with self._lock:
-            if token in self._kept:
-                self._kept.move_to_end(token)
-            return self._kept.get(token)
+        return self._kept.get(token)
 
 
 def pixels(file: bytes, side: int) -> Image.Image:

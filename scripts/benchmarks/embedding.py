@@ -3,16 +3,15 @@
 python scripts/benchmarks/embedding.py --images FOLDER [--nets EfficientNet-Lite0 ResNet50] [--widths 128 224] [--count 1000]
 """
 
-import argparse
 import os
 import tempfile
 
 import torch
 
 import bench  # finds the project
-import embed
 from closed_form import embedder_of
 from gallery.model import Model
+from gallery.renew import embedded
 from gallery.store import File
 from gallery.survey import survey
 from gallery.writer import Writer
@@ -23,10 +22,9 @@ BATCH = 64
 
 def rows_on_the_disk(model, compute, files, workers, folder):
     """What embed.py does between its first and its last image."""
-    settings = argparse.Namespace(batch_size=BATCH, nThreads=workers)
     writer = Writer(tempfile.mkdtemp(dir=folder), model.digest, model.dim, "float32")
     todo = writer.plan(files)
-    for taken, rows in embed.embedded(settings, model, compute, [file.path for file in files], todo):
+    for taken, rows in embedded(model, compute, [file.path for file in files], todo, BATCH, workers):
         writer.put(taken.indices, rows, taken.prints, taken.hashes)
     writer.finish([], {"name": "", "root": None})
 

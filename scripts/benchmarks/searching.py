@@ -3,7 +3,6 @@
 python scripts/benchmarks/searching.py [--sizes 10000 100000 1000000] [--page 100000]
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,8 @@ import numpy as np
 import bench  # finds the project
 import models
 from gallery import index
-from gallery.model import FILE, Model
+from gallery.folder import GalleryFolder
+from gallery.model import Model
 from gallery.store import HASH_BYTES, File, Gallery
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer
@@ -48,7 +48,7 @@ def searched(size):
 def gallery_of(folder, size):
     """A gallery of made embeddings; its images are names only."""
     model = Model(models.create("EfficientNet-Lite0", 512, False, width=128, origin_width=144).eval(), "embedding", {}, 0)
-    model.save(os.path.join(folder, "making", FILE))
+    model.save(GalleryFolder(folder).making.model)
     writer = Writer(folder, model.digest, model.dim, "float32")
     vectors, _ = bench.embeddings(size, classes=max(2, size // 100), noise=0.05)
     rows = writer.plan([File(f"/made/{number:07}.jpg", 1, 1) for number in range(size)])

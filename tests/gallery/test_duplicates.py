@@ -1,11 +1,14 @@
 """Duplicates: partitions against all pairs and a plain union of sets; copies planted in every view; what the user said."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from gallery import duplicates
-from gallery.duplicates import COPY, alike, find_all, identical, near
+from gallery.derived import KINDS, duplicates as duplicates_of
+from gallery.duplicates import COPY, alike, identical, near
 from gallery.groups import Group, Links, joined, leaders
 from gallery.thumbprint_similarity import similarity
 from gallery.thumbprints import SIDE, VIEWS, view_of
@@ -311,18 +314,16 @@ def test_every_kind_respects_what_the_user_said(apart, seed):
     hashes[:, 0], hashes[:, 1] = seeds, prints[:, 0, 0]
     x = np.eye(3, dtype=np.float32)[seeds]
 
-    class Gallery:
-        embeddings = x
-
-        def apart(self):
-            return apart
-
-    Gallery.prints, Gallery.hashes = prints, hashes
-    found = find_all(Gallery(), exact_search(x), 0.9)
-    assert list(found) == ["identical", "near", "alike"]
-    for groups in found.values():
-        assert_partition(groups, 12)
-        assert_apart(groups, apart)
+    gallery = SimpleNamespace(
+        embeddings=x, prints=prints, hashes=hashes, apart=lambda: apart, kept=lambda name, make: make()
+    )
+    index = SimpleNamespace(search=exact_search(x))
+    found = {}
+    for kind in KINDS:
+        groups = duplicates_of(gallery, index, kind, 0.9, False)
+        found[kind] = [Group(rows.tolist(), s) for rows, s in zip(groups.rows, groups.similarities.tolist())]
+        assert_partition(found[kind], 12)
+        assert_apart(found[kind], apart)
     # No two rows are shown together twice.
     pairs = [(a, b) for groups in found.values() for group in groups for a in group.rows for b in group.rows if a < b]
     assert len(set(pairs)) == len(pairs)

@@ -3,6 +3,7 @@
 import copy
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import torch
 
 import models
 from galleries import KINDS, damage, files_named, make as make_gallery, photos
-from gallery import model as gallery_model
 from gallery.model import ENOUGH, MOST_FITTED, Model, load, make, of_gallery, outgrown, untrained_kind
 from gallery.store import Gallery
 from models.closed_form import ClosedForm
@@ -137,6 +137,7 @@ def test_a_trained_net_without_a_closed_form_gets_one(trained):
 
 def test_outgrown():
     """When the features are no longer those that so many images would get, or when they are more than twice as many."""
+    net = SimpleNamespace(closed_form=None)
     sizes = [1, ENOUGH - 1, ENOUGH, ENOUGH + 1, 2 * ENOUGH, 2 * ENOUGH + 1, 2 * MOST_FITTED + 1]
     for head, trained, fitted_to, images in product(
         ["auto", "closed_form", "pooled"], [False, True], [0, 1, ENOUGH, MOST_FITTED], sizes
@@ -144,7 +145,7 @@ def test_outgrown():
         kind = "closed_form" if fitted_to else "pooled"
         if not trained and head != "auto" and head != kind:
             continue  # there is no such model
-        model = Model(None, kind, {"checkpoint": "its hash" if trained else None, "head": head}, fitted_to)
+        model = Model(net, kind, {"checkpoint": "its hash" if trained else None, "head": head}, fitted_to)
         doubled = fitted_to in (1, ENOUGH) and images > 2 * fitted_to
         other_kind = not trained and head == "auto" and (kind == "closed_form") != (images >= ENOUGH)
         reason = outgrown(model, images)
@@ -232,7 +233,7 @@ def test_a_damaged_file_is_named_with_a_remedy(fitted, tmp_path, kind):
 def test_the_model_beside_other_embeddings(fitted, tmp_path):
     """A row of it would be compared with rows that mean something else."""
     make_gallery(tmp_path, files_named("a.jpg"), model=fitted.digest)
-    fitted.save(str(tmp_path / gallery_model.FILE))
+    fitted.save(str(tmp_path / "model.pth.tar"))
     assert of_gallery(Gallery(tmp_path)).digest == fitted.digest
     make_gallery(tmp_path, files_named("a.jpg"), model="another")
     message = refusal(lambda: of_gallery(Gallery(tmp_path)))

@@ -8,17 +8,13 @@ from PIL import Image
 
 from data.pictures import GREY
 from gallery.sheets import COLUMNS, GAP, SIDE, TITLE, write_sheets
-from utils.clustering.grouping import Grouping
 from utils.errors import InputError, RunError
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 
-def grouping(*order):
-    labels = np.empty(sum(map(len, order)), np.int64)
-    for label, rows in enumerate(order):
-        labels[rows] = label
-    return Grouping(labels, [np.array(rows, np.int64) for rows in order])
+def grouping(*groups):
+    return [np.array(rows, np.int64) for rows in groups]
 
 
 @pytest.fixture

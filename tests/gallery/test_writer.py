@@ -13,10 +13,10 @@ from hypothesis import given, settings, strategies as st
 
 from galleries import ABOUT, DIM, KINDS, RAM, File, damage, drawn, files_named, is_drawn, make, put
 from gallery import store, writer as gallery_writer
-from gallery.folder import PLACES, is_current, known_bad, put_in_place
+from gallery.folder import PLACES, GalleryFolder
 from gallery.store import HASH_BYTES, Bad, Gallery
 from gallery.thumbprints import SIDE
-from gallery.writer import Writer
+from gallery.writer import Writer, is_current, known_bad
 from utils.errors import InputError, RunError
 
 ABC, ABCD = files_named("a.jpg", "b.jpg", "c.jpg"), files_named("a.jpg", "b.jpg", "c.jpg", "d.jpg")
@@ -99,7 +99,7 @@ def test_any_history_of_changes_and_stops(turns):
         for named, end, count in turns:
             files = sorted(File(f"/photos/{name}", 100, time) for name, (time, _) in named.items())
             bad = [Bad(file, "bad") for file in files if named[file.path.removeprefix("/photos/")][1]]
-            put_in_place(folder)
+            GalleryFolder(folder).put_in_place()
             writer = Writer(folder, "model", DIM, "float32")
             todo = writer.plan(files).tolist()
             assert [files[i] for i in todo] == [file for file in files if file not in ready | halfway]
@@ -214,7 +214,7 @@ def test_stopped_while_files_move_to_their_places(folder, monkeypatch, moved, fi
     writer = begun(folder, files, [len(files) - 1])
     (making / "model.pth.tar").write_text("a new model")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(gallery_writer, "put_in_place", stop)
+        patch.setattr(GalleryFolder, "put_in_place", stop)
         writer.finish([], ABOUT)
     for name in PLACES[:moved]:
         os.replace(making / name, folder / name)
@@ -224,7 +224,7 @@ def test_stopped_while_files_move_to_their_places(folder, monkeypatch, moved, fi
         assert str(folder) in str(caught.value) and "run it again" in str(caught.value)
     elif moved:
         assert is_drawn(Gallery(folder), files)
-    put_in_place(str(folder))
+    GalleryFolder(folder).put_in_place()
     assert is_drawn(Gallery(folder), files)
     assert (folder / "model.pth.tar").read_text() == "a new model"
     assert make(folder, files) == [] and not making.exists()
@@ -237,7 +237,7 @@ def test_a_reader_that_comes_while_files_move(folder, monkeypatch, moved, part):
     files, making, aside = files_named("b.jpg", "c.jpg", "z.jpg"), folder / "making", folder / "aside"
     writer = begun(folder, files, [2])
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(gallery_writer, "put_in_place", stop)
+        patch.setattr(GalleryFolder, "put_in_place", stop)
         writer.finish([], ABOUT)
     making.rename(aside)
     moves = []
@@ -313,7 +313,7 @@ def test_stopped_while_a_stopped_one_is_laid_out_again(tmp_path, monkeypatch, ca
                 pass
             else:
                 assert len(calls) < call, "it stops where it is told to"
-        put_in_place(str(folder))  # as embed.py begins
+        GalleryFolder(folder).put_in_place()  # as embed.py begins
         assert (folder / "making" / "model.pth.tar").read_text() == "the model", (call, after)
         assert wanted(folder, ABCD) == [ABCD[1], ABCD[3]], (call, after)
 
@@ -325,7 +325,7 @@ def test_stopped_while_bad_files_are_taken_out(tmp_path, monkeypatch):
         patch.setattr(os, "rename", stop)
         with pytest.raises(Stopped):
             writer.finish([Bad(ABC[1], "bad")], ABOUT)
-    put_in_place(str(tmp_path))
+    GalleryFolder(tmp_path).put_in_place()
     assert wanted(tmp_path, ABC) == [ABC[1]]
 
 

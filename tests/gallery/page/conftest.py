@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from demo_server import ODD_NAMES
-from fake_gallery import by_colour, by_place, collection
+from fake_gallery import by_colour, by_place, view
 from PIL import Image
 from small_gallery import draw, embedding, write
 from visits import client, noise, save, served
@@ -48,7 +48,7 @@ def folder(drawn, tmp_path):
 @pytest.fixture
 def galleries(drawn):
     root, paths = drawn
-    return [collection("ready-made", paths, by_colour, root), collection("trained <i>", paths, by_place, root)]
+    return [view("ready-made", paths, by_colour, root), view("trained <i>", paths, by_place, root)]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def page(galleries):
 @pytest.fixture(scope="session")
 def address(drawn):
     root, paths = drawn
-    with served([collection("ready-made", paths, root=root)]) as address:
+    with served([view("ready-made", paths, root=root)]) as address:
         yield address
 
 
@@ -80,8 +80,8 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("galleries")
-    collections = [write(folder / name, name, photos, embedding(side)) for name, side in (("ready-made", 4), ("trained", 1))]
-    with browser_served(create_app(collections, ["127.0.0.1"])) as url:
+    views = [write(folder / name, name, photos, embedding(side)) for name, side in (("ready-made", 4), ("trained", 1))]
+    with browser_served(create_app(views, ["127.0.0.1"])) as url:
         yield url
 
 

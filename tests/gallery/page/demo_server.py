@@ -57,11 +57,11 @@ def draw(folder, count, seed=0):
     return paths
 
 
-def collections(folder, paths):
+def views(folder, paths):
     """The two galleries of such a folder."""
-    from fake_gallery import by_colour, by_place, collection
+    from fake_gallery import by_colour, by_place, view
 
-    return [collection("ready-made", paths, by_colour, folder), collection("trained", paths, by_place, folder)]
+    return [view("ready-made", paths, by_colour, folder), view("trained", paths, by_place, folder)]
 
 
 def main():
@@ -77,7 +77,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="page-demo-") as folder:
         root = os.path.join(folder, "photos")
         paths = draw(root, args.count)
-        app = create_app(collections(root, paths)[: args.galleries], ["127.0.0.1", "localhost", "::1"])
+        app = create_app(views(root, paths)[: args.galleries], ["127.0.0.1", "localhost", "::1"])
         listener = bind("127.0.0.1", args.port)
         print(address_of(listener), flush=True)
         serve(app, listener)

@@ -10,7 +10,7 @@ import numpy as np
 
 from data.images import decode
 from data.pictures import to_pil
-from gallery.page.gallery_view import Collection
+from gallery.page.gallery_view import GalleryView
 from gallery.store import Bad, File, Gallery
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
@@ -38,17 +38,17 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-class FakeGallery:
-    """What the page uses of gallery.store.Gallery, of the readable images among `paths`."""
+class FakeGallery(Gallery):
+    """A gallery of the readable images among `paths` that was never on the disk."""
 
     def __init__(self, name, paths, embed, root):
         self.name, self.root = name, root
-        self.paths, self.bad, rows, prints, hashes = [], [], [], [], []
+        self.paths, self.unreadable, rows, prints, hashes = [], [], [], [], []
         for path in sorted(paths):
             try:
                 pixels = decode(path, SIDE)
             except InputError as error:
-                self.bad.append((path, str(error)))
+                self.unreadable.append(Bad(File(path, 1, 0), str(error)))
                 continue
             self.paths.append(path)
             rows.append(embed([to_pil(pixels)])[0])
@@ -56,18 +56,10 @@ class FakeGallery:
             with open(path, "rb") as file:
                 hashes.append(np.frombuffer(hashlib.blake2b(file.read(), digest_size=16).digest(), np.uint8))
         self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
-        self.keys = [hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest() for path in self.paths]
         self._apart = []
 
     def __len__(self):
         return len(self.paths)
-
-    def row_of(self, key):
-        return self.keys.index(key) if key in self.keys else None
-
-    def shown(self, row):
-        path = self.paths[row]
-        return os.fsencode(os.path.relpath(path, self.root) if self.root else path).decode("utf-8", "replace")
 
     def kept(self, name, make):
         return make()
@@ -87,7 +79,7 @@ def real_gallery(folder, name, paths, embed, root):
     rows = writer.plan([File(path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in fake.paths])
     writer.put(rows, fake.embeddings[rows], fake.prints[rows], fake.hashes[rows])
     about = {"name": name, "root": root, "source": root, "kind": "fake", "net": "none", "dim": dim}
-    writer.finish([Bad(File(path, 1, 0), why) for path, why in fake.bad], about)
+    writer.finish(fake.unreadable, about)
     return Gallery(folder)
 
 
@@ -103,7 +95,7 @@ class FakeIndex:
         return rows, np.take_along_axis(similarities, rows, 1)
 
 
-def collection(name, paths, embed=by_colour, root=None):
-    """A Collection of image files."""
+def view(name, paths, embed=by_colour, root=None):
+    """A GalleryView of image files."""
     gallery = FakeGallery(name, paths, embed, root)
-    return Collection(gallery, FakeIndex(gallery.embeddings), embed, side=SIDE)
+    return GalleryView(gallery, FakeIndex(gallery.embeddings), embed, side=SIDE)

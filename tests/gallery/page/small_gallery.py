@@ -11,7 +11,7 @@ from PIL import Image
 from data.creatures import recipe, snapshot
 from data.images import decode
 from gallery import index
-from gallery.page.gallery_view import Collection
+from gallery.page.gallery_view import GalleryView
 from gallery.store import Bad, File, Gallery
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
@@ -59,7 +59,7 @@ def write(folder, name, root, embed):
     about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
     writer.finish(bad, {**about, "dim": embeddings.shape[1]})
     gallery = Gallery(folder)
-    return Collection(gallery, index.build(gallery.embeddings), embed, side=64)
+    return GalleryView(gallery, index.build(gallery.embeddings), embed, side=64)
 
 
 def digest(data, size):

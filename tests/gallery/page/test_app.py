@@ -3,11 +3,12 @@
 import os
 
 import pytest
-from fake_gallery import by_colour, collection
+from fake_gallery import by_colour, view
 from visits import client, key, made, send
 
 from data.lists import shown
 from gallery.page import app as app_file
+from gallery.store import Bad, File
 
 
 def test_the_start_page_escapes_names(page, drawn):
@@ -35,9 +36,9 @@ def test_no_other_answer_tells_where_the_folder_lies(page, galleries, drawn):
 
 def test_of_a_list_paths_are_below_the_folder_that_all_share(drawn):
     root, paths = drawn
-    with_list = collection("ready-made", paths, root=None)
-    assert with_list.item(0) == collection("ready-made", paths, root=root).item(0)
-    one = collection("ready-made", [os.path.join(root, "odd/copy of it.png")])
+    with_list = view("ready-made", paths, root=None)
+    assert with_list.item(0) == view("ready-made", paths, root=root).item(0)
+    one = view("ready-made", [os.path.join(root, "odd/copy of it.png")])
     assert one.item(0)["path"] == "copy of it.png" and one.folder == os.path.join(root, "odd")
 
 
@@ -49,7 +50,8 @@ def test_bad_files_are_listed(page):
 
 def test_why_a_file_is_bad_does_not_tell_where_it_lies(page, galleries, drawn):
     path = os.path.join(drawn[0], "a" * 400)
-    galleries[0].gallery.bad = [(path, shown(f"{path}: damaged")), (path, f"damaged: {drawn[0]}/b")]
+    reasons = shown(f"{path}: damaged"), f"damaged: {drawn[0]}/b"
+    galleries[0].gallery.unreadable = [Bad(File(path, 1, 0), reason) for reason in reasons]
     answer = page.get("/api/0/bad")
     assert drawn[0] not in answer.text and [item["reason"][-7:] for item in answer.json()["items"]] == ["damaged", "aged: b"]
 
@@ -164,7 +166,7 @@ def test_uploads_are_embedded_by_each_gallery(drawn):
         return by_colour(images)
 
     root, paths = drawn
-    first, second = (collection(name, paths[:3], root=root) for name in ("ready-made", "trained"))
+    first, second = (view(name, paths[:3], root=root) for name in ("ready-made", "trained"))
     first.embed = second.embed = embed
     second.side = 96
     send(client([first, second]), open(paths[0], "rb").read())

@@ -122,8 +122,8 @@ def test_errors_are_sentences_in_their_place(opened, site):
 def test_one_image(opened, tmp_path):
     (tmp_path / "one").mkdir()
     Image.new("RGB", (90, 60), "teal").save(tmp_path / "one" / "only.jpg")
-    collection = write(tmp_path / "gallery", "ready-made", tmp_path / "one", embedding(2))
-    with served(create_app([collection], ["127.0.0.1"])) as at:
+    view = write(tmp_path / "gallery", "ready-made", tmp_path / "one", embedding(2))
+    with served(create_app([view], ["127.0.0.1"])) as at:
         page = opened(at=at)
         assert page.locator("h1").inner_text() == "1 image in 1 group"
         expect(page.get_by_text("This folder has one image.")).to_be_visible()

@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 import pytest
-from fake_gallery import SIDE, FakeIndex, by_colour, collection, real_gallery
+from fake_gallery import SIDE, FakeIndex, by_colour, real_gallery, view
 from hypothesis import given, settings, strategies as st
 from visits import client, made
 
-from gallery import derived as made_file
-from gallery.derived import Groups, packed, split, unpacked
+from gallery import derived
+from gallery.derived import Duplicates, packed, split, unpacked
 from gallery.page import app as app_file
-from gallery.page.gallery_view import Collection
+from gallery.page.gallery_view import GalleryView
 from gallery.store import Gallery
 
 
@@ -105,7 +105,7 @@ def test_what_the_user_says_are_no_duplicates_is_not_shown_again(page, galleries
 )
 @settings(deadline=None)
 def test_split(groups, apart):
-    found = Groups([np.array(group) for group in groups], np.arange(len(groups), dtype=np.float32))
+    found = Duplicates([np.array(group) for group in groups], np.arange(len(groups), dtype=np.float32))
     left = split(found, apart)
     assert len(left.rows) == len(left.similarities)
     together = lambda pair: any(pair <= set(group) for group in apart)
@@ -132,7 +132,7 @@ def test_a_huge_group_is_shown_in_part(page, monkeypatch):
 def test_the_map_shows_images_evenly(page, galleries, monkeypatch):
     whole_map = made(page, "/api/1/map")
     assert whole_map["shown"] == whole_map["total"] == galleries[0].count and whole_map["keys"] == galleries[0].gallery.keys
-    monkeypatch.setattr(made_file, "ON_MAP", 7)
+    monkeypatch.setattr(derived, "ON_MAP", 7)
     places = made(page, "/api/0/map")
     total = galleries[0].count
     assert places["shown"] == 7 and places["total"] == total
@@ -149,14 +149,14 @@ def test_the_map_shows_images_evenly(page, galleries, monkeypatch):
 
 @pytest.fixture
 def real(folder, tmp_path):
-    """real(some of the paths): a Collection of a gallery that is written anew into the same place."""
+    """real(some of the paths): a GalleryView of a gallery that is written anew into the same place."""
     root, paths = folder
     place = str(tmp_path / "gallery")
     os.makedirs(place)
 
     def write(chosen=paths):
         gallery = real_gallery(place, "ready-made", chosen, by_colour, root)
-        return Collection(gallery, FakeIndex(gallery.embeddings), by_colour, side=SIDE)
+        return GalleryView(gallery, FakeIndex(gallery.embeddings), by_colour, side=SIDE)
 
     return write
 
@@ -170,7 +170,7 @@ def every_answer(page, name):
 
 def test_a_real_gallery_answers_as_the_fake_one(real, folder):
     root, paths = folder
-    fake = collection("ready-made", paths, by_colour, root)
+    fake = view("ready-made", paths, by_colour, root)
     name = fake.gallery.keys[3]
     assert every_answer(client([real()]), name) == every_answer(client([fake]), name)
 
@@ -197,6 +197,6 @@ def test_what_was_made_is_kept_for_the_next_start(real, monkeypatch):
     for module, function in ((duplicates, "near"), (grouping, "group"), (layout, "layout"), (duplicates, "identical")):
         monkeypatch.setattr(module, function, None)
     again = Gallery(one.gallery.folder)
-    page = client([Collection(again, one.index, by_colour, side=SIDE)])
+    page = client([GalleryView(again, one.index, by_colour, side=SIDE)])
     assert every_answer(page, name) == before
     assert made(page, "/api/0/duplicates")["groups"] == []

@@ -5,7 +5,7 @@ import socket
 
 import numpy as np
 import pytest
-from fake_gallery import collection
+from fake_gallery import view
 from PIL import Image
 from visits import client, jpeg_of, key, made, noise
 
@@ -37,7 +37,7 @@ def test_a_large_view_is_at_most_1600_pixels(page, galleries):
 
 def test_of_an_elongated_image_both_sides_are_limited(tmp_path):
     noise(0, (3000, 40)).save(tmp_path / "wide.png")
-    one = collection("ready-made", [str(tmp_path / "wide.png")], root=str(tmp_path))
+    one = view("ready-made", [str(tmp_path / "wide.png")], root=str(tmp_path))
     page = client([one])
     wide, high = jpeg_of(page.get(f"/image/{one.gallery.keys[0]}")).size
     assert high == 21 and 1500 < wide <= 1600
@@ -45,7 +45,7 @@ def test_of_an_elongated_image_both_sides_are_limited(tmp_path):
 
 def test_a_browser_that_has_a_picture_is_told_so(folder):
     root, paths = folder
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     page, address = client([one]), f"/image/{key(one, '03.png')}"
     first = page.get(address)
     assert "private" in first.headers["cache-control"] and "max-age" in first.headers["cache-control"]
@@ -62,7 +62,7 @@ def test_a_browser_that_has_a_picture_is_told_so(folder):
 
 def test_an_image_that_only_the_second_gallery_has(drawn):
     root, paths = drawn
-    page = client([collection("ready-made", paths[:3], root=root), more := collection("trained", paths, root=root)])
+    page = client([view("ready-made", paths[:3], root=root), more := view("trained", paths, root=root)])
     assert jpeg_of(page.get(f"/image/{key(more, '05.png')}"))
     answer = page.get("/api/0/search", params={"image": key(more, "05.png")})
     assert answer.status_code == 404 and "ready-made" in answer.json()["error"]
@@ -72,7 +72,7 @@ def test_nothing_is_written_into_the_folder(folder):
     root, paths = folder
     state = lambda: sorted((d, f, os.stat(os.path.join(d, f)).st_mtime_ns) for d, _, files in os.walk(root) for f in files)
     before = state()
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     page = client([one])
     for number, name in enumerate(one.gallery.keys):
         page.get(f"/image/{name}")
@@ -89,7 +89,7 @@ def test_pictures_in_memory_are_bounded(drawn):
     root, paths = drawn
     page = pictures_file.Pictures(memory=5000)
     first = [page.jpeg(path, root).data for path in paths[:12]]
-    assert sum(map(len, first)) > 5000 >= sum(map(len, page._kept.values())) == page._used
+    assert sum(map(len, first)) > 5000 >= sum(map(len, page._kept._kept.values())) == page._kept._used
     assert [page.jpeg(path, root).data for path in paths[:12]] == first
 
 
@@ -111,7 +111,7 @@ def refused(page, one, name):
 
 def test_links_that_leave_the_folder(folder, outside, tmp_path):
     root, paths = folder
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     page = client([one])
     assert page.get(f"/image/{key(one, '01.png')}").status_code == 200  # it stays in memory, but is not used again
     os.makedirs(tmp_path / "photos-too")
@@ -132,7 +132,7 @@ def test_links_that_leave_the_folder(folder, outside, tmp_path):
 
 def test_a_folder_that_is_a_link_now(folder, tmp_path):
     root, paths = folder
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     page = client([one])
     os.rename(os.path.join(root, "odd"), tmp_path / "moved")
     os.symlink(tmp_path / "moved", os.path.join(root, "odd"))
@@ -146,13 +146,13 @@ def test_a_root_that_was_a_link_from_the_start(folder, tmp_path):
     root, paths = folder
     link = str(tmp_path / "link")
     os.symlink(root, link)
-    one = collection("ready-made", [path.replace(root, link, 1) for path in paths], root=link)
+    one = view("ready-made", [path.replace(root, link, 1) for path in paths], root=link)
     assert client([one]).get(f"/image/{key(one, '01.png')}").status_code == 200
 
 
 def test_of_a_list_no_link_is_followed(folder, outside):
     root, paths = folder
-    one = collection("ready-made", paths)
+    one = view("ready-made", paths)
     page = client([one])
     assert page.get(f"/image/{key(one, '01.png')}").status_code == 200
     os.remove(os.path.join(root, "01.png"))
@@ -162,7 +162,7 @@ def test_of_a_list_no_link_is_followed(folder, outside):
 
 def test_what_is_no_file_any_more(folder, monkeypatch):
     root, paths = folder
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     page = client([one])
     for number, replace in enumerate((lambda path: None, os.mkdir, os.mkfifo, lambda path: open(path, "w").close())):
         path = os.path.join(root, f"0{number}.png")

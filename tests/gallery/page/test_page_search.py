@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_gallery import FakeIndex, collection, unit
+from fake_gallery import FakeIndex, unit, view
 from hypothesis import given, settings, strategies as st
 from visits import client, jpeg_of, key, made, noise, send
 
 from gallery.page import uploads as uploads_file
-from gallery.page.gallery_view import Collection
+from gallery.page.gallery_view import GalleryView
 
 
 def slow_neighbours(gallery, own, mean, copies):
@@ -58,19 +58,26 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
     hashes = np.repeat(np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), np.uint8), 16)
     keys = [f"{row:016x}" for row in range(count)]
     paths = [f"/photos/{row:02d}.jpg" for row in range(count)]
-    row_of = lambda name: keys.index(name) if name in keys else None
+    hashes = hashes.reshape(-1, 16)
     gallery = SimpleNamespace(
-        name="", root="/photos", paths=paths, embeddings=embeddings, hashes=hashes.reshape(-1, 16), keys=keys, row_of=row_of
+        name="",
+        root="/photos",
+        paths=paths,
+        embeddings=embeddings,
+        hashes=hashes,
+        keys=keys,
+        row_of=lambda name: keys.index(name) if name in keys else None,
+        rows_of_hash=lambda digest: np.flatnonzero((hashes == np.frombuffer(digest, np.uint8)).all(1)),
     )
     index = FakeIndex(embeddings)
     if data.draw(st.booleans()):  # an inverted file that does not find the last ones
         index = SimpleNamespace(
             search=lambda q, k: [np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in FakeIndex(embeddings).search(q, k)]
         )
-    collection = Collection(gallery, index, None)
+    view = GalleryView(gallery, index, None)
     own = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=3))
     step = data.draw(st.integers(1, 5))
-    found = [item for start in range(0, count, step) for item in collection.neighbours(own, [], start, step)["items"]]
+    found = [item for start in range(0, count, step) for item in view.neighbours(own, [], start, step)["items"]]
     copies = [r for r in range(count) if r not in own and any((gallery.hashes[r] == gallery.hashes[o]).all() for o in own)]
     expected = slow_neighbours(gallery, own, embeddings[sorted(set(own))].mean(0), copies)
     assert sorted(item["key"] for item in found) == sorted(keys[row] for row, _ in expected)  # each once
@@ -79,7 +86,7 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
 
 def test_a_folder_of_one_image(drawn):
     root, paths = drawn
-    one = collection("ready-made", paths[:1], root=root)
+    one = view("ready-made", paths[:1], root=root)
     page = client([one])
     assert page.get("/").status_code == 200
     assert page.get("/api/0/search", params={"image": one.gallery.keys[0]}).json()["items"] == []
@@ -123,8 +130,9 @@ def test_an_upload_that_is_turned_is_turned_back(page, drawn):
     assert jpeg_of(page.get(f"/upload/{sent}")).size == (40, 60)
 
 
-def test_only_the_newest_uploads_are_kept(page, drawn, monkeypatch):
+def test_only_the_newest_uploads_are_kept(galleries, drawn, monkeypatch):
     monkeypatch.setattr(uploads_file, "KEPT", 3)
+    page = client(galleries)
     data = open(drawn[1][0], "rb").read()
     tokens = [send(page, data) for _ in range(3)]
     assert len(set(tokens)) == 3  # several tabs may send the same picture

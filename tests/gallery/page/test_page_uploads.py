@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from fake_gallery import collection
+from fake_gallery import view
 from PIL import Image
 from visits import PAGE, in_format, noise, png, raw, served
 
@@ -178,7 +178,7 @@ def test_a_sender_who_leaves(address):
 
 def test_two_hundred_requests_at_once(drawn, folder):
     root, paths = folder
-    one = collection("ready-made", paths, root=root)
+    one = view("ready-made", paths, root=root)
     keys, data, start = one.gallery.keys, png(noise(1)), threading.Barrier(200)
     asks = [
         lambda visitor, i: visitor.get(f"/image/{keys[i % len(keys)]}"),

@@ -5,7 +5,7 @@ import os
 from urllib.parse import quote
 
 import pytest
-from fake_gallery import collection
+from fake_gallery import view
 from visits import client, made, noise, png, raw
 
 from gallery.page import app as app_file
@@ -225,7 +225,7 @@ def test_json_is_text_whatever_it_holds():
 
 def test_names_of_galleries_and_folder_are_text(drawn):
     root, paths = drawn
-    one = collection(os.fsdecode(b"\xff<script>"), paths, root=root)
+    one = view(os.fsdecode(b"\xff<script>"), paths, root=root)
     one.folder = os.fsdecode(b'/photos/\xff"><script>')
     html = client([one]).get("/").content.decode("utf-8")
     assert "<script>" not in html

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gallery.page import background as work, server as server_file
+from gallery.page import background, server as server_file
 from gallery.page.background import Working, Workshop
 from gallery.page.server import address_of, bind
 from utils.errors import InputError
@@ -130,7 +130,7 @@ async def until_made(workshop, name, make):
 
 
 def test_something_is_made_once_and_meanwhile_it_is_said_so(monkeypatch):
-    monkeypatch.setattr(work, "PATIENCE", 0.04)
+    monkeypatch.setattr(background, "PATIENCE", 0.04)
     go, calls = threading.Event(), []
 
     def make():
@@ -172,7 +172,7 @@ def test_a_failure_is_said_once_and_tried_again():
 
 
 def test_what_nobody_waits_for_is_not_begun(monkeypatch):
-    monkeypatch.setattr(work, "PATIENCE", 0.02)
+    monkeypatch.setattr(background, "PATIENCE", 0.02)
     go, begun = threading.Event(), []
 
     async def visit():
@@ -185,7 +185,7 @@ def test_what_nobody_waits_for_is_not_begun(monkeypatch):
         for name, make in orders.items():
             with pytest.raises(Working):
                 await workshop.result(name, name, make)
-        workshop._asked["left"] -= work.FORGOTTEN + 1
+        workshop._waiting["left"].wanted -= background.FORGOTTEN + 1
         go.set()
         assert await until_made(workshop, "last", orders["last"]) == 1
         assert begun == ["last"]
@@ -196,14 +196,14 @@ def test_what_nobody_waits_for_is_not_begun(monkeypatch):
 
 
 def test_the_newest_results_are_remembered(monkeypatch):
-    monkeypatch.setattr(work, "REMEMBERED", 3)
+    monkeypatch.setattr(background, "REMEMBERED", 3)
     calls = []
 
     async def visit():
         workshop = Workshop()
         for name in (1, 2, 3, 1, 4, 5, 1, 2):
             assert await until_made(workshop, name, lambda: calls.append(name) or name) == name
-        assert len(workshop._futures) == len(workshop._asked) == 3
+        assert len(workshop._finished) == 3 and not workshop._waiting
 
     asyncio.run(visit())
     assert calls == [1, 2, 3, 4, 5, 2]

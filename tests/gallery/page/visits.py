@@ -44,14 +44,14 @@ def in_format(name, **options):
     return file.getvalue()
 
 
-def key(collection, name):
+def key(view, name):
     """The key of the image of that name."""
-    return next(k for k, path in zip(collection.gallery.keys, collection.gallery.paths) if path.endswith("/" + name))
+    return next(k for k, path in zip(view.gallery.keys, view.gallery.paths) if path.endswith("/" + name))
 
 
-def client(collections, caller="127.0.0.1"):
+def client(views, caller="127.0.0.1"):
     """A client of the page. Faults of the server are answers, as they are for a browser."""
-    app = create_app(collections, HOSTS)
+    app = create_app(views, HOSTS)
 
     async def called(scope, receive, send):
         await app({**scope, "client": (caller, 50_000)}, receive, send)
@@ -72,10 +72,10 @@ def made(page, address, **query):
 
 
 @contextmanager
-def served(collections):
+def served(views):
     """The address of a real server of the page, in a thread."""
     listener = bind("127.0.0.1", 0)
-    running = server(create_app(collections, HOSTS))
+    running = server(create_app(views, HOSTS))
     thread = threading.Thread(target=running.run, args=([listener],))
     thread.start()
     try:

@@ -1,0 +1,44 @@
+"""A memory for what was used last."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Lru(Generic[Value]):
+    """Values by name, those used last, up to a total size. Threads may share it."""
+
+    def __init__(self, most: int, size: Callable[[Value], int] = lambda value: 1) -> None:
+        """most: the sum of sizes that is kept. size: of a value; each counts 1 where there is none."""
+        self._most, self._size, self._used = most, size, 0
+        self._kept: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, name: Hashable) -> Value | None:
+        """The value of a name, which becomes the newest; None where there is none."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+            return self._kept.get(name)
+
+    def put(self, name: Hashable, value: Value) -> None:
+        """Keep a value as the newest, in place of an earlier one of its name."""
+        with self._lock:
+            if name in self._kept:
+                self._used -= self._size(self._kept.pop(name))
+            self._kept[name] = value
+            self._used += self._size(value)
+            while self._used > self._most:
+                self._used -= self._size(self._kept.popitem(last=False)[1])
+
+    def drop(self, name: Hashable) -> None:
+        """Forget a name."""
+        with self._lock:
+            if name in self._kept:
+                self._used -= self._size(self._kept.pop(name))
