@@ -41,19 +41,22 @@ def killed_at(number, after, work):
             own_number = len(calls)  # some of them call others
             if own_number == number and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*args, **more)
-            if own_number == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            try:
+                return original(*args, **more)
+            finally:
+                if own_number == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         return call
 
     for owner, name in CALLS:
         setattr(owner, name, watched(getattr(owner, name)))
+    status = 1
     try:
         work()
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def opened(folder):
