@@ -171,13 +171,8 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     unreadable = {entry.file.path for entry in bad}
     files = [file for file in images.files if file.path not in unreadable]
     digest, source = model.digest, shown(settings.images)
-    about: dict[str, Any] = {
-        "name": settings.name,
-        "root": images.root,
-        "source": os.path.abspath(settings.images),
-        "kind": model.kind,
-    }
-    about |= {"net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
+    about: dict[str, Any] = {"name": settings.name, "root": images.root, "source": os.path.abspath(settings.images)}
+    about |= {"kind": model.kind, "net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
     current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad)
     if group.share_object(current):
         if not group.rank:

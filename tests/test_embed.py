@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import models
-from data.images import decode
+from data.images import PIXELS, decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
 from gallery import intake, model as gallery_model, renew
 from gallery.folder import PLACES, GalleryFolder
@@ -22,6 +22,7 @@ from gallery.store import Gallery
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
 from models import readout
+from utils import checkpoint
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
@@ -435,6 +436,8 @@ def test_stopped_while_the_files_move(embed, folder, net, monkeypatch, tmp_path)
     os.rename(folder / "000.jpg", folder / "zzz.jpg")
 
     def stopping(place):
+        if not os.path.exists(place.making.about):
+            return  # at the start, where nothing is whole yet
         os.replace(place.making.array("embeddings"), place.array("embeddings"))
         raise Interrupted("by SIGKILL", 137)
 
@@ -596,6 +599,53 @@ def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, fol
     assert "the model is made anew: it was fitted to 5 images, now there are 11" in capsys.readouterr().out
     assert np.allclose(gallery_model.of_gallery(larger).embed(larger.paths), larger.embeddings, atol=1e-5)
     assert embed().stamp == larger.stamp
+
+
+def change_json(path, **changes):
+    """Change fields of a JSON file; None removes one."""
+    content = {**json.loads(Path(path).read_text()), **changes}
+    Path(path).write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, capsys, tmp_path):
+    """Also those of files that could not be read: other pixels may be readable."""
+    (folder / "bad.jpg").write_text("no image")
+    about, paths = tmp_path / "gallery" / "about.json", sorted(map(str, folder.rglob("0*.jpg")))
+    assert embed().about["pixels"] == PIXELS
+    change_json(about, pixels=None)  # as galleries were before they named it
+    assert embed() and embed.taken == []
+    change_json(about, pixels=0)
+    capsys.readouterr()
+    assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
+    assert (
+        "the rows are of pixels of version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
+    )
+    assert embed() and embed.taken == []
+
+
+def test_what_was_being_made_of_older_pixels_is_not_gone_on_with(embed, folder, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--batch_size", 2)
+    change_json(tmp_path / "gallery" / "making" / "plan.json", pixels=0)
+    embed()
+    assert len(embed.taken) == 5
+
+
+def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp_path):
+    gallery = embed("--head", "closed_form")
+    path = tmp_path / "gallery" / "model.pth.tar"
+    held = checkpoint.load(path)
+    assert int(held["state_dict"]["closed_form.pixels"]) == PIXELS
+    held["state_dict"]["closed_form.pixels"].fill_(0)
+    checkpoint.save(path, held)
+    assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
+    embed("--head", "closed_form")
+    assert (
+        "the model is made anew: it was fitted to pixels of version 0, this program reads version 1"
+        in capsys.readouterr().out
+    )
+    assert gallery_model.of_gallery(Gallery(tmp_path / "gallery")).pixels == PIXELS
 
 
 def test_the_closed_form_is_fitted_to_so_many(embed, folder, monkeypatch):
