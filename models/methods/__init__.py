@@ -7,12 +7,13 @@ import argparse
 from importlib import import_module
 from typing import Any
 
+from data.lists import ImageList
 from models.embedder import Embedder
-from models.methods.method import Images, Method
+from models.methods.method import Method
 from utils import flags
 from utils.errors import InputError
 
-__all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names"]
+__all__ = ["Method", "add_flags", "create", "default_settings", "names"]
 
 # name for --method, which is its file in this folder -> its class there
 METHODS = {
@@ -53,7 +54,7 @@ def default_settings(name: str, **changed: Any) -> argparse.Namespace:
     return settings
 
 
-def create(name: str, embedder: Embedder, images: Images, settings: argparse.Namespace) -> Method:
+def create(name: str, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> Method:
     """The method called `name`, which trains `embedder` on `images`.
 
     settings: those that all methods share (seed, batch_size, lr, ...) and those of its own flags.

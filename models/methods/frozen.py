@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from data.lists import ImageList
 from models.embedder import Embedder
-from models.methods.method import Images, Method
+from models.methods.method import Method
 
 
 class Frozen(Method):
     """It looks at the images once; a single epoch is enough."""
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder.requires_grad_(False), images, settings)
 
     @staticmethod

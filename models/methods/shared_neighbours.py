@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.lists import ImageList
 from data.sampler import Draw, PositiveBatches, check_pk
 from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models.closed_form import moments_of, projection
 from models.embedder import Embedder
 from models.first_order import FirstOrder, roots
-from models.methods.method import Images, Method, move
+from models.methods.method import Method, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
@@ -50,7 +51,7 @@ class SharedNeighbours(Method):
     seen: Tensor  # float16 (N, feature_dim), roots of what it saw at the start, zero for unreadable images
     steps: Tensor  # int64, how many there were
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         check_pk(settings.batch_size, settings.num_instances)
         if settings.near > settings.far:

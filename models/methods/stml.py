@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from data.lists import ImageList
 from data.sampler import Draw
 from data.views import Batch
 from losses.pairs import similarities
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method, move
+from models.methods.method import Method, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
@@ -34,7 +35,7 @@ class STML(Method):
 
     neighbours: Tensor  # int64 (N, num_neighbours), each image its own first; -1 for unreadable images
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         self.true_labels, self.source = images.labels, images.source
         k = settings.num_neighbours
@@ -208,4 +209,4 @@ class NeighbourBatches:
             queries = order[step * size :][:size]
             images, seeds = self.neighbours[queries].ravel(), rng.integers(2**62, size=len(queries) * k)
             rows = zip(images.tolist(), queries.repeat(k).tolist(), seeds.tolist())
-            yield [Draw(*row, crop=crop) for row in rows for crop in range(VIEWS)]
+            yield [Draw(index, query, seed, crop=crop) for index, query, seed in rows for crop in range(VIEWS)]

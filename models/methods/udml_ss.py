@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import losses
+from data.lists import ImageList
 from data.sampler import Draw, Pick, PKBatches, check_pk
 from data.views import Batch
 from losses.orthogonal import orthogonal_penalty
 from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method
+from models.methods.method import Method
 from utils import flags, health
 from utils.clustering import kmeans
 from utils.clustering.choose_k import choose_k
@@ -52,7 +53,7 @@ class UDMLSS(Method):
     metric = True  # whether it trains the metric loss
     labels: Tensor
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         self.true_labels = images.labels
         self.rotated = settings.rot_batch if settings.self_supervision_rot else 0
@@ -116,7 +117,7 @@ class UDMLSS(Method):
 
     # ---- labels ------------------------------------------------------------------------------------------------------
 
-    def check(self, images: Images) -> None:
+    def check(self, images: ImageList) -> None:
         """Raise InputError for images that the settings do not fit."""
         if self.settings.num_clusters == "auto":
             if self.settings.loss in losses.OF_CLASSES:
@@ -128,10 +129,10 @@ class UDMLSS(Method):
                 setting="num_clusters",
             )
 
-    def num_classes(self, images: Images) -> int:
+    def num_classes(self, images: ImageList) -> int:
         return 0 if self.settings.num_clusters == "auto" else self.settings.num_clusters
 
-    def first_labels(self, images: Images) -> Tensor:
+    def first_labels(self, images: ImageList) -> Tensor:
         """int64 (N,); all of them -1 where they are yet to be made."""
         return torch.full((len(images),), -1)
 
@@ -178,10 +179,14 @@ class UDMLSS(Method):
         whose copy at 0 degrees is the metric view."""
         own_crops = self.settings.rot_bt
         turned_metric = self.metric and not own_crops  # the metric view serves as the copy at 0 degrees
-        rows = [Draw(*pick[:3], turn=0 if turned_metric and pick.rotate else -1) for pick in picks if self.metric]
+        rows = []
+        for pick in picks if self.metric else ():
+            turn = 0 if turned_metric and pick.rotate else -1
+            rows.append(Draw(pick.index, pick.label, pick.seed, turn=turn))
         for pick in picks:
             for turn in range(turned_metric, ROTATIONS) if pick.rotate else ():
-                rows.append(Draw(*pick[:3], metric=False, turn=turn, crop=turn + self.metric if own_crops else 0))
+                crop = turn + self.metric if own_crops else 0
+                rows.append(Draw(pick.index, pick.label, pick.seed, metric=False, turn=turn, crop=crop))
         return rows
 
     # ---- a step ------------------------------------------------------------------------------------------------------
