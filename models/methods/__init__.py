@@ -39,15 +39,15 @@ def _class(name: str) -> type[Method]:
 
 
 def add_flags(name: str, parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the method called `name`."""
+    """Add the flags of a run with the method called `name`: those of all programs, those of training, and its own."""
+    flags.add_common(parser)
+    flags.add_training(parser)
     _class(name).flags(parser.add_argument_group(f"flags of --method {name}"))
 
 
 def default_settings(name: str, **changed: Any) -> argparse.Namespace:
     """The settings of a run with that method, all at their defaults but those that are `changed`."""
     parser = flags.Parser()
-    flags.add_common(parser)
-    flags.add_training(parser)
     add_flags(name, parser)
     settings = parser.parse_args(["--save_dir", "results"])
     vars(settings).update(changed)

@@ -22,6 +22,7 @@ from models.methods.method import Method
 from utils import flags, health, log
 from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
+from utils.features import Look
 
 BLOCK = 2**16  # features that the embedding head takes at once
 
@@ -73,10 +74,10 @@ class ClusterContrast(Method):
 
     # ---- clusters ----------------------------------------------------------------------------------------------------
 
-    def looks(self, epoch: int) -> str | None:
+    def looks(self, epoch: int) -> Look | None:
         if self.labels.max() < 0:
-            return "pooled"  # what the backbone knows already; the embedding starts at random
-        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+        return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         first = bool(self.labels.max() < 0)

@@ -8,6 +8,7 @@ import numpy as np
 from data.lists import ImageList
 from models.embedder import Embedder
 from models.methods.method import Method
+from utils.features import Look
 
 
 class Frozen(Method):
@@ -23,8 +24,8 @@ class Frozen(Method):
     def param_groups(self) -> list[dict]:
         return []
 
-    def looks(self, epoch: int) -> str | None:
-        return "pooled" if epoch == 1 else None
+    def looks(self, epoch: int) -> Look | None:
+        return Look("pooled") if epoch == 1 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         self.embedder.start_embedding_at(features)

@@ -12,6 +12,7 @@ from data.lists import ImageList
 from data.sampler import Draw
 from data.views import Batch
 from models.embedder import Embedder
+from utils.features import Look
 
 
 class Method(nn.Module):
@@ -33,11 +34,10 @@ class Method(nn.Module):
         """What the optimiser trains, as torch.optim takes it; none for a method that trains nothing."""
         return [{"params": list(self.parameters())}]
 
-    def looks(self, epoch: int) -> str | None:
-        """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None.
+    def looks(self, epoch: int) -> Look | None:
+        """The features of all images that it wants to look at before this epoch; None for no look.
 
-        "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes. "enlarged":
-        descriptions of images that are enlarged to `Embedder.best_width`.
+        Where it asks for descriptions, the parts of the closed form side by side, `trained().closed_form` knows their sizes.
         """
         return None
 

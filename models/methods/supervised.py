@@ -7,6 +7,7 @@ from torch import Tensor
 from data.lists import ImageList
 from models.methods.udml_ss import UDMLSS
 from utils.errors import InputError
+from utils.features import Look
 
 
 class Supervised(UDMLSS):
@@ -22,8 +23,8 @@ class Supervised(UDMLSS):
     def first_labels(self, images: ImageList) -> Tensor:
         return torch.unique(torch.as_tensor(images.labels), return_inverse=True)[1]
 
-    def looks(self, epoch: int) -> str | None:
-        return "pooled" if epoch == 1 and self.settings.init == "pca" else None
+    def looks(self, epoch: int) -> Look | None:
+        return Look("pooled") if epoch == 1 and self.settings.init == "pca" else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         self.embedder.start_embedding_at(features)
