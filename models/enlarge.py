@@ -9,7 +9,7 @@ LEARNED = 224  # pixels of the images that most nets learned from
 
 
 def best_width(embedder: Embedder) -> int:
-    """To how many pixels crops are best enlarged: the width itself from LEARNED on, and where the net takes no other.
+    """Return the width to which crops are best enlarged: their own from LEARNED pixels on, or if the net takes no other.
 
     In central crops things look smaller than in the random ones that nets learn from (Touvron et al. 2019, arXiv
     1906.06423), and all the more in crops of fewer pixels. At most ENLARGED times the width: its square is the cost.

@@ -160,7 +160,7 @@ def readout(run: Any, method: Any, batches: Any, fit_readout: Any) -> float:
     fitter.batches = some = Some(batches, SAMPLE)
     whole = timed(lambda: fitter(method.trained()))
     looked = timed(lambda: run.extract(method, Look("description"), some, fitter)) / 2  # they go through the net twice
-    run.before_steps(method)  # so that what comes next is as it was without
+    run.before_steps(method)  # test and checkpoint are tried without it
     return whole + looked / len(some) * (fit_readout.images_seen - fitter.images_seen)
 
 

@@ -37,7 +37,7 @@ class Run(AbstractContextManager["Run"]):
     """One process of a run. args: the settings of train.py; changed: those that are not the defaults."""
 
     def __init__(self, args: argparse.Namespace, changed: dict[str, Any]) -> None:
-        """Raises InputError where the folder cannot be used: another run is in it, or it holds what is not to be resumed."""
+        """Raises InputError where another run uses the folder, and for checkpoints as `checkpoint.find` does."""
         self.args = args
         self.clock, self.stop = TimeByPart("start-up", already=process_age()), Stop()
         log.make_folder(args.save_dir)
@@ -57,7 +57,7 @@ class Run(AbstractContextManager["Run"]):
         first = self.group.rank == 0
         self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, writes=first)
         self._measured: dict[str, float] = {}  # of the step under way
-        later: Any = None  # `resume` fills these, `epochs` the last
+        later: Any = None  # `resume` fills these, and `epochs` the progress bar
         self.method, self.images = later, later  # a models.methods Method, and the data.lists.ImageList it learns from
         self.optimiser: torch.optim.Optimizer | None = later
         self.passes: ForwardBackward = later

@@ -40,8 +40,8 @@ class Cost:
 
     def __init__(self, clock: TimeByPart) -> None:
         self._clock = clock
-        self.before = [0.0, 0.0]  # it was resumed; by TIMES, as the other lists
-        self._earlier_readouts = [0.0, 0.0]  # fitted in this process
+        self.before = [0.0, 0.0]  # until the run was resumed; by TIMES, as the other lists
+        self._earlier_readouts = [0.0, 0.0]  # of this process
 
     def resume(self, state: Mapping) -> None:
         self.before = [state.get(name, 0.0) - state.get(f"{name}_of_readout", 0.0) for name in TIMES]
