@@ -113,7 +113,7 @@ def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
 
 def about(embedder: Embedder, difference: float) -> dict[str, Any]:
     """What model.json says besides the hashes of the files."""
-    width, normalise = embedder.transforms.width, embedder.normalise
+    width, normalise, origin = embedder.transforms.width, embedder.normalise, embedder.origin
     steps = [
         "decode, a JPEG at 1/2, 1/4 or 1/8 where its sides stay at least origin_width; turn it upright by EXIF orientation",
         "RGB, transparent pixels white",
@@ -125,8 +125,8 @@ def about(embedder: Embedder, difference: float) -> dict[str, Any]:
     return {
         **embedder.settings,
         "readout": embedder.kind,
-        "epoch": embedder.epoch,
-        **({} if embedder.seconds is None else {"seconds": embedder.seconds}),
+        "epoch": origin.epoch if origin else None,
+        **({"seconds": origin.seconds} if origin and origin.seconds is not None else {}),
         "crop": steps,
         "normalised_in_the_graph": {**inside, "bgr": normalise.bgr},
         "input": {"name": exported.INPUT, "dtype": "uint8", "shape": ["N", 3, width, width]},

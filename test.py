@@ -106,7 +106,7 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int | None, models.Emb
                     f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
                     f"{trained[0].settings[name]}; test them one by one"
                 )
-        yield embedder.epoch, embedder
+        yield embedder.origin.epoch if embedder.origin else None, embedder
 
 
 def main() -> None:
@@ -133,10 +133,8 @@ def main() -> None:
     tests = [(epoch, embedder, kinds(args, epoch, embedder)) for epoch, embedder in tested]
     if query is not None:
         fit_missing(tests, lambda *what: fit(batches(training()), *what))
-    known = {"checkpoint": "path", "seconds": "seconds", "cpu_seconds": "cpu_seconds"}  # in files -> of an Embedder
-    about: list[dict] = [
-        {name: getattr(net, field) for name, field in known.items() if getattr(net, field) is not None} for _, net in tested
-    ]
+    origins = [embedder.origin for _, embedder in tested]
+    about: list[dict] = [{"checkpoint": origin.path, **origin.times} if origin else {} for origin in origins]
     if args.select:
         some = [training()[place] for place in evenly(len(training()), SAMPLE).tolist()]
         for entry, scores in zip(about, select(args, tested, batches(some), compute, fit)):
@@ -223,7 +221,8 @@ def select(
     for (epoch, _), found in zip(nets, scores):
         lines.append(f"{name_of(epoch):<28}" + "".join(f"{value:14.4f}" for value in found.values()))
     best = max(range(len(nets)), key=lambda place: scores[place][CHOOSES])
-    advice = nets[best][1].path or "training did not help, take the closed form (train.py --method closed_form)"
+    origin = nets[best][1].origin
+    advice = origin.path if origin else "training did not help, take the closed form (train.py --method closed_form)"
     log.say("\n".join([*lines, *[f"by {CHOOSES} the best is {name_of(nets[best][0])}: {advice}"][: len(nets) > 1]]))
     return scores[len(nets) - len(tested) :]
 

@@ -15,11 +15,11 @@ import torch
 
 import models
 from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
-from data.lists import ImageList
-from data.views import ImageBatches, load
+from data.transforms import Transforms
+from data.views import ImageBatches, Loading
 from evaluations.report import SHOWN, Embedded, finish
 from evaluations.retrieval import evaluate, result_line
-from models import methods
+from models import cut, methods
 from models.activations import below_cut
 from models.readout import Fitter
 from utils import flags
@@ -36,8 +36,6 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
     flags.add_method(first, methods.names())
     name = flags.method_of(first.parse_known_args()[0])
     parser = flags.Parser(description=__doc__.split("\n")[0], parents=[first])
-    flags.add_common(parser)
-    flags.add_training(parser)
     methods.add_flags(name, parser)
     args = parser.parse_args()
     flags.settle_method(args, name, parser)
@@ -49,16 +47,19 @@ def main() -> None:
     with rehearsed(args), Run(args, changed) as run:
         # images, decoded and cropped when they are asked for
         images = read_train(folder := locate(args.data, args.data_root))
-        batches = load(images, args, run, persistent=True)
-        test = make_test(folder, args, run) if args.eval_step else None
+        crops = Transforms(args.width, args.origin_width, args.ratio)
+        loading = Loading(crops, args.batch_size, args.nThreads, run.compute, run.group)
+        with run.clock("data"):
+            batches = loading.load(images, args.cache)
+        test = make_test(folder, args, run, loading) if args.eval_step else None
 
         # what learns
         pretrained, weights = (False, None) if run.resumes else (args.pretrained, args.weights)
         freeze_bn = args.freeze_BN and args.pretrained
         with run.group.first_before_others():  # it may download weights
             embedder = models.create(args.net, args.dim, pretrained, weights, freeze_bn, args.width, args.origin_width)
-        embedder.train_from(args.train_from)
-        method = run.place(methods.create(args.method, embedder, images, args))
+        cut.train_from(embedder, args.train_from)
+        method = run.compute.place(methods.create(args.method, embedder, images, args))
         inputs = below_cut(batches, embedder, run.compute, args.features_dir or args.save_dir, args.views, args.seed)
         groups = method.param_groups()
         optimiser = torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay) if groups else None
@@ -69,8 +70,8 @@ def main() -> None:
 
         for epoch in run.epochs():
             # 1. look at every image: what belongs together?
-            if kind := run.due(method.looks, epoch):
-                run.prepare(method, *run.extract(method, kind, inputs, fit_readout))
+            if look := run.due(method.looks, epoch):
+                run.prepare(method, *run.extract(method, look, inputs, fit_readout))
 
             # 2. learn from batches of it
             for batch in run.batches(method.draws(epoch), inputs):
@@ -85,19 +86,18 @@ def main() -> None:
             run.end_epoch(epoch, method, test, fit_readout)
         untested = why_no_test(folder, args.gallery_eq_query) is not None  # else test.py shows the images that it tests
         report = args.report == "yes" and run.epoch > 0  # of a run that was complete, the page stays as it is
-        shown = args.tensorboard or report and untested
-        embedded = embed_some(method.trained(), images, batches, run) if shown else None
+        embedded = embed_some(method.trained(), batches, run) if args.tensorboard or report and untested else None
     finish(args.save_dir, embedded, report and run.group.rank == 0, args.tensorboard)
 
 
-def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
+def make_test(folder: str, args: argparse.Namespace, run: Run, loading: Loading) -> Callable:
     """A function of an Embedder and the epoch that scores it on the held-out classes."""
     (query, gallery), ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
         kinds = ["pooled"] if args.pool_feature else embedder.kinds
         where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
-        seen = lambda part: run.clock.over(load(part, args, run).crops(), "feature extraction")
+        seen = lambda part: run.clock.over(loading.load(part).crops(), "feature extraction")
         results = evaluate([encoder(embedder, kinds, run.compute)], query, gallery, seen, args.on_bad_image, ks, **where)
         line = "\n".join(result_line(epoch, *found) for found in zip(results, kinds) if found[0])
         return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
@@ -105,13 +105,13 @@ def make_test(folder: str, args: argparse.Namespace, run: Run) -> Callable:
     return test
 
 
-def embed_some(embedder: models.Embedder, images: ImageList, batches: ImageBatches, run: Run) -> Embedded | None:
+def embed_some(embedder: models.Embedder, batches: ImageBatches, run: Run) -> Embedded | None:
     """Training images, SHOWN of them at most, evenly spread: what the report shows where there are none to test on."""
-    sample = evenly(len(images), SHOWN).tolist()
+    sample = evenly(len(batches), SHOWN).tolist()
     encode = encoder(embedder.eval(), [embedder.kind], run.compute)
     with run.stop.at_once(), run.clock("report"):
         (rows,), places, _ = extract([encode], batches.crops(None, sample), len(sample), "report", group=run.group)
-    return Embedded([images.paths[place] for place in places.tolist()], None, rows) if run.group.rank == 0 else None
+    return Embedded([batches.images.paths[place] for place in places.tolist()], None, rows) if run.group.rank == 0 else None
 
 
 if __name__ == "__main__":

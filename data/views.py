@@ -15,6 +15,7 @@ from data.images import Images
 from data.lists import ImageList
 from data.sampler import Draw
 from data.transforms import Transforms
+from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 from utils.interrupt import ignore_in_worker
@@ -214,12 +215,21 @@ def _stack(views: list[Tensor]) -> Tensor:
     return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
 
 
-def load(images: ImageList, settings: Any, run: Any, persistent: bool = False) -> ImageBatches:
-    """The images of a list in batches, as the settings of train.py and its run want them; those of the training list
-    (persistent) may be cached."""
-    kept = persistent and (settings.cache != "auto" or run.group.size == 1)  # not once for each process, unless asked to
-    transforms = Transforms(settings.width, settings.origin_width, settings.ratio)
-    with run.clock("data"):
-        decoded = open_images(images, transforms, settings.cache if kept else "none")
-    workers = count_workers(settings.nThreads, len(images), run.compute.device.type)
-    return ImageBatches(decoded, settings.batch_size, workers, run.compute.pin_memory, persistent, run.group)
+class Loading(NamedTuple):
+    """How each process of a run loads images."""
+
+    transforms: Transforms
+    batch_size: int
+    workers: int | None  # data loading processes; None: as `count_workers` chooses
+    compute: Compute
+    group: Group = Group()
+
+    def load(self, images: ImageList, cache: str | None = None) -> ImageBatches:
+        """The images of a list in batches.
+
+        cache: as in `open_images`, for images that come again and again, whose loading processes live on; None: neither.
+        """
+        alone = self.group.size == 1  # auto: not once for each process
+        decoded = open_images(images, self.transforms, "none" if cache is None or cache == "auto" and not alone else cache)
+        workers = count_workers(self.workers, len(images), self.compute.device.type)
+        return ImageBatches(decoded, self.batch_size, workers, self.compute.pin_memory, cache is not None, self.group)

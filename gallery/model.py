@@ -55,7 +55,8 @@ class Model(NamedTuple):
     def save(self, path: str) -> None:
         """Write it as a checkpoint, which `models.load` reads too."""
         gallery = {"kind": self.kind, "request": self.request, "fitted_to": self.fitted_to}
-        state = {"state_dict": self.embedder.state_dict(), "epoch": self.embedder.epoch or 0}
+        origin = self.embedder.origin
+        state = {"state_dict": self.embedder.state_dict(), "epoch": origin.epoch if origin else 0}
         os.makedirs(os.path.dirname(path), exist_ok=True)
         checkpoint.save(path, {**state, "settings": self.embedder.settings, "gallery": gallery})
 

@@ -12,7 +12,7 @@ import torch
 from models import backbones
 from models.backbones import names
 from models.checkpoints import load_state, read_checkpoint, read_start, start_from
-from models.embedder import Embedder
+from models.embedder import Embedder, Origin
 from utils import log
 from utils.errors import InputError
 
@@ -52,9 +52,8 @@ def create(
     if not 1 <= dim <= MAX_DIM:
         raise InputError(f"{dim}: the embedding has 1 to {MAX_DIM} numbers", setting="dim")
     if weights and not pretrained:
-        raise InputError(
-            f"{weights} would be ignored: it is for a net that starts from pretrained weights", setting="weights"
-        )
+        what = f"{weights} would be ignored: it is for a net that starts from pretrained weights"
+        raise InputError(what, setting="weights")
     start = read_start(weights) if weights else None
     backbone = backbones.build(name, pretrained and not start, None if start else weights)
     if width is not None:
@@ -63,15 +62,10 @@ def create(
                 backbone.features.eval()(torch.zeros(1, 3, width, width))
         except (RuntimeError, AssertionError, ValueError) as error:  # each library has its own
             reason = " ".join(str(error).split())[:120]
-            raise InputError(
-                f"{width}: the net {name} cannot take images of that size ({reason}); give another width", setting="width"
-            ) from None
-    settings = {
-        "net": name,
-        "dim": dim,
-        "width": width or DEFAULTS["width"],
-        "origin_width": origin_width or DEFAULTS["origin_width"],
-    }
+            what = f"{width}: the net {name} cannot take images of that size ({reason}); give another width"
+            raise InputError(what, setting="width") from None
+    sides = {"width": width or DEFAULTS["width"], "origin_width": origin_width or DEFAULTS["origin_width"]}
+    settings = {"net": name, "dim": dim, **sides}
     embedder = Embedder(backbone, settings, freeze_bn)
     if start:
         start_from(embedder, start)
@@ -94,21 +88,15 @@ def load(
         **{name: value for name, value in settings.items() if value is not None},
     }
     embedder = create(known["net"], known["dim"], False, width=known["width"], origin_width=known["origin_width"])
-    unused = [
-        key
-        for key in load_state(embedder, state["state_dict"], checkpoint, original="settings" not in state)
-        if not key.startswith("classifier_rot.")
-    ]
-    if unused:
+    unused = load_state(embedder, state["state_dict"], checkpoint, original="settings" not in state)
+    if unused := [key for key in unused if not key.startswith("classifier_rot.")]:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
-    embedder.path, embedder.epoch = str(checkpoint), state["epoch"]
-    embedder.seconds, embedder.cpu_seconds = state.get("seconds"), state.get("cpu_seconds")
+    embedder.origin = Origin(str(checkpoint), state["epoch"], state.get("seconds"), state.get("cpu_seconds"))
     if readout not in (None, "embedding", "closed_form"):
         raise InputError(f"{readout}: give embedding or closed_form", setting="readout")
     if readout == "closed_form" and embedder.closed_form is None:
-        raise InputError(
-            f"{checkpoint}: has no closed form; train with --readout closed_form, or test.py fits one", setting="readout"
-        )
+        what = f"{checkpoint}: has no closed form; train with --readout closed_form, or test.py fits one"
+        raise InputError(what, setting="readout")
     if readout is not None and embedder.closed_form is not None:
         embedder.closed_form.prefer(readout == "closed_form")
     return embedder.to(device).eval()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data.sampler import Draw
 from data.views import BadImage, Batch, ImageBatches, batch_of, share_of
+from models.cut import below, trained_from
 from models.embedder import Embedder
 from utils import log
 from utils.device import Compute
@@ -44,7 +45,7 @@ class Activations:
     def __init__(
         self, batches: ImageBatches, embedder: Embedder, compute: Compute, folder: str, views: int = 8, seed: int = 0
     ) -> None:
-        """embedder: with a cut (`Embedder.train_from`). folder: of the file, which goes with the process.
+        """embedder: with a cut (`models.cut.train_from`). folder: of the file, which goes with the process.
 
         Raises InputError where activations are not finite, or too large for float16, and where the file cannot be made.
         """
@@ -52,15 +53,15 @@ class Activations:
         self._row = np.full((len(batches), 1 + TURNS * views), -1, dtype=np.int32)  # of a Place, in the file
         self._used = 0
         width = batches.images.transforms.width
-        shape = embedder.below(torch.zeros(1, 3, width, width, dtype=torch.uint8)).shape[1:]
+        shape = below(embedder, torch.zeros(1, 3, width, width, dtype=torch.uint8)).shape[1:]
         self._kept = _file(folder, self._row.size, shape, FREE / batches.group.size)
         self._bad: dict[int, BadImage] = {}
         self._looked: list[tuple[Tensor, list[BadImage]]] = []  # what `crops` gave, once it has been through
-        most, size = len(self._kept) / max(1, len(batches)), 2 * int(np.prod(shape))
-        log.say(
-            f"frozen below {embedder.cut_at}: {views} random crops of an image, {size / 1000:.3g} kB each, kept in {folder}"
-            + (f"; there is room for {most:.1f} an image" if len(self._kept) < self._row.size else "")
-        )
+        size, room = 2 * int(np.prod(shape)), ""
+        if len(self._kept) < self._row.size:
+            room = f"; there is room for {len(self._kept) / max(1, len(batches)):.1f} an image"
+        crops = f"{views} random crops of an image, {size / 1000:.3g} kB each, kept in {folder}{room}"
+        log.say(f"frozen below {trained_from(embedder)}: {crops}")
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -156,10 +157,10 @@ class Activations:
         for piece in images.split(size) if len(images) else ():
             filled = torch.cat([piece, piece[:1].expand(size - len(piece), *piece.shape[1:])])
             with self.compute.autocast():
-                pieces.append(self.embedder.below(filled)[: len(piece)].half().cpu())
+                pieces.append(below(self.embedder, filled)[: len(piece)].half().cpu())
         rows = torch.cat(pieces) if pieces else torch.empty(0, *self._kept.shape[1:], dtype=torch.float16)
         if not bool(torch.isfinite(rows).all()):
-            what = f"{self.embedder.cut_at}: what comes from below it does not fit float16"
+            what = f"{trained_from(self.embedder)}: what comes from below it does not fit float16"
             raise InputError(f"{what}; take another stage, or all, which trains the whole net", setting="train_from")
         return rows
 
@@ -168,7 +169,7 @@ def below_cut(
     batches: ImageBatches, embedder: Embedder, compute: Compute, folder: str, views: int, seed: int
 ) -> ImageBatches | Activations:
     """What goes into the part that is trained: images as they are, or, of a net with a cut, Activations."""
-    return batches if embedder.cut_at is None else Activations(batches, embedder, compute, folder, views, seed)
+    return batches if trained_from(embedder) is None else Activations(batches, embedder, compute, folder, views, seed)
 
 
 def _file(folder: str, rows: int, shape: Sequence[int], share: float) -> np.ndarray:

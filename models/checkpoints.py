@@ -51,9 +51,8 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
     try:
         if not width:  # else load_tensors says so
             embedder.expect_closed_form(tensors, source)
-        unused = load_tensors(
-            embedder, {**tensors, **implied}, source, ignored=(*UNUSED, "closed_form.") if width else UNUSED, hint=hint
-        )
+        ignored = (*UNUSED, "closed_form.") if width else UNUSED
+        unused = load_tensors(embedder, {**tensors, **implied}, source, ignored, hint)
     except InputError:
         embedder.closed_form = before
         raise
@@ -110,9 +109,8 @@ def start_from(embedder: Embedder, start: Start) -> None:
     settings = start.about.get("settings")
     net = settings.get("net") if isinstance(settings, dict) else None
     if net not in (None, embedder.settings["net"]):
-        raise InputError(
-            f"{start.path}: a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or other weights"
-        )
+        what = f"a checkpoint of the net {net}, not {embedder.settings['net']}; give that net, or other weights"
+        raise InputError(f"{start.path}: {what}")
     tensors = _named(embedder, start.state_dict, start.path)
     tensors = {key: value for key, value in tensors.items() if not key.startswith("closed_form.")}  # training outdates it
     own_head = ""

@@ -3,8 +3,7 @@
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from data.images import from_memory
 from data.transforms import Transforms
 from models.backbones import Backbone
 from models.closed_form import ClosedForm
-from models.cut import Halves, around_middle, at_large_maps, cut
+from models.halves import Cut
 from models.normalise import Normalise
 from models.taps import prefix_tokens, stages, tapped
 from utils.errors import InputError
@@ -26,9 +24,6 @@ from utils.errors import InputError
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
 # exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
 SLICE = 2**18
-
-ENLARGED = 1.5  # times the width; on held-out classes 1.75 was hardly better and cost more
-LEARNED = 224  # pixels of the images that most nets learned from
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
@@ -43,21 +38,30 @@ class Head(nn.Sequential):
         nn.init.zeros_(self.linear.bias)
 
 
+class Origin(NamedTuple):
+    """The checkpoint that an Embedder comes from, and what training it took."""
+
+    path: str
+    epoch: int
+    seconds: float | None  # of wall time, without tests and earlier checkpoints' readouts; None: unknown
+    cpu_seconds: float | None  # that cores were busy; None: unknown
+
+    @property
+    def times(self) -> dict[str, float]:
+        """The seconds that are known, by name."""
+        times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        return {name: seconds for name, seconds in times.items() if seconds is not None}
+
+
 class Embedder(nn.Module):
     """images -> pooled features -> embedding; or, where it has one, its closed form in place of the embedding head.
 
     The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`.
     """
 
-    path: str | None = None  # the checkpoint that it comes from
-    epoch: int | None = None  # its epoch
-    cpu_seconds: float | None = None  # that cores were busy for it
-    seconds: float | None = None  # of wall time that it took, without tests and earlier checkpoints' readouts; None: unknown
+    origin: Origin | None = None  # the checkpoint that it was loaded from
     closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
-    cut_at: str | None = None  # the stage from which on it is trained; all of it where there is none
-    halves: Halves | None = None  # what lies below that stage, and the rest
-    # In training the large maps are made again instead of kept for the backward pass: 3 GB in place of 4.8, a tenth slower
-    made_twice: Halves | None = None
+    cut: Cut | None = None  # where training takes it in two halves
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
         """settings: those of models.DEFAULTS: the net's name, dim, width, origin_width. The rest as in `models.create`."""
@@ -73,55 +77,6 @@ class Embedder(nn.Module):
         self.classifier = Head(self.feature_dim, self.dim)
         self.closed_form = None
         self.train()
-
-    def train_from(self, stage: str) -> None:
-        """Freeze what lies below a stage of the backbone. From then on it also takes what `below` gives in place of images.
-
-        stage: a name, as in `models.cut.cut`; "middle", the stage of that name of the closed form; "top", the one above it;
-            or "all", which freezes nothing.
-        Raises InputError for a stage that there is not, or where the net cannot be cut.
-        """
-        width = self.transforms.width
-        blank = self.classifier.linear.weight.new_zeros(1, 3, width, width)
-        if stage == "all":
-            if self.freeze_bn:  # else the second pass would move the statistics again
-                self.made_twice = at_large_maps(self.features, blank)
-            return
-        if stage in ("middle", "top"):
-            stage = around_middle(self.features, blank, above=stage == "top")
-        self.cut_at, self.halves = stage, cut(self.features, stage, blank)
-        trained = {id(parameter) for parameter in self.halves.above.parameters()}
-        for parameter in self.features.parameters():
-            if id(parameter) not in trained:
-                parameter.requires_grad_(False)
-        self.train(self.training)
-
-    @cached_property
-    def best_width(self) -> int:
-        """To how many pixels crops are best enlarged for it: the width itself from LEARNED on, and where it takes no other.
-
-        In central crops things look smaller than in the random ones that nets learn from (Touvron et al. 2019, arXiv
-        1906.06423), and all the more in crops of fewer pixels. At most ENLARGED times the width: its square is the cost.
-        """
-        width, training = self.transforms.width, self.training
-        blank = self.classifier.linear.weight.new_zeros(1, 3, 1, 1)
-        self.eval()
-        try:
-            for wider in range(min(round(ENLARGED * width), LEARNED), width, -1):
-                try:
-                    with torch.no_grad():
-                        self.features(blank.expand(1, 3, wider, wider).clone())
-                    return wider
-                except (AssertionError, RuntimeError, ValueError):  # as a transformer whose patches do not fit into it
-                    continue
-            return width
-        finally:
-            self.train(training)
-
-    def below(self, images: Tensor) -> Tensor:
-        """uint8 (N, 3, H, W) -> what comes from below the cut, in the precision of the net or of autocast, (N, ...)."""
-        assert self.halves is not None
-        return torch.cat([self.halves.below(part) for part in self.slices(images)])
 
     @torch.no_grad()
     def start_embedding_at(self, features: np.ndarray | Tensor) -> None:
@@ -156,7 +111,7 @@ class Embedder(nn.Module):
     def pool(self, images: Tensor) -> Tensor:
         """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
 
-        float16 (N, ...) are activations from below the cut (`train_from`). On a CPU all are taken slice by slice.
+        float16 (N, ...) are activations from below the cut (`models.cut`). On a CPU all are taken slice by slice.
         """
         return self.read(images, "pooled")[0]
 
@@ -169,7 +124,7 @@ class Embedder(nn.Module):
         form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
         if "closed_form" in kinds and form is None:
             raise InputError("has no closed form; fit one first", setting="readout")
-        net = self._net(images.dtype)
+        net = self.cut.net(self.features, images.dtype, self.training) if self.cut else self.features
         pooled, described = list[Tensor](), list[Tensor]()
         for part in self.slices(images):
             with tapped(self.features, form.layers if form else ()) as maps:
@@ -186,15 +141,6 @@ class Embedder(nn.Module):
                 with full_precision(features["description"]):
                     features["closed_form"] = form.project(features["description"])
         return tuple(features[kind] for kind in kinds)
-
-    def _net(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """What makes pooled features of images, or of float16 activations."""
-        if dtype == torch.float16 and self.halves is not None:
-            return self.halves.above
-        twice = self.made_twice
-        if twice is None or not (self.training and torch.is_grad_enabled()):
-            return self.features
-        return lambda images: twice.above(checkpoint(twice.below, images, use_reentrant=False))
 
     @property
     def kinds(self) -> list[str]:
@@ -237,11 +183,10 @@ class Embedder(nn.Module):
         self.eval()
         try:
             for picture in pictures:
-                image = (
-                    self.transforms.load(os.fspath(picture))
-                    if isinstance(picture, str | os.PathLike)
-                    else from_memory(picture, self.transforms.origin_width)
-                )
+                if isinstance(picture, str | os.PathLike):
+                    image = self.transforms.load(os.fspath(picture))
+                else:
+                    image = from_memory(picture, self.transforms.origin_width)
                 batch.append(self.transforms.centre_crop(image))
                 if len(batch) == batch_size:
                     flush()
@@ -257,14 +202,14 @@ class Embedder(nn.Module):
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
-        if self.halves is not None:
-            self.halves.below.eval()  # it is frozen
+        if self.cut and self.cut.stage:
+            self.cut.halves.below.eval()  # it is frozen
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Embedder":
         """As in torch, which `to` and `cuda` come down to; constants of the halves, which are no submodules, go along."""
         super()._apply(fn, recurse)
-        for half in (*(self.halves or ()), *(self.made_twice or ())):
+        for half in self.cut.halves if self.cut else ():
             half._apply(fn)
         return self
 

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,13 @@ from utils.errors import InputError
 from utils.progress import bar
 
 Encoder = Callable[[Tensor], Sequence[Tensor]]  # a uint8 image batch (n, 3, H, W) -> features of one or more kinds, (n, d)
+
+
+class Look(NamedTuple):
+    """Which features of all images a method asks for."""
+
+    features: Literal["pooled", "embedding", "description"]  # as in `Embedder.read`
+    enlarged: int | None = None  # the width to which central crops are enlarged for it; None: the run's own crops
 
 
 class Extracted(NamedTuple):

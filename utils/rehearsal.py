@@ -20,7 +20,7 @@ import torch
 from utils import checkpoint, log
 from utils.arrays import evenly
 from utils.errors import InputError, RunError
-from utils.features import report_bad
+from utils.features import Look, report_bad
 from utils.timing import duration
 
 LOOKED = 4096  # images that are looked at, at most: how many steps some methods make depends on what they find
@@ -93,7 +93,7 @@ def rehearse(
     if args.readout != "embedding":
         parts.append(Part("the closed form", saves, readout(run, method, batches, fit_readout)))
     if test and args.eval_step:
-        parts.append(Part("a test", args.epochs // args.eval_step, timed(lambda: test(method.trained(), 0))))
+        parts.append(Part("a test", args.epochs // args.eval_step, timed(lambda: test(method.eval().trained(), 0))))
     run.position.step = 1  # else there would be nothing to save
     path = os.path.join(args.save_dir, "ckp_ep0.pth.tar")
     parts.append(Part("a checkpoint", saves, timed(lambda: checkpoint.save(path, run.capture()))))
@@ -110,14 +110,14 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
 
     Of LOOKED images there are features; copies of them with noise stand for the others.
     """
-    kind = method.looks(1)
-    if kind is None:
+    look = method.looks(1)
+    if look is None:
         return
     some, count = Some(batches, LOOKED), min(len(batches), MOST)
     fitter = copy.copy(fit_readout)
     fitter.batches = some
     began = time.perf_counter()
-    features, _ = run.extract(method, kind, some, fitter)
+    features, _ = run.extract(method, look, some, fitter)
     each = (time.perf_counter() - began) / len(some)
     rng = np.random.default_rng(0)
     rows = features[np.arange(count) % len(features)]
@@ -126,7 +126,6 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     prepared = timed(lambda: method.prepare(rows, np.arange(count))) if run.group.rank == 0 else 0.0
     run.group.share_state(method)
-    method.trained().closed_form = None
     again = list(filter(None, map(method.looks, epochs[1:])))
     yield Part("a look", 1 + len(again), each * len(batches) + prepared * len(batches) / count)
 
@@ -137,7 +136,7 @@ def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, fl
     views = statistics.mean(map(len, draws))
     took = []
     for _ in range(2):
-        method.train()
+        run.before_steps(method)
         times, asked = [], time.perf_counter()
         for batch, bad in inputs.steps(iter(draws)):
             report_bad(sum(run.group.gather_objects(bad), []), run.args.on_bad_image)
@@ -160,8 +159,8 @@ def readout(run: Any, method: Any, batches: Any, fit_readout: Any) -> float:
     fitter = copy.copy(fit_readout)
     fitter.batches = some = Some(batches, SAMPLE)
     whole = timed(lambda: fitter(method.trained()))
-    looked = timed(lambda: run.extract(method, "description", some, fitter)) / 2  # they go through the net twice
-    method.trained().closed_form = None
+    looked = timed(lambda: run.extract(method, Look("description"), some, fitter)) / 2  # they go through the net twice
+    run.before_steps(method)  # test and checkpoint are tried without it
     return whole + looked / len(some) * (fit_readout.images_seen - fitter.images_seen)
 
 

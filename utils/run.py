@@ -1,23 +1,14 @@
 """A training run: everything that is not the method. It owns log, lock, device, processes, signals, clock, checkpoints,
-health, metrics and progress, and decides when each is due.
-
-    with Run(args, changed) as run:
-        ...
-        run.resume(method, optimiser, images)
-        for epoch in run.epochs():
-            ...
+health, metrics and progress, and decides when each is due. train.py shows the order of its calls.
 
 A signal ends it after a whole step, which is saved; so does what befalls it, where anything is worth saving.
 """
 
 import argparse
 import copy
-import os
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import islice
 from operator import length_hint
 from typing import Any
@@ -25,122 +16,88 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from utils import checkpoint, device, distributed, health, log
-from utils.checkpoint import TIMES
+from utils import checkpoint, device, distributed, health, log, run_json
 from utils.errors import RunError
-from utils.features import encoder, extract, report_bad
-from utils.files import write_json
+from utils.features import Look, encoder, extract, report_bad
 from utils.grad_cache import ForwardBackward
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.metrics import Metrics
 from utils.progress import bar
-from utils.run_state import Position, capture, restore
+from utils.run_state import Cost, Position, capture, restore, what_is_left
 from utils.seeding import seed_step
 from utils.timing import TimeByPart, process_age
 
 OF_LOSS = 2**32 - 1  # in place of a process's number, in the seed of what a loss draws
 
 
-class Run:
+class Run(AbstractContextManager["Run"]):
     """One process of a run. args: the settings of train.py; changed: those that are not the defaults."""
 
     def __init__(self, args: argparse.Namespace, changed: dict[str, Any]) -> None:
-        self.args, self.changed = args, changed
-        self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
-        self._measured: dict[str, float] = {}  # of the step under way
-        self._before = [0.0, 0.0]  # TIMES that it took before it was resumed
-        self._earlier_fits = [0.0, 0.0]  # TIMES of readouts that were fitted for earlier checkpoints of this process
-
-    def __enter__(self) -> "Run":
-        args = self.args
+        """Raises InputError where another run uses the folder, and for checkpoints as `checkpoint.find` does."""
+        self.args = args
         self.clock, self.stop = TimeByPart("start-up", already=process_age()), Stop()
         log.make_folder(args.save_dir)
-        log.start(vars(args), self.changed, args.log_file)
+        log.start(vars(args), changed, args.log_file)
         self.compute = device.choose(args.device, args.amp, args.channels_last)
+        self.scaler = self.compute.scaler()
         self.group = distributed.join(self.compute.device)
-        self._open = ExitStack()
-        if self.group.rank == 0:
-            self._open.enter_context(locked(args.save_dir))
-        self._open.enter_context(self.group.watching())
-        try:
+        with ExitStack() as opened:
+            if self.group.rank == 0:
+                opened.enter_context(locked(args.save_dir))
+            opened.enter_context(self.group.watching())
             self.path, self._saved = checkpoint.find(args.resume, args.save_dir)
-        except BaseException:
-            self._open.close()
-            raise
+            self._open = opened.pop_all()
+        self.resumes = self._saved is not None  # whether it goes on from a checkpoint, which then brings all weights
+        self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
+        self.cost, self.watch = Cost(self.clock), health.Watch()
+        first = self.group.rank == 0
+        self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, writes=first)
+        self._measured: dict[str, float] = {}  # of the step under way
+        later: Any = None  # `resume` fills these, and `epochs` the progress bar
+        self.method, self.images = later, later  # a models.methods Method, and the data.lists.ImageList it learns from
+        self.optimiser: torch.optim.Optimizer | None = later
+        self.passes: ForwardBackward = later
+        self.metrics: Metrics = later
+        self.progress: tqdm = later
         torch.manual_seed(args.seed)  # of the weights that start at random
-        return self
 
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
         if error[0] is None:
             log.say(self.clock.summary())
             if not self.args.dry_run:
-                self._say_what_it_was()
+                self._write_run_json()
                 log.say(f"done: the checkpoints are in {self.args.save_dir}")
             self.metrics.close()
             self.passes.close()
             self.group.leave()
 
-    def _say_what_it_was(self) -> None:
-        """run.json in the run's folder, for its report; not where nothing was left to do."""
-        if self.group.rank or not self.epoch:
-            return
-        before = {"before it was resumed": self._before[0]} if self._before[0] else {}
-        about = {
-            "method": self.args.method,
-            "source": os.path.basename(self.images.folder),
-            "images": len(self.images),
-            "command": shlex.join(["python", *sys.argv]),
-            "versions": log.versions(),
-            "settings": vars(self.args),
-            "seconds": {**before, **self.clock.seconds},
-        }
-        try:
-            write_json(os.path.join(self.args.save_dir, "run.json"), about)
-        except OSError as error:  # all that matters is in the checkpoint
-            log.warn(f"{self.args.save_dir}/run.json: cannot be written ({error.strerror})")
-
-    @property
-    def resumes(self) -> bool:
-        """Whether it goes on from a checkpoint, which then brings all weights."""
-        return self._saved is not None
-
-    def place(self, module: Any) -> Any:
-        """The module on the run's device, in its memory layout."""
-        return self.compute.place(module)
+    def _write_run_json(self) -> None:
+        if self.group.rank == 0 and self.epoch:  # else nothing was left to do
+            run_json.write(self.args, self.images, self.clock.seconds, self.cost.before[0])
 
     def resume(self, method: Any, optimiser: torch.optim.Optimizer | None, images: Any) -> None:
         """Take up the checkpoint, if there is one, and get ready to train. images: the ImageList that is trained on."""
-        self.method, self.optimiser, self.images, self.scaler = method, optimiser, images, self.compute.scaler()
-        unreported: list = []
+        self.method, self.optimiser, self.images = method, optimiser, images
+        args, group, unreported, has_readout = self.args, self.group, list[dict](), False
         if self._saved is not None:
             has_readout = any(key.startswith("closed_form.") for key in self._saved["state_dict"])
-            self.position, unreported = restore(
-                self._saved, self.path, method, optimiser, self.scaler, images.digest, self.args
-            )
-            self._before = [self._saved.get(name, 0.0) - self._saved.get(f"{name}_of_readout", 0.0) for name in TIMES]
-            self._saved = {}  # as large as the net
-        if len({str(position) for position in self.group.gather_objects(self.position)}) > 1:
-            raise RunError(f"{self.args.save_dir}: the processes found different checkpoints; all have to share this folder")
-        self.passes = ForwardBackward(method, self.compute, self.group, self.args.micro_batch)
-        done, first = self.position, self.group.rank == 0
-        board = self.args.tensorboard and not self.args.dry_run
-        self.metrics = Metrics(self.args.save_dir, done.epoch, done.step, unreported, first, board)
-        self.saver = checkpoint.Saver(
-            self.args.save_dir, self.capture, self.args.save_minutes, self.args.keep_last, writes=first
-        )
-        self.watch = health.Watch()
-        todo = f"epoch {done.epoch} is already reached"
-        if self.resumes and done.epoch >= self.args.epochs and self.args.readout != "embedding" and not has_readout:
-            todo += ", without a closed form; test.py --readout closed_form fits one to this checkpoint"
-        if done.epoch < self.args.epochs:
-            todo = f"epochs {done.epoch + 1} to {self.args.epochs}" + (f", from step {done.step + 1}" if done.step else "")
-        log.say(
-            f"{len(images)} images of {images.source}; {self.args.method} with {self.args.net} on {self.compute.device} "
-            f"in {self.compute.amp or torch.float32}; {self.group.size} process(es); {todo}"
-        )
+            parts = (method, optimiser, self.scaler)
+            self.position, unreported = restore(self._saved, self.path, *parts, images.digest, args)
+            self.cost.resume(self._saved)
+            self._saved = None  # as large as the net
+        if len({str(position) for position in group.gather_objects(self.position)}) > 1:
+            raise RunError(f"{args.save_dir}: the processes found different checkpoints; all have to share this folder")
+        self.passes = ForwardBackward(method, self.compute, group, args.micro_batch)
+        board = args.tensorboard and not args.dry_run
+        self.metrics = Metrics(args.save_dir, self.position.epoch, self.position.step, unreported, group.rank == 0, board)
+        how = f"{args.method} with {args.net} on {self.compute.device} in {self.compute.amp or torch.float32}"
+        left = what_is_left(self.position, args, has_readout)
+        log.say(f"{len(images)} images of {images.source}; {how}; {group.size} process(es); {left}")
 
     def epochs(self) -> Iterator[int]:
         """The epochs that are left. From here on signals wait for a whole step, and what ends the run early is rescued."""
@@ -154,34 +111,29 @@ class Run:
 
     # ---- look at all images ------------------------------------------------------------------------------------------
 
-    def due(self, looks: Callable[[int], str | None], epoch: int) -> str | None:
-        """The kind of features that a method wants to look at before this epoch; None if it has, before it was resumed."""
+    def due(self, looks: Callable[[int], Look | None], epoch: int) -> Look | None:
+        """The look that a method asks for before this epoch; None if it has looked, before it was resumed."""
         return looks(epoch) if self.position.looked < epoch else None
 
-    def extract(self, method: Any, kind: str, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
+    def extract(self, method: Any, look: Look, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
         """Features of all images as the method's net gives them now, and which images the rows are of.
 
-        kind: as `Method.looks` asks for it; for descriptions the net then has a closed form without projection. batches: a
-        data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter. Returns float32 (n, d), rows
-        of length 1, and int64 (n,); of several processes the first has them all.
+        A look at descriptions leaves the net a closed form without projection, until the next step.
+        batches: a data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter.
+        Returns float32 (n, d), rows of length 1, and int64 (n,); of several processes the first has them all.
         """
         method.eval()
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
-            if kind in ("description", "enlarged"):
+            if look.features == "description":
                 batches = fit_readout.batches  # it looks at stages that may lie below those that are trained
                 with self.clock("feature extraction"):
                     fit_readout.describe_only(method.trained())
-                if kind == "enlarged":
-                    kind, batches, seed = "description", batches.enlarged(method.trained().best_width), None
-            (features,), rows, bad = extract(
-                [encoder(method.trained(), [kind], self.compute)],
-                self.clock.over(batches.crops(seed), "feature extraction"),
-                len(batches),
-                "features",
-                self.args.features_dir,
-                self.group,
-            )
+            if look.enlarged:
+                batches, seed = fit_readout.batches.enlarged(look.enlarged), None
+            encode = encoder(method.trained(), [look.features], self.compute)
+            seen, folder = self.clock.over(batches.crops(seed), "feature extraction"), self.args.features_dir
+            (features,), rows, bad = extract([encode], seen, len(batches), "features", folder, self.group)
         report_bad(bad, self.args.on_bad_image)
         return features, rows
 
@@ -200,11 +152,15 @@ class Run:
         except BaseException:
             method.load_state_dict(before)
             raise
-        finally:
-            method.trained().closed_form = None  # training outdates it
         self.position.looked = self.epoch
 
     # ---- learn from batches ------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def before_steps(method: Any) -> None:
+        """Prepare a method for steps: training mode, and no closed form, because they change what it was fitted to."""
+        method.train()
+        method.trained().closed_form = None
 
     def batches(self, draws: Iterable[list], batches: Any) -> Iterator[Any]:
         """This process's share of each batch that is left of the epoch; when the next one is asked for, the step is whole.
@@ -214,7 +170,7 @@ class Run:
         done = self.position.step
         left = (self.args.epochs - self.epoch + 1) * length_hint(draws) - done
         self.progress.total = self.progress.n + left if left > 0 else None
-        self.method.train()
+        self.before_steps(self.method)
         asked = time.perf_counter()
         loaded = self.clock.over(batches.steps(islice(draws, done, None)), "forward/backward")
         for step, (batch, bad) in enumerate(loaded, done + 1):
@@ -229,10 +185,7 @@ class Run:
             self.position.step = step
             if total:
                 took = time.perf_counter() - asked
-                self.metrics.unreported.append(
-                    {**self._measured, "images": total, "waited": arrived - asked, "seconds": took}
-                )
-                self._step_is_whole(took)
+                self._step_is_whole({**self._measured, "images": total, "waited": arrived - asked, "seconds": took})
             asked = time.perf_counter()
 
     def forward(self, method: Any, batch: Any) -> tuple[dict[str, Tensor], Any]:
@@ -253,10 +206,12 @@ class Run:
         """Log what a step measured, scalars by name. RunError when the loss is not finite."""
         values = torch.stack([loss.detach(), *(value.detach().to(loss) for value in shown.values())]).tolist()
         self._measured = dict(zip(shown, values[1:]))
-        where = f"epoch {self.epoch} step {self.position.step + 1}"
-        self.watch.step(where, values[0], self._measured.pop("lowest", 0.0))
+        lowest, where = self._measured.pop("lowest", 0.0), f"epoch {self.epoch} step {self.position.step + 1}"
+        self.watch.step(where, values[0], lowest)
 
-    def _step_is_whole(self, took: float) -> None:
+    def _step_is_whole(self, measured: dict[str, float]) -> None:
+        self.metrics.unreported.append(measured)
+        took = measured["seconds"]
         if self.stop.step_seconds is None:
             log.say(f"a step takes about {took:.1f} s, as long as a signal may have to wait; a second one ends at once")
         self.stop.step_seconds = max(took, self.stop.step_seconds or 0)
@@ -272,7 +227,7 @@ class Run:
         """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
         other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
-        self._earlier_fits = [times.get("closed form", 0.0) for times in (self.clock.seconds, self.clock.cpu)]
+        self.cost.begin_readout()
         if fit_readout and saves and self.args.readout != "embedding":
             with self.stop.at_once(), self.clock("closed form"):
                 fit_readout(method.trained())
@@ -290,28 +245,13 @@ class Run:
             self.metrics.report(epoch, self.args.epochs, steps)
             with self.clock("checkpoints"):
                 self.saver.epoch(epoch)
-                self._say_what_it_was()
-        if epoch < self.args.epochs:
-            method.trained().closed_form = None  # training outdates it
+                self._write_run_json()
 
     def capture(self) -> dict | None:
         """Of a checkpoint; None while nothing would be lost."""
         if not any(vars(self.position).values()):
             return None
         self.metrics.sync()
-        state = capture(
-            self.position,
-            self.method,
-            self.method.trained(),
-            self.optimiser,
-            self.scaler,
-            self.metrics.unreported,
-            self.images.digest,
-            self.args,
-        )
-        now = [self.clock.total(without=("evaluation",), cpu=cpu) for cpu in (False, True)]
-        took = [before + spent - fits for before, spent, fits in zip(self._before, now, self._earlier_fits)]
-        fits = [times.get("closed form", 0.0) for times in (self.clock.seconds, self.clock.cpu)]
-        last = [fit - earlier for fit, earlier in zip(fits, self._earlier_fits)]
-        of_readout = {f"{name}_of_readout": seconds for name, seconds in zip(TIMES, last)}
-        return {**state, **dict(zip(TIMES, took)), **of_readout}
+        parts = (self.method, self.method.trained(), self.optimiser, self.scaler)
+        state = capture(self.position, *parts, self.metrics.unreported, self.images.digest, self.args)
+        return {**state, **self.cost.capture()}

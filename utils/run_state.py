@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from utils import log
-from utils.checkpoint import compare_settings
+from utils.checkpoint import TIMES, compare_settings
 from utils.errors import InputError
+from utils.timing import TimeByPart
 
 
 @dataclass
@@ -23,6 +24,41 @@ class Position:
     epoch: int = 0  # whole epochs
     step: int = 0  # steps of the next one
     looked: int = 0  # the last epoch before which the method looked at all images
+
+
+def what_is_left(position: Position, args: argparse.Namespace, has_readout: bool) -> str:
+    """A line for the log: the epochs that are left. has_readout: whether the checkpoint has a closed form."""
+    if position.epoch < args.epochs:
+        step = f", from step {position.step + 1}" if position.step else ""
+        return f"epochs {position.epoch + 1} to {args.epochs}{step}"
+    without = ", without a closed form; test.py --readout closed_form fits one to this checkpoint"
+    return f"epoch {position.epoch} is already reached" + without * (args.readout != "embedding" and not has_readout)
+
+
+class Cost:
+    """The seconds that a run took up to a checkpoint, without tests and without the readouts of earlier checkpoints."""
+
+    def __init__(self, clock: TimeByPart) -> None:
+        self._clock = clock
+        self.before = [0.0, 0.0]  # until the run was resumed; by TIMES, as the other lists
+        self._earlier_readouts = [0.0, 0.0]  # of this process
+
+    def resume(self, state: Mapping) -> None:
+        self.before = [state.get(name, 0.0) - state.get(f"{name}_of_readout", 0.0) for name in TIMES]
+
+    def begin_readout(self) -> None:
+        """Leave out the readouts until now: the next one is of the next checkpoint."""
+        self._earlier_readouts = self._readouts()
+
+    def capture(self) -> dict[str, float]:
+        """What a checkpoint holds: the seconds, and those of them that its readout took."""
+        now = [self._clock.total(without=("evaluation",), cpu=cpu) for cpu in (False, True)]
+        took = [before + spent - earlier for before, spent, earlier in zip(self.before, now, self._earlier_readouts)]
+        last = [spent - earlier for spent, earlier in zip(self._readouts(), self._earlier_readouts)]
+        return {**dict(zip(TIMES, took)), **{f"{name}_of_readout": seconds for name, seconds in zip(TIMES, last)}}
+
+    def _readouts(self) -> list[float]:
+        return [times.get("closed form", 0.0) for times in (self._clock.seconds, self._clock.cpu)]
 
 
 def capture(

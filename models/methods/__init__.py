@@ -7,12 +7,13 @@ import argparse
 from importlib import import_module
 from typing import Any
 
+from data.lists import ImageList
 from models.embedder import Embedder
-from models.methods.method import Images, Method
+from models.methods.method import Method
 from utils import flags
 from utils.errors import InputError
 
-__all__ = ["Images", "Method", "add_flags", "create", "default_settings", "names"]
+__all__ = ["Method", "add_flags", "create", "default_settings", "names"]
 
 # name for --method, which is its file in this folder -> its class there
 METHODS = {
@@ -38,22 +39,22 @@ def _class(name: str) -> type[Method]:
 
 
 def add_flags(name: str, parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the method called `name`."""
+    """Add the flags of a run with the method called `name`: those of all programs, those of training, and its own."""
+    flags.add_common(parser)
+    flags.add_training(parser)
     _class(name).flags(parser.add_argument_group(f"flags of --method {name}"))
 
 
 def default_settings(name: str, **changed: Any) -> argparse.Namespace:
     """The settings of a run with that method, all at their defaults but those that are `changed`."""
     parser = flags.Parser()
-    flags.add_common(parser)
-    flags.add_training(parser)
     add_flags(name, parser)
     settings = parser.parse_args(["--save_dir", "results"])
     vars(settings).update(changed)
     return settings
 
 
-def create(name: str, embedder: Embedder, images: Images, settings: argparse.Namespace) -> Method:
+def create(name: str, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> Method:
     """The method called `name`, which trains `embedder` on `images`.
 
     settings: those that all methods share (seed, batch_size, lr, ...) and those of its own flags.

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
+from data.lists import ImageList
 from data.sampler import Draw, Pick, PKBatches, check_pk
 from data.views import Batch
 from losses.pairs import similarities
 from models.embedder import Embedder
-from models.methods.method import Images, Method
+from models.methods.method import Method
 from utils import flags, health, log
 from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
+from utils.features import Look
 
 BLOCK = 2**16  # features that the embedding head takes at once
 
@@ -31,7 +33,7 @@ class ClusterContrast(Method):
     labels: Tensor  # int64 (N,), the cluster of each image; -1 for outliers and unreadable images
     memory: Tensor  # float32 (clusters, dim), rows of length 1
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         self.true_labels = images.labels
         check_pk(settings.batch_size, settings.num_instances, metric=False)  # one image has a positive too: its cluster
@@ -72,10 +74,10 @@ class ClusterContrast(Method):
 
     # ---- clusters ----------------------------------------------------------------------------------------------------
 
-    def looks(self, epoch: int) -> str | None:
+    def looks(self, epoch: int) -> Look | None:
         if self.labels.max() < 0:
-            return "pooled"  # what the backbone knows already; the embedding starts at random
-        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+        return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         first = bool(self.labels.max() < 0)
@@ -159,7 +161,7 @@ class ClusterContrast(Method):
         return PKBatches(labels, chosen.batch_size, chosen.num_instances, self.views, chosen.seed, epoch)
 
     def views(self, picks: list[Pick]) -> list[Draw]:
-        return [Draw(*pick[:3]) for pick in picks]
+        return [Draw(pick.index, pick.label, pick.seed) for pick in picks]
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         return {"embedding": self.embedder.project(self.embedder.pool(images))}

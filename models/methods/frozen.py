@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from data.lists import ImageList
 from models.embedder import Embedder
-from models.methods.method import Images, Method
+from models.methods.method import Method
+from utils.features import Look
 
 
 class Frozen(Method):
     """It looks at the images once; a single epoch is enough."""
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder.requires_grad_(False), images, settings)
 
     @staticmethod
@@ -22,8 +24,8 @@ class Frozen(Method):
     def param_groups(self) -> list[dict]:
         return []
 
-    def looks(self, epoch: int) -> str | None:
-        return "pooled" if epoch == 1 else None
+    def looks(self, epoch: int) -> Look | None:
+        return Look("pooled") if epoch == 1 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         self.embedder.start_embedding_at(features)

@@ -2,29 +2,17 @@
 
 import argparse
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.lists import ImageList
 from data.sampler import Draw
 from data.views import Batch
 from models.embedder import Embedder
-
-
-class Images(Protocol):
-    """What a method knows of the images: a data.lists.ImageList."""
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """int64 (N,), where the list has them: only for an upper bound, and for what the log says."""
-
-    @property
-    def source(self) -> str:
-        """The list file, for errors."""
-
-    def __len__(self) -> int: ...
+from utils.features import Look
 
 
 class Method(nn.Module):
@@ -34,7 +22,7 @@ class Method(nn.Module):
     numbers come from the settings' seed and the epoch, or from torch's generator, which is seeded before every step.
     """
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__()
         self.embedder, self.settings = embedder, settings
 
@@ -46,11 +34,10 @@ class Method(nn.Module):
         """What the optimiser trains, as torch.optim takes it; none for a method that trains nothing."""
         return [{"params": list(self.parameters())}]
 
-    def looks(self, epoch: int) -> str | None:
-        """The features of all images that it wants to look at before this epoch: "pooled", "embedding", or None.
+    def looks(self, epoch: int) -> Look | None:
+        """The features of all images that it wants to look at before this epoch; None for no look.
 
-        "description": the parts of the closed form side by side; `trained().closed_form` then knows their sizes. "enlarged":
-        descriptions of images that are enlarged to `Embedder.best_width`.
+        Where it asks for descriptions, the parts of the closed form side by side, `trained().closed_form` knows their sizes.
         """
         return None
 

@@ -1,7 +1,7 @@
 """Shared neighbours: images that have the same neighbours belong together, and random crops follow the central one.
 
 1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
-   it (`Embedder.best_width`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
+   it (`models/enlarge.py`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
    neighbours (`utils/clustering/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
    between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
@@ -20,16 +20,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from data.lists import ImageList
 from data.sampler import Draw, PositiveBatches, check_pk
 from data.views import Batch
 from losses.masked_contrast import masked_contrast
 from models.closed_form import moments_of, projection
 from models.embedder import Embedder
+from models.enlarge import best_width
 from models.first_order import FirstOrder, roots
-from models.methods.method import Images, Method, move
+from models.methods.method import Method, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
+from utils.features import Look
 
 WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
 STEPS = 10  # of an epoch
@@ -50,7 +53,7 @@ class SharedNeighbours(Method):
     seen: Tensor  # float16 (N, feature_dim), roots of what it saw at the start, zero for unreadable images
     steps: Tensor  # int64, how many there were
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         check_pk(settings.batch_size, settings.num_instances)
         if settings.near > settings.far:
@@ -82,8 +85,8 @@ class SharedNeighbours(Method):
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
-    def looks(self, epoch: int) -> str | None:
-        return "enlarged" if int(self.neighbours.max()) < 0 else None
+    def looks(self, epoch: int) -> Look | None:
+        return Look("description", enlarged=best_width(self.average)) if int(self.neighbours.max()) < 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         form = self.average.closed_form
@@ -111,7 +114,7 @@ class SharedNeighbours(Method):
         if not positive.any():
             what = f"{self.settings.near}: no two images of {self.source} have that many neighbours in common"
             raise InputError(f"{what}; give a larger one, or a smaller k1", setting="near")
-        line = f"seen at {self.embedder.best_width} pixels: {positive.sum() / len(rows):.1f} positives an image, "
+        line = f"seen at {best_width(self.embedder)} pixels: {positive.sum() / len(rows):.1f} positives an image, "
         line += f"{positive.any(1).mean():.1%} of {len(rows)} have some"
         if self.true_labels is not None:  # for nothing else
             right = self.true_labels[named] == self.true_labels[rows, None]

@@ -16,15 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from data.lists import ImageList
 from data.sampler import Draw
 from data.views import Batch
 from losses.pairs import similarities
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method, move
+from models.methods.method import Method, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
+from utils.features import Look
 
 VIEWS = 2  # of each image in a batch
 
@@ -34,16 +36,14 @@ class STML(Method):
 
     neighbours: Tensor  # int64 (N, num_neighbours), each image its own first; -1 for unreadable images
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         self.true_labels, self.source = images.labels, images.source
         k = settings.num_neighbours
         self.check(len(images))
         if settings.batch_size % k:
-            reason = f"a batch is queries x {k} images"
-            raise InputError(
-                f"{settings.batch_size} is not a multiple of num_neighbours {k}; {reason}", setting="batch_size"
-            )
+            what = f"{settings.batch_size} is not a multiple of num_neighbours {k}; a batch is queries x {k} images"
+            raise InputError(what, setting="batch_size")
         self.head = nn.Linear(embedder.feature_dim, settings.g_dim, bias=False)  # g; no distance would see a bias
         nn.init.orthogonal_(self.head.weight)
         # Nor does any see that of f, as long as lengths are free: its gradient is rounding, of which Adam makes steps.
@@ -56,67 +56,37 @@ class STML(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        add(
-            "--num_neighbours",
-            type=flags.number(int, 2),
-            default=5,
-            help="images of a query in a step, itself and its nearest; 2 where there are few images of a kind (products)",
-        )
+        about = "images of a query in a step, itself and its nearest; 2 where there are few images of a kind (products)"
+        add("--num_neighbours", type=flags.number(int, 2), default=5, help=about)
         add("--up_step", type=flags.positive_int, default=1, help="epochs between searches for neighbours; more saves time")
-        add(
-            "--init",
-            choices=("random", "pca"),
-            default="random",
-            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already",
-        )
+        about = "pca: the embedding starts at the PCA of the features; better where the frozen net is good already"
+        add("--init", choices=("random", "pca"), default="random", help=about)
         add("--g_dim", type=flags.positive_int, default=1024, help="size of g; about that of the pooled features")
-        add(
-            "--momentum",
-            type=flags.number(float, 0, most=1),
-            default=0.999,
-            help="of the teacher; 0.9 for large sets, where it would fall behind",
-        )
-        add(
-            "--sigma",
-            type=flags.positive_float,
-            default=3,
-            help="distance at which images look similar; less for look-alikes",
-        )
-        add(
-            "--delta",
-            type=flags.positive_float,
-            default=1,
-            help="how far dissimilar images are pushed; 1 is the mean distance",
-        )
-        add(
-            "--context_k",
-            type=flags.positive_int,
-            default=None,
-            help=f"neighbours in a batch, in views, that are compared (default: {VIEWS} x num_neighbours)",
-        )
-        add(
-            "--student_norm",
-            type=flags.boolean,
-            default=False,
-            help="True: the loss is of embeddings of length one, as tests are; False: of free ones, as in the official code",
-        )
+        about = "of the teacher; 0.9 for large sets, where it would fall behind"
+        add("--momentum", type=flags.number(float, 0, most=1), default=0.999, help=about)
+        about = "distance at which images look similar; less for look-alikes"
+        add("--sigma", type=flags.positive_float, default=3, help=about)
+        about = "how far dissimilar images are pushed; 1 is the mean distance"
+        add("--delta", type=flags.positive_float, default=1, help=about)
+        about = f"neighbours in a batch, in views, that are compared (default: {VIEWS} x num_neighbours)"
+        add("--context_k", type=flags.positive_int, default=None, help=about)
+        about = "True: the loss is of embeddings of length one, as tests are; False: of free ones, as in the official code"
+        add("--student_norm", type=flags.boolean, default=False, help=about)
         add("--head_lr", type=flags.positive_float, default=None, help="learning rate of f and g (default: as --lr)")
         parser.set_defaults(batch_size=120, lr=1e-4, epochs=90)
 
     def check(self, readable: int) -> None:
         """Raise InputError where there are fewer images than a query needs."""
         if (k := self.settings.num_neighbours) > readable:
-            raise InputError(
-                f"{k}, a query and its nearest, are more than the {readable} images of {self.source}",
-                setting="num_neighbours",
-            )
+            what = f"{k}, a query and its nearest, are more than the {readable} images of {self.source}"
+            raise InputError(what, setting="num_neighbours")
 
     # ---- neighbours --------------------------------------------------------------------------------------------------
 
-    def looks(self, epoch: int) -> str | None:
+    def looks(self, epoch: int) -> Look | None:
         if self.neighbours.max() < 0:
-            return "pooled"  # what the backbone knows already; the embedding starts at random
-        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+        return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         self.check(len(rows))
@@ -208,4 +178,4 @@ class NeighbourBatches:
             queries = order[step * size :][:size]
             images, seeds = self.neighbours[queries].ravel(), rng.integers(2**62, size=len(queries) * k)
             rows = zip(images.tolist(), queries.repeat(k).tolist(), seeds.tolist())
-            yield [Draw(*row, crop=crop) for row in rows for crop in range(VIEWS)]
+            yield [Draw(index, query, seed, crop=crop) for index, query, seed in rows for crop in range(VIEWS)]

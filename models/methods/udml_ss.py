@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import losses
+from data.lists import ImageList
 from data.sampler import Draw, Pick, PKBatches, check_pk
 from data.views import Batch
 from losses.orthogonal import orthogonal_penalty
 from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
-from models.methods.method import Images, Method
+from models.methods.method import Method
 from utils import flags, health
 from utils.clustering import kmeans
 from utils.clustering.choose_k import choose_k
 from utils.errors import InputError
+from utils.features import Look
 
 ROTATIONS = 4
 
@@ -52,7 +54,7 @@ class UDMLSS(Method):
     metric = True  # whether it trains the metric loss
     labels: Tensor
 
-    def __init__(self, embedder: Embedder, images: Images, settings: argparse.Namespace) -> None:
+    def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
         self.true_labels = images.labels
         self.rotated = settings.rot_batch if settings.self_supervision_rot else 0
@@ -75,70 +77,51 @@ class UDMLSS(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        add(
-            "--num_clusters",
-            type=flags.number_or_auto,
-            default=100,
-            help="about the number of kinds you expect, or a few times more; too few merge look-alikes; auto: as many as "
-            "two halves of the images agree on, at most 2,048",
-        )
+        about = "about the number of kinds you expect, or a few times more; too few merge look-alikes; auto: as many as "
+        about += "two halves of the images agree on, at most 2,048"
+        add("--num_clusters", type=flags.number_or_auto, default=100, help=about)
         add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
         add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
-        add(
-            "--init",
-            choices=("random", "pca"),
-            default="random",
-            help="pca: the embedding starts at the PCA of the features; better where the frozen net is good already",
-        )
+        about = "pca: the embedding starts at the PCA of the features; better where the frozen net is good already"
+        add("--init", choices=("random", "pca"), default="random", help=about)
         add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.names())}")
-        add(
-            "--num_instances",
-            type=flags.positive_int,
-            default=5,
-            help="K, images of each cluster in a step; fewer give more clusters and harder negatives",
-        )
+        about = "K, images of each cluster in a step; fewer give more clusters and harder negatives"
+        add("--num_instances", type=flags.positive_int, default=5, help=about)
         add("--alpha", type=flags.positive_float, default=40, help="of Weight: steepness for negative pairs")
         add("--beta", type=flags.positive_float, default=2, help="of Weight: steepness for positive pairs")
         add("--loss_base", type=float, default=0.5, help="of Weight: similarity at which a pair weighs half")
         add("--margin", type=float, default=0.1, help="of Weight's pair mining; smaller keeps only harder pairs")
         add("--orth_reg", type=flags.weight, default=0, help="weight of the orthogonal regularisation of the linear layers")
-        add(
-            "--self_supervision_rot",
-            type=flags.weight,
-            default=0.1,
-            help="weight of the rotation loss; 0 where images have no up (satellite, microscope)",
-        )
+        about = "weight of the rotation loss; 0 where images have no up (satellite, microscope)"
+        add("--self_supervision_rot", type=flags.weight, default=0.1, help=about)
         add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
-        add(
-            "--rot_bt", type=flags.boolean, default=True, help="1: rotate, then crop each copy by itself; 0: rotate one crop"
-        )
+        about = "1: rotate, then crop each copy by itself; 0: rotate one crop"
+        add("--rot_bt", type=flags.boolean, default=True, help=about)
         add("--rot_lr", type=flags.positive_float, default=1e-5, help="learning rate of the rotation head; as --lr")
 
     # ---- labels ------------------------------------------------------------------------------------------------------
 
-    def check(self, images: Images) -> None:
+    def check(self, images: ImageList) -> None:
         """Raise InputError for images that the settings do not fit."""
         if self.settings.num_clusters == "auto":
             if self.settings.loss in losses.OF_CLASSES:
                 what = f"auto: --loss {self.settings.loss} learns something of each cluster and has to know their number"
                 raise InputError(what, setting="num_clusters")
         elif self.settings.num_clusters > len(images):
-            raise InputError(
-                f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}",
-                setting="num_clusters",
-            )
+            what = f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}"
+            raise InputError(what, setting="num_clusters")
 
-    def num_classes(self, images: Images) -> int:
+    def num_classes(self, images: ImageList) -> int:
         return 0 if self.settings.num_clusters == "auto" else self.settings.num_clusters
 
-    def first_labels(self, images: Images) -> Tensor:
+    def first_labels(self, images: ImageList) -> Tensor:
         """int64 (N,); all of them -1 where they are yet to be made."""
         return torch.full((len(images),), -1)
 
-    def looks(self, epoch: int) -> str | None:
+    def looks(self, epoch: int) -> Look | None:
         if self.labels.max() < 0:
-            return "pooled"  # what the backbone knows already; the embedding starts at random
-        return "embedding" if (epoch - 1) % self.settings.up_step == 0 else None
+            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+        return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         last, k = None, self.settings.num_clusters
@@ -163,25 +146,22 @@ class UDMLSS(Method):
     # ---- batches -----------------------------------------------------------------------------------------------------
 
     def draws(self, epoch: int) -> Iterable[list[Draw]]:
-        return PKBatches(
-            self.labels.cpu().numpy(),
-            self.settings.batch_size,
-            self.settings.num_instances,
-            self.views,
-            self.settings.seed,
-            epoch,
-            self.rotated,
-        )
+        labels, chosen = self.labels.cpu().numpy(), self.settings
+        return PKBatches(labels, chosen.batch_size, chosen.num_instances, self.views, chosen.seed, epoch, self.rotated)
 
     def views(self, picks: list[Pick]) -> list[Draw]:
         """A metric view of each image; then four rotations of some, each of a crop of its own (--rot_bt 1), or of one crop,
         whose copy at 0 degrees is the metric view."""
         own_crops = self.settings.rot_bt
         turned_metric = self.metric and not own_crops  # the metric view serves as the copy at 0 degrees
-        rows = [Draw(*pick[:3], turn=0 if turned_metric and pick.rotate else -1) for pick in picks if self.metric]
+        rows = []
+        for pick in picks if self.metric else ():
+            turn = 0 if turned_metric and pick.rotate else -1
+            rows.append(Draw(pick.index, pick.label, pick.seed, turn=turn))
         for pick in picks:
             for turn in range(turned_metric, ROTATIONS) if pick.rotate else ():
-                rows.append(Draw(*pick[:3], metric=False, turn=turn, crop=turn + self.metric if own_crops else 0))
+                crop = turn + self.metric if own_crops else 0
+                rows.append(Draw(pick.index, pick.label, pick.seed, metric=False, turn=turn, crop=crop))
         return rows
 
     # ---- a step ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import models
 from bench import heading, table
 from data.views import Batch
 from models import methods
+from models.cut import below, train_from, trained_from
 from step import Images
 from utils import device
 from utils.distributed import Group
@@ -35,7 +36,7 @@ def megabytes(name):
 def measure(net, width, micro_batch, stage, steps=4):
     """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step.
 
-    stage: of `Embedder.train_from`, whose activations are then there already; "kept": no large maps are made twice.
+    stage: of `models.cut.train_from`, whose activations are then there already; "kept": no large maps are made twice.
     """
     row = torch.arange(METRIC + ROTATED)
     images = torch.randint(256, (len(row), 3, width, width), dtype=torch.uint8)
@@ -43,11 +44,11 @@ def measure(net, width, micro_batch, stage, steps=4):
     compute = device.choose("cpu")
     embedder = models.create(net, pretrained=False, freeze_bn=True, width=width)
     if stage != "kept":
-        embedder.train_from(stage)
+        train_from(embedder, stage)
     method = compute.place(methods.create("udml_ss", embedder, Images(), methods.default_settings("udml_ss")))
-    if embedder.cut_at is not None:
+    if trained_from(embedder) is not None:
         with torch.no_grad():
-            batch = batch._replace(images=torch.cat([embedder.below(part).half() for part in images.split(8)]))
+            batch = batch._replace(images=torch.cat([below(embedder, part).half() for part in images.split(8)]))
     passes = ForwardBackward(method, compute, Group(), micro_batch)
     optimiser = torch.optim.Adam(method.param_groups(), lr=1e-5)
     before, kept = megabytes("VmRSS"), {}

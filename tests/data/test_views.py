@@ -12,10 +12,13 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from data.cache import Cached
 from data.images import Images
+from data.lists import ImageList, Paths
 from data.sampler import Draw
 from data.transforms import Transforms
-from data.views import BadImage, ImageBatches, Loader, Views, collate_crops, collate_views, count_workers, share_of
+from data.views import BadImage, ImageBatches, Loader, Loading, Views, collate_crops, collate_views, count_workers, share_of
+from utils import device
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 
@@ -273,3 +276,12 @@ def test_a_fault_in_a_worker_is_not_taken_for_a_kill(short_waits):
 def test_a_fault_without_workers_stays_what_it_is():
     with pytest.raises(RuntimeError, match="^a fault of ours"):
         list(Loader(Ends(fault)))
+
+
+@pytest.mark.parametrize("cache, processes, expected", [
+    ("auto", 1, Cached), ("auto", 2, Images), ("ram", 2, Cached), ("none", 1, Images), (None, 1, Images),
+])  # fmt: skip
+def test_images_are_kept_in_memory_once_and_not_by_each_process(photo, cache, processes, expected):
+    images = ImageList(Paths([photo] * 3), None, "list.txt")
+    loading = Loading(Transforms(32, 40), 2, None, device.choose("cpu"), Group(0, processes))
+    assert type(loading.load(images, cache).images) is expected

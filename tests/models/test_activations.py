@@ -13,6 +13,7 @@ from data.transforms import Transforms
 from data.views import ImageBatches
 from models import activations
 from models.activations import Activations, below_cut
+from models.cut import train_from
 from thumbnails import TINY_TRAIN, make_image_folder
 from utils import device
 from utils.distributed import Group
@@ -30,7 +31,7 @@ def paths(tmp_path):
 @pytest.fixture
 def embedder():
     model = models.create("ResNet18", 8, False, freeze_bn=True, width=32, origin_width=36)
-    model.train_from("7")
+    train_from(model, "7")
     return model
 
 
@@ -69,7 +70,7 @@ def test_a_step_is_what_lies_below_the_cut_of_some_crops_of_its_images(paths, em
 
 def test_a_view_that_came_before_is_not_made_again_and_is_the_same_bit_by_bit(paths, embedder, tmp_path):
     counted = []
-    embedder.halves.below.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
+    embedder.cut.halves.below.register_forward_pre_hook(lambda _, inputs: counted.append(len(inputs[0])))
     made = open_(paths, embedder, tmp_path)
     counted.clear()
     first = [batch.images for batch, _ in made.steps(STEPS)]
@@ -87,7 +88,7 @@ def test_a_view_that_came_before_is_not_made_again_and_is_the_same_bit_by_bit(pa
 def test_central_crops_are_kept_from_the_first_look(paths, embedder, tmp_path):
     made = open_(paths, embedder, tmp_path)
     first = [(indices.tolist(), rows, bad) for indices, rows, bad in made.crops()]
-    embedder.halves.below.register_forward_pre_hook(lambda *_: pytest.fail("made again"))
+    embedder.cut.halves.below.register_forward_pre_hook(lambda *_: pytest.fail("made again"))
     again = [(indices.tolist(), rows, bad) for indices, rows, bad in made.crops()]
     assert [indices for indices, *_ in first] == [[0, 1, 2, 3], [4, 5]] == [indices for indices, *_ in again]
     assert all(torch.equal(a[1], b[1]) for a, b in zip(first, again))

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import models
-from models.cut import around_middle, at_large_maps, cut
+from models.cut import below, train_from
+from models.halves import around_middle, at_large_maps, halves
 from utils.errors import InputError
 
 # net, width -> a stage, what `top` is, and the first stage above the large maps
@@ -38,25 +39,25 @@ def test_the_halves_are_the_net(name, width):
     with torch.no_grad():
         expected = net(images)
         for name_of_stage in {stage, top, above_large} - {None}:
-            halves = cut(net, name_of_stage, image)
-            assert torch.equal(halves.above(halves.below(images)), expected)
+            lower, upper = halves(net, name_of_stage, image)
+            assert torch.equal(upper(lower(images)), expected)
     if above_large:
-        below = {id(parameter) for parameter in cut(net, above_large, image).below.parameters()}
-        assert below == {id(parameter) for parameter in at_large_maps(net, image).below.parameters()}
+        lower = {id(parameter) for parameter in halves(net, above_large, image).below.parameters()}
+        assert lower == {id(parameter) for parameter in at_large_maps(net, image).below.parameters()}
 
 
 def test_the_halves_share_the_nets_weights_and_no_weight_is_in_both():
     net = models.create("EfficientNet-Lite0", 8, False).features
-    net, halves = copy.deepcopy((net, cut(net, "blocks.4", images_for(64, 1))))  # as a teacher is made
-    below, above = ({id(parameter) for parameter in half.parameters()} for half in halves)
-    assert below | above == {id(parameter) for parameter in net.parameters()} and not below & above
+    net, both = copy.deepcopy((net, halves(net, "blocks.4", images_for(64, 1))))  # as a teacher is made
+    lower, upper = ({id(parameter) for parameter in half.parameters()} for half in both)
+    assert lower | upper == {id(parameter) for parameter in net.parameters()} and not lower & upper
 
 
 def test_a_stage_that_is_not_there_is_named_with_those_that_are():
     net = models.create("ResNet18", 8, False).features
     for stage in ("layer4", "0", ""):  # nothing lies below the first one
         with pytest.raises(InputError, match=r"no stage above the first; this net has 1, 2, 3, 4\.0, .*7\.1"):
-            cut(net, stage, images_for(64, 1))
+            halves(net, stage, images_for(64, 1))
 
 
 class Skip(nn.Module):
@@ -73,7 +74,7 @@ class Skip(nn.Module):
 
 def test_a_net_where_something_passes_by_is_refused():
     with pytest.raises(InputError, match="something passes by it"):
-        cut(Skip(), "b", images_for(8, 1))
+        halves(Skip(), "b", images_for(8, 1))
 
 
 class Scaled(nn.Module):
@@ -107,11 +108,11 @@ class Scaled(nn.Module):
 
 def test_what_depends_on_the_size_alone_may_pass_by():
     net = Scaled("size").train()
-    below, above = cut(net, "c", images_for(8, 1))
+    lower, upper = halves(net, "c", images_for(8, 1))
     for count in (1, 3):
-        assert torch.equal(above(below(images_for(8, count))), net(images_for(8, count)))
+        assert torch.equal(upper(lower(images_for(8, count))), net(images_for(8, count)))
     assert net.training and all(module.training for module in net.modules())
-    for half in (below, above):
+    for half in (lower, upper):
         (constant,) = set(dict(half.named_buffers()))
         assert torch.equal(half.get_buffer(constant), torch.linspace(1, 2, 8)) and constant not in half.state_dict()
         assert copy.deepcopy(half).to("meta").get_buffer(constant).is_meta
@@ -120,13 +121,13 @@ def test_what_depends_on_the_size_alone_may_pass_by():
 def test_what_depends_on_the_image_or_on_a_weight_of_both_halves_may_not():
     for stage in "bcd":
         with pytest.raises(InputError, match="something passes by it"):
-            cut(Scaled("image"), stage, images_for(8, 1))
+            halves(Scaled("image"), stage, images_for(8, 1))
     net, images = Scaled("weight"), images_for(8)
     with pytest.raises(InputError, match="something passes by it"):
-        cut(net, "d", images_for(8, 1))
-    below, above = cut(net, "c", images_for(8, 1))  # all that the weight does is above
-    assert torch.equal(above(below(images)), net(images))
-    assert {id(net.weight)} < {id(parameter) for parameter in above.parameters()}
+        halves(net, "d", images_for(8, 1))
+    lower, upper = halves(net, "c", images_for(8, 1))  # all that the weight does is above
+    assert torch.equal(upper(lower(images)), net(images))
+    assert {id(net.weight)} < {id(parameter) for parameter in upper.parameters()}
 
 
 class Branching(nn.Module):
@@ -140,7 +141,7 @@ class Branching(nn.Module):
 
 def test_a_net_that_goes_by_what_it_sees_is_refused():
     with pytest.raises(InputError, match="its forward cannot be followed"):
-        cut(Branching(), "b", images_for(8, 1))
+        halves(Branching(), "b", images_for(8, 1))
     assert at_large_maps(Branching(), torch.zeros(1, 3, 8, 8)) is None
 
 
@@ -167,25 +168,25 @@ def test_maps_that_are_made_twice_give_the_same_gradients_in_less_memory(name):
         return sum(size for place, size in sizes.items() if place not in weights)
 
     before, expected = kept(), gradients(model, images)
-    model.train_from("all")
+    train_from(model, "all")
     assert kept() < (0.85 if name == "Inception" else 0.55) * before
     assert all(torch.equal(a, b) for a, b in zip(expected, gradients(model, images)))
 
 
 def test_statistics_of_batches_are_not_taken_twice():
     model = models.create("ResNet18", 8, False, width=64)
-    model.train_from("all")
-    assert model.made_twice is None
+    train_from(model, "all")
+    assert model.cut is None
 
 
 def test_what_lies_below_is_frozen_and_the_rest_learns():
     model = models.create("ResNet18", 8, False, width=64)
-    model.train_from("6")
+    train_from(model, "6")
     assert not any(module.training for module in model.features[1].modules())  # its BatchNorm
     assert all(module.training for module in model.features[6].modules())
     images = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        activations = model.eval().below(images).half()
+        activations = below(model.eval(), images).half()
     model.train().pool(activations).sum().backward()
     learns = {name.split(".")[0] for name, parameter in model.features.named_parameters() if parameter.grad is not None}
     frozen = {name.split(".")[0] for name, parameter in model.features.named_parameters() if not parameter.requires_grad}

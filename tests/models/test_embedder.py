@@ -2,11 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 
 import models
 from models import backbones, embedder
-from small_nets import FEATURES, WIDTH, embedder_of
 from utils.errors import InputError
 
 FAST = ["BN-Inception", "Inception", "ResNet18", "EfficientNet-Lite0", "EfficientNet-Lite1", "MobileNetV2", "timm/resnet18"]
@@ -133,30 +131,3 @@ def test_names_can_all_be_created():
 def test_arguments_that_make_no_sense(arguments):
     with pytest.raises(InputError):
         models.create("ResNet18", **arguments)
-
-
-SIZES = [(64, 96), (128, 192), (160, 224), (227, 227)]  # 1.5 times the width, at most 224
-
-
-@pytest.mark.parametrize("width, expected", SIZES)
-def test_crops_are_enlarged_as_far_as_nets_learned_from_larger_ones(width, expected):
-    net = models.create("EfficientNet-Lite0", 8, False, width=width, origin_width=256)
-    before = statistics(net)
-    assert net.best_width == expected
-    after = statistics(net)
-    assert net.training and before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_a_net_for_one_size_is_shown_no_other():
-    net = embedder_of([nn.Flatten(), nn.Linear(3 * WIDTH**2, FEATURES), nn.Unflatten(1, (FEATURES, 1, 1))])
-    assert net.best_width == WIDTH and net.training
-
-
-def test_a_net_with_patches_is_shown_what_they_fill():
-    class Patches(nn.Conv2d):
-        def forward(self, images):
-            assert images.shape[2] % 5 == 0
-            return super().forward(images)
-
-    net = embedder_of([Patches(3, FEATURES, 5, 5)])
-    assert net.best_width == WIDTH * 3 // 2 // 5 * 5 == 20

@@ -12,8 +12,10 @@ from data.lists import read_list
 from data.transforms import Transforms
 from data.views import ImageBatches
 from models import backbones, methods
+from models.cut import below, train_from, trained_from
 from models.readout import Fitter
 from utils.device import Compute
+from utils.run import Run
 
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HALF = (127.5,) * 3, (127.5,) * 3
@@ -108,9 +110,9 @@ def test_halves_are_the_net_and_what_lies_below_is_frozen(name):
     images = torch.randn(3, 3, width, width, generator=torch.Generator().manual_seed(0))
     named = "stages.1" if "convnext" in name else "blocks.1"
     for stage, place in ((named, named), ("middle", middle), ("top", top)):  # each freezes more
-        model.train_from(stage)
-        assert model.cut_at == place
-        below, above = model.halves
+        train_from(model, stage)
+        assert trained_from(model) == place
+        below, above = model.cut.halves
         with torch.no_grad():
             assert torch.equal(above(below(images)), model.features(images))
         lower, upper = ({id(parameter) for parameter in half.parameters()} for half in (below, above))
@@ -123,15 +125,16 @@ def test_constants_of_the_halves_go_where_the_model_goes():
     """As a run does it: the net is cut on the CPU, and placed afterwards."""
     model = create("timm/vit_tiny_patch16_dinov3_qkvb").eval()
     state = list(model.state_dict())
-    model.train_from("top")
+    train_from(model, "top")
     assert list(model.state_dict()) == state
     model.double()
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     expected = model.features(images)
-    got = model.halves.above(model.halves.below(images))
+    halves = model.cut.halves
+    got = halves.above(halves.below(images))
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)  # the net makes its constants anew, in float64
     model.to("meta")
-    assert model.halves.above(model.halves.below(images.to("meta"))).is_meta
+    assert halves.above(halves.below(images.to("meta"))).is_meta
 
 
 # ---- methods --------------------------------------------------------------------------------------------------------
@@ -142,15 +145,16 @@ SETTINGS["margin"] = 2  # of cosines: all pairs count
 OWN = {"cluster_contrast": {"grouping": "kmeans"}, "shared_neighbours": {"k1": 5, "near": 0.9, "far": 0.95}}
 
 
-def looked_at(method, batches, kind):
+def looked_at(method, batches, look):
     """Rows of length one of what a method asks for, as a run gives it."""
     embedder = method.trained()
-    if kind == "enlarged":
+    if look.features == "description":
         Fitter(batches, Compute(torch.device("cpu"), None, False)).describe_only(embedder)
-        kind, batches = "description", batches.enlarged(embedder.best_width)
+    if look.enlarged:
+        batches = batches.enlarged(look.enlarged)
     embedder.eval()
     with torch.no_grad():
-        rows = torch.cat([embedder.read(images, kind)[0] for _, images, _ in batches.crops()])
+        rows = torch.cat([embedder.read(images, look.features)[0] for _, images, _ in batches.crops()])
     return normalize(rows).numpy()
 
 
@@ -159,15 +163,14 @@ def looked_at(method, batches, kind):
 def test_a_step_of_every_method(image_folder, method_name, name, stage):
     """What is trained changes, and only that; below the cut nothing does, and what is kept stays float16."""
     embedder = create(name, freeze_bn=True)  # there is no BatchNorm to freeze
-    embedder.train_from(stage)
+    train_from(embedder, stage)
     images = read_list(str(image_folder / "train.txt"), labels_required=True)
     batches = ImageBatches(Images(images.paths, Transforms(NETS[name][0], NETS[name][0] + 4, 0.5)), 8)
     settings = methods.default_settings(method_name, **SETTINGS, **OWN.get(method_name, {}))
     method = methods.create(method_name, embedder, images, settings)
-    if kind := method.looks(1):
-        assert method.prepare(looked_at(method, batches, kind), np.arange(len(images)))
-    method.trained().closed_form = None
-    method.train()
+    if look := method.looks(1):
+        assert method.prepare(looked_at(method, batches, look), np.arange(len(images)))
+    Run.before_steps(method)
     groups = method.param_groups()
     assert bool(groups) == (method_name not in ("frozen", "closed_form"))
     steps = list(batches.steps(method.draws(1)))
@@ -180,7 +183,7 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
     batch, _ = steps[0]
     if stage != "all":
         with torch.no_grad():
-            batch = batch._replace(images=embedder.below(batch.images).half())
+            batch = batch._replace(images=below(embedder, batch.images).half())
     out = method(batch.images, batch)
     loss, _ = method.loss(out, batch)
     loss.backward()
@@ -197,7 +200,7 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
     assert changed & parameters - slow == expected
     above = [key for key in expected if key.startswith("embedder.features.")]
     if stage != "all":
-        upper = {id(parameter) for parameter in embedder.halves.above.parameters()}
+        upper = {id(parameter) for parameter in embedder.cut.halves.above.parameters()}
         assert {id(method.get_parameter(key)) for key in above} == upper
     else:
         assert len(above) == len(list(embedder.features.parameters()))

@@ -19,6 +19,7 @@ from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
+from utils.features import Look
 from utils.grad_cache import ForwardBackward
 
 KINDS, EACH = 5, 10
@@ -115,10 +116,10 @@ def test_the_memory_starts_at_the_means_of_embeddings(init):
 
 def test_it_looks_at_pooled_features_first_then_at_embeddings():
     method = make(up_step=3)
-    assert [method.looks(epoch) for epoch in (1, 2)] == ["pooled", "pooled"]
+    assert [method.looks(epoch) for epoch in (1, 2)] == [Look("pooled"), Look("pooled")]
     method.prepare(kinds(), READABLE)
-    assert [method.looks(epoch) for epoch in range(1, 8)] == ["embedding", None, None, "embedding", None, None, "embedding"]
-    assert prepared().looks(2) == "embedding"  # by default before each epoch
+    assert [method.looks(epoch) for epoch in range(1, 8)] == [*[Look("embedding"), None, None] * 2, Look("embedding")]
+    assert prepared().looks(2) == Look("embedding")  # by default before each epoch
 
 
 def test_kmeans_gives_a_cluster_to_every_readable_image():
@@ -365,7 +366,7 @@ def test_the_state_brings_back_clusters_memory_draws_and_loss():
     for other in others:
         other.load_state_dict(method.state_dict())
         assert torch.equal(other.memory, method.memory) and torch.equal(other.labels, method.labels)
-        assert list(other.draws(4)) == list(method.draws(4)) and other.looks(4) == method.looks(4) == "embedding"
+        assert list(other.draws(4)) == list(method.draws(4)) and other.looks(4) == method.looks(4) == Look("embedding")
     before = method.memory.clone()
     for other in others:
         other.after_step({"embedding": rows_of(4, 1)}, batch)

@@ -19,6 +19,8 @@ from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
 from utils.clustering import reciprocal
 from utils.errors import InputError
+from utils.features import Look
+from utils.run import Run
 
 KINDS, EACH = 5, 10
 READABLE = np.delete(np.arange(55), [0, 13, 14, 31, 54])  # which images the 50 rows are of
@@ -46,7 +48,7 @@ def kinds(spread=0.12, seed=0):
 def prepared(**changed):
     method = make(**changed)
     method.said = method.prepare(kinds(), READABLE)
-    method.trained().closed_form = None  # as a run does
+    Run.before_steps(method)
     return method
 
 
@@ -102,7 +104,7 @@ def test_placing_is_the_closed_form_of_weighted_parts():
 
 def test_it_looks_once():
     method = make()
-    assert method.looks(1) == "enlarged"
+    assert method.looks(1) == Look("description", enlarged=WIDTH * 3 // 2)
     method.prepare(kinds(), READABLE)
     assert method.looks(2) is None
 
@@ -225,7 +227,7 @@ def test_the_result_is_the_moving_average():
 
 def test_its_state_is_all_that_it_needs():
     method, again = prepared(), make()
-    again.trained().closed_form = None
+    Run.before_steps(again)
     method.steps += 3
     again.load_state_dict(method.state_dict())
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in method.state_dict().items())
@@ -259,7 +261,7 @@ def test_a_run_that_stops_and_goes_on_is_the_same_run(run, tmp_path, monkeypatch
 def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, monkeypatch, best):
     """Central ones whatever the others are, and crops of 32 pixels follow them either way."""
     monkeypatch.setattr(shared_neighbours, "STEPS", 2)
-    monkeypatch.setattr(Embedder, "best_width", best)
+    monkeypatch.setattr(shared_neighbours, "best_width", lambda embedder: best)
     original, sides = Embedder.read, []
 
     def read(embedder, images, *kinds):

@@ -22,6 +22,7 @@ from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
+from utils.features import Look
 from utils.grad_cache import ForwardBackward
 
 
@@ -93,10 +94,10 @@ def test_prepare_keeps_the_neighbours_and_says_how_they_are():
 
 def test_it_looks_at_pooled_features_first_then_at_the_embedding():
     method = make(up_step=3)
-    assert [method.looks(epoch) for epoch in (1, 2)] == ["pooled", "pooled"]
+    assert [method.looks(epoch) for epoch in (1, 2)] == [Look("pooled"), Look("pooled")]
     method.prepare(features_of(20), np.arange(20))
-    assert [method.looks(epoch) for epoch in (1, 2, 3, 4, 5, 6, 7)] == ["embedding", None, None] * 2 + ["embedding"]
-    assert [prepared().looks(epoch) for epoch in (2, 3)] == ["embedding"] * 2
+    assert [method.looks(epoch) for epoch in range(1, 8)] == [Look("embedding"), None, None] * 2 + [Look("embedding")]
+    assert [prepared().looks(epoch) for epoch in (2, 3)] == [Look("embedding")] * 2
 
 
 def test_init_pca_sets_the_embedding_of_student_and_teacher_once():
@@ -369,7 +370,7 @@ def test_the_state_brings_back_draws_teacher_and_loss():
     assert list(other.state_dict()) == list(state)
     other.load_state_dict(state)
     other.settings.momentum = 0.5
-    assert list(other.draws(4)) == list(method.draws(4)) and other.looks(4) == method.looks(4) == "embedding"
+    assert list(other.draws(4)) == list(method.draws(4)) and other.looks(4) == method.looks(4) == Look("embedding")
     for one in (method, other):
         one.after_step({}, batch)
     found = [one.loss(one(batch.images, batch), batch)[0] for one in (method, other)]

@@ -1,0 +1,31 @@
+"""run.json: what a run was, for its report."""
+
+import argparse
+import os
+import shlex
+import sys
+from typing import Any
+
+from utils import log
+from utils.files import write_json
+
+
+def write(args: argparse.Namespace, images: Any, seconds: dict[str, float], before: float) -> None:
+    """Write it into the run's folder, or warn that it cannot be written: all that matters is in the checkpoint.
+
+    images: the data.lists.ImageList that was trained on. seconds: by part. before: of wall time, before it was resumed.
+    """
+    about = {
+        "method": args.method,
+        "source": os.path.basename(images.folder),
+        "images": len(images),
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": log.versions(),
+        "settings": vars(args),
+        "seconds": {**({"before it was resumed": before} if before else {}), **seconds},
+    }
+    path = os.path.join(args.save_dir, "run.json")
+    try:
+        write_json(path, about)
+    except OSError as error:
+        log.warn(f"{path}: cannot be written ({error.strerror})")
