@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from utils.errors import InputError
-from utils.files import write_json
+from utils.files import write_json, written_whole
 
 EXACT = 200_000  # embeddings up to which every query is compared with all of them
 BLOCK = 2**16  # embeddings that are read at once
@@ -127,9 +127,8 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
     import faiss
 
     if index.about["kind"] != "exact":
-        temporary = os.path.join(folder, "index.faiss.tmp")
-        faiss.write_index(index.searcher, temporary)
-        os.replace(temporary, os.path.join(folder, "index.faiss"))
+        with written_whole(os.path.join(folder, "index.faiss")) as file:
+            faiss.write_index(index.searcher, file.name)
     write_json(os.path.join(folder, "index.json"), {**index.about, "model": model, "stamp": stamp})
 
 

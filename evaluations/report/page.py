@@ -19,7 +19,7 @@ from evaluations.report.shown import Embedded, choose_clusters, choose_queries
 from utils import log
 from utils.clustering.layout import layout
 from utils.errors import InputError
-from utils.files import write_json
+from utils.files import write_json, written_whole
 from utils.log import make_folder
 from utils.timing import duration
 
@@ -191,6 +191,5 @@ def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, b
     for name, png in drawn.items():
         with open(f"{stem}-{name}.png", "wb") as opened:
             opened.write(png)
-    with open(f"{file}.part", "w", encoding="utf-8", errors="replace") as page:
-        page.write(html)
-    os.replace(page.name, file)
+    with written_whole(file) as page:
+        page.write(html.encode(errors="replace"))
