@@ -9,6 +9,7 @@ import torch
 from evaluations import cluster_metrics
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
+from utils.arrays import nearest_rows
 from utils.clustering.kmeans import kmeans
 from utils.distributed import Group
 from utils.features import Encoder, extract, report_bad
@@ -86,15 +87,10 @@ def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGH
     query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery the queries are each other's, and each is
     left out of its own. When there are fewer than k images to find, it finds them all.
     """
-    import faiss
-
-    index = faiss.IndexFlatIP(query.shape[1])
-    index.add(query if gallery is None else gallery)
     if gallery is not None:
-        similarities, indices = index.search(query, min(k, len(gallery)))
-        return indices, similarities
+        return nearest_rows(query, gallery, min(k, len(gallery)))
     k = min(k, len(query) - 1)
-    similarities, indices = index.search(query, k + 1)
+    indices, similarities = nearest_rows(query, query, k + 1)
     other = indices != np.arange(len(query))[:, None]
     other[other.all(1), -1] = False  # an image with more than k copies may not find itself
     return indices[other].reshape(-1, k), similarities[other].reshape(-1, k)

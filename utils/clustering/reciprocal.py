@@ -11,7 +11,7 @@ import torch
 
 from utils.errors import InputError
 
-BLOCK = 2**22  # numbers of the largest array of a step: 16 MB of float32
+NUMBERS_AT_ONCE = 2**22  # numbers of the largest array of a step: 16 MB of float32
 PAIRS = 2**21  # pairs whose distances are made at once
 ROWS = 2**13  # images whose neighbours are expanded at once
 MOST = 4  # times k1: so many nearest neighbours of an image keep their distance
@@ -58,7 +58,7 @@ def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") ->
     """
     n, k = len(features), min(k, len(features))
     rows, found = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
-    step = max(1, BLOCK // n)
+    step = max(1, NUMBERS_AT_ONCE // n)
     for start in range(0, n, step):
         similar = rows[start : start + step] @ rows.T
         if not similar.isfinite().all():
@@ -122,7 +122,7 @@ def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
 
 def similarities(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The inner products of features[rows] and features[columns], row by row: float32 (m,). rows, columns: int (m,)."""
-    step, found = max(1, BLOCK // features.shape[1]), np.empty(len(rows), np.float32)
+    step, found = max(1, NUMBERS_AT_ONCE // features.shape[1]), np.empty(len(rows), np.float32)
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
         np.einsum("nd,nd->n", features[rows[some]], features[columns[some]], out=found[some])

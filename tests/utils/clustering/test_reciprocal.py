@@ -125,7 +125,7 @@ def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, bl
     """Of +-0.5 four times: no product is rounded, and most are equal."""
     features = np.random.default_rng(seed).choice(np.float32([-0.5, 0.5]), size=(n, 4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reciprocal, "BLOCK", block)
+        patch.setattr(reciprocal, "NUMBERS_AT_ONCE", block)
         found = reciprocal.nearest(features, k)
     similar = (features @ features.T).tolist()
     for i in range(n):
@@ -136,7 +136,7 @@ def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, bl
 def test_pieces_make_no_difference(monkeypatch):
     features = blobs(150, 8, 0.5, kinds=5)
     expected = distances_of(features, 10, 4, 0.8)
-    for name, size in (("BLOCK", 100), ("PAIRS", 170), ("ROWS", 7)):
+    for name, size in (("NUMBERS_AT_ONCE", 100), ("PAIRS", 170), ("ROWS", 7)):
         monkeypatch.setattr(reciprocal, name, size)
         np.testing.assert_allclose(dense(distances_of(features, 10, 4, 0.8)), dense(expected), atol=1e-6)
 
