@@ -126,7 +126,7 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
     import faiss
 
     if index.about["kind"] != "exact":
-        with written_whole(os.path.join(folder, "index.faiss")) as file:
+        with written_whole(os.path.join(folder, "index.faiss"), alone=True) as file:
             faiss.write_index(index.searcher, file.name)
     write_json(os.path.join(folder, "index.json"), {**index.about, "model": model, "stamp": stamp})
 

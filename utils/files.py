@@ -11,14 +11,15 @@ from typing import Any, BinaryIO
 
 
 @contextmanager
-def written_whole(path: str | PathLike, sync: bool = True) -> Iterator[BinaryIO]:
+def written_whole(path: str | PathLike, sync: bool = True, alone: bool = False) -> Iterator[BinaryIO]:
     """Yield a new file, open for bytes, that takes the place of `path` when the block ends.
 
     After a crash there is the new file or the one before. An error in the block leaves the one before and nothing else.
     The new file's `name` may be handed to a library that writes by path. Raises OSError.
     sync: the file and its name are on the disk at the end. Without it, a power cut can leave an empty file.
+    alone: no other process writes this file meanwhile. The next call then overwrites what a killed process left.
     """
-    temporary = f"{os.fspath(path)}.tmp{os.getpid()}"  # of this process: others may be writing the same file
+    temporary = f"{os.fspath(path)}.tmp" if alone else f"{os.fspath(path)}.tmp{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -40,7 +40,7 @@ class Metrics:
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
                     # A line of steps that are unreported was written after the checkpoint, so it goes as well.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
-            with written_whole(self.path) as whole:
+            with written_whole(self.path, alone=True) as whole:
                 whole.write("".join(kept).encode())
         self.steps = sum(json.loads(line).get("steps", 0) for line in kept)
         if tensorboard:

@@ -106,7 +106,7 @@ def _has_size(target: Path, size: int) -> bool:
 
 def _write(archive: str | Path, member: Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    with member.open() as stream, written_whole(target, sync=False) as out:
+    with member.open() as stream, written_whole(target, sync=False, alone=True) as out:
         shutil.copyfileobj(stream, out, CHUNK)
         if out.tell() != member.size:
             raise InputError(f"{archive}: {member.name!r} ends early: the archive is truncated; fetch it again")

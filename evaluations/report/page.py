@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from data.pictures import data_url
 from evaluations.report import figures
 from evaluations.report.folder import FROZEN, RESULTS, Row, RunFolder, read_folder
 from evaluations.report.projector import project
-from evaluations.report.shown import Embedded, choose_clusters, choose_queries
+from evaluations.report.shown import Embedded, choose_clusters, choose_queries, tested_images
+from evaluations.retrieval import Found
 from utils import log
 from utils.clustering.layout import layout
 from utils.errors import InputError
@@ -54,6 +55,17 @@ def report(
         log.say(f"the report: {file}")
     except OSError as error:
         log.warn(f"{shown(file)}: cannot be written ({error.strerror})")
+
+
+def report_tested(folder: str, data: str, lists: Iterable[Any], found: Found, results: list[dict]) -> None:
+    """Write the report of a run that was tested, with its own results and those of the frozen net.
+
+    data: the folder of the test images. lists, found: see `tested_images`. results: as the files of test.py have them.
+    """
+    name = os.path.basename(os.path.abspath(data))
+    own = [{**entry, "data": name} for entry in results if os.path.dirname(entry.get("checkpoint", "")) in ("", folder)]
+    queries, *gallery = tested_images(lists, found)
+    report(folder, queries, gallery[0] if gallery else None, own)
 
 
 def finish(folder: str, embedded: Embedded | None, page: bool, tensorboard: bool) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -55,6 +56,20 @@ def test_two_processes_that_write_one_file_do_not_meet(tmp_path):
         os.waitpid(child, 0)
         assert path.read_bytes() == b"theirs"
     assert path.read_bytes() == b"ours" and os.listdir(tmp_path) == ["file"]
+
+
+def test_one_that_writes_alone_overwrites_what_a_killed_process_left(tmp_path):
+    path = tmp_path / "file"
+    if not (child := os.fork()):
+        with written_whole(path, alone=True) as file:
+            file.write(b"much more than the next one")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(os.listdir(tmp_path)) == 1 and not path.exists()
+    with written_whole(path, alone=True) as file:
+        file.write(b"all")
+    assert path.read_bytes() == b"all" and os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
