@@ -14,6 +14,7 @@ from utils.errors import InputError
 NUMBERS_AT_ONCE = 2**22  # numbers of the largest array of a step: 16 MB of float32
 PAIRS = 2**21  # pairs whose distances are made at once
 ROWS = 2**13  # images whose neighbours are expanded at once
+TIE = 1e-6  # weights are multiples of 1/k2, so many distances between copies are just eps: rounding must not decide those
 MOST = 4  # times k1: so many nearest neighbours of an image keep their distance
 
 
@@ -27,14 +28,14 @@ def groups(
 ) -> np.ndarray:
     """DBSCAN (Ester et al. 1996) of float32 (N, d) rows of length 1: int64 (N,), groups 0, 1, ..., and -1 for outliers.
 
-    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1. min_samples: neighbours,
-    itself included, that make an image the core of a group. device: where all pairs are compared.
+    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1; TIE more is as near.
+    min_samples: neighbours, itself included, that make an image the core of a group. device: where all pairs are compared.
     Raises InputError where a feature is not finite.
     """
     from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
 
-    distances = jaccard_distances(features, k1, k2, eps, MOST * max(k1, min_samples), device)
-    found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distances)
+    distances = jaccard_distances(features, k1, k2, eps + TIE, MOST * max(k1, min_samples), device)
+    found = DBSCAN(eps=eps + TIE, min_samples=min_samples, metric="precomputed").fit_predict(distances)
     return found.astype(np.int64)
 
 

@@ -177,6 +177,20 @@ def test_groups_are_those_of_dbscan_on_all_distances():
         assert found.max() > 0 and (found == -1).any()  # there is something to tell apart
 
 
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_rounding_does_not_decide_whether_copies_are_neighbours(seed):
+    """Half of the rows are copies, and many distances are exactly eps. Products of +-1/8 are exact, so the lists agree."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice([-1, 1], size=(16, 64))[rng.integers(16, size=80)]
+    rows = np.where(rng.random(kinds.shape) < 0.2, -kinds, kinds)
+    rows = np.concatenate([rows, rows[rng.integers(80, size=80)]])[rng.permutation(160)]
+    features = (rows / 8).astype(np.float32)
+    exact = slow_distances(features, 10, 6).round(9)
+    assert (exact == 0.5).sum() >= 20 and not ((exact != 0.5) & (np.abs(exact - 0.5) < 1e-5)).any()
+    expected = DBSCAN(eps=0.5, min_samples=4, metric="precomputed").fit_predict(exact)
+    assert np.array_equal(reciprocal.groups(features, 10, 6, 0.5, 4), expected)
+
+
 def test_groups_with_the_numbers_of_the_paper():
     """Twelve kinds of 40 images each, far apart."""
     rows = 3 * np.eye(16)[[*range(12)] * 40] + 0.2 * np.random.default_rng(0).normal(size=(480, 16))
