@@ -21,7 +21,6 @@ import models
 from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.images import Images
 from data.lists import ImageList
-from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations import label_free
 from evaluations.report import report_tested
@@ -78,12 +77,14 @@ def main() -> None:
     # what is tested, and on what
     lists = held_out_lists(folder := locate(args.data, args.data_root), args)
     nets = [Net(epoch, compute.place(embedder), asked(args, epoch, embedder)) for epoch, embedder in embedders(args)]
-    load = functools.partial(batches, args, compute, nets[0].embedder.transforms)
+    training = functools.cache(lambda: read_train(folder).paths)
+
+    def load(paths: Any) -> ImageBatches:
+        workers = count_workers(args.nThreads, len(paths), compute.device.type)
+        return ImageBatches(Images(paths, nets[0].embedder.transforms), args.batch_size, workers)
 
     def fit(images: ImageBatches, embedder: models.Embedder, readout: str = "closed_form") -> None:
         Fitter(images, compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
-
-    training = functools.cache(lambda: read_train(folder).paths)
 
     # with training images: closed forms that are missing, and scores without labels
     if lists:
@@ -108,9 +109,6 @@ def main() -> None:
     write(args, results, neighbours(found) if args.save_neighbours else None)
     if args.report == "yes" and "checkpoint" in about[-1]:
         report_tested(os.path.dirname(about[-1]["checkpoint"]), folder, lists, found, results)
-
-
-# ---- what is tested, and on what -----------------------------------------------------------------------------------------
 
 
 def held_out_lists(folder: str, args: argparse.Namespace) -> tuple[ImageList, ...]:
@@ -139,17 +137,9 @@ def embedders(args: argparse.Namespace) -> Iterator[tuple[int | None, models.Emb
     for path, embedder in zip(paths, trained):
         for name in ("width", "origin_width"):  # all see the same crops
             if embedder.settings[name] != trained[0].settings[name]:
-                raise InputError(
-                    f"{path}: its --{name} is {embedder.settings[name]}, the first checkpoint's is "
-                    f"{trained[0].settings[name]}; test them one by one"
-                )
+                what = f"its --{name} is {embedder.settings[name]}, the first checkpoint's is {trained[0].settings[name]}"
+                raise InputError(f"{path}: {what}; test them one by one")
         yield embedder.epoch, embedder
-
-
-def batches(args: argparse.Namespace, compute: device.Compute, transforms: Transforms, paths: Any) -> ImageBatches:
-    """Images in batches, as all nets of one test see them."""
-    workers = count_workers(args.nThreads, len(paths), compute.device.type)
-    return ImageBatches(Images(paths, transforms), args.batch_size, workers)
 
 
 def asked(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
@@ -165,14 +155,8 @@ def facts(embedder: models.Embedder) -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-# ---- the closed form, and scores without labels ---------------------------------------------------------------------------
-
-
 def fit_missing(nets: Sequence[Net], fit: Callable) -> None:
-    """Give a closed form to those nets that are to be read out by one and have none; says which have one already.
-
-    fit: of an Embedder and a readout.
-    """
+    """Give a closed form, by fit(embedder, readout), to nets that need one and have none. Say which have one already."""
     for epoch, embedder, readouts in nets:
         if embedder.closed_form is None and {"auto", "closed_form"} & set(readouts):
             fit(embedder, "auto" if "auto" in readouts else "closed_form")
@@ -201,20 +185,15 @@ def select(
         compared = [Net(None, compute.place(frozen), []), *nets]
     before = copy.deepcopy(compared[0].embedder)
     fit(images, before)
-    scores = label_free.judge(
-        [encoder(net.embedder, ["pooled"], compute) for net in compared],
+    known, encoders = (
         encoder(before, ["closed_form"], compute),
-        lambda seed: images.crops(seed, ratio=label_free.RATIO),
-        len(images),
-        args.on_bad_image,
-        args.seed,
+        [encoder(net.embedder, ["pooled"], compute) for net in compared],
     )
+    crops = lambda seed: images.crops(seed, ratio=label_free.RATIO)
+    scores = label_free.judge(encoders, known, crops, len(images), args.on_bad_image, args.seed)
     names, paths = [net_name(net.epoch) for net in compared], [net.embedder.path for net in compared]
     log.say(label_free.verdict(names, paths, scores, len(images)))
     return scores[len(compared) - len(nets) :]
-
-
-# ---- results -------------------------------------------------------------------------------------------------------------
 
 
 def entries(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> list[dict]:

@@ -28,8 +28,7 @@ METRICS = {
 
 
 class Found(NamedTuple):
-    """Features of the test images that can be read: of one list, whose images are each other's gallery, or of queries and
-    gallery."""
+    """Features of readable test images: of queries and gallery, or of one list whose images are each other's gallery."""
 
     sets: list[tuple[np.ndarray, ...]]  # for each readout the features of each list, float32 (n, d), rows of length 1
     labels: list[np.ndarray]  # of each list, int64 (n,)
@@ -157,12 +156,10 @@ def result_line(epoch: int, result: dict, readout: str = "") -> str:
 def summary(rows: Sequence[tuple[int | None, str]], results: Sequence[dict], nmi_average: str) -> str:
     """What was tested, a line for each net and readout as the original prints it, and the table. rows: as in `table`."""
     first = results[0]
-    lines = [
-        f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
-        f"{first['unreadable']} unreadable images" + (f"; NMI: {nmi_average} mean" if "nmi" in first else "")
-    ]
-    lines += [result_line(epoch or 0, result, readout) for (epoch, readout), result in zip(rows, results)]
-    return "\n".join([*lines, table(rows, results)])
+    counts = f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
+    counts += f"{first['unreadable']} unreadable images" + (f"; NMI: {nmi_average} mean" if "nmi" in first else "")
+    lines = [result_line(epoch or 0, result, readout) for (epoch, readout), result in zip(rows, results)]
+    return "\n".join([counts, *lines, table(rows, results)])
 
 
 def table(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> str:

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any
 
 from utils.errors import InputError
-from utils.files import file_digest
+from utils.files import file_digest, write_json
 
 GRAPH, WEIGHTS, ABOUT = "model.onnx", "model.safetensors", "model.json"
 FORMAT = "an exported embedder"  # what tells our model.json from others
@@ -30,8 +30,7 @@ def refuse_foreign(folder: str) -> None:
 def write_about(folder: str, about: dict[str, Any]) -> None:
     """Write model.json beside the other two files, whose hashes it gets."""
     hashes = {name: file_digest(os.path.join(folder, name)) for name in (GRAPH, WEIGHTS)}
-    with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, "version": VERSION, **about, "sha256": hashes}, file, indent=1)
+    write_json(os.path.join(folder, ABOUT), {"format": FORMAT, "version": VERSION, **about, "sha256": hashes})
 
 
 def put_in_place(whole: str, folder: str) -> None:

@@ -1,12 +1,12 @@
 """Which images a report shows: queries with what they find, the worst mistakes, and clusters."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from evaluations.ranking import count_positives
-from evaluations.retrieval import Found, nearest
+from evaluations.retrieval import nearest
 from utils.arrays import evenly
 from utils.clustering.grouping import group
 
@@ -24,15 +24,6 @@ class Embedded(NamedTuple):
     paths: Sequence[str]
     labels: np.ndarray | None  # int64 (n,)
     rows: np.ndarray  # float32 (n, d) of length 1
-
-
-def tested_images(lists: Iterable[Any], found: Found) -> list[Embedded]:
-    """The test images with the embeddings of the last readout: the queries, and the gallery where it is another list.
-
-    lists: data.lists.ImageLists, as `extract_lists` took them. found: what it gave.
-    """
-    parts = zip(dict.fromkeys(lists), found.places, found.labels, found.sets[-1])
-    return [Embedded([images.paths[row] for row in rows.tolist()], labels, arrays) for images, rows, labels, arrays in parts]
 
 
 class Query(NamedTuple):
