@@ -185,10 +185,8 @@ def select(
         compared = [Net(None, compute.place(frozen), []), *nets]
     before = copy.deepcopy(compared[0].embedder)
     fit(images, before)
-    known, encoders = (
-        encoder(before, ["closed_form"], compute),
-        [encoder(net.embedder, ["pooled"], compute) for net in compared],
-    )
+    known = encoder(before, ["closed_form"], compute)
+    encoders = [encoder(net.embedder, ["pooled"], compute) for net in compared]
     crops = lambda seed: images.crops(seed, ratio=label_free.RATIO)
     scores = label_free.judge(encoders, known, crops, len(images), args.on_bad_image, args.seed)
     names, paths = [net_name(net.epoch) for net in compared], [net.embedder.path for net in compared]
