@@ -27,6 +27,7 @@ from models.embedder import Embedder
 from utils import flags, log
 from utils.arrays import evenly
 from utils.errors import InputError, RunError, exit_on_error
+from utils.files import existing_folder
 from utils.interrupt import Stop
 
 TOLERANCE = 1e-4  # largest difference between ONNX and PyTorch, in numbers of an embedding of length 1
@@ -61,11 +62,9 @@ def main() -> None:
     embedder = models.load(args.checkpoint, readout=args.readout)
     crops = crops_to_compare(embedder, args.images)
     out = os.path.abspath(args.out)
-    nearest = out  # the folder itself, or the first above it that there is: on the same disk, where moving is renaming
-    while not os.path.isdir(nearest):
-        nearest = os.path.dirname(nearest)
+    beside = existing_folder(out)  # on the same disk, where moving is renaming
     try:
-        with tempfile.TemporaryDirectory(dir=nearest, prefix=".export-", ignore_cleanup_errors=True) as temporary:
+        with tempfile.TemporaryDirectory(dir=beside, prefix=".export-", ignore_cleanup_errors=True) as temporary:
             whole = os.path.join(temporary, "whole")
             os.mkdir(whole)
             difference = write(embedder, crops, whole)

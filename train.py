@@ -18,7 +18,7 @@ from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.transforms import Transforms
 from data.views import ImageBatches, Loading
 from evaluations.report import SHOWN, Embedded, finish
-from evaluations.retrieval import evaluate, result_line
+from evaluations.retrieval import extract_lists, result_line, score_lists
 from models import cut, methods
 from models.activations import below_cut
 from models.readout import Fitter
@@ -92,14 +92,15 @@ def main() -> None:
 
 def make_test(folder: str, args: argparse.Namespace, run: Run, loading: Loading) -> Callable:
     """A function of an Embedder and the epoch that scores it on the held-out classes."""
-    (query, gallery), ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
+    lists, ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
         kinds = ["pooled"] if args.pool_feature else embedder.kinds
-        where = {"features_dir": args.features_dir, "device": run.compute.scores, "group": run.group, "seed": args.seed}
-        seen = lambda part: run.clock.over(loading.load(part).crops(), "feature extraction")
-        results = evaluate([encoder(embedder, kinds, run.compute)], query, gallery, seen, args.on_bad_image, ks, **where)
-        line = "\n".join(result_line(epoch, *found) for found in zip(results, kinds) if found[0])
+        crops = lambda images: run.clock.over(loading.load(images).crops(), "feature extraction")
+        encoders = [encoder(embedder, kinds, run.compute)]
+        found = extract_lists(encoders, lists, crops, args.on_bad_image, args.features_dir, run.group)
+        results = score_lists(found, ks, seed=args.seed, device=run.compute.scores)
+        line = "\n".join(result_line(epoch, *scored) for scored in zip(results, kinds))
         return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
 
     return test

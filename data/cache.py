@@ -20,7 +20,7 @@ from utils import log
 from utils.errors import InputError
 from utils.progress import bar
 
-BLOCK = 64  # images that one task of the thread pool decodes
+IMAGES_A_TASK = 64  # images that one task of the thread pool decodes
 SMALL = 4e9  # bytes of pixels that `auto` keeps in memory, if they are no more than a quarter of what is free
 
 
@@ -84,7 +84,7 @@ def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
     """Decode every image into its place, in threads; the places of those that fail get height 0."""
 
     def decode(begin: int) -> None:
-        for index in range(begin, min(begin + BLOCK, len(images))):
+        for index in range(begin, min(begin + IMAGES_A_TASK, len(images))):
             offset, height, width = places[index].tolist()
             if height:
                 try:
@@ -104,7 +104,7 @@ def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
         progress = bar(total=len(images), desc="decoding images", unit="img", leave=False)
         with progress, ThreadPoolExecutor(threads) as pool:
             try:
-                list(pool.map(decode, range(0, len(images), BLOCK)))
+                list(pool.map(decode, range(0, len(images), IMAGES_A_TASK)))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise

@@ -7,6 +7,7 @@ import argparse
 import os
 import tempfile
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -46,19 +47,16 @@ def make_demo(folder: str | PathLike, seed: int = 0, classes: int = 40, images: 
                     snapshot(r, rng).save(os.path.join(whole, path), quality=int(rng.integers(40, 92)))
                     lines.append(f"{path} {label}\n")
                     bar.update()
-            with open(os.path.join(whole, f"{name}.txt"), "w") as file:
-                file.writelines(lines)
+            Path(whole, f"{name}.txt").write_text("".join(lines))
         bar.close()
-        with open(os.path.join(whole, "made.txt"), "w") as file:
-            file.write(made)
+        Path(whole, "made.txt").write_text(made)
         os.replace(whole, folder)
 
 
 def _note(folder: str | PathLike) -> str | None:
     """What made.txt in `folder` says is there; None without one."""
     try:
-        with open(os.path.join(folder, "made.txt")) as file:
-            return file.read()
+        return Path(folder, "made.txt").read_text()
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -11,6 +11,7 @@ import numpy as np
 from data.dataset import read_train
 from data.lists import ImageList, shown
 from utils.errors import InputError, exit_on_error
+from utils.files import written_whole
 
 
 def hold_out(data: str, folder: str) -> None:
@@ -49,10 +50,8 @@ def _write(file: str, lines: bytes) -> None:
             if opened.read() != lines:
                 raise InputError(f"{shown(file)}: is another list; give another folder")
         return
-    part = f"{file}.{os.getpid()}.part"  # of this process: others may be writing the same
-    with open(part, "wb") as out:
+    with written_whole(file) as out:
         out.write(lines)
-    os.replace(part, file)
 
 
 def main() -> None:

@@ -67,16 +67,21 @@ class ImageList:
         """A hash of the images' names and their order. Where the folder lies makes no difference."""
         # Only a searched folder has names with a line break; no name has a NUL.
         folder = self.folder
-        names = "\n".join(_below(path, folder).replace("\n", "\0") for path in self.paths)
+        names = "\n".join(_relative(path, folder).replace("\n", "\0") for path in self.paths)
         return hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def _below(path: str, folder: str) -> str:
-    """os.path.relpath(path, folder), which takes seconds for a million paths."""
-    return path[len(folder) + 1 :] if path.startswith(folder + os.sep) else os.path.relpath(path, folder)
+def below(path: str, folder: str | None) -> str:
+    """The path from the folder on, without the folder; unchanged where it lies elsewhere, or where there is no folder."""
+    return path.removeprefix(folder.rstrip(os.sep) + os.sep) if folder else path
+
+
+def _relative(path: str, folder: str) -> str:
+    """os.path.relpath(path, folder), which takes seconds for a million paths. Both are absolute."""
+    return rest if (rest := below(path, folder)) != path else os.path.relpath(path, folder)
 
 
 def read_list(file: str, labels_required: bool, check_files: bool = True) -> ImageList:

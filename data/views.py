@@ -1,6 +1,5 @@
 """The images of a list in batches: the views of a training step, or one crop of each image."""
 
-import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from data.lists import ImageList
 from data.sampler import Draw
 from data.transforms import Transforms
 from utils.device import Compute
-from utils.distributed import Group
+from utils.distributed import Group, cores_here
 from utils.errors import InputError, RunError
 from utils.interrupt import ignore_in_worker
 
@@ -207,7 +206,7 @@ def count_workers(asked: int | None, images: int, device: str) -> int:
         return asked
     if device == "cpu" or images < 1000:
         return 0
-    return min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return cores_here()
 
 
 def _stack(views: list[Tensor]) -> Tensor:

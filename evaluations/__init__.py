@@ -1,1 +1,1 @@
-"""What is measured on features: Recall@K, NMI and others are pure functions of arrays; `retrieval.evaluate` applies them."""
+"""Measures of features: Recall@K, NMI and others are pure functions of arrays; `retrieval` applies them to images."""

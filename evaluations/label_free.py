@@ -54,6 +54,21 @@ def judge(
     return [label_free(own, [seen.arrays[net] for seen in passes[1:]], description, seed) for net, own in enumerate(centre)]
 
 
+def verdict(names: Sequence[str], paths: Sequence[str | None], scores: Sequence[dict[str, float]], count: int) -> str:
+    """The scores of nets as a table for people, and which of several nets to take: the first that CHOOSES scores highest.
+
+    names, paths: of each net; the net before training has no path. count: of the images that they were judged by.
+    """
+    lines = [f"without labels, by {count} training images:", f"{'':<28}" + "".join(f"{score:>14}" for score in scores[0])]
+    for name, values in zip(names, scores):
+        lines.append(f"{name:<28}" + "".join(f"{value:14.4f}" for value in values.values()))
+    if len(names) > 1:
+        best = max(range(len(names)), key=lambda place: scores[place][CHOOSES])
+        advice = paths[best] or "training did not help, take the closed form (train.py --method closed_form)"
+        lines.append(f"by {CHOOSES} the best is {names[best]}: {advice}")
+    return "\n".join(lines)
+
+
 def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarray, seed: int = 0) -> dict[str, float]:
     """SCORES of a net.
 

@@ -16,9 +16,9 @@ from utils.errors import InputError
 
 KS = (1, 2, 4, 8, 16, 32)  # those of most tables of the field
 TIE = 1e-6  # similarities this close are ties; by the rounding of 512 terms a collapsed embedding would else have an order
-BLOCK = 2040  # rows and columns of a block: 16 MB of similarities, and 255 words of 8 for `_count`
-BLOCK_ON_GPU = 4 * BLOCK
-CLASS_BLOCK = 256  # queries, in order of class, whose positives are looked up together
+BLOCK_SIDE = 2040  # rows and columns of a block: 16 MB of similarities, and 255 words of 8 for `_count`
+BLOCK_SIDE_ON_GPU = 4 * BLOCK_SIDE
+QUERIES_AT_ONCE = 256  # queries, in order of class, whose positives are looked up together
 
 
 class Recall(NamedTuple):
@@ -75,13 +75,13 @@ def _nearest_positive(
         x, labels = query[rows].float(), query_labels[rows]
         first = np.searchsorted(sorted_labels, labels[0], side="left")
         last = np.searchsorted(sorted_labels, labels[-1], side="right")
-        for begin in range(first, last, 16 * BLOCK):
-            columns = gallery_order[begin : min(begin + 16 * BLOCK, last)]
+        for begin in range(first, last, 16 * BLOCK_SIDE):
+            columns = gallery_order[begin : min(begin + 16 * BLOCK_SIDE, last)]
             other = (labels[:, None] != gallery_labels[columns]) | (same_set & (rows[:, None] == columns))
             yield (x @ gallery[columns].float().T).masked_fill_(torch.from_numpy(other).to(query.device), -torch.inf)
 
-    for start in range(0, len(order), CLASS_BLOCK):
-        rows = order[start : start + CLASS_BLOCK]
+    for start in range(0, len(order), QUERIES_AT_ONCE):
+        rows = order[start : start + QUERIES_AT_ONCE]
         index = torch.from_numpy(rows).to(query.device)
         for sim in similarities(rows):
             best[index] = torch.maximum(best[index], sim.amax(1))
@@ -95,7 +95,7 @@ def _count_above(query: Tensor, gallery: Tensor, best: Tensor, same_set: bool) -
 
     When gallery and query are the same set, a block of the product counts for its rows and, transposed, for its columns.
     """
-    block = BLOCK if query.device.type == "cpu" else BLOCK_ON_GPU
+    block = BLOCK_SIDE if query.device.type == "cpu" else BLOCK_SIDE_ON_GPU
     thresholds = best - TIE, best + TIE
     at_least = [torch.zeros(len(query), dtype=torch.int64, device=query.device) for _ in thresholds]
     sim_space = torch.empty(block * block, device=query.device)

@@ -1,7 +1,7 @@
 """Held-out images -> Recall@K, NMI and further metrics, for one or several encoders at once."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ import torch
 from evaluations import cluster_metrics
 from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
+from utils.arrays import nearest_rows
 from utils.clustering.kmeans import kmeans
 from utils.distributed import Group
 from utils.features import Encoder, extract, report_bad
@@ -26,58 +27,64 @@ METRICS = {
 }
 
 
-def evaluate(
+class Found(NamedTuple):
+    """Features of readable test images: of queries and gallery, or of one list whose images are each other's gallery."""
+
+    sets: list[tuple[np.ndarray, ...]]  # for each readout the features of each list, float32 (n, d), rows of length 1
+    labels: list[np.ndarray]  # of each list, int64 (n,)
+    places: list[np.ndarray]  # of each list, int64 (n,): where in the list the images stand
+    unreadable: int  # images that are left out
+
+
+def extract_lists(
     encoders: list[Encoder],
-    query: Any,
-    gallery: Any,
+    lists: Iterable[Any],
     crops: Callable[[Any], Iterable],
     on_bad_image: str,
-    ks: Sequence[int],
-    metrics: Sequence[str] = ("recall", "nmi"),
-    nmi_average: str = "arithmetic",
-    seed: int = 0,
     features_dir: str | None = None,
-    device: str | torch.device = "cpu",
     group: Group = Group(),
-    neighbours: bool = False,
-    embedded: bool = False,
-) -> list[dict]:
-    """Score every encoder on the same images, each decoded once.
+) -> Found:
+    """Run every encoder over the test images; each image is decoded once.
 
-    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d) of one or more kinds.
-    query, gallery: data.lists.ImageLists with labels; the same object when one set serves as both.
+    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d) of one or more readouts.
+    lists: data.lists.ImageLists with labels, queries and gallery; twice the same list counts once.
     crops: of such a list, gives batches of its central crops, as `extract` takes them.
-    on_bad_image: "stop" or "skip", see report_bad.
-    metrics: names of METRICS. nmi_average: see cluster_metrics.nmi.
-    features_dir, group: see `extract`. device: where retrieval metrics are computed.
-
-    Returns a dict for each kind of each encoder, empty but in the first of several processes: its metrics as `score` gives
-    them, then `queries`, `without_positive`, `unreadable`; with `neighbours` what `nearest` gives, as places in the
-    lists; with `embedded`, of the query list and of a gallery of its own, the places of readable images and their features.
+    on_bad_image: "stop" or "skip", see report_bad. features_dir, group: see `extract`.
+    The first of several processes gets all features, the others get no sets.
     """
-    features, labels, readable, unreadable = [], [], [], 0
-    for images in (query,) if gallery is query else (query, gallery):
+    features, labels, places, unreadable = [], [], [], 0
+    for images in dict.fromkeys(lists):
         arrays, rows, bad = extract(encoders, crops(images), len(images), "test images", features_dir, group)
         report_bad(bad, on_bad_image)
         unreadable += len(bad)
         features.append(arrays)
         labels.append(images.labels[rows])
-        readable.append(rows)
-    if group.rank:
-        return [{}] * len(features[0])
-    positives = count_positives(*labels)
+        places.append(rows)
+    return Found([] if group.rank else list(zip(*features)), labels, places, unreadable)
+
+
+def score_lists(
+    found: Found,
+    ks: Sequence[int],
+    metrics: Sequence[str] = ("recall", "nmi"),
+    nmi_average: str = "arithmetic",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> list[dict]:
+    """For each readout the metrics that `score` gives, then `queries`, `without_positive` and `unreadable`."""
+    if not found.sets:
+        return []
+    positives = count_positives(*found.labels)
     counts = {"queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum())}
-    results = []
-    for sets in zip(*features):
-        result = {**score(sets, labels, ks, metrics, nmi_average, seed, device), **counts, "unreadable": unreadable}
-        if neighbours:
-            indices, similarities = nearest(*sets)
-            places = {"query": readable[0], "indices": readable[-1][indices]}
-            result["neighbours"] = {**places, "similarities": similarities}
-        if embedded:
-            result["embedded"] = list(zip(readable, sets))
-        results.append(result)
-    return results
+    counts["unreadable"] = found.unreadable
+    return [{**score(sets, found.labels, ks, metrics, nmi_average, seed, device), **counts} for sets in found.sets]
+
+
+def neighbours(found: Found) -> dict[str, np.ndarray]:
+    """The NEIGHBOURS nearest images of each query, by the last readout: `query` and `indices` are places in the lists."""
+    query, *gallery = found.sets[-1]
+    indices, similarities = nearest(query, gallery[0] if gallery else None)
+    return {"query": found.places[0], "indices": found.places[-1][indices], "similarities": similarities}
 
 
 def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
@@ -86,15 +93,10 @@ def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGH
     query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery the queries are each other's, and each is
     left out of its own. When there are fewer than k images to find, it finds them all.
     """
-    import faiss
-
-    index = faiss.IndexFlatIP(query.shape[1])
-    index.add(query if gallery is None else gallery)
     if gallery is not None:
-        similarities, indices = index.search(query, min(k, len(gallery)))
-        return indices, similarities
+        return nearest_rows(query, gallery, min(k, len(gallery)))
     k = min(k, len(query) - 1)
-    similarities, indices = index.search(query, k + 1)
+    indices, similarities = nearest_rows(query, query, k + 1)
     other = indices != np.arange(len(query))[:, None]
     other[other.all(1), -1] = False  # an image with more than k copies may not find itself
     return indices[other].reshape(-1, k), similarities[other].reshape(-1, k)
@@ -132,7 +134,7 @@ def score(
 
 
 def columns(result: dict) -> dict[str, float]:
-    """The metrics in a result of `evaluate`, heading -> share: a column for each K of Recall@K and for each other metric."""
+    """The metrics in a result of `score_lists`, heading -> share: a column for each K of Recall@K and each other metric."""
     flat: dict[str, float] = {}
     for name in result:
         if name == "recall":
@@ -142,10 +144,33 @@ def columns(result: dict) -> dict[str, float]:
     return flat
 
 
-def result_line(epoch: int, result: dict, kind: str = "") -> str:
+def result_line(epoch: int, result: dict, readout: str = "") -> str:
     """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; any metrics come in the order of `result`.
 
-    kind: of the features; the closed form's line starts with `Epoch-600-closed_form`.
+    readout: of the features; the closed form's line starts with `Epoch-600-closed_form`.
     """
-    name = f"{epoch}-{kind}" if kind == "closed_form" else epoch
+    name = f"{epoch}-{readout}" if readout == "closed_form" else epoch
     return f"Epoch-{name} " + "  ".join(f"{value:.4f}" for value in columns(result).values())
+
+
+def summary(rows: Sequence[tuple[int | None, str]], results: Sequence[dict], nmi_average: str) -> str:
+    """What was tested, a line for each net and readout as the original prints it, and the table. rows: as in `table`."""
+    first = results[0]
+    counts = f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
+    counts += f"{first['unreadable']} unreadable images" + (f"; NMI: {nmi_average} mean" if "nmi" in first else "")
+    lines = [result_line(epoch or 0, result, readout) for (epoch, readout), result in zip(rows, results)]
+    return "\n".join([counts, *lines, table(rows, results)])
+
+
+def table(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> str:
+    """The results for people: a row for each net and readout, in per cent. rows: (epoch, readout), see `net_name`."""
+    lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
+    for (epoch, readout), result in zip(rows, results):
+        name = net_name(epoch) + (", closed form" if readout == "closed_form" else "")
+        lines.append(f"{name:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
+    return "\n".join(lines)
+
+
+def net_name(epoch: int | None) -> str:
+    """What tables call a net; the frozen backbone has no epoch."""
+    return "frozen backbone" if epoch is None else f"epoch {epoch}"

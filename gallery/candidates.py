@@ -15,7 +15,7 @@ EXACT = 50_000  # prints up to which all are compared with all, and beyond it so
 PROBES = 24  # lists of the inverted file that a query looks into
 LISTS = 2  # times the root of the number of prints: how many lists there are
 TRAINING_POINTS = 64  # for each list
-BLOCK = 2**14  # prints at a time
+PRINTS_AT_ONCE = 2**14  # prints at a time
 
 
 class Candidates(NamedTuple):
@@ -79,8 +79,8 @@ def candidates(
 
 
 def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """BLOCK items at a time."""
-    return (array[i : i + BLOCK] for i in range(0, len(array), BLOCK))
+    """PRINTS_AT_ONCE items at a time."""
+    return (array[i : i + PRINTS_AT_ONCE] for i in range(0, len(array), PRINTS_AT_ONCE))
 
 
 def _searcher(vectors: np.ndarray, exact: bool) -> Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]:

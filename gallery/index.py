@@ -4,18 +4,18 @@ faiss does the work (Johnson, Douze, Jegou 2017, arXiv 1702.08734). An inverted 
 nearest centroid, and a query looks into the `probes` lists that are nearest to it.
 """
 
-import os
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gallery.folder import GalleryFolder, read_json
+from utils.arrays import nearest_rows
 from utils.errors import InputError
-from utils.files import write_json
+from utils.files import write_json, written_whole
 
 EXACT = 200_000  # embeddings up to which every query is compared with all of them
-BLOCK = 2**16  # embeddings that are read at once
+ROWS_AT_ONCE = 2**16  # embeddings that are read at once
 SAMPLE = 256  # embeddings that recall is measured with
 RECALL = 0.95  # recall@10 that the number of probes is chosen for
 TRAINING_POINTS = 64  # for each centroid
@@ -87,8 +87,8 @@ def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> In
 
 
 def _add(searcher: Any, embeddings: np.ndarray) -> None:
-    for begin in range(0, len(embeddings), BLOCK):
-        searcher.add(np.ascontiguousarray(embeddings[begin : begin + BLOCK], np.float32))
+    for begin in range(0, len(embeddings), ROWS_AT_ONCE):
+        searcher.add(np.ascontiguousarray(embeddings[begin : begin + ROWS_AT_ONCE], np.float32))
 
 
 def _rows(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -111,12 +111,10 @@ def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generat
 
 def exact_neighbours(queries: np.ndarray, embeddings: np.ndarray, k: int) -> np.ndarray:
     """int64 (q, k): the rows most similar to each query, by comparing it with all, block by block."""
-    import faiss
-
     best, found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    for begin in range(0, len(embeddings), BLOCK):
-        block = np.ascontiguousarray(embeddings[begin : begin + BLOCK], np.float32)
-        near, rows = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+    for begin in range(0, len(embeddings), ROWS_AT_ONCE):
+        block = np.ascontiguousarray(embeddings[begin : begin + ROWS_AT_ONCE], np.float32)
+        rows, near = nearest_rows(queries, block, min(k, len(block)))
         best, found = np.hstack([best, near]), np.hstack([found, rows + begin])
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]
         best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
@@ -137,9 +135,8 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
 
     place = GalleryFolder(folder)
     if index.about["kind"] != "exact":
-        temporary = f"{place.inverted_file}.tmp"
-        faiss.write_index(index.searcher, temporary)
-        os.replace(temporary, place.inverted_file)
+        with written_whole(place.inverted_file, alone=True) as file:
+            faiss.write_index(index.searcher, file.name)
     write_json(place.index, {**index.about, "model": model, "stamp": stamp})
 
 

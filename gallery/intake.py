@@ -15,6 +15,7 @@ from data.views import BadImage, Loader, Plan
 from gallery.store import HASH_BYTES
 from gallery.thumbprints import SIDE, thumbprint
 from utils.errors import InputError
+from utils.files import file_digest
 from utils.interrupt import ignore_in_worker
 
 
@@ -34,14 +35,10 @@ class Taken(NamedTuple):
 
 def hash_of(path: str) -> bytes:
     """BLAKE2b of a file's bytes. Raises InputError for a file that cannot be read."""
-    total = hashlib.blake2b(digest_size=HASH_BYTES)
     try:
-        with open(path, "rb") as file:
-            while block := file.read(2**20):
-                total.update(block)
+        return bytes.fromhex(file_digest(path, hashlib.blake2b(digest_size=HASH_BYTES)))
     except OSError as error:
         raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
-    return total.digest()
 
 
 class Intake(Dataset):

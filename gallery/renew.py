@@ -1,6 +1,5 @@
 """Bringing a gallery up to date with a folder of images: embed what is new or changed, forget what is gone."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -25,9 +24,10 @@ from models.readout import Fitter
 from utils import log
 from utils.arrays import evenly
 from utils.device import Compute
-from utils.distributed import Group
+from utils.distributed import Group, cores_here
 from utils.errors import InputError, RunError
 from utils.features import encoder
+from utils.files import file_digest
 from utils.interrupt import Stop
 from utils.lock import locked
 from utils.progress import bar
@@ -151,13 +151,10 @@ def find_model(settings: Settings, place: GalleryFolder, request: dict[str, Any]
 
 def hash_of_setting(path: str | None) -> str | None:
     """SHA-256 of a file that a flag names, so that a checkpoint is known wherever it lies."""
-    if path is None:
-        return None
     try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return None if path is None else file_digest(path)
     except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{shown(str(path))}: cannot be read ({error.strerror})") from None
 
 
 # ---- embedding -------------------------------------------------------------------------------------------------------
@@ -244,7 +241,7 @@ def loading_processes(requested: int | None, images: int) -> int:
     """How many processes load images. Unlike in training also on a CPU: decoding a photo takes longer than embedding it."""
     if requested is not None:
         return requested
-    return 0 if images < FEW else min(8, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return 0 if images < FEW else cores_here()
 
 
 def report(bad: list[Bad]) -> None:

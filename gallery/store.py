@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.lists import Paths, shown
+from data.lists import Paths, below, shown
 from gallery.folder import GalleryFolder
 from gallery.thumbprints import SIDE
 from utils.errors import InputError, RunError
+from utils.files import written_whole
 
 HASH_BYTES = 16
 UNNUMBERED = 1  # version of the pixels in galleries that do not name one
@@ -96,9 +97,7 @@ class Gallery:
 
     def shown(self, row: int) -> str:
         """The path of an image as text: below the folder of the images where there is one."""
-        path = self.paths[row]
-        below = path.removeprefix(self.root.rstrip(os.sep) + os.sep) if self.root else path
-        return os.fsencode(below).decode("utf-8", "replace")
+        return os.fsencode(below(self.paths[row], self.root)).decode("utf-8", "replace")
 
     # ---- what is kept beside it --------------------------------------------------------------------------------------
 
@@ -111,10 +110,8 @@ class Gallery:
         arrays = make()
         with suppress(OSError):  # on a disk that is full or read-only it is made anew each time
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            temporary = f"{path}.{os.getpid()}.tmp"
-            with open(temporary, "wb") as file:
+            with written_whole(path, sync=False) as file:
                 np.savez(file, stamp=np.array(self.stamp), **arrays)  # type: ignore[arg-type]
-            os.replace(temporary, path)
         return arrays
 
     def apart(self) -> list[list[int]]:
@@ -154,10 +151,7 @@ def _read(path: str, reader: Callable[[str], Any]) -> Any:
 def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[str], bad: Sequence[Bad]) -> None:
     """Write images.sqlite; hashes: hexadecimal, of each file, or "" where it is not known yet. A path that is no valid text
     is stored as bytes."""
-    temporary = f"{path}.tmp"
-    with suppress(FileNotFoundError):
-        os.remove(temporary)
-    with closing(sqlite3.connect(temporary)) as base, base:
+    with written_whole(path) as file, closing(sqlite3.connect(file.name)) as base, base:
         base.execute("BEGIN")  # else each table would be brought to the disk by itself
         base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
         base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
@@ -167,7 +161,6 @@ def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[s
         base.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", rows)
         rows_of_bad = ((_stored(b.file.path), b.file.size, b.file.mtime_ns, shown(b.reason)) for b in bad)
         base.executemany("INSERT INTO bad VALUES (?, ?, ?, ?)", rows_of_bad)
-    os.replace(temporary, path)
 
 
 def read_table(path: str) -> tuple[str, list[File], list[str], list[Bad]]:

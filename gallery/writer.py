@@ -23,7 +23,7 @@ from gallery.thumbprints import SIDE
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 
-BLOCK = 2**16  # rows that are copied at once
+ROWS_AT_ONCE = 2**16  # rows that are copied at once
 FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
 
 
@@ -209,6 +209,6 @@ def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
 
 def _copy(target: np.ndarray, targets: np.ndarray, source: Any, sources: np.ndarray) -> None:
     """target[targets] = source[sources], block by block."""
-    for begin in range(0, len(targets), BLOCK):
-        part = slice(begin, begin + BLOCK)
+    for begin in range(0, len(targets), ROWS_AT_ONCE):
+        part = slice(begin, begin + ROWS_AT_ONCE)
         target[targets[part]] = source[sources[part]]

@@ -28,7 +28,7 @@ POWER = -0.35  # of the eigenvalues: -0.5 would whiten, and make much of what is
 REDUCED = 32  # channels of the second order; 64 take three times as long to fit and found no more on held-out classes
 ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-6 of their sum are then right to 1e-4
 LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
-BLOCK = 4096  # rows at most whose products are summed in float32; the sums over blocks are float64
+ROWS_AT_ONCE = 4096  # rows at most whose products are summed in float32; the sums over blocks are float64
 
 
 class ClosedForm(nn.Module):
@@ -177,7 +177,7 @@ class Moments:
         """rows: float32 (n, dim). InputError where one is not finite."""
         if len(rows):
             self._waiting.append(rows)
-        if sum(len(some) for some in self._waiting) >= BLOCK // 4:
+        if sum(len(some) for some in self._waiting) >= ROWS_AT_ONCE // 4:
             self._flush()
 
     def _flush(self) -> None:
@@ -185,7 +185,7 @@ class Moments:
             return
         rows = torch.cat(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
         self._waiting = []
-        for block in rows.split(BLOCK):
+        for block in rows.split(ROWS_AT_ONCE):
             if self._origin is None:
                 self._origin = block.mean(0)
             around = block - self._origin

@@ -1,6 +1,5 @@
 """The folder that export.py writes: its three files, how they take their places together, and how they are read back."""
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -8,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 from utils.errors import InputError
+from utils.files import file_digest, write_json
 
 GRAPH, WEIGHTS, ABOUT = "model.onnx", "model.safetensors", "model.json"
 FORMAT = "an exported embedder"  # what tells our model.json from others
@@ -29,9 +29,8 @@ def refuse_foreign(folder: str) -> None:
 
 def write_about(folder: str, about: dict[str, Any]) -> None:
     """Write model.json beside the other two files, whose hashes it gets."""
-    hashes = {name: sha256(os.path.join(folder, name)) for name in (GRAPH, WEIGHTS)}
-    with open(os.path.join(folder, ABOUT), "w", encoding="utf-8") as file:
-        json.dump({"format": FORMAT, "version": VERSION, **about, "sha256": hashes}, file, indent=1)
+    hashes = {name: file_digest(os.path.join(folder, name)) for name in (GRAPH, WEIGHTS)}
+    write_json(os.path.join(folder, ABOUT), {"format": FORMAT, "version": VERSION, **about, "sha256": hashes})
 
 
 def put_in_place(whole: str, folder: str) -> None:
@@ -85,7 +84,7 @@ def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
     about = read_about(beside)
     if missing := [name for name in ("epoch", *settings) if name not in about]:
         raise InputError(f"{beside}: damaged (no {', '.join(missing)}); copy it anew, or {AGAIN}")
-    if sha256(path) != about["sha256"].get(WEIGHTS):
+    if file_digest(path) != about["sha256"].get(WEIGHTS):
         raise InputError(f"{path}: damaged, or not of the same export as the {ABOUT} beside it; copy both anew, or {AGAIN}")
     try:
         state_dict = load_file(path)
@@ -94,9 +93,3 @@ def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable .safetensors file ({reason}); {AGAIN}") from None
     known: dict[str, Any] = {name: about[name] for name in ("epoch", "seconds") if name in about}
     return {**known, "settings": {name: about[name] for name in settings}, "state_dict": state_dict}
-
-
-def sha256(path: str | PathLike) -> str:
-    """The hash of a file, as `sha256sum` prints it."""
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()

@@ -15,6 +15,7 @@ import torch
 
 from utils import safe_load
 from utils.errors import InputError
+from utils.files import file_digest
 
 TIMEOUT = 20  # seconds without a byte; an unknown host fails at once
 WITHOUT_DOWNLOAD = "take the net EfficientNet-Lite0, whose weights come with requirements.txt"  # a remedy
@@ -111,14 +112,7 @@ def fetch(name: str, published: Published) -> Path:
 
 def digest(path: str | PathLike, kind: str = "sha256") -> str:
     """Hex digest of a file: its sha256, or its git blob id, the sha1 of b"blob <size>\\0" and the content."""
-    path = Path(path)
-    sha = hashlib.sha256()
-    if kind == "git blob id":
-        sha = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            sha.update(block)
-    return sha.hexdigest()
+    return file_digest(path, hashlib.sha1(b"blob %d\0" % os.path.getsize(path)) if kind == "git blob id" else kind)
 
 
 def read(path: str | PathLike) -> Any:

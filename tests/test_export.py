@@ -28,6 +28,7 @@ from payloads import Payload, read_carelessly, write as write_payload
 from thumbnails import TINY, make_image_folder
 from utils import checkpoint
 from utils.errors import InputError, Interrupted, RunError
+from utils.files import file_digest
 
 pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[1]
@@ -187,7 +188,7 @@ def other_weights(folder):
 def no_safetensors(folder):
     """With the right hash."""
     (folder / "model.safetensors").write_bytes(b"noise" * 100)
-    says(sha256={"model.safetensors": export_files.sha256(folder / "model.safetensors")})(folder)
+    says(sha256={"model.safetensors": file_digest(folder / "model.safetensors")})(folder)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_what_is_damaged_or_of_others_is_one_line(copy, damage, message):
 def test_a_pickle_under_that_name_is_not_run(copy, tmp_path):
     marker = tmp_path / "marker"
     write_payload("pickle", Payload(marker), copy / "model.safetensors")
-    says(sha256={"model.safetensors": export_files.sha256(copy / "model.safetensors")})(copy)
+    says(sha256={"model.safetensors": file_digest(copy / "model.safetensors")})(copy)
     with pytest.raises(InputError, match="not a readable .safetensors file"):
         models.load(copy / "model.safetensors")
     assert not marker.exists()

@@ -177,7 +177,8 @@ def run_study(tmp_path, *seeds, real=False, **environment):
     for name in ("study.sh", "setup_env.sh"):
         shutil.copy(SCRIPTS / name, copy)
     if real:
-        shutil.copy(SCRIPTS / "study.py", copy)
+        for name in ("study.py", "study_judged.py"):
+            shutil.copy(SCRIPTS / name, copy)
     else:
         (copy / "study.py").write_text("import sys; print(*sys.argv[1:])")
     (copy / "run_train_test.sh").write_text(STAND_IN)

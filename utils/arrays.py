@@ -1,4 +1,4 @@
-"""Rows of large arrays: evenly spread ones, random ones, block by block."""
+"""Rows of large arrays: evenly spread ones, random ones, the nearest ones, block by block."""
 
 from collections.abc import Iterator
 
@@ -28,6 +28,17 @@ def sample_rows(embeddings: np.ndarray, most: int, seed: int) -> tuple[np.ndarra
     if not all(np.isfinite(part).all() for part in row_blocks(rows)):
         raise InputError("embeddings are not finite: the model has diverged; embed the images with another one")
     return chosen, rows
+
+
+def nearest_rows(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k rows with the largest inner product with each query, the largest first: int64 and float32 (q, k).
+
+    queries, rows: float32 (q, d) and (n, d), k at most n. All pairs are compared.
+    """
+    import faiss  # here: it takes long to import
+
+    similarities, indices = faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+    return indices, similarities
 
 
 def row_blocks(embeddings: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, read without running what they hold."""
 
-import errno
 import glob
 import os
 import re
@@ -14,6 +13,7 @@ import torch
 
 from utils import log, safe_load
 from utils.errors import InputError, Interrupted, RunError
+from utils.files import written_whole
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
@@ -102,23 +102,15 @@ def save(path: str, state: Mapping) -> None:
     When it returns, the file is on the disk. When it raises a RunError, an older file of that name is still there, and
     nothing of the new one.
     """
-    temporary = f"{path}.tmp{os.getpid()}"
     try:
-        with open(temporary, "wb") as file:
+        with written_whole(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(os.path.dirname(path))
     except (OSError, RuntimeError) as error:
         # torch cannot end its file after an OSError, and raises a RuntimeError that says only that
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = getattr(cause, "strerror", None) or (str(cause).splitlines() or [type(cause).__name__])[0]
         remedy = "Make room or correct the permissions, the same command goes on from the last one"
         raise RunError(f"{path}: cannot be written ({reason}); earlier checkpoints are as they were. {remedy}") from None
-    finally:
-        with suppress(OSError):
-            os.remove(temporary)  # if it was not renamed
 
 
 def load(path: str | PathLike) -> Any:
@@ -211,15 +203,3 @@ class Saver:
             log.make_folder(self.save_dir)
         save(path, state)
         return True
-
-
-def _sync_folder(folder: str) -> None:
-    """Have a folder on the disk, and with it the renames in it."""
-    handle = os.open(folder or ".", os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(handle)

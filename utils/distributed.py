@@ -17,8 +17,13 @@ from torch import Tensor, nn
 
 from utils.errors import RunError
 
-BLOCK = 2**16  # rows that are sent at once
+ROWS_AT_ONCE = 2**16  # rows that are sent at once
 LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "process group")
+
+
+def cores_here(most: int = 8) -> int:
+    """This process's share of the machine's cores, 1 to `most`: so many data loading processes suit it."""
+    return min(most, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 class Group:
@@ -76,13 +81,13 @@ class Group:
         """
         counts = self.gather_objects(used)
         if self.rank:
-            for start in range(0, used, BLOCK):
-                dist.send(torch.from_numpy(rows[start : min(start + BLOCK, used)]), dst=0)
+            for start in range(0, used, ROWS_AT_ONCE):
+                dist.send(torch.from_numpy(rows[start : min(start + ROWS_AT_ONCE, used)]), dst=0)
         else:
             for sender in range(1, self.size):
                 end = used + counts[sender]
-                for start in range(used, end, BLOCK):
-                    dist.recv(torch.from_numpy(rows[start : min(start + BLOCK, end)]), src=sender)
+                for start in range(used, end, ROWS_AT_ONCE):
+                    dist.recv(torch.from_numpy(rows[start : min(start + ROWS_AT_ONCE, end)]), src=sender)
                 used = end
 
     def share_state(self, module: nn.Module) -> None:

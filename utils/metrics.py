@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from utils.errors import InputError, RunError
+from utils.files import written_whole
 from utils.log import make_folder, say
 
 
@@ -33,17 +34,14 @@ class Metrics:
         self.steps, self.board = 0, None  # in all, that there are lines of
         if not writes:
             return
-        kept, temporary = [], self.path + ".tmp"
+        kept = []
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
                     # A line of steps that are unreported was written after the checkpoint, so it goes as well.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            with written_whole(self.path, alone=True) as whole:
+                whole.write("".join(kept).encode())
         self.steps = sum(json.loads(line).get("steps", 0) for line in kept)
         if tensorboard:
             self.board = open_board(save_dir, self.steps)

@@ -21,6 +21,7 @@ from utils import checkpoint, log
 from utils.arrays import evenly
 from utils.errors import InputError, RunError
 from utils.features import Look, report_bad
+from utils.files import existing_folder
 from utils.timing import duration
 
 LOOKED = 4096  # images that are looked at, at most: how many steps some methods make depends on what they find
@@ -43,9 +44,7 @@ def rehearsed(args: argparse.Namespace) -> Iterator[None]:
     if not args.dry_run:
         yield
         return
-    nearest = os.path.abspath(args.save_dir)  # or the first folder above it that there is: on the same disk
-    while not os.path.isdir(nearest):
-        nearest = os.path.dirname(nearest)
+    nearest = existing_folder(args.save_dir)
     try:
         temporary = tempfile.TemporaryDirectory(dir=nearest, prefix=".dry_run-")
     except OSError as error:

@@ -8,7 +8,6 @@ that stay inside, and writes before it has seen the last member.
 
 import gzip
 import lzma
-import os
 import shutil
 import stat
 import tarfile
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from utils.errors import InputError
+from utils.files import written_whole
 
 CHUNK = 1 << 20
 PLAIN_FILES = (".mat", ".txt")  # index files that are handed over outside any archive
@@ -106,15 +106,10 @@ def _has_size(target: Path, size: int) -> bool:
 
 def _write(archive: str | Path, member: Member, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    temp = target.with_name(f".{target.name}.part")
-    try:
-        with member.open() as stream, open(temp, "wb") as out:
-            shutil.copyfileobj(stream, out, CHUNK)
-        if not _has_size(temp, member.size):
+    with member.open() as stream, written_whole(target, sync=False, alone=True) as out:
+        shutil.copyfileobj(stream, out, CHUNK)
+        if out.tell() != member.size:
             raise InputError(f"{archive}: {member.name!r} ends early: the archive is truncated; fetch it again")
-        os.replace(temp, target)
-    finally:
-        temp.unlink(missing_ok=True)
 
 
 def _tar_members(path: Path) -> Iterator[Member]:

@@ -1,12 +1,12 @@
 """The layout that training reads: images below train/ and test/, and lists of `path label` lines beside them."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data.prepare.archives import unsafe
 from utils.errors import InputError
+from utils.files import written_whole
 
 Counts = dict[str, tuple[int, int]]  # list: (images, classes)
 
@@ -97,9 +97,8 @@ def write_lists(folder: Path, images: Sequence[Image], splits: Iterable[str]) ->
     labels = {category: label for label, category in enumerate(sorted(train) + sorted(others))}
     for split in sorted(splits, key=lambda split: split == "train"):
         lines = [f"{image.target} {labels[image.category]}\n" for image in images if image.split == split]
-        temp = folder / f".{split}.txt.part"
-        temp.write_text("".join(lines), encoding="utf-8")
-        os.replace(temp, folder / f"{split}.txt")
+        with written_whole(folder / f"{split}.txt") as file:
+            file.write("".join(lines).encode())
 
 
 def counts_in_place(folder: Path, splits: Iterable[str]) -> Counts | None:

@@ -1,6 +1,6 @@
 """The report of a run: one page that says how good an embedding is, to be kept or sent on."""
 
-from evaluations.report.page import compare, finish, report
+from evaluations.report.page import compare, finish, report, report_tested
 from evaluations.report.shown import SHOWN, Embedded
 
-__all__ = ["SHOWN", "Embedded", "compare", "finish", "report"]
+__all__ = ["SHOWN", "Embedded", "compare", "finish", "report", "report_tested"]

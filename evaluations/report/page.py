@@ -2,8 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from evaluations.report import figures
 from evaluations.report.folder import FROZEN, RESULTS, Row, RunFolder, read_folder
 from evaluations.report.projector import project
 from evaluations.report.shown import Embedded, choose_clusters, choose_queries
+from evaluations.retrieval import Found
 from utils import log
 from utils.clustering.layout import layout
 from utils.errors import InputError
-from utils.files import write_json
+from utils.files import write_json, written_whole
 from utils.log import make_folder
 from utils.timing import duration
 
@@ -54,6 +54,19 @@ def report(
         log.say(f"the report: {file}")
     except OSError as error:
         log.warn(f"{shown(file)}: cannot be written ({error.strerror})")
+
+
+def report_tested(folder: str, data: str, lists: Iterable[Any], found: Found, results: list[dict]) -> None:
+    """Write the report of a run that was tested, with its own results and those of the frozen net.
+
+    data: the folder of the test images. lists: the ImageLists that `extract_lists` took. found: what it gave, of which the
+    last readout is shown. results: as the files of test.py have them.
+    """
+    name = os.path.basename(os.path.abspath(data))
+    own = [{**entry, "data": name} for entry in results if os.path.dirname(entry.get("checkpoint", "")) in ("", folder)]
+    parts = zip(dict.fromkeys(lists), found.places, found.labels, found.sets[-1])
+    shown_lists = [Embedded([part.paths[row] for row in rows.tolist()], *known) for part, rows, *known in parts]
+    report(folder, shown_lists[0], shown_lists[1] if len(shown_lists) > 1 else None, own)
 
 
 def finish(folder: str, embedded: Embedded | None, page: bool, tensorboard: bool) -> None:
@@ -186,11 +199,8 @@ def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, b
     html = environment.get_template(template).render(**context, picture=data_url, styles=styles)
     stem = os.path.splitext(file)[0]
     for name in FIGURES:  # one of an earlier page that this one lacks would mislead
-        with suppress(FileNotFoundError):
-            os.remove(f"{stem}-{name}.png")
+        Path(f"{stem}-{name}.png").unlink(missing_ok=True)
     for name, png in drawn.items():
-        with open(f"{stem}-{name}.png", "wb") as opened:
-            opened.write(png)
-    with open(f"{file}.part", "w", encoding="utf-8", errors="replace") as page:
-        page.write(html)
-    os.replace(page.name, file)
+        Path(f"{stem}-{name}.png").write_bytes(png)
+    with written_whole(file) as page:
+        page.write(html.encode(errors="replace"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.lists import shown
+from data.lists import below, shown
 from gallery.derived import Places, usual_threshold
 from gallery.index import Index
 from gallery.page.request_params import Refusal
@@ -55,8 +55,8 @@ class GalleryView:
 
     def _below(self, path: str) -> str:
         """A path as text, below the folder of the images: where that lies is nobody's business."""
-        below = path.removeprefix(self.folder.rstrip(os.sep) + os.sep)
-        return text(below if below != path else os.path.basename(path))
+        inside = below(path, self.folder)
+        return text(inside if inside != path else os.path.basename(path))
 
     def card(self, number: int, rows: np.ndarray) -> dict[str, Any]:
         """A cluster as the start view shows it. rows: int64, the most central first."""

@@ -24,7 +24,7 @@ from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
 from utils.features import Look
 
-BLOCK = 2**16  # features that the embedding head takes at once
+FEATURES_AT_ONCE = 2**16  # features that the embedding head takes at once
 
 
 class ClusterContrast(Method):
@@ -143,7 +143,7 @@ class ClusterContrast(Method):
 
         Their lengths, which they have lost, would not matter: the bias starts at 0.
         """
-        blocks = (torch.from_numpy(features[i : i + BLOCK]) for i in range(0, len(features), BLOCK))
+        blocks = (torch.from_numpy(features[i : i + FEATURES_AT_ONCE]) for i in range(0, len(features), FEATURES_AT_ONCE))
         return np.concatenate([self.embedder.project(block.to(self.labels.device)).cpu().numpy() for block in blocks])
 
     def get_extra_state(self) -> dict[str, Tensor]:

@@ -37,12 +37,12 @@ from utils.features import Look
 WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
 STEPS = 10  # of an epoch
 MOMENTUM = 0.98  # of the moving average
-BLOCK = 2**14  # descriptions that are projected at once
+ROWS_AT_ONCE = 2**14  # descriptions that are projected at once
 
 
 def blocks(rows: np.ndarray) -> Iterator[Tensor]:
-    """The rows of an array, BLOCK at once."""
-    return (torch.from_numpy(rows[start : start + BLOCK]) for start in range(0, len(rows), BLOCK))
+    """The rows of an array, ROWS_AT_ONCE at once."""
+    return (torch.from_numpy(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE))
 
 
 class SharedNeighbours(Method):
@@ -134,7 +134,7 @@ class SharedNeighbours(Method):
         size = self.embedder.feature_dim
         first = (F.normalize(block, dim=1) for block in blocks(features[:, :size]))
         self.head.start_at(moments_of(first, size))
-        some = torch.from_numpy(features[:: -(-len(features) // BLOCK), :size])  # lists are often in order of kinds
+        some = torch.from_numpy(features[:: -(-len(features) // ROWS_AT_ONCE), :size])  # lists are often in order of kinds
         for embedder in (self.embedder, self.average):
             embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))
 

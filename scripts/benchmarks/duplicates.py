@@ -21,7 +21,7 @@ CROP = 0.05
 STEEPNESS = 1.1  # the amplitude falls with frequency^-1.1: then as many pairs are candidates as among photos (CUB100)
 THRESHOLD = 0.9  # of look-alikes
 SAMPLE = 2_000
-BLOCK = 10_000
+ROWS_AT_ONCE = 10_000
 
 
 def planted(n):
@@ -34,10 +34,11 @@ def made_prints(n, seed=0):
     """uint8 (n, SIDE, SIDE): random pictures with the spectrum of photos, the last n // COPIES cropped from others."""
     originals, copies = planted(n)
     prints = np.empty((n, SIDE, SIDE), np.uint8)
-    for begin in range(0, n, BLOCK):
-        rows = np.arange(begin, min(begin + BLOCK, n))
+    for begin in range(0, n, ROWS_AT_ONCE):
+        rows = np.arange(begin, min(begin + ROWS_AT_ONCE, n))
         prints[rows] = _pictures(rows, 0, seed)
-    for rows, those in ((copies[i : i + BLOCK], originals[i : i + BLOCK]) for i in range(0, len(copies), BLOCK)):
+    for begin in range(0, len(copies), ROWS_AT_ONCE):
+        rows, those = copies[begin : begin + ROWS_AT_ONCE], originals[begin : begin + ROWS_AT_ONCE]
         noise = np.random.default_rng((seed, 1, rows[0])).standard_normal((len(rows), SIDE, SIDE))
         prints[rows] = (_pictures(those, CROP, seed) + noise).clip(0, 255)
     return prints

@@ -16,7 +16,8 @@ import bench  # finds the project
 from evaluations.cluster_metrics import nmi
 from evaluations.retrieval import nearest
 from gallery.store import Gallery
-from utils.clustering.grouping import group, layout
+from utils.clustering.grouping import group
+from utils.clustering.layout import layout
 
 NEAREST = 10
 

@@ -116,9 +116,9 @@ def machine_flops(compute, n=2048, channels=256, side=16, images=64):
     return 2 * n**3 / took["product"].seconds, 2 * 9 * x.numel() * channels / took["convolution"].seconds
 
 
-def compare(net, args, peak):
-    """The table of one net."""
-    steps, cells = {}, {}
+def steps_of(net, args):
+    """The steps to compare, by (layout, eager or compiled, schedule); and what the first compiled step of a layout took."""
+    steps, first_steps = {}, {}
     for layout, channels_last in (("contiguous", False), ("channels_last", True)):
         compute = device.choose(args.device, channels_last=channels_last)
         for schedule in ("ours", "one", "two"):
@@ -129,61 +129,40 @@ def compare(net, args, peak):
             try:
                 step()
             except Exception as error:  # no C++ compiler, no headers, an operator it does not know, ...
-                cells[layout, "compiled"] = f"not available: {' '.join(str(error).split())[:80]}"
+                first_steps[layout, "compiled"] = f"not available: {' '.join(str(error).split())[:80]}"
             else:
-                cells[layout, "compiled"] = f"{time.perf_counter() - began:.0f} s"
+                first_steps[layout, "compiled"] = f"{time.perf_counter() - began:.0f} s"
                 steps[layout, "compiled", "ours"] = step
+    return steps, first_steps
+
+
+def cells_of(layout, how, steps, measured, repeats, limit):
+    """The cells of one layout, eager or compiled, but for these two and its first step."""
+    if (layout, how, "ours") not in steps:
+        return [""] * 9
+    keys = [(layout, how, schedule) for schedule in ("ours", "one", "two")]
+    ours, one, two = (1e3 * measured[key].seconds if key in steps else "" for key in keys)
+    parts = steps[keys[0]].parts(repeats)
+    passes = parts["forward"] + parts["backward"]
+    times = [1e3 * passes, 1e3 * parts["losses"], 1e3 * parts["optimiser"]]
+    outside = f"{1 - passes / sum(parts.values()):.1%}"
+    return [ours, one, two, ours / two if two else "", *times, outside, f"{ours / 1e3 / limit:.2f}"]
+
+
+def compare(net, args, peak):
+    """The table of one net."""
+    steps, first_steps = steps_of(net, args)
     limit = next(iter(steps.values())).flops() / peak
     measured = measure_together(steps, args.repeats, warm_up=1)
-
     print(
         f"### {net}, {args.batch} + 4 x {args.rotations} views of {WIDTHS[net]} px\n\n"
         f"Limit: {limit * peak / 1e9:,.0f} GFLOP of forward and backward pass at {peak / 1e9:,.0f} GFLOP/s, "
         f"{1e3 * limit:,.0f} ms.\n"
     )
-    rows = []
-    for layout, how in dict.fromkeys([key[:2] for key in steps] + list(cells)):
-        compiling = cells.get((layout, how), "")
-        if (layout, how, "ours") not in steps:
-            rows.append((layout, how, *[""] * 8, compiling))
-            continue
-        ours, *others = [
-            1e3 * measured[layout, how, schedule].seconds if (layout, how, schedule) in steps else ""
-            for schedule in ("ours", "one", "two")
-        ]
-        parts = steps[layout, how, "ours"].parts(args.repeats)
-        passes = parts["forward"] + parts["backward"]
-        rows.append(
-            (
-                layout,
-                how,
-                ours,
-                *others,
-                ours / others[1] if others[1] else "",
-                1e3 * passes,
-                *[1e3 * parts[name] for name in ("losses", "optimiser")],
-                f"{1 - passes / sum(parts.values()):.1%}",
-                f"{ours / 1e3 / limit:.2f}",
-                compiling,
-            )
-        )
-    table(
-        [
-            "layout",
-            "",
-            "ours, ms",
-            "one forward, ms",
-            "two forwards, ms",
-            "ours / two",
-            "forward/backward, ms",
-            "losses, ms",
-            "optimiser, ms",
-            "outside",
-            "x limit",
-            "first step",
-        ],
-        rows,
-    )
+    keys = dict.fromkeys([key[:2] for key in steps] + list(first_steps))
+    rows = [(*key, *cells_of(*key, steps, measured, args.repeats, limit), first_steps.get(key, "")) for key in keys]
+    headings = ["layout", "", "ours, ms", "one forward, ms", "two forwards, ms", "ours / two", "forward/backward, ms"]
+    table([*headings, "losses, ms", "optimiser, ms", "outside", "x limit", "first step"], rows)
 
 
 def main():

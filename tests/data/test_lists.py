@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from data.images import decode
-from data.lists import ImageList, Paths, _split, read_list, real_paths, refuse_overlap
+from data.lists import ImageList, Paths, _split, below, read_list, real_paths, refuse_overlap
 from utils.errors import InputError
 
 
@@ -247,3 +247,8 @@ def test_workers_share_the_paths():
     packed = Paths([f"images/{i:06d}.jpg" for i in range(10000)])
     assert len(ForkingPickler.dumps(packed)) < 2000
     assert all(torch.is_tensor(value) for value in vars(packed).values())
+
+
+def test_a_path_below_a_folder():
+    assert below("/a/b/c.jpg", "/a") == below("/a/b/c.jpg", "/a/") == below("/b/c.jpg", "/") == "b/c.jpg"
+    assert below("/ab/c.jpg", "/a") == below("/ab/c.jpg", None) == below("/ab/c.jpg", "") == "/ab/c.jpg"

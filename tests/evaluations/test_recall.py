@@ -84,8 +84,8 @@ def test_blocks_do_not_change_the_result(monkeypatch, same_set, block, class_blo
     features, labels = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(5, size=50)
     gallery = () if same_set else (rng.normal(size=(61, 8)).astype(np.float32), rng.integers(6, size=61))
     whole = recall_at_k(features, labels, *gallery)
-    monkeypatch.setattr(evaluations.recall, "BLOCK", block)
-    monkeypatch.setattr(evaluations.recall, "CLASS_BLOCK", class_block)
+    monkeypatch.setattr(evaluations.recall, "BLOCK_SIDE", block)
+    monkeypatch.setattr(evaluations.recall, "QUERIES_AT_ONCE", class_block)
     assert recall_at_k(features, labels, *gallery) == whole
 
 

@@ -17,7 +17,7 @@ from data.transforms import Transforms
 from data.views import ImageBatches
 from evaluations.cluster_metrics import pairwise_f1
 from evaluations.recall import recall_at_k
-from evaluations.retrieval import METRICS, columns, evaluate, nearest, result_line, score
+from evaluations.retrieval import METRICS, columns, extract_lists, nearest, neighbours, result_line, score, score_lists
 from utils.clustering.kmeans import kmeans
 from utils.errors import InputError
 from utils.features import extract
@@ -72,19 +72,19 @@ def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp
         extract([mean_colour], crops(coloured), 9, folder=tmp_path)
 
 
-def test_evaluate_counts_and_scores(coloured):
-    (result,) = evaluate([mean_colour], coloured, coloured, crops, "skip", ks=(1, 2))
+def test_a_list_is_counted_and_scored(coloured):
+    (result,) = score_lists(extract_lists([mean_colour], (coloured, coloured), crops, "skip"), ks=(1, 2))
     with pytest.raises(InputError, match="4.png: cannot be read as an image"):
-        evaluate([mean_colour], coloured, coloured, crops, "stop", ks=(1, 2))
+        extract_lists([mean_colour], (coloured, coloured), crops, "stop")
     assert result["recall"] == {1: 1.0, 2: 1.0} and result["nmi"] == pytest.approx(1)
     assert (result["queries"], result["without_positive"], result["unreadable"]) == (8, 0, 1)
     assert result_line(600, result) == "Epoch-600 1.0000  1.0000  1.0000"
 
 
-def test_evaluate_query_against_gallery(coloured):
+def test_queries_against_a_gallery(coloured):
     query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
     gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two equal images
-    (result,) = evaluate([mean_colour], query, gallery, crops, "skip", ks=(1, 2, 4))
+    (result,) = score_lists(extract_lists([mean_colour], (query, gallery), crops, "skip"), ks=(1, 2, 4))
     assert result["queries"] == 4
     # Blue (6) is nearer to red than green (5) is: three red queries meet the tie. The green one finds green.
     assert result["recall"][1] == pytest.approx((3 * 0.5 + 1) / 4)
@@ -114,8 +114,7 @@ def test_nearest_among_many_copies():
 
 
 def test_neighbours_are_places_in_the_lists(coloured):
-    (result,) = evaluate([mean_colour], coloured, coloured, crops, "skip", ks=(1,), neighbours=True)
-    found = result["neighbours"]
+    found = neighbours(extract_lists([mean_colour], (coloured, coloured), crops, "skip"))
     assert found["query"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and found["indices"].shape == (8, 7)  # 4 is broken
     assert [set(row[:2]) for row in found["indices"][:3].tolist()] == [{1, 2}, {0, 2}, {0, 1}]
     assert found["indices"][3, 0] == 5 and found["indices"][4, 0] == 3

@@ -61,7 +61,7 @@ def test_exact_search_with_ties(rows, queries, k):
 @pytest.mark.parametrize("queries", [1, 30])  # faiss goes another way for many
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_exact_search_of_many_in_blocks(tmp_path, monkeypatch, queries, dtype):
-    monkeypatch.setattr(indexes, "BLOCK", 7)
+    monkeypatch.setattr(indexes, "ROWS_AT_ONCE", 7)
     np.save(tmp_path / "embeddings.npy", clustered(100).astype(dtype))
     embeddings = np.load(tmp_path / "embeddings.npy", mmap_mode="r")
     index = build(embeddings)

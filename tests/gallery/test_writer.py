@@ -142,7 +142,7 @@ def test_an_open_gallery_does_not_change(folder):
 
 
 def test_rows_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery_writer, "BLOCK", 2)
+    monkeypatch.setattr(gallery_writer, "ROWS_AT_ONCE", 2)
     many = files_named(*(f"{i}.jpg" for i in range(9)))
     make(tmp_path, many)
     assert make(tmp_path, many[1:]) == [] and is_drawn(Gallery(tmp_path), many[1:])

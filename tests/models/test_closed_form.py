@@ -158,7 +158,7 @@ def test_moments_of_rows_in_any_blocks(lengths, block, offset):
     rng = np.random.default_rng(len(lengths))
     rows = (offset + rng.normal(size=(sum(lengths), 3)) * (0.01 if offset else 1)).astype(np.float32)
     moments = Moments(3)
-    with mock.patch.object(closed_form, "BLOCK", block):
+    with mock.patch.object(closed_form, "ROWS_AT_ONCE", block):
         for part in np.split(rows, np.cumsum(lengths)[:-1]):
             moments.add(torch.from_numpy(part))
         count, mean, covariance = moments.total()

@@ -1,12 +1,14 @@
 """What a Group is without other processes; with them it is in tests/test_processes.py."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
 from utils import distributed
-from utils.distributed import Group
+from utils.distributed import Group, cores_here
 from utils.errors import InputError, RunError
 
 
@@ -72,3 +74,10 @@ def test_other_errors_stay_what_they_are(group, error):
     with pytest.raises(type(error)) as caught, group.watching():
         raise error
     assert caught.value is error
+
+
+@pytest.mark.parametrize("cores, processes, share", [(None, 1, 1), (4, 1, 4), (4, 2, 2), (2, 3, 1), (64, 2, 8)])
+def test_a_process_has_its_share_of_the_cores(cores, processes, share, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert cores_here() == share

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BLOCK = 1024  # queries at once
+QUERIES_AT_ONCE = 1024  # queries at once
 
 
 def neighbour_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
@@ -25,8 +25,8 @@ def neighbour_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
 def nearest_other(rows: Tensor, centre: Tensor) -> Tensor:
     """int64 (N,): for row i of (N, d) the most similar row of `centre` (N, d) but i."""
     found = []
-    for start in range(0, len(rows), BLOCK):
-        similar = rows[start : start + BLOCK] @ centre.T
+    for start in range(0, len(rows), QUERIES_AT_ONCE):
+        similar = rows[start : start + QUERIES_AT_ONCE] @ centre.T
         own = torch.arange(start, start + len(similar), device=rows.device)
         similar[own - start, own] = -torch.inf
         found.append(similar.argmax(1))

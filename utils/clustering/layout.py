@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from utils.arrays import row_blocks, sample_rows
+from utils.arrays import nearest_rows, row_blocks, sample_rows
 
-# scikit-learn and faiss are imported where they are used: they take seconds, and `--help` should not.
+# scikit-learn is imported where it is used: it takes seconds, and `--help` should not.
 
 MAPPED = 4000  # images that t-SNE places, in about 10 s of one core
 FEW = 10  # fewer images have too few neighbours for t-SNE
@@ -62,9 +62,7 @@ def _beside(rows: np.ndarray, placed: np.ndarray, places: np.ndarray, gaps: np.n
 
     places: (m, 2), of the placed rows. gaps: (m,), how far neighbours on the map lie from each.
     """
-    import faiss
-
-    _, near = faiss.knn(rows, placed, NEIGHBOURS, metric=faiss.METRIC_INNER_PRODUCT)
+    near, _ = nearest_rows(rows, placed, NEIGHBOURS)
     nearest = near[:, 0]
     towards = places[near[:, 1:]].mean(1) - places[nearest]
     length = np.maximum(np.linalg.norm(towards, axis=1), 1e-12)

@@ -11,9 +11,10 @@ import torch
 
 from utils.errors import InputError
 
-BLOCK = 2**22  # numbers of the largest array of a step: 16 MB of float32
+NUMBERS_AT_ONCE = 2**22  # numbers of the largest array of a step: 16 MB of float32
 PAIRS = 2**21  # pairs whose distances are made at once
 ROWS = 2**13  # images whose neighbours are expanded at once
+TIE = 1e-6  # weights are multiples of 1/k2, so many distances between copies are just eps: rounding must not decide those
 MOST = 4  # times k1: so many nearest neighbours of an image keep their distance
 
 
@@ -27,14 +28,14 @@ def groups(
 ) -> np.ndarray:
     """DBSCAN (Ester et al. 1996) of float32 (N, d) rows of length 1: int64 (N,), groups 0, 1, ..., and -1 for outliers.
 
-    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1. min_samples: neighbours,
-    itself included, that make an image the core of a group. device: where all pairs are compared.
+    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1; TIE more is as near.
+    min_samples: neighbours, itself included, that make an image the core of a group. device: where all pairs are compared.
     Raises InputError where a feature is not finite.
     """
     from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
 
-    distances = jaccard_distances(features, k1, k2, eps, MOST * max(k1, min_samples), device)
-    found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(distances)
+    distances = jaccard_distances(features, k1, k2, eps + TIE, MOST * max(k1, min_samples), device)
+    found = DBSCAN(eps=eps + TIE, min_samples=min_samples, metric="precomputed").fit_predict(distances)
     return found.astype(np.int64)
 
 
@@ -58,7 +59,7 @@ def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") ->
     """
     n, k = len(features), min(k, len(features))
     rows, found = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
-    step = max(1, BLOCK // n)
+    step = max(1, NUMBERS_AT_ONCE // n)
     for start in range(0, n, step):
         similar = rows[start : start + step] @ rows.T
         if not similar.isfinite().all():
@@ -122,7 +123,7 @@ def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
 
 def similarities(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """The inner products of features[rows] and features[columns], row by row: float32 (m,). rows, columns: int (m,)."""
-    step, found = max(1, BLOCK // features.shape[1]), np.empty(len(rows), np.float32)
+    step, found = max(1, NUMBERS_AT_ONCE // features.shape[1]), np.empty(len(rows), np.float32)
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
         np.einsum("nd,nd->n", features[rows[some]], features[columns[some]], out=found[some])

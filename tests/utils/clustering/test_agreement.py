@@ -38,7 +38,7 @@ def some(images, crops, spread=0.4):
 @pytest.mark.parametrize("block", [1, 4, 1024])
 @pytest.mark.parametrize("images, crops", [(3, 2), (17, 2), (17, 3), (12, 5)])
 def test_agreement_is_that_of_loops(monkeypatch, block, images, crops):
-    monkeypatch.setattr(agreement, "BLOCK", block)
+    monkeypatch.setattr(agreement, "QUERIES_AT_ONCE", block)
     centre, views = some(images, crops)
     expected = by_hand(centre.numpy(), [rows.numpy() for rows in views])
     assert neighbour_agreement(centre, views) == pytest.approx(expected, abs=1e-6)
@@ -47,7 +47,7 @@ def test_agreement_is_that_of_loops(monkeypatch, block, images, crops):
 
 @pytest.mark.parametrize("block", [1, 4, 1024])
 def test_the_nearest_other_image_is_that_of_loops(monkeypatch, block):
-    monkeypatch.setattr(agreement, "BLOCK", block)
+    monkeypatch.setattr(agreement, "QUERIES_AT_ONCE", block)
     centre, (rows, _) = some(11, 2)
     assert nearest_other(rows, centre).tolist() == [nearest_by_hand(rows[i], i, centre) for i in range(11)]
 

@@ -125,7 +125,7 @@ def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, bl
     """Of +-0.5 four times: no product is rounded, and most are equal."""
     features = np.random.default_rng(seed).choice(np.float32([-0.5, 0.5]), size=(n, 4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reciprocal, "BLOCK", block)
+        patch.setattr(reciprocal, "NUMBERS_AT_ONCE", block)
         found = reciprocal.nearest(features, k)
     similar = (features @ features.T).tolist()
     for i in range(n):
@@ -136,7 +136,7 @@ def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, bl
 def test_pieces_make_no_difference(monkeypatch):
     features = blobs(150, 8, 0.5, kinds=5)
     expected = distances_of(features, 10, 4, 0.8)
-    for name, size in (("BLOCK", 100), ("PAIRS", 170), ("ROWS", 7)):
+    for name, size in (("NUMBERS_AT_ONCE", 100), ("PAIRS", 170), ("ROWS", 7)):
         monkeypatch.setattr(reciprocal, name, size)
         np.testing.assert_allclose(dense(distances_of(features, 10, 4, 0.8)), dense(expected), atol=1e-6)
 
@@ -175,6 +175,20 @@ def test_groups_are_those_of_dbscan_on_all_distances():
         found = reciprocal.groups(features, 10, 4, eps, least)
         assert found.dtype == np.int64 and np.array_equal(found, expected)
         assert found.max() > 0 and (found == -1).any()  # there is something to tell apart
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_rounding_does_not_decide_whether_copies_are_neighbours(seed):
+    """Half of the rows are copies, and many distances are exactly eps. Products of +-1/8 are exact, so the lists agree."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice([-1, 1], size=(16, 64))[rng.integers(16, size=80)]
+    rows = np.where(rng.random(kinds.shape) < 0.2, -kinds, kinds)
+    rows = np.concatenate([rows, rows[rng.integers(80, size=80)]])[rng.permutation(160)]
+    features = (rows / 8).astype(np.float32)
+    exact = slow_distances(features, 10, 6).round(9)
+    assert (exact == 0.5).sum() >= 20 and not ((exact != 0.5) & (np.abs(exact - 0.5) < 1e-5)).any()
+    expected = DBSCAN(eps=0.5, min_samples=4, metric="precomputed").fit_predict(exact)
+    assert np.array_equal(reciprocal.groups(features, 10, 6, 0.5, 4), expected)
 
 
 def test_groups_with_the_numbers_of_the_paper():

@@ -1,0 +1,186 @@
+"""Closed forms of a data set, and AE-SVC, fitted and scored: the rows of scripts/closed_form_table.py."""
+
+import json
+import sys
+import time
+from functools import cache, partial
+
+import ae_svc
+import numpy as np
+import torch
+from closed_form_features import DIMS
+
+from evaluations.retrieval import columns, score
+from models.closed_form import Moments, projection
+from models.readout import LAST_WEIGHT, WEIGHTS
+from utils.arrays import evenly
+from utils.clustering.agreement import neighbour_agreement
+from utils.files import write_json
+
+LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # that agreement is measured with; the closed form itself has the first
+SHARES = (0.3, 0.1, 0.03)  # of the training images
+
+
+class Sight:
+    """What a closed form is fitted to: descriptions of centre crops, (n, P), and of each pass over crops of a sample."""
+
+    def __init__(self, frozen, share=1.0):
+        """share: of the images; evenly spaced, and from the sample where it is not all of them."""
+        began = time.process_time()
+        centre, sample = torch.from_numpy(frozen.array("description")), frozen.meta["sample"]
+        crops = torch.from_numpy(frozen.array("crops")).unflatten(0, (-1, sample))
+        sampled = torch.from_numpy(evenly(len(centre), sample))  # as the Fitter does
+        if share < 1:
+            count = min(sample, round(share * len(centre)))
+            some = torch.from_numpy(evenly(sample, count))
+            centre, crops, sampled = centre[sampled[some]], crops[:, some], torch.arange(count)
+        self.frozen, self.images, self.views = frozen, len(centre), [centre[sampled], *crops]
+        moments = Moments(centre.shape[1])
+        for rows in (centre, *crops):
+            moments.add(rows)
+        self.covariance = moments.total()
+        self.seconds = time.process_time() - began
+
+    def forms(self, weights, dtype):
+        """dim -> the closed form with these weights of its parts."""
+        blank = self.frozen.form(1)
+        whole = projection(self.covariance, blank.scales(torch.tensor(weights, dtype=dtype)), max(DIMS))
+        forms = {dim: self.frozen.form(dim) for dim in DIMS}
+        for dim, form in forms.items():
+            form.mean.copy_(self.covariance.mean)
+            form.projection.copy_(whole[:, :dim])  # the leading directions are the same for every dim
+        return forms
+
+    def agreement(self, form):
+        """Of the sample's images, as the Fitter measures it."""
+        embedded = [form.project(rows) for rows in self.views]
+        return neighbour_agreement(embedded[0], embedded[1:])
+
+    def choose(self, dim):
+        """The weights with the highest agreement, and that."""
+        found = {}
+        for middle in WEIGHTS:
+            weights = (1.0, middle, LAST_WEIGHT)
+            found[weights] = self.agreement(self.forms(weights, torch.float32)[dim])
+        best = max(found, key=lambda weights: found[weights])
+        return best, found[best]
+
+
+class Results:
+    """Rows by section and name, in a JSON file."""
+
+    def __init__(self, path, **about):
+        self.path, self.found = path, json.loads(path.read_text()) if path.exists() else about
+
+    def row(self, section, name, compute):
+        """The row of that name; where there is none it is computed, and written at once."""
+        rows = self.found.setdefault(section, {})
+        if name not in rows:
+            began = time.time()
+            rows[name] = compute()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.found)
+            print(f"{self.path.stem}: {section}, {name}: {time.time() - began:.0f} s", file=sys.stderr, flush=True)
+        return rows[name]
+
+
+def scored(features, labels, metrics=("recall", "map_at_r", "nmi")):
+    """Heading -> share."""
+    return columns(score([np.ascontiguousarray(features)], [labels], (1, 8), metrics))
+
+
+class Study:
+    """Makes the rows of one set, net and width, but those of AE-SVC and of other sets."""
+
+    def __init__(self, frozen, results):
+        self.frozen, self.results, self.sight = frozen, results, cache(partial(Sight, frozen))
+
+    def run(self):
+        self.row("frozen, pooled", "all", self.baseline)
+        for last in LAST_WEIGHTS:
+            for middle in WEIGHTS:
+                self.results.row("weights", f"{middle:g}, {last:g}", lambda: self.grid((1, middle, last)))
+        mine = [entry for entry in self.results.found["weights"].values() if entry["weights"][2] == LAST_WEIGHT]
+        for dim in DIMS:
+            best = max(mine, key=lambda entry: entry[str(dim)]["agreement"])
+            tried = [entry["seconds"] for entry in mine]
+            self.row("first order only", dim, lambda: self.closed((1, 0, 0), dim))
+            self.row("closed form, weights 1, 1, 0.5", dim, lambda: self.closed((1, 1, 0.5), dim))
+            self.row("closed form, weight by agreement", dim, lambda: self.closed(tuple(best["weights"]), dim, tried))
+        for share in SHARES:
+            self.results.row("shares", f"{share:g}", lambda: self.shared(share))
+
+    def row(self, method, dim, compute):
+        return self.results.row("methods", f"{method}, {dim}", lambda: {"method": method, **compute()})
+
+    def test(self, form):
+        return form.project(torch.from_numpy(self.frozen.array("test_description"))).numpy()
+
+    def baseline(self):
+        pooled = self.frozen.array("test_pooled")
+        return {"dim": pooled.shape[1], **scored(pooled, self.frozen.test_labels), "seconds": 0}
+
+    def grid(self, weights):
+        """Agreement and R@1 of the closed forms with these weights, by dim."""
+        began = time.process_time()
+        forms = self.sight().forms(weights, torch.float32)
+        agreement = {dim: self.sight().agreement(form) for dim, form in forms.items()}
+        seconds = time.process_time() - began
+        labels = self.frozen.test_labels
+        recall = {dim: scored(self.test(form), labels, ("recall",))["R@1"] for dim, form in forms.items()}
+        return {"weights": weights, "seconds": seconds} | {
+            str(dim): {"agreement": agreement[dim], "R@1": recall[dim]} for dim in DIMS
+        }
+
+    def closed(self, weights, dim, tried=(), sight=None):
+        """A closed form with these weights. tried: seconds that choosing them took."""
+        sight = sight or self.sight()
+        began = time.process_time()
+        form = sight.forms(weights, torch.float64)[dim]
+        seconds = time.process_time() - began + sight.seconds + sum(tried) + self.frozen.meta["seconds"]["all"]
+        return {"dim": dim, **scored(self.test(form), self.frozen.test_labels), "seconds": seconds, "weights": weights}
+
+    def shared(self, share):
+        """A closed form of a share of the training images, which also chooses its weights."""
+        sight = self.sight(share)
+        weights, agreement = sight.choose(DIMS[0])
+        row = self.closed(weights, DIMS[0], sight=sight)
+        del row["seconds"]  # the passes are those over all images
+        return {"images": sight.images, "agreement": agreement, **row}
+
+
+def study_ae_svc(frozen, results):
+    """The rows of AE-SVC; nothing without labels, which its search needs."""
+    if frozen.train_labels is None:
+        return
+
+    def learned(settings, dim):
+        began = time.process_time()
+        encoder = ae_svc.train(frozen.array("pooled"), dim, settings)
+        seconds = time.process_time() - began + frozen.meta["seconds"]["centre"]
+        found = scored(ae_svc.encode(encoder, frozen.array("test_pooled")), frozen.test_labels)
+        return {"dim": dim, **found, "seconds": seconds, "settings": str(settings)}
+
+    def searched():
+        began = time.process_time()
+        best, tried = ae_svc.search(frozen.array("pooled"), frozen.train_labels, DIMS[0])
+        return {"best": best._asdict(), "R@1 on held-out training classes": tried, "seconds": time.process_time() - began}
+
+    found = results.row("search", str(DIMS[0]), searched)["best"]
+    for dim in DIMS:
+        for name, settings in (("not searched", ae_svc.Settings()), ("searched", ae_svc.Settings(**found))):
+            method = f"AE-SVC, {name}"
+            results.row("methods", f"{method}, {dim}", lambda: {"method": method, **learned(settings, dim)})
+
+
+def across(frozen, other, results):
+    """The closed form fitted to one set, tested on another."""
+    for dim in DIMS:
+        weights = results.found["methods"][f"closed form, weight by agreement, {dim}"]["weights"]
+
+        def compute():
+            form = Sight(frozen).forms(weights, torch.float64)[dim]
+            embedded = form.project(torch.from_numpy(frozen.describe_test(other))).numpy()
+            return {"dim": dim, "weights": weights, **scored(embedded, other.test_labels)}
+
+        results.row("cross", f"{other.set}, {dim}", compute)

@@ -1,0 +1,134 @@
+"""The results of scripts/closed_form_table.py as Markdown tables, and its plot of neighbour agreement against Recall@1."""
+
+import sys
+from itertools import cycle
+
+import ae_svc
+from closed_form_features import DIMS
+from scipy.stats import spearmanr
+
+from models.readout import LAST_WEIGHT
+from utils.files import write_json
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")  # Okabe and Ito 2008
+MARKERS = "osD^vP"
+
+
+def table(title, headings, rows):
+    """A Markdown table; floats are shares, and shown in per cent."""
+    if not rows:
+        return
+    print(f"\n### {title}\n\n| " + " | ".join(headings) + " |\n|" + "---|" * len(headings))
+    for row in rows:
+        print("| " + " | ".join(f"{100 * cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
+
+
+def print_tables(found, scratch):
+    """found: what the JSON files hold. Also plots agreement, and writes its points to agreement.json."""
+    metrics = ("R@1", "R@8", "MAP@R", "NMI")
+    sets = [(f["set"], f["net"], f["width"], f) for f in found]
+
+    def marks(row):
+        return [row.get(metric, "") for metric in metrics]
+
+    for net, width in dict.fromkeys((net, width) for _, net, width, _ in sets):
+        rows = [
+            [name, row["method"], row["dim"], *marks(row), f"{row['seconds']:.0f}", note(row)]
+            for name, n, w, f in sets
+            if (n, w) == (net, width)
+            for row in f.get("methods", {}).values()
+        ]
+        headings = ["set", "method", "dim", *metrics, "CPU s", "settings"]
+        table(f"{net}, {width} px, held-out classes, in %", headings, rows)
+    rows = [
+        [name, net, width, dim, ae_svc.Settings(**row["best"]), max(row["R@1 on held-out training classes"].values())]
+        for name, net, width, f in sets
+        for dim, row in f.get("search", {}).items()
+    ]
+    headings = ["set", "net", "px", "dim", "best settings", "R@1 on held-out training classes"]
+    table("AE-SVC: what the search chose, for both dims", headings, rows)
+    rows = []
+    for name, net, width, f in sets:
+        whole = f.get("methods", {}).get(f"closed form, weight by agreement, {DIMS[0]}")
+        if whole and f.get("shares"):
+            rows.append([name, net, width, "100 %", f["train_images"], *marks(whole), note(whole)])
+            rows += [
+                [name, net, width, f"{100 * float(share):g} %", row["images"], *marks(row), note(row)]
+                for share, row in f["shares"].items()
+            ]
+    headings = ["set", "net", "px", "share", "images", *metrics, "weights"]
+    table(f"Fitted to a share of the training images, {DIMS[0]} dims", headings, rows)
+    rows = []
+    for name, net, width, f in sets:
+        for key, row in f.get("cross", {}).items():
+            other = next(g for n, *at, g in sets if (n, *at) == (key.split(",")[0], net, width))["methods"]
+            own = other[f"closed form, weight by agreement, {row['dim']}"]["R@1"]
+            rows.append([name, key.split(",")[0], row["dim"], *marks(row), own, other["frozen, pooled, all"]["R@1"]])
+    headings = ["fitted to", "tested on", "dim", *metrics, "R@1 fitted to its own", "R@1 frozen"]
+    table("Fitted to one set, tested on another", headings, rows)
+    print_agreement(sets, scratch)
+
+
+def note(row):
+    """The weights of the parts, or a learned one's settings."""
+    return ", ".join(f"{weight:g}" for weight in row["weights"]) if "weights" in row else row.get("settings", "")
+
+
+def print_agreement(sets, scratch):
+    """How well agreement tells the good weights from the bad."""
+    points = [
+        {"set": name, "net": net, "width": width, "weights": row["weights"], "dim": dim, **row[str(dim)]}
+        for name, net, width, f in sets
+        for row in f.get("weights", {}).values()
+        for dim in DIMS
+    ]
+    if not points:
+        return
+    write_json(scratch / "agreement.json", points)
+    rows = []
+    for name, net, width, _ in sets:
+        for dim in DIMS:
+            some = [p for p in points if (p["set"], p["net"], p["width"], p["dim"]) == (name, net, width, dim)]
+            if some:
+                chosen = max((p for p in some if p["weights"][2] == LAST_WEIGHT), key=lambda p: p["agreement"])
+                recalls = [p["R@1"] for p in some]
+                rows.append([name, net, width, dim, correlation(some), len(some), chosen["R@1"], max(recalls), min(recalls)])
+    for dim in DIMS:
+        for name in [*dict.fromkeys(p["set"] for p in points), "all"]:
+            some = [p for p in points if p["dim"] == dim and name in (p["set"], "all")]
+            rows.append([name, "all", "all", dim, correlation(some), len(some), "", "", ""])
+    headings = ["set", "net", "px", "dim", "Spearman's rho", "weights", "R@1 of the chosen", "of the best", "of the worst"]
+    table("Neighbour agreement against R@1 on held-out classes, over the weights", headings, rows)
+    plot([p for p in points if p["dim"] == DIMS[0]], scratch / "agreement.png")
+
+
+def correlation(points):
+    """Spearman's, in words: NaN where one of the two is constant."""
+    return f"{spearmanr([p['agreement'] for p in points], [p['R@1'] for p in points]).statistic:.2f}"
+
+
+def plot(points, path):
+    """Agreement and R@1: a marker for each set, a colour for each net and width."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: run pip install matplotlib", file=sys.stderr)
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    sets = list(dict.fromkeys(p["set"] for p in points))
+    nets = list(dict.fromkeys((p["net"], p["width"]) for p in points))
+    for marker, name in zip(cycle(MARKERS), sets):
+        for colour, (net, width) in zip(cycle(COLOURS), nets):
+            some = [p for p in points if (p["set"], p["net"], p["width"]) == (name, net, width)]
+            if some:
+                x, y = ([100 * p[key] for p in some] for key in ("agreement", "R@1"))
+                axes.scatter(x, y, s=22, marker=marker, color=colour, alpha=0.7, label=f"{name}, {net}, {width} px")
+    axes.set_xlabel("neighbour agreement of two random crops, training images without labels (%)")
+    axes.set_ylabel("R@1 on held-out classes (%)")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=7)
+    figure.savefig(path, dpi=150)
+    print(f"plot: {path}", file=sys.stderr)
