@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from data.images import PIXELS
 from models import backbones
 from models.backbones import names
 from models.checkpoints import load_state, read_checkpoint, read_start, start_from
@@ -97,6 +98,10 @@ def load(
     if readout == "closed_form" and embedder.closed_form is None:
         what = f"{checkpoint}: has no closed form; train with --readout closed_form, or test.py fits one"
         raise InputError(what, setting="readout")
-    if readout is not None and embedder.closed_form is not None:
-        embedder.closed_form.prefer(readout == "closed_form")
+    if embedder.closed_form is not None:
+        if (version := int(embedder.closed_form.pixels)) != PIXELS:
+            versions = f"pixels of version {version}, this program reads version {PIXELS}"
+            log.say(f"{checkpoint}: its closed form was fitted to {versions}, so similarities may differ a little")
+        if readout is not None:
+            embedder.closed_form.prefer(readout == "closed_form")
     return embedder.to(device).eval()

@@ -1,4 +1,4 @@
-"""The house: imports point one way, none goes in a circle, and train.py stays a page."""
+"""The house: imports point one way, none goes in a circle, files and functions are short, and train.py stays a page."""
 
 import ast
 import graphlib
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "losses": {"utils"},
     "utils": set(),
 }
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 260, 60
 OUTSIDE = {"tests", "scripts"}  # they import what they like, and nothing imports them
 
 
@@ -76,6 +77,26 @@ def test_imports_go_in_no_circle(modules):
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
+
+
+def test_files_and_functions_are_short():
+    """A file is one room, and a function does one thing. Tests, and what measured, are left out."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py", "*.js", "*.css", "*.sh"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    too_long = []
+    for path in [Path(line) for line in listed if not line.startswith("tests/") and (ROOT / line).exists()]:
+        text = (ROOT / path).read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > LINES_OF_A_FILE:
+            too_long.append(f"{path}: {lines} lines")
+        for node in ast.walk(ast.parse(text)) if path.suffix == ".py" else ():
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > LINES_OF_A_FUNCTION:
+                    too_long.append(f"{path}:{node.lineno}: {node.name} has {lines} lines")
+    assert not too_long, "\n".join(too_long)
 
 
 def test_the_loop_is_a_page():

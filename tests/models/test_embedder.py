@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import models
+from data.images import PIXELS
 from models import backbones, embedder
+from models.closed_form import ClosedForm
 from utils.errors import InputError
 
 FAST = ["BN-Inception", "Inception", "ResNet18", "EfficientNet-Lite0", "EfficientNet-Lite1", "MobileNetV2", "timm/resnet18"]
@@ -131,3 +133,20 @@ def test_names_can_all_be_created():
 def test_arguments_that_make_no_sense(arguments):
     with pytest.raises(InputError):
         models.create("ResNet18", **arguments)
+
+
+@pytest.mark.parametrize("version", [None, PIXELS, 0])
+def test_a_closed_form_of_older_pixels_is_read_and_that_is_said(tmp_path, said, version):
+    """None: made before versions had a number, which is 1."""
+    model = models.create("timm/test_resnet", 8, False, width=32, origin_width=36)
+    model.closed_form = ClosedForm(model.feature_dim, {}, 8)
+    state = dict(model.state_dict())
+    assert int(state.pop("closed_form.pixels")) == PIXELS
+    if version is not None:
+        state["closed_form.pixels"] = torch.tensor(version)
+    path = tmp_path / "ckp_ep1.pth.tar"
+    torch.save({"state_dict": state, "epoch": 1, "settings": model.settings}, path)
+    loaded = models.load(path)
+    assert int(loaded.closed_form.pixels) == (1 if version is None else version)
+    expected = "its closed form was fitted to pixels of version 0, this program reads version 1"
+    assert [expected in line for line in said()] == [True] * (version == 0)
