@@ -28,16 +28,20 @@ def name_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.fixture(scope="module")
-def modules():
-    """name -> path below the project's folder, of every module that git knows of or that waits to be added."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py"]
+def files(*patterns):
+    """Paths below the project's folder, of every such file that git knows of or that waits to be added."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    paths = [Path(line) for line in listed if Path(line).parts[0] not in OUTSIDE and (ROOT / line).exists()]
-    return {name_of(path): path for path in paths}
+    return [Path(line) for line in listed if (ROOT / line).exists()]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """name -> path, of every module."""
+    return {name_of(path): path for path in files("*.py") if path.parts[0] not in OUTSIDE}
 
 
 def imports(path, modules):
@@ -81,13 +85,8 @@ def test_imports_go_in_no_circle(modules):
 
 def test_files_and_functions_are_short():
     """A file is one room, and a function does one thing. Tests, and what measured, are left out."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py", "*.js", "*.css", "*.sh"]
-    try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout")
     too_long = []
-    for path in [Path(line) for line in listed if not line.startswith("tests/") and (ROOT / line).exists()]:
+    for path in [path for path in files("*.py", "*.js", "*.css", "*.sh") if path.parts[0] != "tests"]:
         text = (ROOT / path).read_text(encoding="utf-8")
         if (lines := text.count("\n")) > LINES_OF_A_FILE:
             too_long.append(f"{path}: {lines} lines")
