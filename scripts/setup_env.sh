@@ -1,11 +1,33 @@
 # Sourced by the other scripts: goes to the project's folder and sets $PYTHON to an interpreter that has everything.
 #   PYTHON=... is used as it is. An active virtual environment is used, else .venv is made here; what requirements.txt
 #   names is installed into it when that has not been done yet. EXTRA_REQUIREMENTS: one more such file.
+#   TORCH=cpu takes PyTorch's build without CUDA. A torch that is there already, and fits, is used as it is.
+CPU_BUILDS=https://download.pytorch.org/whl/cpu
 
 case ${PYTHON:-} in /* | '') ;; */*) PYTHON=$PWD/$PYTHON ;; esac  # a relative path is from where the user stands
 CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 fail() { echo "error: $*" >&2; exit 2; }
+
+# The last error in pip's log, without its colours.
+why_pip_failed() { grep -i error "$install_log" | tail -n 1 | tr -d '\033' | sed 's/\[[0-9;]*m//g; s/^ERROR: //'; }
+
+# PyTorch's ordinary build for Linux brings CUDA along, whether there is a GPU or not.
+say_size_of_torch() {
+    local gpu=yes
+    [ -e /proc/driver/nvidia ] || command -v nvidia-smi >/dev/null || gpu=no
+    if [ "${TORCH:-}" = cpu ]; then
+        echo "installing PyTorch for the CPU, about 1 GB"
+        # pip's own settings could lead to the ordinary build
+        PIP_CONFIG_FILE=/dev/null "$PYTHON" -m pip install --disable-pip-version-check --timeout 5 --retries 0 \
+            --index-url "$CPU_BUILDS" $(grep -E '^torch(vision)?==' requirements.txt) >> "$install_log" 2>&1 && return
+        echo "PyTorch's index for the CPU cannot be reached ($CPU_BUILDS); the ordinary build is taken"
+    fi
+    echo "PyTorch is about 6 GB, most of it CUDA libraries; this takes a few minutes, once"
+    if [ "$(uname -s)" = Linux ] && [ $gpu = no ] && [ -z "${TORCH:-}" ]; then
+        echo "without an NVIDIA GPU: stop this, and put TORCH=cpu in front of the same command: about 1 GB"
+    fi
+}
 
 if [ -z "${PYTHON:-}" ]; then
     if [ -n "${VIRTUAL_ENV:-}" ]; then
@@ -26,15 +48,16 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=$environment/bin/python
     "$PYTHON" -m pip --version >/dev/null 2>&1 || "$PYTHON" -m ensurepip >/dev/null 2>&1 ||
         fail "$environment has no pip; remove that folder, or activate another environment"
+    install_log=$environment/install.log
     for requirements in requirements.txt ${EXTRA_REQUIREMENTS:-}; do
         # A stamp named by the file's content: done once, and again only when the file changes.
         stamp=$environment/.installed-$(cksum < "$requirements" | tr ' ' '-')
-        if [ ! -e "$stamp" ]; then
-            echo "installing $requirements (a few minutes the first time)"
-            "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements" ||
-                fail "pip could not install $requirements; see its message above"
-            touch "$stamp"
-        fi
+        [ ! -e "$stamp" ] || continue
+        if [ "$requirements" = requirements.txt ] && ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then say_size_of_torch; fi
+        echo "installing $requirements; pip's words go to $install_log"
+        "$PYTHON" -m pip install --disable-pip-version-check -r "$requirements" >> "$install_log" 2>&1 ||
+            fail "pip could not install $requirements: $(why_pip_failed); run the same command again, or see $install_log"
+        touch "$stamp"
     done
 fi
 "$PYTHON" -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
