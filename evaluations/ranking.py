@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from evaluations.recall import TIE
 from utils.errors import InputError
 
 BLOCK_BYTES = 128 * 2**20  # of what is computed for a block of queries
@@ -44,8 +45,8 @@ def precision_at_r(
     query: (Q, d) of float32, float16 or bfloat16, L2-normalised; query_labels: int64 (Q,). NumPy arrays or tensors;
     computed in float32 on the device that `query` is on. gallery, gallery_labels: the same for the G images to find;
     without them the queries are each other's gallery, and each is removed from its own by index.
-    Equal similarities rank in a random order, which `seed` draws. Data sets are sorted by class: in their own order a
-    collapsed embedding would score better than chance.
+    Similarities that are equal as multiples of recall.TIE rank in a random order, which `seed` draws. Data sets are sorted
+    by class: in their own order a collapsed embedding would score better than chance.
     Works in blocks of queries: memory is O(block x gallery), about 128 MB beside a copy of the gallery.
     Raises InputError when a feature is not finite.
     """
@@ -71,7 +72,7 @@ def precision_at_r(
         sim = query[block].float() @ gallery.T
         if same_set:
             sim.scatter_(1, block[:, None], -torch.inf)
-        nearest = gallery_labels[sim.topk(depth).indices]
+        nearest = gallery_labels[sim.div_(TIE).round_().topk(depth).indices]
         place, r = torch.arange(1, depth + 1, device=query.device), positives[block, None]
         hit = (nearest == query_labels[block, None]) & (place <= r)
         hits = hit.cumsum(1)

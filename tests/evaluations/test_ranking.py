@@ -96,6 +96,23 @@ def test_a_collapsed_embedding_scores_as_chance(labels, same_set):
     assert precision_at_r(*sets) == scores[0]
 
 
+@pytest.mark.parametrize("gap, tied", [(2e-6, False), (1e-7, True)])
+def test_one_rule_for_ties_in_all_metrics(gap, tied):
+    """Queries whose positive is nearer than the other image by a gap: right in all metrics, or a coin in all of them."""
+    count = 400
+    row = np.arange(count)  # each query has a plane of its own
+    query, near, far = np.zeros((3, count, 2 * count), np.float32)
+    query[row, 2 * row] = 1
+    for images, cosine in ((near, 0.9995), (far, 0.9995 - gap)):
+        images[row, 2 * row], images[row, 2 * row + 1] = cosine, np.sqrt(1 - cosine**2)
+    sets = query, row, np.concatenate([near, far]), np.concatenate([row, np.full(count, -1)])
+    expected = 0.5 if tied else 1
+    assert recall_at_k(*sets, ks=(1,)).at_k[1] == pytest.approx(expected, abs=0.01)
+    scores = [precision_at_r(*sets, seed=seed) for seed in range(5)]
+    assert np.mean([score.r_precision for score in scores]) == pytest.approx(expected, abs=0.06)
+    assert np.mean([score.map_at_r for score in scores]) == pytest.approx(expected, abs=0.06)
+
+
 def test_degenerate_sets():
     rng = np.random.default_rng(0)
     pair = unit(rng, np.array([0, 1]))

@@ -81,8 +81,9 @@ def test_a_collapsed_embedding_looks_broken():
 @pytest.mark.parametrize("block, class_block", [(8, 3), (16, 50), (24, 1)])
 def test_blocks_do_not_change_the_result(monkeypatch, same_set, block, class_block):
     rng = np.random.default_rng(0)
-    features, labels = rng.normal(size=(50, 8)).astype(np.float32), rng.integers(5, size=50)
-    gallery = () if same_set else (rng.normal(size=(61, 8)).astype(np.float32), rng.integers(6, size=61))
+    unit = lambda rows: (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    features, labels = unit(rng.normal(size=(50, 8))), rng.integers(5, size=50)
+    gallery = () if same_set else (unit(rng.normal(size=(61, 8))), rng.integers(6, size=61))
     whole = recall_at_k(features, labels, *gallery)
     monkeypatch.setattr(evaluations.recall, "BLOCK_SIDE", block)
     monkeypatch.setattr(evaluations.recall, "QUERIES_AT_ONCE", class_block)
