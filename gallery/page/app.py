@@ -52,7 +52,7 @@ def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
         Route("/api/{g}/map", page.map),
         Route("/api/{g}/bad", page.bad),
     ]
-    errors: dict[Any, Callable] = {Refusal: _refused, InputError: _wrong, Working: _working, HTTPException: _failed}
+    errors: dict[Any, Callable] = {Refusal: _refused, HTTPException: _failed, InputError: _wrong, Working: _working}
     app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
     app.router.redirect_slashes = False
     return app
@@ -124,7 +124,8 @@ class Page:
         start, count = params.stretch(query, 60)
         rows = [g.row(key) for key in query.getlist("image")]
         tokens = query.getlist("upload")
-        params.queries(len(rows) + len(tokens))
+        if not 1 <= len(rows) + len(tokens) <= params.QUERIES:
+            raise Refusal(400, f"Give 1 to {params.QUERIES} images to search with.")
         sent = [self._uploaded(token) for token in tokens]
         number = self.views.index(g)
         found = await run_in_threadpool(g.neighbours, rows, [(u, number) for u in sent], start, count)
@@ -153,7 +154,7 @@ class Page:
         if what is None:
             raise Refusal(400, "`kind` has to be identical, near or alike.")
         start, count = params.stretch(query, 20)
-        threshold = params.share(query, "threshold", g.alike, 0, 1) if kind == "alike" else 0
+        threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
         turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
         make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
         name = g, "duplicates", kind, threshold, turned
@@ -207,7 +208,7 @@ def _tagged(tag: str, data: bytes | None, kind: str, cache: str) -> Response:
 
 
 async def _refused(request: Request, refusal: Any) -> Response:
-    return refuse(refusal.status, refusal.sentence)
+    return refuse(refusal.status_code, refusal.detail)
 
 
 async def _wrong(request: Request, error: Any) -> Response:
