@@ -37,8 +37,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     """The Backbone; `weights`: a file with the keys of bn_inception-52deb4733.pth, else that file itself."""
     features = BNInception()
     if pretrained:
-        source = weights or weight_files.BN_INCEPTION.path
-        tensors = as_tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
+        source = weights or weight_files.fetch(name, weight_files.BN_INCEPTION)
+        tensors = as_tensors(weight_files.read(source), source)
         tensors = {flat_to_blocks(key): value for key, value in tensors.items()}
         load_tensors(features, tensors, source, ignored=("last_linear.",))
     return Backbone(features, FEATURE_DIM, CAFFE, Original(_original_key))

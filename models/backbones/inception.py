@@ -41,8 +41,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     """The Backbone; `weights`: a Caffe-converted file of 57 convolutions, arrays or tensors, else the published one."""
     features = _features()
     if pretrained:
-        source = weights or weight_files.INCEPTION.path
-        tensors = as_tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
+        source = weights or weight_files.fetch(name, weight_files.INCEPTION)
+        tensors = as_tensors(weight_files.read(source), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
         load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
     return Backbone(features, FEATURE_DIM, CAFFE, ORIGINAL)

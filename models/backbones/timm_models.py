@@ -23,7 +23,10 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     Raises InputError for a name that timm does not know, with the closest that it does.
     """
     model_name = name.removeprefix(TIMM)
-    _check_name(name, model_name)
+    if not timm.is_model(model_name):
+        close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
+        listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
+        raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
     overlay = None
     if pretrained and weights:
         # timm takes the tensors, and still renames older keys and drops the classifier as it does for its own files.
@@ -36,10 +39,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         if weights:
             raise InputError(f"{weights}: does not fit {name} ({reason}); give the weights of that net") from None
         if pretrained:
-            raise InputError(
-                f"no weights for {name} ({reason}); connect to {huggingface_hub.constants.ENDPOINT}, or give a weights "
-                f"file, or {weight_files.WITHOUT_DOWNLOAD}"
-            ) from None
+            remedy = f"connect to {huggingface_hub.constants.ENDPOINT}, or give a weights file"
+            raise InputError(f"no weights for {name} ({reason}); {remedy}, or {weight_files.WITHOUT_DOWNLOAD}") from None
         raise InputError(f"{name}: timm cannot build it ({reason}); give another net", setting="net") from None
     config = timm.data.resolve_model_data_config(net)
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
@@ -56,13 +57,6 @@ def _create(model_name: str, **settings: Any) -> Any:
         if "dynamic_img_size" not in str(error):
             raise
         return timm.create_model(model_name, **settings)  # of a family without it; the other call has not got to weights
-
-
-def _check_name(name: str, model_name: str) -> None:
-    if not timm.is_model(model_name):
-        close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
-        listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
-        raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
 
 
 @contextmanager
