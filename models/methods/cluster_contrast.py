@@ -18,7 +18,7 @@ from data.sampler import Draw, Pick, PKBatches, check_pk
 from data.views import Batch
 from losses.pairs import similarities
 from models.embedder import Embedder
-from models.methods.method import Method
+from models.methods.method import Method, fill
 from utils import flags, health, log
 from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
@@ -88,9 +88,7 @@ class ClusterContrast(Method):
         inside = np.flatnonzero(found.labels >= 0)
         k = int(found.labels.max()) + 1
 
-        labels = torch.full((len(self.labels),), -1)
-        labels[torch.from_numpy(rows)] = torch.from_numpy(found.labels)
-        self.labels.copy_(labels)
+        fill(self.labels, rows, found.labels, -1)
         means = kmeans.cluster_means(self.project(features) if first else features, found.labels, k)
         self.memory = normalize(torch.from_numpy(means)).to(self.labels.device)
 

@@ -81,6 +81,12 @@ class Method(nn.Module):
         return self.embedder
 
 
+def fill(buffer: Tensor, rows: np.ndarray, values: np.ndarray, others: int) -> None:
+    """Set rows of a buffer (N, ...), int64 (n,), to values (n, ...), and all other rows to one number, in place."""
+    buffer.fill_(others)
+    buffer[torch.from_numpy(rows).to(buffer.device)] = torch.from_numpy(values).to(buffer)
+
+
 @torch.no_grad()
 def move(average: nn.Module, net: nn.Module, share: float) -> None:
     """Move a net by a share of the way to another of its kind, in place: weights and statistics of BatchNorm. Counters are
