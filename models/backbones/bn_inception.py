@@ -44,11 +44,10 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     return Backbone(features, FEATURE_DIM, CAFFE, Original(_original_key))
 
 
-class BNInception(nn.Module):
+class BNInception(nn.Sequential):
     """(N, 3, H, W) -> pooled (N, 1024, 1, 1)."""
 
     def __init__(self) -> None:
-        super().__init__()
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["conv1_7x7_s2"] = Unit(3, 64, 7, stride=2)
         parts["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds sizes up
@@ -57,14 +56,11 @@ class BNInception(nn.Module):
         parts["pool2"] = nn.MaxPool2d(3, 2, ceil_mode=True)
         for name, widths in BLOCKS.items():
             parts[name] = Block(*widths)
-        for name, part in parts.items():
-            self.add_module(name, part)
+        super().__init__(parts)
 
     def maps(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> feature maps (N, 1024, H / 32, W / 32) before pooling."""
-        for part in self.children():
-            images = part(images)
-        return images
+        return super().forward(images)
 
     def forward(self, images: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(self.maps(images), 1)

@@ -35,7 +35,6 @@ class ClusterContrast(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels = images.labels
         check_pk(settings.batch_size, settings.num_instances, metric=False)  # one image has a positive too: its cluster
         if settings.grouping == "kmeans" and not 2 <= settings.num_clusters <= len(images):
             what = f"{settings.num_clusters} is not within 2 and the {len(images)} images of {images.source}"

@@ -25,6 +25,7 @@ class Method(nn.Module):
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__()
         self.embedder, self.settings = embedder, settings
+        self.true_labels, self.source = images.labels, images.source  # for the log and for errors, and for nothing else
 
     @staticmethod
     def flags(parser: Any) -> None:

@@ -58,7 +58,6 @@ class SharedNeighbours(Method):
         check_pk(settings.batch_size, settings.num_instances)
         if settings.near > settings.far:
             raise InputError(f"{settings.near} is more than far, {settings.far}", setting="near")
-        self.true_labels, self.source = images.labels, images.source
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
         self.average = copy.deepcopy(embedder).requires_grad_(False)

@@ -38,7 +38,6 @@ class STML(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels, self.source = images.labels, images.source
         k = settings.num_neighbours
         self.check(len(images))
         if settings.batch_size % k:

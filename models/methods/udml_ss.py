@@ -56,7 +56,6 @@ class UDMLSS(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels = images.labels
         self.rotated = settings.rot_batch if settings.self_supervision_rot else 0
         check_pk(settings.batch_size, settings.num_instances, self.rotated, self.metric)
         self.check(images)
