@@ -14,7 +14,6 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
-KINDS = ("identical", "near", "alike")  # of duplicates: the same bytes, copies, look-alikes
 
 
 class Duplicates(NamedTuple):
@@ -25,9 +24,7 @@ class Duplicates(NamedTuple):
 
 
 class Places(NamedTuple):
-    """The map."""
-
-    rows: np.ndarray  # int64 (n,) of the images on it
+    rows: np.ndarray  # int64 (n,) of the images on the map
     places: np.ndarray  # float32 (n, 2) in [0, 1]
     labels: np.ndarray  # int64 (n,), the group of each
 

@@ -56,8 +56,6 @@ class Settings(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What a process works with."""
-
     compute: Compute
     group: Group
     stop: Stop

@@ -72,7 +72,6 @@ def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
 
 
 def readable(name: str) -> str:
-    """The name of a curve, for people."""
     return NAMES[name][0] if name in NAMES else name.replace("_", " ")
 
 

@@ -29,8 +29,6 @@ class Row(NamedTuple):
 
 
 class RunFolder(NamedTuple):
-    """A run."""
-
     path: str
     about: dict[str, Any]  # of ABOUT; empty where there is none
     curves: dict[str, Curve]  # what steps measured

@@ -180,13 +180,11 @@ def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, bytes]) -> None:
     """The page at once or not at all, and its figures beside it."""
     loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
     styles = "".join(file.read_text(encoding="utf-8") for file in (STYLESHEET, STATIC / "report.css"))
     pictures = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in drawn.items()}
-    html = environment.get_template(template).render(**context, figures=pictures, picture=data_url, styles=styles)
+    html = jinja.get_template(template).render(**context, figures=pictures, picture=data_url, styles=styles)
     stem = os.path.splitext(file)[0]
     for name in FIGURES:  # one of an earlier page that this one lacks would mislead
         Path(f"{stem}-{name}.png").unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from gallery.page.guard import Guard, Json, refuse
 from gallery.page.pictures import Pictures
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import LIMIT, Uploads
+from gallery.search import Query
 from utils.errors import InputError
 
 HERE = Path(__file__).parent
@@ -77,8 +78,7 @@ class Page:
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.views[0].folder)
         root = folder if local else os.path.basename(folder)
-        html = self.templates.get_template("page.html").render(galleries=galleries, root=root)
-        return HTMLResponse(html)
+        return HTMLResponse(self.templates.get_template("page.html").render(galleries=galleries, root=root))
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -126,9 +126,9 @@ class Page:
         tokens = query.getlist("upload")
         if not 1 <= len(rows) + len(tokens) <= params.QUERIES:
             raise Refusal(400, f"Give 1 to {params.QUERIES} images to search with.")
-        sent = [self._uploaded(token) for token in tokens]
         number = self.views.index(g)
-        found = await run_in_threadpool(g.neighbours, rows, [(u, number) for u in sent], start, count)
+        sent = [Query(upload.embeddings[number], upload.hashed) for upload in map(self._uploaded, tokens)]
+        found = await run_in_threadpool(g.neighbours, rows, sent, start, count)
         return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **found})
 
     async def clusters(self, request: Request) -> Response:
@@ -140,10 +140,7 @@ class Page:
     async def cluster(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
         found = await self._clusters(g)
-        number = params.number_in(request.path_params["id"], len(found))
-        if number is None:
-            raise Refusal(404, "There is no such group any more.")
-        rows = found[number]
+        rows = found[params.number_in(request.path_params["id"], len(found), "There is no such group any more.")]
         items = [g.item(row) for row in rows[start : start + count]]
         return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
 
@@ -180,10 +177,7 @@ class Page:
         return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
 
     def _gallery(self, request: Request) -> GalleryView:
-        number = params.number_in(request.path_params["g"], len(self.views))
-        if number is None:
-            raise Refusal(404, "There is no such gallery.")
-        return self.views[number]
+        return self.views[params.number_in(request.path_params["g"], len(self.views), "There is no such gallery.")]
 
     def _uploaded(self, token: str) -> Any:
         found = self.uploads.get(token)

@@ -27,8 +27,6 @@ class Working(Exception):
 
 @dataclass
 class Order:
-    """Something to make."""
-
     name: Hashable
     make: Callable[[], Any]
     wanted: float  # when it was last asked for, by time.monotonic

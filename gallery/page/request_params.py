@@ -45,9 +45,11 @@ def stretch(query: Mapping[str, str], count: int) -> tuple[int, int]:
     return whole(query, "start", 0, 0, DEPTH), whole(query, "count", count, 1, MOST)
 
 
-def number_in(text: str, count: int) -> int | None:
-    """The number that an address holds, if it is one of `count` from 0 on."""
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < count else None
+def number_in(text: str, count: int, otherwise: str) -> int:
+    """The number that an address holds. Raises Refusal, `otherwise`, unless it is one of `count` from 0 on."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= count:
+        raise Refusal(404, otherwise)
+    return int(text)
 
 
 async def body(request: Request, limit: int) -> bytes:
