@@ -164,7 +164,7 @@ def duplicates(args: argparse.Namespace) -> None:
     if threshold is None:
         threshold = derived.usual_threshold(gallery, opened_index)
         log.say(f"look-alikes have a similarity of {threshold} or more")
-    found = {kind: derived.duplicates(gallery, opened_index, kind, threshold, args.turned) for kind in TITLES}
+    found = {kind: derived.duplicates(gallery, opened_index, kind, threshold, args.turned) for kind in derived.KINDS}
     groups = {kind: list(zip(each.similarities.tolist(), map(np.ndarray.tolist, each.rows))) for kind, each in found.items()}
     if args.json:
         as_json = {

@@ -45,7 +45,7 @@ class Images:
 
 
 def decode(path: str | PathLike | BinaryIO, side: int) -> Tensor:
-    """Decode an image file, or one that is open: uint8 (3, H, W), RGB, upright, its shorter side `side`; channels last in memory.
+    """Decode an image file, open or by name: uint8 (3, H, W), channels last in memory, RGB, upright, shorter side `side`.
 
     A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of it (libjpeg's scaled decoding): several times
     faster, and not pixel by pixel what shrinking the whole image gives. Of an animation the first frame is taken.

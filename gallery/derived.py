@@ -14,6 +14,7 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
+KINDS = ("identical", "near", "alike")  # of duplicates: the same bytes, copies, look-alikes
 
 
 class Duplicates(NamedTuple):

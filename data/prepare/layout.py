@@ -67,7 +67,7 @@ def describe(counts: Counts) -> str:
 
 
 def check_counts(name: str, images: Sequence[Image], official: Counts | None) -> Counts:
-    """Images and classes of each list; InputError without a train image, or unless they are `official` (None accepts any)."""
+    """Images and classes of each list; InputError without a train image, or if not `official` (None: any will do)."""
     classes: dict[str, list] = {}
     for image in images:
         classes.setdefault(image.split, []).append(image.category)
