@@ -26,19 +26,13 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--checkpoint", default=None, help="a trained net; without one --net is taken as it is")
     add("--net", default=None, help="a ready-made net; a wrong name lists them all (default: EfficientNet-Lite0)")
     add("--weights", default=None, help="file of its pretrained weights, instead of the net's own source")
-    about = (
-        "what reads the net out: closed_form, fitted to these images; embedding, of a checkpoint; pooled, the bare features;"
-    )
-    about += f" auto: what a checkpoint chose, or the closed form from {ENOUGH} images (default)"
+    about = "what reads the net out: closed_form, fitted to these images; embedding, of a checkpoint; pooled, the bare "
+    about += f"features; auto: what a checkpoint chose, or the closed form from {ENOUGH} images (default)"
     add("--head", "--readout", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
     add("--dim", type=flags.positive_int, default=None, help="numbers of the closed form of a ready-made net (default: 512)")
     add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's, or 128)")
-    add(
-        "--origin_width",
-        type=flags.side,
-        default=None,
-        help="shorter side before it (default: the checkpoint's, or 9/8 of --width)",
-    )
+    about = "shorter side before it (default: the checkpoint's, or 9/8 of --width)"
+    add("--origin_width", type=flags.side, default=None, help=about)
     add("--dtype", choices=("float32", "float16"), default="float32", help="float16 halves the file")
     add("--name", default=None, help="what the page calls it (default: ready-made, or trained)")
     add("--again", action="store_true", help="drop what is in --out and embed all anew")
@@ -47,12 +41,8 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--nThreads", "-j", type=flags.number(int, 0, most=1024), default=None, help=about)
     add("--seed", type=flags.natural, default=0, help="of the crops that the closed form is fitted to, when it is")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
-    add(
-        "--amp",
-        choices=("auto", "off", "bf16", "fp16"),
-        default="auto",
-        help="precision; auto: half on a GPU, off elsewhere",
-    )
+    about = "precision; auto: half on a GPU, off elsewhere"
+    add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add("--log_file", default=None, help="also append the log to this file")
     args = parser.parse_args()
     if args.checkpoint and args.weights:

@@ -71,9 +71,8 @@ def main() -> None:
             with stop.deferred():
                 export_files.put_in_place(whole, out)
     except OSError as error:
-        raise RunError(
-            f"{args.out}: cannot be written ({error.strerror or error}); make room or give another folder"
-        ) from None
+        reason = error.strerror or error
+        raise RunError(f"{args.out}: cannot be written ({reason}); make room or give another folder") from None
     size = os.path.getsize(os.path.join(out, export_files.GRAPH)) / 1e6
     log.say(f"{args.out}: {embedder.settings['net']}, {embedder.kind}, {embedder.dim} numbers, {size:.0f} MB")
     log.say(f"largest difference between ONNX and PyTorch on {len(crops)} images: {difference:.1e}")

@@ -117,13 +117,10 @@ def query(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     answers = [look_alikes(gallery, opened_index, several, 0, args.k) for *_, several in named]
     milliseconds = 1000 * (time.perf_counter() - began) / len(named)
-    results: list[dict[str, Any]] = [
-        {
-            "query": shown(name),
-            "found": [entry(gallery, *pair) for pair in zip(answer.rows.tolist(), answer.similarities.tolist())],
-        }
-        for (name, *_), answer in zip(named, answers)
-    ]
+    results: list[dict[str, Any]] = []
+    for (name, *_), answer in zip(named, answers):
+        pairs = zip(answer.rows.tolist(), answer.similarities.tolist())
+        results.append({"query": shown(name), "found": [entry(gallery, *pair) for pair in pairs]})
     if args.html:
         from gallery.page.html_export import write_results
 

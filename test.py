@@ -34,8 +34,6 @@ from utils.features import encoder
 
 
 class Net(NamedTuple):
-    """A net that is tested."""
-
     epoch: int | None  # None: the frozen backbone
     embedder: models.Embedder
     readouts: list[str]  # of `Embedder.read`, and "auto" until it is fitted

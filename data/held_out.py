@@ -5,6 +5,7 @@ python -m data.held_out DATA FOLDER
 
 import argparse
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -46,9 +47,8 @@ def _lines(images: ImageList, classes: np.ndarray) -> bytes:
 def _write(file: str, lines: bytes) -> None:
     """At once or not at all; nothing where the file is there already. InputError where it is another list."""
     if os.path.exists(file):
-        with open(file, "rb") as opened:
-            if opened.read() != lines:
-                raise InputError(f"{shown(file)}: is another list; give another folder")
+        if Path(file).read_bytes() != lines:
+            raise InputError(f"{shown(file)}: is another list; give another folder")
         return
     with written_whole(file) as out:
         out.write(lines)

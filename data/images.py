@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -44,8 +44,8 @@ class Images:
         return self.transforms.load(self.paths[index])
 
 
-def decode(path: str | PathLike, side: int) -> Tensor:
-    """Decode an image file: uint8 (3, H, W), channels last in memory, RGB, upright, its shorter side `side`.
+def decode(path: str | PathLike | BinaryIO, side: int) -> Tensor:
+    """Decode an image file, open or by name: uint8 (3, H, W), channels last in memory, RGB, upright, shorter side `side`.
 
     A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of it (libjpeg's scaled decoding): several times
     faster, and not pixel by pixel what shrinking the whole image gives. Of an animation the first frame is taken.
@@ -104,7 +104,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @contextmanager
-def _opened(path: str | PathLike) -> Iterator[Any]:
+def _opened(path: str | PathLike | BinaryIO) -> Iterator[Any]:
     """The PIL image of `path`, its header read. What goes wrong inside becomes an InputError that names the file."""
     try:
         with Image.open(path) as image:

@@ -21,7 +21,6 @@ def to_pil(pixels: Tensor) -> Image.Image:
 
 
 def as_jpeg(image: Image.Image) -> bytes:
-    """A JPEG of an RGB picture."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
     return file.getvalue()

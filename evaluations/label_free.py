@@ -6,6 +6,7 @@ whatever they are read out by.
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +33,7 @@ STARTS = 3
 
 
 def judge(
-    encoders: list[Encoder],
-    known: Encoder,
-    crops: Callable[[tuple | None], Iterable],
-    count: int,
-    on_bad_image: str,
-    seed: int = 0,
+    encoders: list[Encoder], known: Encoder, crops: Callable[[Any], Iterable], count: int, on_bad_image: str, seed: int
 ) -> list[dict[str, float]]:
     """`label_free` of several nets, on images that they were trained on.
 

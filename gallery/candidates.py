@@ -1,11 +1,12 @@
 """Pairs of thumbprints that may be copies of each other, found among millions without comparing all with all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gallery.thumbprints import INVERSE, SIDE, VIEWS, view_of
+from utils.arrays import blocks
 
 FREQUENCIES = 8  # of the cosine transform that a descriptor holds, in each direction: 57 numbers in all
 INSET = 0.025  # of the side, from each end
@@ -37,7 +38,7 @@ def descriptors(prints: np.ndarray, inset: float = 0.0) -> np.ndarray:
     low = (frequency > 0) & (frequency <= FREQUENCIES)
     weights, transform = np.sqrt(frequency[low]).astype(np.float32), _cosines(inset)
     found = np.empty((len(prints), len(weights)), np.float32)
-    for rows in blocks(np.arange(len(prints))):
+    for rows in blocks(np.arange(len(prints)), PRINTS_AT_ONCE):
         found[rows] = (transform @ prints[rows].astype(np.float32) @ transform.T)[:, low] * weights
     return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
 
@@ -68,7 +69,7 @@ def candidates(
     search = _searcher(descriptors(prints), exact=count * len(queries) <= exact_up_to**2)
     found = []
     for view in views:
-        for rows in blocks(queries):
+        for rows in blocks(queries, PRINTS_AT_ONCE):
             similarities, others = search(descriptors(view_of(prints[rows], view), INSET), min(NEIGHBOURS + 1, count))
             likely = (similarities >= LIKELY) & (others >= 0) & (others != rows[:, None])
             first, second = np.repeat(rows, likely.sum(1)), others[likely]
@@ -76,11 +77,6 @@ def candidates(
             found.append((np.minimum(first, second) * count + np.maximum(first, second)) * VIEWS + way)
     keys = np.unique(np.concatenate(found))
     return Candidates(*np.divmod(keys // VIEWS, count), keys % VIEWS)
-
-
-def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """PRINTS_AT_ONCE items at a time."""
-    return (array[i : i + PRINTS_AT_ONCE] for i in range(0, len(array), PRINTS_AT_ONCE))
 
 
 def _searcher(vectors: np.ndarray, exact: bool) -> Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gallery.groups import Group
+from gallery.groups import Group, marks_of
 from gallery.index import Index
 from gallery.store import Gallery
 from utils.arrays import evenly
@@ -25,9 +25,7 @@ class Duplicates(NamedTuple):
 
 
 class Places(NamedTuple):
-    """The map."""
-
-    rows: np.ndarray  # int64 (n,) of the images on it
+    rows: np.ndarray  # int64 (n,) of the images on the map
     places: np.ndarray  # float32 (n, 2) in [0, 1]
     labels: np.ndarray  # int64 (n,), the group of each
 
@@ -81,7 +79,7 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
         return packed([group.rows for group in found]) | {"similarities": similarities}
 
     digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
-    name = {"near": kind, "alike": f"{kind}-{digits}"}.get(kind, kind)
+    name = f"{kind}-{digits}" if kind == "alike" else kind
     kept = gallery.kept(f"page-{name}{'-turned' if turned and kind != 'identical' else ''}", make)
     return Duplicates(unpacked(kept), kept["similarities"])
 
@@ -109,30 +107,25 @@ def split(found: Duplicates, apart: Iterable[Sequence[int]]) -> Duplicates:
     Each image of such a group goes to the first part that holds none of those that it stands apart from. Parts of one image
     are left out.
     """
-    others: dict[int, set[int]] = {}
-    for rows in apart:
-        for row in rows:
-            others.setdefault(row, set()).update(rows)
-    if not others:
-        return found
-    kept: list[np.ndarray] = []
-    similarities: list[float] = []
+    marks, kept, similarities = marks_of(apart), list[np.ndarray](), list[float]()
     for group, similarity in zip(found.rows, found.similarities.tolist()):
-        parts = [group] if others.keys().isdisjoint(group.tolist()) else _parts(group.tolist(), others)
+        rows = group.tolist()
+        parts = [group] if marks.keys().isdisjoint(rows) else _parts(rows, marks)
         kept += parts
         similarities += [similarity] * len(parts)
     return Duplicates(kept, np.array(similarities, np.float32))
 
 
-def _parts(group: list[int], others: dict[int, set[int]]) -> list[np.ndarray]:
-    parts: list[list[int]] = []
+def _parts(group: list[int], marks: dict[int, set[int]]) -> list[np.ndarray]:
+    parts: list[tuple[list[int], set[int]]] = []  # rows, and their marks
     for row in group:
-        home = next((part for part in parts if others.get(row, set()).isdisjoint(part)), None)
+        own = marks.get(row, set())
+        home = next((part for part in parts if part[1].isdisjoint(own)), None)
         if home is None:
-            parts.append([row])
-        else:
-            home.append(row)
-    return [np.array(part, np.int64) for part in parts if len(part) > 1]
+            parts.append(home := ([], set()))
+        home[0].append(row)
+        home[1].update(own)
+    return [np.array(rows, np.int64) for rows, _ in parts if len(rows) > 1]
 
 
 def packed(lists: Sequence[Any]) -> dict[str, np.ndarray]:

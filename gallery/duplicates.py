@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from gallery.candidates import EXACT, NEIGHBOURS, Candidates, blocks, candidates
+from gallery.candidates import EXACT, NEIGHBOURS, PRINTS_AT_ONCE, Candidates, candidates
 from gallery.groups import (
     NO_LINKS,
     Apart,
@@ -24,7 +24,7 @@ from gallery.groups import (
 )
 from gallery.thumbprint_similarity import similarity
 from gallery.thumbprints import VIEWS, view_of
-from utils.arrays import evenly
+from utils.arrays import blocks, evenly
 
 COPY = 0.85  # similarity of two prints of one picture; scripts/benchmarks/planted_copies.py measures what it finds
 SAMPLE = 128  # images that tell how similar neighbours are
@@ -117,7 +117,7 @@ def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> Links:
     """The pairs that are similar enough, of prints uint8 (n, SIDE, SIDE)."""
     values = np.zeros(len(pairs.view), np.float32)
     for view in np.unique(pairs.view).tolist():
-        for block in blocks(np.flatnonzero(pairs.view == view)):
+        for block in blocks(np.flatnonzero(pairs.view == view), PRINTS_AT_ONCE):
             values[block] = similarity(view_of(prints[pairs.first[block]], view), prints[pairs.second[block]])
     enough = values >= threshold
     return Links(pairs.first[enough], pairs.second[enough], values[enough])
@@ -179,7 +179,7 @@ class Neighbours:
     def of_all(self) -> tuple[Links, np.ndarray]:
         """The links of all rows, at most MANY each, and which have more: bool (N,)."""
         found, has_more = [NO_LINKS], np.zeros(len(self.embeddings), bool)
-        for rows in blocks(np.flatnonzero(self.takes_part)):
+        for rows in blocks(np.flatnonzero(self.takes_part), PRINTS_AT_ONCE):
             few, more = self.of(rows, FEW)
             many, has_more[rows[more]] = self.of(rows[more], MANY) if more.any() else (NO_LINKS, False)
             links = concatenated([few.where(~np.isin(few.first, rows[more])), many])

@@ -82,9 +82,8 @@ class GalleryFolder:
         try:
             about = read_json(self.about)
         except FileNotFoundError:
-            raise InputError(
-                f"{shown(self.path)}: no gallery; make it with embed.py --images FOLDER --out {shown(self.path)}"
-            ) from None
+            name = shown(self.path)
+            raise InputError(f"{name}: no gallery; make it with embed.py --images FOLDER --out {name}") from None
         except Exception as error:  # a damaged file can fail in any way
             raise InputError(f"{shown(self.about)}: damaged ({shown(str(error))}); run embed.py with --again") from None
         if about.get("format") != FORMAT or not set(KNOWN) <= set(about):

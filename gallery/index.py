@@ -5,7 +5,7 @@ nearest centroid, and a query looks into the `probes` lists that are nearest to 
 """
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -54,13 +54,6 @@ class Outdated(InputError):
     """There is no index of the embeddings as they are; a new one can be made of them."""
 
 
-class Probing(NamedTuple):
-    """How many lists a query looks into, and the recall@10 that this gives."""
-
-    probes: int
-    recall: float
-
-
 def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> Index:
     """Index embeddings, float32 or float16 (N, d) with rows of length 1; they may be memory-mapped.
 
@@ -80,9 +73,8 @@ def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> In
     rng = np.random.default_rng(seed)
     searcher.train(_rows(embeddings, rng.choice(count, min(count, TRAINING_POINTS * lists), replace=False)))
     _add(searcher, embeddings)
-    probing = _choose_probes(searcher, embeddings, rng)
-    searcher.nprobe = probing.probes
-    about = {"kind": "inverted file", "images": count, "lists": lists, **probing._asdict()}
+    recall = _choose_probes(searcher, embeddings, rng)
+    about = {"kind": "inverted file", "images": count, "lists": lists, "probes": searcher.nprobe, "recall": recall}
     return Index(searcher, {**about, "seconds": time.perf_counter() - began})
 
 
@@ -96,17 +88,17 @@ def _rows(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(embeddings[np.sort(rows)], np.float32)
 
 
-def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generator) -> Probing:
-    """The least number of probes, doubled from 1, with a recall@10 of RECALL on a sample of the embeddings themselves."""
+def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generator) -> float:
+    """Set the least number of probes, doubled from 1, with a recall@10 of RECALL on a sample of the embeddings themselves.
+
+    Returns that recall.
+    """
     sample = _rows(embeddings, rng.choice(len(embeddings), min(SAMPLE, len(embeddings)), replace=False))
     exact = exact_neighbours(sample, embeddings, 10)
-    probes = 1
-    while True:
-        searcher.nprobe = probes
-        recall = recall_at_10(searcher.search(sample, 10)[1], exact)
-        if recall >= RECALL or probes == searcher.nlist:
-            return Probing(probes, recall)
-        probes = min(2 * probes, searcher.nlist)
+    searcher.nprobe = 1
+    while (recall := recall_at_10(searcher.search(sample, 10)[1], exact)) < RECALL and searcher.nprobe < searcher.nlist:
+        searcher.nprobe = min(2 * searcher.nprobe, searcher.nlist)
+    return recall
 
 
 def exact_neighbours(queries: np.ndarray, embeddings: np.ndarray, k: int) -> np.ndarray:

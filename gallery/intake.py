@@ -63,12 +63,10 @@ def collate(items: list) -> Taken:
     """Items of Intake -> Taken."""
     bad = [item for item in items if isinstance(item, BadImage)]
     readable = [item for item in items if not isinstance(item, BadImage)]
-    if not readable:
-        prints, hashed = np.empty((0, SIDE, SIDE), np.uint8), np.empty((0, HASH_BYTES), np.uint8)
-        return Taken(np.empty(0, np.int64), None, prints, hashed, bad)
-    indices, crops, thumbprints, hashes = zip(*readable)
+    indices, crops, thumbprints, hashes = zip(*readable) if readable else ((),) * 4
+    prints = np.array(thumbprints, np.uint8).reshape(-1, SIDE, SIDE)
     hashed = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
-    return Taken(np.array(indices, np.int64), torch.stack(crops), np.stack(thumbprints), hashed, bad)
+    return Taken(np.array(indices, np.int64), torch.stack(crops) if crops else None, prints, hashed, bad)
 
 
 def take_in(

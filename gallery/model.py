@@ -86,12 +86,7 @@ def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
 
 
 def make(
-    request: dict[str, Any],
-    checkpoint: str | None,
-    weights: str | None,
-    images: int,
-    fit: Callable[[Embedder], Any],
-    fitted_to: int,
+    request: dict[str, Any], checkpoint: str | None, weights: str | None, images: int, fit: Callable, fitted_to: int
 ) -> Model:
     """A new Model, of a trained net or of a ready-made one.
 

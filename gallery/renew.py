@@ -56,8 +56,6 @@ class Settings(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What a process works with."""
-
     compute: Compute
     group: Group
     stop: Stop
@@ -123,23 +121,21 @@ def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, pat
 
 def find_model(settings: Settings, place: GalleryFolder, request: dict[str, Any], images: int) -> str | None:
     """The file of a model that can be used again. Raises InputError where the gallery is of another one, without --again."""
-    for path in (place.making.model, place.model):
+    for path in [place.making.model] if settings.again else [place.making.model, place.model]:
         in_place = path == place.model
         if not os.path.exists(path):
             continue
         try:
             model = gallery_model.load(path)
         except InputError:
-            if not in_place or settings.again:
-                continue
-            raise
+            if in_place:
+                raise
+            continue
         if model.request != request:
-            if in_place and not settings.again:
+            if in_place:
                 differ = ", ".join(name for name in request if model.request.get(name) != request[name])
                 what = f"holds embeddings of another model ({differ}); give another folder, or --again to embed all anew"
                 raise InputError(f"{shown(settings.out)}: {what}", setting="out")
-        elif in_place and settings.again:
-            pass
         elif reason := gallery_model.outgrown(model, images):
             log.say(f"the model is made anew: {reason}")
         else:

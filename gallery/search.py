@@ -86,8 +86,8 @@ def look_alikes(gallery: Gallery, index: Index, queries: Sequence[Query], start:
     distinct = [*(by_row[row] for row in own.tolist()), *(query for query in queries if query.row is None)]
     mean = np.stack([query.embedding for query in distinct]).mean(0)
     mean /= max(float(np.linalg.norm(mean)), 1e-12)
-    copies = np.unique(np.concatenate([gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]))
-    copies = np.setdiff1d(copies, own)
+    same_bytes = [gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]
+    copies = np.setdiff1d(np.concatenate(same_bytes), own)
     first = copies[start : start + count]
     rows, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
     if len(first) < count:

@@ -12,8 +12,6 @@ from utils.errors import InputError
 
 
 class Survey(NamedTuple):
-    """What was found."""
-
     files: list[File]  # in order of their paths
     gone: list[Bad]  # that a list names, and that are not there
     root: str | None  # the folder, if it is one

@@ -75,7 +75,8 @@ def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
     frame = a.shape[-1] // 16
     first, second = detail(_middle(a, frame - 1)), detail(warped(b, edges, frame - 1))
     own, other = _products(first, first), _products(second, second)
-    weight = _weight(np.maximum(own, other))
+    variance = np.maximum(own, other)
+    weight = variance / (variance + NOISE)
     share = weight.mean((1, 2))
     correlation = _products(first, second) / np.sqrt(own * other + np.float32(1e-6))
     return (weight * correlation).mean((1, 2)) / np.maximum(share, 1e-6) * (share >= LEAST_DETAIL)
@@ -87,10 +88,6 @@ def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     parts = side // PART
     a, b = (x[:, : parts * PART, : parts * PART].reshape(count, parts, PART, parts, PART) for x in (a, b))
     return np.einsum("mipjq,mipjq->mij", a, b) / PART**2
-
-
-def _weight(variance: np.ndarray) -> np.ndarray:
-    return variance / (variance + NOISE)
 
 
 def _middle(prints: np.ndarray, frame: int) -> np.ndarray:

@@ -39,7 +39,6 @@ OF_CLASSES = ("Margin", "ProxyAnchor")  # those that learn something for each cl
 
 
 def names() -> list[str]:
-    """The names that `create` knows."""
     return list(LOSSES)
 
 

@@ -4,20 +4,18 @@ from torch import Tensor, nn
 
 from losses.pairs import mean_of_rows, mine, pairs
 
+MARGIN = 0.1  # of the mining
+
 
 class HardMiningLoss(nn.Module):
     """Of each anchor, the mean of 1 - s over its hard positives plus the mean of s over its hard negatives.
 
-    The loss and its default are those of bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. Pairs are
+    The loss and its margin are those of bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. Pairs are
     hard when the mining of Wang et al. 2019 (eqs. 11 and 12) keeps them; an anchor without hard pairs counts as 0.
     """
-
-    def __init__(self, margin: float = 0.1) -> None:
-        super().__init__()
-        self.margin = margin
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). Returns a scalar, the mean over N anchors."""
         sim, positive, negative = pairs(embeddings, labels)
-        positive, negative = mine(sim, positive, negative, self.margin)
+        positive, negative = mine(sim, positive, negative, MARGIN)
         return (mean_of_rows(1 - sim, positive) + mean_of_rows(sim, negative)).mean()

@@ -18,7 +18,6 @@ class PerAnchor(nn.Module):
         self.loss = loss
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). Returns a scalar."""
         return self.loss(embeddings, labels) / len(embeddings)
 
 
@@ -30,7 +29,6 @@ class Mined(nn.Module):
         self.loss, self.miner = loss, miner
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). Returns a scalar."""
         if not embeddings.isfinite().all():
             return embeddings.sum()  # nan, for the caller to see; the miner of Margin would raise an error of its own
         loss = self.loss(embeddings, labels, self.miner(embeddings, labels))

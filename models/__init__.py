@@ -14,6 +14,7 @@ from models import backbones
 from models.backbones import names
 from models.checkpoints import load_state, read_checkpoint, read_start, start_from
 from models.embedder import Embedder, Origin
+from models.weights import one_line
 from utils import log
 from utils.errors import InputError
 
@@ -62,9 +63,8 @@ def create(
             with torch.no_grad():
                 backbone.features.eval()(torch.zeros(1, 3, width, width))
         except (RuntimeError, AssertionError, ValueError) as error:  # each library has its own
-            reason = " ".join(str(error).split())[:120]
-            what = f"{width}: the net {name} cannot take images of that size ({reason}); give another width"
-            raise InputError(what, setting="width") from None
+            what = f"{width}: the net {name} cannot take images of that size ({one_line(error, 120)})"
+            raise InputError(f"{what}; give another width", setting="width") from None
     sides = {"width": width or DEFAULTS["width"], "origin_width": origin_width or DEFAULTS["origin_width"]}
     settings = {"net": name, "dim": dim, **sides}
     embedder = Embedder(backbone, settings, freeze_bn)

@@ -76,11 +76,8 @@ class ClosedForm(nn.Module):
         layers = {_name(key): (reduce[key].shape[0], reduce[key].shape[1]) for key in in_order}
         numbers = feature_dim + sum(r * (r + 1) // 2 for _, r in layers.values())
         projection = tensors.get("projection")
-        if (
-            projection is None
-            or projection.shape != (numbers, dim)
-            or any(channels.get(name) != shape[0] for name, shape in layers.items())
-        ):
+        same_stages = all(channels.get(name) == shape[0] for name, shape in layers.items())
+        if projection is None or projection.shape != (numbers, dim) or not same_stages:
             raise InputError("its closed form is of another net, or of another dim")
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError("its closed form is not finite")

@@ -18,7 +18,7 @@ from models.backbones import Backbone
 from models.closed_form import ClosedForm
 from models.halves import Cut
 from models.normalise import Normalise
-from models.taps import prefix_tokens, stages, tapped
+from models.taps import evaluating, prefix_tokens, stages, tapped
 from utils.errors import InputError
 
 # On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
@@ -171,8 +171,7 @@ class Embedder(nn.Module):
         """
         if isinstance(pictures, Picture):
             pictures = [pictures]
-        was_training, batch = self.training, list[Tensor]()
-        rows = [np.empty((0, self.feature_dim if pooled else self.dim), np.float32)]
+        batch, rows = list[Tensor](), [np.empty((0, self.feature_dim if pooled else self.dim), np.float32)]
 
         def flush() -> None:
             if batch:
@@ -180,8 +179,7 @@ class Embedder(nn.Module):
                 rows.append((F.normalize(features) if pooled else features).cpu().numpy())
                 batch.clear()
 
-        self.eval()
-        try:
+        with evaluating(self):
             for picture in pictures:
                 if isinstance(picture, str | os.PathLike):
                     image = self.transforms.load(os.fspath(picture))
@@ -191,8 +189,6 @@ class Embedder(nn.Module):
                 if len(batch) == batch_size:
                     flush()
             flush()
-        finally:
-            self.train(was_training)
         return np.concatenate(rows)
 
     def train(self, mode: bool = True) -> "Embedder":

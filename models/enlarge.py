@@ -3,6 +3,7 @@
 import torch
 
 from models.embedder import Embedder
+from models.taps import evaluating
 
 ENLARGED = 1.5  # times the width; on held-out classes 1.75 was hardly better and cost more
 LEARNED = 224  # pixels of the images that most nets learned from
@@ -14,17 +15,12 @@ def best_width(embedder: Embedder) -> int:
     In central crops things look smaller than in the random ones that nets learn from (Touvron et al. 2019, arXiv
     1906.06423), and all the more in crops of fewer pixels. At most ENLARGED times the width: its square is the cost.
     """
-    width, training = embedder.transforms.width, embedder.training
-    blank = embedder.classifier.linear.weight.new_zeros(1, 3, 1, 1)
-    embedder.eval()
-    try:
+    width, blank = embedder.transforms.width, embedder.classifier.linear.weight.new_zeros(1, 3, 1, 1)
+    with evaluating(embedder), torch.no_grad():
         for wider in range(min(round(ENLARGED * width), LEARNED), width, -1):
             try:
-                with torch.no_grad():
-                    embedder.features(blank.expand(1, 3, wider, wider).clone())
+                embedder.features(blank.expand(1, 3, wider, wider).clone())
                 return wider
             except (AssertionError, RuntimeError, ValueError):  # as a transformer whose patches do not fit into it
                 continue
-        return width
-    finally:
-        embedder.train(training)
+    return width

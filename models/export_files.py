@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from models.weights import one_line
 from utils.errors import InputError
 from utils.files import file_digest, write_json
 
@@ -58,14 +59,12 @@ def read_about(path: str | PathLike) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; it belongs beside {WEIGHTS}: copy both, or {AGAIN}") from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: damaged ({reason}); copy it anew, or {AGAIN}") from None
+        raise InputError(f"{path}: damaged ({one_line(error, 100)}); copy it anew, or {AGAIN}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(f"{path}: not written by export.py; give the folder of an export")
     if about.get("version") != VERSION:
-        raise InputError(
-            f"{path}: of version {about.get('version')!r}, not {VERSION}; {AGAIN} with this version of the project"
-        )
+        versions = f"of version {about.get('version')!r}, not {VERSION}"
+        raise InputError(f"{path}: {versions}; {AGAIN} with this version of the project")
     if not isinstance(about.get("sha256"), dict):
         raise InputError(f"{path}: damaged (no hashes); copy it anew, or {AGAIN}")
     return about
@@ -89,7 +88,6 @@ def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
     try:
         state_dict = load_file(path)
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: not a readable .safetensors file ({reason}); {AGAIN}") from None
+        raise InputError(f"{path}: not a readable .safetensors file ({one_line(error, 100)}); {AGAIN}") from None
     known: dict[str, Any] = {name: about[name] for name in ("epoch", "seconds") if name in about}
     return {**known, "settings": {name: about[name] for name in settings}, "state_dict": state_dict}

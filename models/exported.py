@@ -59,9 +59,8 @@ def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str
     require_packages()
     size = sum(tensor.nbytes for tensor in embedder.state_dict().values())
     if size > MOST_BYTES:
-        raise InputError(
-            f"{size / 1e9:.1f} GB of weights do not fit into an ONNX file, which ends at 2 GB; take a smaller net"
-        )
+        what = f"{size / 1e9:.1f} GB of weights do not fit into an ONNX file, which ends at 2 GB"
+        raise InputError(f"{what}; take a smaller net")
     width = embedder.transforms.width
     example = torch.zeros(2, 3, width, width, dtype=torch.uint8)
     graph = Graph(embedder, kinds or (embedder.kind,)).eval()
@@ -124,15 +123,11 @@ def largest_difference(embedder: Embedder, run: Run, crops: Tensor, kinds: Seque
 @contextmanager
 def _quiet() -> Iterator[None]:
     """A block in which the exporter keeps its remarks to itself: they are about its own code, many, and need no action."""
-    names = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export", "torch.__trace")  # the last one also takes long to write
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # also torch.__trace, which takes long to write
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
             yield
     finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
+        logging.disable(before)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.taps import CONTAINERS, middle_and_last, stages
+from models.taps import CONTAINERS, evaluating, middle_and_last, stages
 from utils.errors import InputError
 
 
@@ -185,16 +185,12 @@ def _within(name: str, stage: str) -> bool:
 
 def _traced(backbone: nn.Module, image: Tensor) -> fx.GraphModule:
     whole = _OneInput(backbone)
-    modes = {part: part.training for part in backbone.modules()}  # frozen BatchNorms differ from the rest
-    whole.eval()
     try:
-        return fx.GraphModule(whole, _Stages(image).trace(whole))
+        with evaluating(whole):
+            return fx.GraphModule(whole, _Stages(image).trace(whole))
     except Exception as error:  # it is the net's own code that runs
         what = f"this net cannot be cut: its forward cannot be followed ({error}); all trains the whole net"
         raise InputError(what, setting="train_from") from None
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def _input_of(net: fx.GraphModule, name: str) -> fx.Node:

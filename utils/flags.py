@@ -157,9 +157,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=positive_int, default=600, help="of UDML-SS: one takes K images of every cluster")
     # the run
     add("--save_dir", required=True, help="where checkpoints and metrics.jsonl go")
-    about = (
-        "try the data, the weights, a look, some steps and a checkpoint, say how long the run will take, and keep nothing"
-    )
+    about = "try the data, the weights, a look, some steps and a checkpoint, say how long the run will take, and keep "
+    about += "nothing"
     add("--dry_run", action="store_true", help=about)
     about = "also write what TensorBoard reads, to tensorboard in --save_dir: scalars, and some embedded images at the end"
     add("--tensorboard", action="store_true", help=about)

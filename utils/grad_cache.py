@@ -30,11 +30,8 @@ class ForwardBackward:
         method.train()
         batch_norm = any(isinstance(module, _BatchNorm) and module.training for module in method.modules())
         if micro_batch and batch_norm:
-            raise InputError(
-                f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights): the statistics of "
-                "a piece are not those of the batch",
-                setting="micro_batch",
-            )
+            what = f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights)"
+            raise InputError(f"{what}: the statistics of a piece are not those of the batch", setting="micro_batch")
         self.local = method
         self.wrapped: Any = method
         # A method that trains nothing has no gradients to average.

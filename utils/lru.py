@@ -38,7 +38,6 @@ class Lru(Generic[Value]):
                 self._used -= self._size(self._kept.popitem(last=False)[1])
 
     def drop(self, name: Hashable) -> None:
-        """Forget a name."""
         with self._lock:
             if name in self._kept:
                 self._used -= self._size(self._kept.pop(name))

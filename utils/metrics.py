@@ -58,7 +58,6 @@ class Metrics:
             self.board.flush()
 
     def close(self) -> None:
-        """Finish what TensorBoard reads."""
         if self.board:
             self.board.close()
 

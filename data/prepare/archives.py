@@ -84,8 +84,9 @@ def extract(paths: Iterable[str | Path], targets: Mapping[str, Path]) -> set[str
                     source = _wanted(member.name, targets)
                     if source is None or source in found:
                         continue
-                    if not _has_size(targets[source], member.size):
-                        _write(path, member, targets[source])
+                    target = targets[source]
+                    if not (target.is_file() and target.stat().st_size == member.size):
+                        _write(path, member, target)
                     found.add(source)
                     bar.update()
     return found
@@ -98,10 +99,6 @@ def _wanted(name: str, targets: Mapping[str, Path]) -> str | None:
         if not slash:
             return None
     return name
-
-
-def _has_size(target: Path, size: int) -> bool:
-    return target.is_file() and target.stat().st_size == size
 
 
 def _write(archive: str | Path, member: Member, target: Path) -> None:

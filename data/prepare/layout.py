@@ -62,22 +62,16 @@ def check_paths(images: Sequence[Image]) -> None:
             raise InputError(f"the index lists {image.source!r} for two places; fetch the official archive")
 
 
-def count(images: Sequence[Image]) -> Counts:
-    """How many images and classes each list has."""
-    classes: dict[str, list] = {}
-    for image in images:
-        classes.setdefault(image.split, []).append(image.category)
-    return {split: (len(members), len(set(members))) for split, members in classes.items()}
-
-
 def describe(counts: Counts) -> str:
-    """The counts in words."""
     return ", ".join(f"{split} {images:,} images of {classes:,} classes" for split, (images, classes) in counts.items())
 
 
 def check_counts(name: str, images: Sequence[Image], official: Counts | None) -> Counts:
-    """The counts; InputError if there is no train image, or if they are not `official` (None accepts any)."""
-    counts = count(images)
+    """Images and classes of each list; InputError without a train image, or if not `official` (None: any will do)."""
+    classes: dict[str, list] = {}
+    for image in images:
+        classes.setdefault(image.split, []).append(image.category)
+    counts = {split: (len(members), len(set(members))) for split, members in classes.items()}
     if "train" not in counts:
         raise InputError(f"{name}: the index lists no train image; fetch the official archive")
     for split, expected in (official or {}).items():

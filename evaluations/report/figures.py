@@ -24,8 +24,7 @@ NAMES = {  # of curves, for people, and their unit
 
 def curves_figure(curves: Mapping[str, Curve]) -> bytes:
     """PNG: a panel for each curve, over steps; in front of many points their mean over a tenth of them."""
-    columns = min(3, len(curves))
-    figure, axes = _panels(-(-len(curves) // columns), columns, (3.4, 2.4))
+    figure, axes = _panels(len(curves), (3.4, 2.4))
     for axis, (name, curve) in zip(axes, curves.items()):
         steps, values = np.array(curve).T
         many = len(curve) >= MANY
@@ -40,8 +39,7 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
     """PNG: the curves of several runs over each other, a panel for each curve that two or more of them have."""
     names = list(dict.fromkeys(name for curves in runs for name in curves))
     shared = [name for name in names if sum(name in curves for curves in runs) > 1] or names
-    columns = min(3, len(shared))
-    figure, axes = _panels(-(-len(shared) // columns), columns, (3.6, 2.6))
+    figure, axes = _panels(len(shared), (3.6, 2.6))
     for axis, name in zip(axes, shared):
         for number, curves in enumerate(runs):
             if name in curves:
@@ -58,7 +56,7 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
 
 def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
     """PNG: images as points at places, float (n, 2) in 0..1; the most frequent kinds, int (n,), have colours."""
-    figure, (axis,) = _panels(1, 1, (6, 6))
+    figure, (axis,) = _panels(1, (6, 6))
     frequent: list[int] = []
     if kinds is not None:
         known, counts = np.unique(kinds[kinds >= 0], return_counts=True)
@@ -74,7 +72,6 @@ def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
 
 
 def readable(name: str) -> str:
-    """The name of a curve, for people."""
     return NAMES[name][0] if name in NAMES else name.replace("_", " ")
 
 
@@ -91,10 +88,12 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return (sums[1:] - sums[start]) / (np.arange(1, len(values) + 1) - start)
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure without a window, and its axes in grey."""
+def _panels(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
+    """A figure without a window, and its axes in grey: as many as asked for, three in a row, and what fills the last row."""
     from matplotlib.figure import Figure  # here: it takes a second
 
+    columns = min(3, count)
+    rows = -(-count // columns)
     figure = Figure(figsize=(columns * size[0], rows * size[1]), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import defaultdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluations.retrieval import columns
@@ -28,8 +29,6 @@ class Row(NamedTuple):
 
 
 class RunFolder(NamedTuple):
-    """A run."""
-
     path: str
     about: dict[str, Any]  # of ABOUT; empty where there is none
     curves: dict[str, Curve]  # what steps measured
@@ -45,7 +44,8 @@ def read_folder(path: str) -> RunFolder:
     """Read what there is; a file that is missing or damaged is as if the run had not written it."""
     curves: dict[str, Curve] = defaultdict(list)
     step = 0
-    for line in _lines(os.path.join(path, METRICS)):
+    lines = map(_json, _bytes(os.path.join(path, METRICS)).split(b"\n"))
+    for line in (line for line in lines if isinstance(line, dict)):
         if (recall := _recall(line.get("test"))) is not None:
             curves[TESTED].append((step, recall))
         if not isinstance(line.get("steps"), int):
@@ -54,7 +54,7 @@ def read_folder(path: str) -> RunFolder:
         for name, value in line.items():
             if name not in APART and isinstance(value, int | float):
                 curves[name].append((step, float(value)))
-    about, results = _json(os.path.join(path, ABOUT)), _json(os.path.join(path, RESULTS))
+    about, results = (_json(_bytes(os.path.join(path, name))) for name in (ABOUT, RESULTS))
     results = [entry for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
     tested = results[-1].get("data", "") if results else ""
     return RunFolder(path, _checked(about), dict(curves), rows_of(results), str(tested))
@@ -92,27 +92,17 @@ def _checked(about: Any) -> dict[str, Any]:
     return {name: about[name] for name, kind in of_types.items() if isinstance(about.get(name), kind)}
 
 
-def _json(path: str) -> Any:
+def _bytes(path: str) -> bytes:
+    """What a file holds; nothing where it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _lines(path: str) -> list[dict]:
-    """The JSON objects of a file of lines; others are left out."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            texts = file.readlines()
+        return Path(path).read_bytes()
     except OSError:
-        return []
-    found = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict):
-            found.append(line)
-    return found
+        return b""
+
+
+def _json(text: bytes) -> Any:
+    """What JSON says; None for what is no JSON."""
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError):
+        return None

@@ -89,9 +89,8 @@ def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedd
         images = gallery or queries
         clusters, labels = choose_clusters(images)
         count = int((labels >= 0).sum())
-        drawn["map"] = figures.map_figure(
-            layout(images.rows), labels if images.labels is None else np.unique(images.labels, return_inverse=True)[1]
-        )
+        kinds = labels if images.labels is None else np.unique(images.labels, return_inverse=True)[1]
+        drawn["map"] = figures.map_figure(layout(images.rows), kinds)
     context = {
         "run": run,
         "verdict": verdict(run.results),
@@ -102,7 +101,6 @@ def _report(file: str, run: RunFolder, queries: Embedded | None, gallery: Embedd
         "tested": tested,
         "by": run.results[-1].name if tested and run.results else "",
         "time": time_by_part(run),
-        "figures": {name: address(png) for name, png in drawn.items()},
         "count": count,
     }
     _write(file, "report.html", context, drawn)
@@ -114,6 +112,7 @@ def compare(file: str, folders: Sequence[str]) -> None:
     Raises InputError for a folder that is none of a run, and where the page cannot be written.
     """
     runs = [read_folder(folder) for folder in folders]
+    numbered = list(enumerate(runs, 1))
     for run in runs:
         if not run.about and not run.curves and not run.results:
             raise InputError(f"{run.path}: not the folder of a run; it has neither run.json, metrics.jsonl nor results.json")
@@ -123,14 +122,9 @@ def compare(file: str, folders: Sequence[str]) -> None:
     context = {
         "runs": runs,
         "headings": headings(runs),
-        "last": [
-            row._replace(name=f"run {number}, {row.name}")
-            for number, run in enumerate(runs, 1)
-            for row in last_rows(run.results)
-        ],
-        "untested": [number for number, run in enumerate(runs, 1) if not run.results],
+        "last": [row._replace(name=f"run {n}, {row.name}") for n, run in numbered for row in last_rows(run.results)],
+        "untested": [number for number, run in numbered if not run.results],
         "differing": differing([run.about.get("settings", {}) for run in runs]),
-        "figures": {name: address(png) for name, png in drawn.items()},
     }
     try:
         make_folder(os.path.dirname(os.path.abspath(file)))
@@ -183,20 +177,14 @@ def differing(settings: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: found for name, found in values.items() if len({str(some.get(name)) for some in told}) > 1}
 
 
-def address(png: bytes) -> str:
-    """A picture as an address that holds its bytes."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
 def _write(file: str, template: str, context: dict[str, Any], drawn: dict[str, bytes]) -> None:
     """The page at once or not at all, and its figures beside it."""
     loader = FileSystemLoader(TEMPLATES)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
+    jinja = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters.update(minutes=duration, shown=lambda path: shown(os.path.basename(str(path)), 60))
     styles = "".join(file.read_text(encoding="utf-8") for file in (STYLESHEET, STATIC / "report.css"))
-    html = environment.get_template(template).render(**context, picture=data_url, styles=styles)
+    pictures = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in drawn.items()}
+    html = jinja.get_template(template).render(**context, figures=pictures, picture=data_url, styles=styles)
     stem = os.path.splitext(file)[0]
     for name in FIGURES:  # one of an earlier page that this one lacks would mislead
         Path(f"{stem}-{name}.png").unlink(missing_ok=True)

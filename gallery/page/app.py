@@ -26,6 +26,7 @@ from gallery.page.guard import Guard, Json, refuse
 from gallery.page.pictures import Pictures
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import LIMIT, Uploads
+from gallery.search import Query
 from utils.errors import InputError
 
 HERE = Path(__file__).parent
@@ -52,7 +53,7 @@ def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
         Route("/api/{g}/map", page.map),
         Route("/api/{g}/bad", page.bad),
     ]
-    errors: dict[Any, Callable] = {Refusal: _refused, InputError: _wrong, Working: _working, HTTPException: _failed}
+    errors: dict[Any, Callable] = {Refusal: _refused, HTTPException: _failed, InputError: _wrong, Working: _working}
     app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
     app.router.redirect_slashes = False
     return app
@@ -77,8 +78,7 @@ class Page:
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.views[0].folder)
         root = folder if local else os.path.basename(folder)
-        html = self.templates.get_template("page.html").render(galleries=galleries, root=root)
-        return HTMLResponse(html)
+        return HTMLResponse(self.templates.get_template("page.html").render(galleries=galleries, root=root))
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -124,10 +124,11 @@ class Page:
         start, count = params.stretch(query, 60)
         rows = [g.row(key) for key in query.getlist("image")]
         tokens = query.getlist("upload")
-        params.queries(len(rows) + len(tokens))
-        sent = [self._uploaded(token) for token in tokens]
+        if not 1 <= len(rows) + len(tokens) <= params.QUERIES:
+            raise Refusal(400, f"Give 1 to {params.QUERIES} images to search with.")
         number = self.views.index(g)
-        found = await run_in_threadpool(g.neighbours, rows, [(u, number) for u in sent], start, count)
+        sent = [Query(upload.embeddings[number], upload.hashed) for upload in map(self._uploaded, tokens)]
+        found = await run_in_threadpool(g.neighbours, rows, sent, start, count)
         return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **found})
 
     async def clusters(self, request: Request) -> Response:
@@ -139,10 +140,7 @@ class Page:
     async def cluster(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
         found = await self._clusters(g)
-        number = params.number_in(request.path_params["id"], len(found))
-        if number is None:
-            raise Refusal(404, "There is no such group any more.")
-        rows = found[number]
+        rows = found[params.number_in(request.path_params["id"], len(found), "There is no such group any more.")]
         items = [g.item(row) for row in rows[start : start + count]]
         return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
 
@@ -153,7 +151,7 @@ class Page:
         if what is None:
             raise Refusal(400, "`kind` has to be identical, near or alike.")
         start, count = params.stretch(query, 20)
-        threshold = params.share(query, "threshold", g.alike, 0, 1) if kind == "alike" else 0
+        threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
         turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
         make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
         name = g, "duplicates", kind, threshold, turned
@@ -179,10 +177,7 @@ class Page:
         return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
 
     def _gallery(self, request: Request) -> GalleryView:
-        number = params.number_in(request.path_params["g"], len(self.views))
-        if number is None:
-            raise Refusal(404, "There is no such gallery.")
-        return self.views[number]
+        return self.views[params.number_in(request.path_params["g"], len(self.views), "There is no such gallery.")]
 
     def _uploaded(self, token: str) -> Any:
         found = self.uploads.get(token)
@@ -207,7 +202,7 @@ def _tagged(tag: str, data: bytes | None, kind: str, cache: str) -> Response:
 
 
 async def _refused(request: Request, refusal: Any) -> Response:
-    return refuse(refusal.status, refusal.sentence)
+    return refuse(refusal.status_code, refusal.detail)
 
 
 async def _wrong(request: Request, error: Any) -> Response:

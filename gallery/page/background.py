@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from utils.lru import Lru
@@ -26,8 +27,6 @@ class Working(Exception):
 
 @dataclass
 class Order:
-    """Something to make."""
-
     name: Hashable
     make: Callable[[], Any]
     wanted: float  # when it was last asked for, by time.monotonic
@@ -85,15 +84,11 @@ class Workshop:
             if not is_wanted:
                 order.future.cancel()
                 continue
-            result, error = None, None
             try:
-                result = order.make()
-            except Exception as raised:
-                error = raised
+                settle = partial(order.future.set_result, order.make())
+            except Exception as error:
+                settle = partial(order.future.set_exception, error)
             with self._lock:
                 self._finished.put(order.name, order.future)
                 del self._waiting[order.name]
-            if error is None:
-                order.future.set_result(result)
-            else:
-                order.future.set_exception(error)
+            settle()

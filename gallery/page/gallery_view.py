@@ -12,7 +12,7 @@ from data.lists import below, shown
 from gallery.derived import Places, usual_threshold
 from gallery.index import Index
 from gallery.page.request_params import Refusal
-from gallery.page.uploads import Embed, Uploaded
+from gallery.page.uploads import Embed
 from gallery.search import Query, look_alikes, query_of_row
 from gallery.store import Gallery
 
@@ -34,7 +34,6 @@ class GalleryView:
     # ---- images ------------------------------------------------------------------------------------------------------
 
     def item(self, row: int, similarity: float | None = None) -> dict[str, Any]:
-        """An image as the page gets it."""
         row = int(row)
         path = self._below(self.gallery.paths[row])
         item = {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
@@ -69,13 +68,11 @@ class GalleryView:
         return {"similarity": round(float(similarity), 4), "size": len(rows), "items": items}
 
     def map(self, places: Places) -> dict[str, Any]:
-        """The map as the page draws it."""
         x, y = places.places.astype(float).round(4).T.tolist()
         keys = [self.gallery.keys[row] for row in places.rows]
         return {"keys": keys, "x": x, "y": y, "cluster": places.labels.tolist(), "shown": len(keys), "total": self.count}
 
     def set_apart(self, rows: Sequence[int]) -> None:
-        """Remember that these images are no duplicates of each other."""
         if len(set(rows)) < 2:
             raise Refusal(400, "Give two different images, or more.")
         with self._lock:
@@ -83,14 +80,11 @@ class GalleryView:
 
     # ---- neighbours --------------------------------------------------------------------------------------------------
 
-    def neighbours(
-        self, rows: Sequence[int], uploads: Sequence[tuple[Uploaded, int]], start: int, count: int
-    ) -> dict[str, Any]:
-        """Results `start` to `start + count` of a query by images and uploaded pictures."""
+    def neighbours(self, rows: Sequence[int], sent: Sequence[Query], start: int, count: int) -> dict[str, Any]:
+        """Results `start` to `start + count` of a query by images and by pictures that were sent."""
         began = time.perf_counter()
-        queries = [query_of_row(self.gallery, row) for row in rows]
-        queries += [Query(upload.embeddings[number], upload.hashed) for upload, number in uploads]
-        found = look_alikes(self.gallery, self.index, queries, start, count)
+        own = [query_of_row(self.gallery, row) for row in rows]
+        found = look_alikes(self.gallery, self.index, [*own, *sent], start, count)
         items = [self.item(row, similarity) for row, similarity in zip(found.rows, found.similarities)]
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
         return {"items": items, "total": self.count - len(set(rows)), "milliseconds": milliseconds}

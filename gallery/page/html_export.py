@@ -20,7 +20,6 @@ def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     html = environment.get_template("results.html").render(results=results, picture=data_url)
     try:
-        with open(file, "w", encoding="utf-8", errors="replace") as opened:
-            opened.write(html)
+        Path(file).write_text(html, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})", setting="html") from None

@@ -93,4 +93,4 @@ def shrunk(file: BinaryIO, most: int) -> Image.Image:
     side = min(short, THUMB) if most == THUMB else short
     file.seek(0)
     with alone if short * long > BIG else nullcontext():
-        return to_pil(decode(file, max(1, min(side, LARGE * short // long))))  # type: ignore[arg-type]
+        return to_pil(decode(file, max(1, min(side, LARGE * short // long))))

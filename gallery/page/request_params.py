@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 QUERIES = 32  # images and pictures of one query, at most
@@ -14,12 +15,8 @@ DEPTH = 1_000_000  # how far down a list can be asked for
 BODY_SECONDS = 60  # in which the whole body of a request has to come
 
 
-class Refusal(Exception):
-    """The request cannot be answered. `sentence` goes to the browser."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence = status, sentence
+class Refusal(HTTPException):
+    """The request cannot be answered. Its `detail`, a sentence, goes to the browser."""
 
 
 def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -33,13 +30,13 @@ def whole(query: Mapping[str, str], name: str, default: int, least: int, most: i
     return int(given)
 
 
-def share(query: Mapping[str, str], name: str, default: float, least: float, most: float) -> float:
-    """The number `name` of a query string, to 2 digits. Raises Refusal unless it is one from `least` to `most`."""
+def share(query: Mapping[str, str], name: str, default: float) -> float:
+    """The number `name` of a query string, to 2 digits. Raises Refusal unless it is one from 0 to 1."""
     given = query.get(name, "")
     if not given:
         return default
-    if not re.fullmatch(r"[0-9]{0,3}(\.[0-9]{0,20})?", given) or given == "." or not least <= float(given) <= most:
-        raise Refusal(400, f"`{name}` has to be a number from {least} to {most}.")
+    if not re.fullmatch(r"[0-9]{0,3}(\.[0-9]{0,20})?", given) or given == "." or float(given) > 1:
+        raise Refusal(400, f"`{name}` has to be a number from 0 to 1.")
     return round(float(given), 2)
 
 
@@ -48,15 +45,11 @@ def stretch(query: Mapping[str, str], count: int) -> tuple[int, int]:
     return whole(query, "start", 0, 0, DEPTH), whole(query, "count", count, 1, MOST)
 
 
-def queries(number: int) -> None:
-    """Raise Refusal unless a query has so many images."""
-    if not 1 <= number <= QUERIES:
-        raise Refusal(400, f"Give 1 to {QUERIES} images to search with.")
-
-
-def number_in(text: str, count: int) -> int | None:
-    """The number that an address holds, if it is one of `count` from 0 on."""
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < count else None
+def number_in(text: str, count: int, otherwise: str) -> int:
+    """The number that an address holds. Raises Refusal, `otherwise`, unless it is one of `count` from 0 on."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= count:
+        raise Refusal(404, otherwise)
+    return int(text)
 
 
 async def body(request: Request, limit: int) -> bytes:

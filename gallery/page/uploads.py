@@ -24,8 +24,6 @@ Embed = Callable[[list[Image.Image]], np.ndarray]  # RGB pictures -> float32 (n,
 
 
 class Uploaded(NamedTuple):
-    """What is kept of a picture."""
-
     thumbnail: bytes  # JPEG
     hashed: bytes  # BLAKE2b-128 of its file
     embeddings: list[np.ndarray]  # of each gallery, float32 (d,)
@@ -44,7 +42,7 @@ class Uploads:
         check(data)
         try:
             with alone:
-                embeddings = [embed([pixels(data, side)])[0] for embed, side in self.embeds]
+                embeddings = [embed([to_pil(decode(io.BytesIO(data), side))])[0] for embed, side in self.embeds]
                 thumbnail = as_jpeg(shrunk(io.BytesIO(data), THUMB))
         except InputError as error:
             # It begins with the name of the file, which this one has not, and ends with the reason in brackets.
@@ -57,11 +55,6 @@ class Uploads:
     def get(self, token: str) -> Uploaded | None:
         """What is kept under a token. It becomes the newest."""
         return self._kept.get(token)
-
-
-def pixels(file: bytes, side: int) -> Image.Image:
-    """What data.images would give of the file in the folder: its shorter side is `side` pixels."""
-    return to_pil(decode(io.BytesIO(file), side))  # type: ignore[arg-type]
 
 
 def check(file: bytes) -> None:

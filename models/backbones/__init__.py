@@ -75,9 +75,7 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None = None) ->
     """
     if name not in FAMILIES and not name.startswith(TIMM):
         close = difflib.get_close_matches(name, FAMILIES, n=1)
-        raise InputError(
-            f"{name}: unknown net; known are {', '.join(names())}" + (f"; did you mean {close[0]}?" if close else ""),
-            setting="net",
-        )
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise InputError(f"{name}: unknown net; known are {', '.join(names())}{guess}", setting="net")
     family = import_module(f"models.backbones.{FAMILIES.get(name, 'timm_models')}")
     return family.build(name, pretrained, weights)

@@ -37,18 +37,17 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     """The Backbone; `weights`: a file with the keys of bn_inception-52deb4733.pth, else that file itself."""
     features = BNInception()
     if pretrained:
-        source = weights or weight_files.BN_INCEPTION.path
-        tensors = as_tensors(weight_files.load(name, weight_files.BN_INCEPTION, weights), source)
+        source = weights or weight_files.fetch(name, weight_files.BN_INCEPTION)
+        tensors = as_tensors(weight_files.read(source), source)
         tensors = {flat_to_blocks(key): value for key, value in tensors.items()}
         load_tensors(features, tensors, source, ignored=("last_linear.",))
     return Backbone(features, FEATURE_DIM, CAFFE, Original(_original_key))
 
 
-class BNInception(nn.Module):
+class BNInception(nn.Sequential):
     """(N, 3, H, W) -> pooled (N, 1024, 1, 1)."""
 
     def __init__(self) -> None:
-        super().__init__()
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         parts["conv1_7x7_s2"] = Unit(3, 64, 7, stride=2)
         parts["pool1"] = nn.MaxPool2d(3, 2, ceil_mode=True)  # Caffe rounds sizes up
@@ -57,14 +56,11 @@ class BNInception(nn.Module):
         parts["pool2"] = nn.MaxPool2d(3, 2, ceil_mode=True)
         for name, widths in BLOCKS.items():
             parts[name] = Block(*widths)
-        for name, part in parts.items():
-            self.add_module(name, part)
+        super().__init__(parts)
 
     def maps(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> feature maps (N, 1024, H / 32, W / 32) before pooling."""
-        for part in self.children():
-            images = part(images)
-        return images
+        return super().forward(images)
 
     def forward(self, images: Tensor) -> Tensor:
         return F.adaptive_max_pool2d(self.maps(images), 1)

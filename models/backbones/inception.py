@@ -41,8 +41,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     """The Backbone; `weights`: a Caffe-converted file of 57 convolutions, arrays or tensors, else the published one."""
     features = _features()
     if pretrained:
-        source = weights or weight_files.INCEPTION.path
-        tensors = as_tensors(weight_files.load(name, weight_files.INCEPTION, weights), source)
+        source = weights or weight_files.fetch(name, weight_files.INCEPTION)
+        tensors = as_tensors(weight_files.read(source), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
         load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
     return Backbone(features, FEATURE_DIM, CAFFE, ORIGINAL)
@@ -51,15 +51,9 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
 def _features() -> nn.Sequential:
     """(N, 3, H, W) -> (N, 1024, 1, 1). Modules are named as in the original project's checkpoints."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts["conv1"] = nn.Sequential(
-        OrderedDict([("7x7_s2", _conv(3, 64, 7, stride=2)), ("relu", _relu()), ("pool", _pool()), ("lrn", LRN())])
-    )
-    parts["conv2"] = nn.Sequential(
-        OrderedDict(
-            [("3x3_reduce", _conv(64, 64, 1)), ("relu1", _relu()), ("3x3", _conv(64, 192, 3)), ("relu2", _relu())]
-            + [("lrn", LRN()), ("pool", _pool())]
-        )
-    )
+    parts["conv1"] = _named(("7x7_s2", _conv(3, 64, 7, stride=2)), ("relu", _relu()), ("pool", _pool()), ("lrn", LRN()))
+    reduced = ("3x3_reduce", _conv(64, 64, 1)), ("relu1", _relu()), ("3x3", _conv(64, 192, 3)), ("relu2", _relu())
+    parts["conv2"] = _named(*reduced, ("lrn", LRN()), ("pool", _pool()))
     for block, widths in BLOCKS.items():
         if block in ("4a", "5a"):
             parts[f"pool{int(block[0]) - 1}"] = _pool()
@@ -74,17 +68,15 @@ class InceptionBlock(nn.Module):
 
     def __init__(self, channels: int, one: int, reduce3: int, three: int, reduce5: int, five: int, projection: int) -> None:
         super().__init__()
-        self.a = nn.Sequential(OrderedDict([("1x1", _conv(channels, one, 1)), ("relu", _relu())]))
+        self.a = _named(("1x1", _conv(channels, one, 1)), ("relu", _relu()))
         self.b = self._reduced("3x3", channels, reduce3, three, 3)
         self.c = self._reduced("5x5", channels, reduce5, five, 5)
-        self.d = nn.Sequential(
-            OrderedDict([("pool", nn.MaxPool2d(3, 1, 1)), ("pool_proj", _conv(channels, projection, 1)), ("relu", _relu())])
-        )
+        self.d = _named(("pool", nn.MaxPool2d(3, 1, 1)), ("pool_proj", _conv(channels, projection, 1)), ("relu", _relu()))
 
     @staticmethod
     def _reduced(name: str, channels: int, narrow: int, wide: int, kernel: int) -> nn.Sequential:
         reduce, full = _conv(channels, narrow, 1), _conv(narrow, wide, kernel)
-        return nn.Sequential(OrderedDict([(f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu())]))
+        return _named((f"{name}_reduce", reduce), ("relu1", _relu()), (name, full), ("relu2", _relu()))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.a(x), self.b(x), self.c(x), self.d(x)], dim=1)
@@ -121,6 +113,10 @@ class LRN(nn.Module):
             total[:, 3:] += squares[:, 2:3]
         root = torch.rsqrt(1 + total * (1e-4 / 5))
         return x * (root * root.sqrt())  # ^ -0.75 by roots: pow is the slow part
+
+
+def _named(*parts: tuple[str, nn.Module]) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(parts))
 
 
 def _conv(channels: int, out: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -21,9 +21,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     if pretrained:
         url = torchvision.models.get_model_weights(name.lower()).IMAGENET1K_V1.url
         prefix = url.rsplit("-", 1)[-1].removesuffix(".pth")  # resnet50-<start of sha256>.pth
-        published = weight_files.Published(url, prefix)
-        source = weights or published.path
-        tensors = as_tensors(weight_files.load(name, published, weights), source)
+        source = weights or weight_files.fetch(name, weight_files.Published(url, prefix))
+        tensors = as_tensors(weight_files.read(source), source)
         load_tensors(net, tensors, source, ignored=("fc.",))
     # A plain sequence, without fc, as in the original project: its checkpoints have keys like features.4.0.conv1.weight
     return Backbone(nn.Sequential(*list(net.children())[:-1]), feature_dim, IMAGENET)

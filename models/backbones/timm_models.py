@@ -3,8 +3,6 @@
 import difflib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -23,24 +21,30 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
     Raises InputError for a name that timm does not know, with the closest that it does.
     """
     model_name = name.removeprefix(TIMM)
-    _check_name(name, model_name)
+    if not timm.is_model(model_name):
+        close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
+        listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
+        raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
     overlay = None
     if pretrained and weights:
         # timm takes the tensors, and still renames older keys and drops the classifier as it does for its own files.
         overlay = {"state_dict": as_tensors(weight_files.read(weights), weights)}
+    hub, offline = huggingface_hub.constants, huggingface_hub.constants.HF_HUB_OFFLINE
     try:
-        with _quick_if_offline(pretrained and not weights):
-            net = _create(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
+        if pretrained and not weights and not offline:
+            # Ask once whether it answers. If not, use what is cached or fail now: the client would retry for a minute.
+            hub.HF_HUB_OFFLINE = not _answers(hub.ENDPOINT)
+        net = _create(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
     except Exception as error:  # timm, its hub client and the network each have their own errors
         reason = weight_files.one_line(error)
         if weights:
             raise InputError(f"{weights}: does not fit {name} ({reason}); give the weights of that net") from None
         if pretrained:
-            raise InputError(
-                f"no weights for {name} ({reason}); connect to {huggingface_hub.constants.ENDPOINT}, or give a weights "
-                f"file, or {weight_files.WITHOUT_DOWNLOAD}"
-            ) from None
+            remedy = f"connect to {hub.ENDPOINT}, or give a weights file"
+            raise InputError(f"no weights for {name} ({reason}); {remedy}, or {weight_files.WITHOUT_DOWNLOAD}") from None
         raise InputError(f"{name}: timm cannot build it ({reason}); give another net", setting="net") from None
+    finally:
+        hub.HF_HUB_OFFLINE = offline
     config = timm.data.resolve_model_data_config(net)
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
     # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
@@ -56,26 +60,6 @@ def _create(model_name: str, **settings: Any) -> Any:
         if "dynamic_img_size" not in str(error):
             raise
         return timm.create_model(model_name, **settings)  # of a family without it; the other call has not got to weights
-
-
-def _check_name(name: str, model_name: str) -> None:
-    if not timm.is_model(model_name):
-        close = difflib.get_close_matches(model_name, timm.list_models(), n=5, cutoff=0.4)
-        listed = ", ".join(TIMM + model for model in close) or "none; see timm.list_models()"
-        raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
-
-
-@contextmanager
-def _quick_if_offline(wanted: bool) -> Iterator[None]:
-    """Ask once whether the hub answers. If not, use what is cached or fail now: the client would retry for a minute."""
-    constants = huggingface_hub.constants
-    before = constants.HF_HUB_OFFLINE
-    if wanted and not before:
-        constants.HF_HUB_OFFLINE = not _answers(constants.ENDPOINT)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _answers(url: str, seconds: float = 5) -> bool:

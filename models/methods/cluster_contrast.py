@@ -18,7 +18,7 @@ from data.sampler import Draw, Pick, PKBatches, check_pk
 from data.views import Batch
 from losses.pairs import similarities
 from models.embedder import Embedder
-from models.methods.method import Method
+from models.methods.method import Method, fill
 from utils import flags, health, log
 from utils.clustering import kmeans, reciprocal
 from utils.errors import InputError
@@ -35,7 +35,6 @@ class ClusterContrast(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels = images.labels
         check_pk(settings.batch_size, settings.num_instances, metric=False)  # one image has a positive too: its cluster
         if settings.grouping == "kmeans" and not 2 <= settings.num_clusters <= len(images):
             what = f"{settings.num_clusters} is not within 2 and the {len(images)} images of {images.source}"
@@ -88,9 +87,7 @@ class ClusterContrast(Method):
         inside = np.flatnonzero(found.labels >= 0)
         k = int(found.labels.max()) + 1
 
-        labels = torch.full((len(self.labels),), -1)
-        labels[torch.from_numpy(rows)] = torch.from_numpy(found.labels)
-        self.labels.copy_(labels)
+        fill(self.labels, rows, found.labels, -1)
         means = kmeans.cluster_means(self.project(features) if first else features, found.labels, k)
         self.memory = normalize(torch.from_numpy(means)).to(self.labels.device)
 

@@ -25,6 +25,7 @@ class Method(nn.Module):
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__()
         self.embedder, self.settings = embedder, settings
+        self.true_labels, self.source = images.labels, images.source  # for the log and for errors, and for nothing else
 
     @staticmethod
     def flags(parser: Any) -> None:
@@ -79,6 +80,12 @@ class Method(nn.Module):
     def trained(self) -> Embedder:
         """The Embedder to look with, to test and to save."""
         return self.embedder
+
+
+def fill(buffer: Tensor, rows: np.ndarray, values: np.ndarray, others: int) -> None:
+    """Set rows of a buffer (N, ...), int64 (n,), to values (n, ...), and all other rows to one number, in place."""
+    buffer.fill_(others)
+    buffer[torch.from_numpy(rows).to(buffer.device)] = torch.from_numpy(values).to(buffer)
 
 
 @torch.no_grad()

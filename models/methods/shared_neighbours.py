@@ -28,7 +28,7 @@ from models.closed_form import moments_of, projection
 from models.embedder import Embedder
 from models.enlarge import best_width
 from models.first_order import FirstOrder, roots
-from models.methods.method import Method, move
+from models.methods.method import Method, fill, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
@@ -58,7 +58,6 @@ class SharedNeighbours(Method):
         check_pk(settings.batch_size, settings.num_instances)
         if settings.near > settings.far:
             raise InputError(f"{settings.near} is more than far, {settings.far}", setting="near")
-        self.true_labels, self.source = images.labels, images.source
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
         self.average = copy.deepcopy(embedder).requires_grad_(False)
@@ -96,19 +95,12 @@ class SharedNeighbours(Method):
         for first, index in zip(blocks(features[:, : self.embedder.feature_dim]), blocks(rows)):
             self.seen[index] = F.normalize(first, dim=1).to(self.seen)
 
-        k1 = self.settings.k1
-        most = self.neighbours.shape[1]
-        distances = reciprocal.jaccard_distances(
-            placed, k1, max(1, k1 // 5), self.settings.far, most, self.neighbours.device
-        )
+        k1, most, device = self.settings.k1, self.neighbours.shape[1], self.neighbours.device
+        distances = reciprocal.jaccard_distances(placed, k1, max(1, k1 // 5), self.settings.far, most, device)
         near, distance = reciprocal.nearest_first(distances, most)
         named = np.where(near >= 0, rows[near], -1)
-        everyone = torch.full(self.neighbours.shape, -1, dtype=torch.int32)
-        everyone[torch.from_numpy(rows)] = torch.from_numpy(named.astype(np.int32))
-        self.neighbours.copy_(everyone)
-        apart = torch.ones(self.distance.shape)
-        apart[torch.from_numpy(rows)] = torch.from_numpy(distance)
-        self.distance.copy_(apart)
+        fill(self.neighbours, rows, named, -1)
+        fill(self.distance, rows, distance, 1)
 
         positive = distance < self.settings.near
         if not positive.any():

@@ -22,7 +22,7 @@ from data.views import Batch
 from losses.pairs import similarities
 from losses.stml import contextual_similarity, distillation, relative_distances, relaxed_contrastive
 from models.embedder import Embedder, full_precision
-from models.methods.method import Method, move
+from models.methods.method import Method, fill, move
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
@@ -38,7 +38,6 @@ class STML(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels, self.source = images.labels, images.source
         k = settings.num_neighbours
         self.check(len(images))
         if settings.batch_size % k:
@@ -95,9 +94,7 @@ class STML(Method):
             self.embedder.start_embedding_at(features)
             self.teacher.classifier.load_state_dict(self.embedder.classifier.state_dict())
         new = rows[reciprocal.nearest(features, self.settings.num_neighbours, self.neighbours.device)]
-        neighbours = torch.full_like(self.neighbours, -1, device="cpu")
-        neighbours[torch.from_numpy(rows)] = torch.from_numpy(new)
-        self.neighbours.copy_(neighbours)
+        fill(self.neighbours, rows, new, -1)
         line = f"found the {new.shape[1] - 1} nearest neighbours of {len(rows)} images"
         if last.max() >= 0:
             line += f", {(new[:, :, None] == last[:, None]).any(2)[:, 1:].mean():.1%} as last time"

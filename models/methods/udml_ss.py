@@ -21,7 +21,7 @@ from data.views import Batch
 from losses.orthogonal import orthogonal_penalty
 from losses.pairs import similarities
 from models.embedder import Embedder, full_precision
-from models.methods.method import Method
+from models.methods.method import Method, fill
 from utils import flags, health
 from utils.clustering import kmeans
 from utils.clustering.choose_k import choose_k
@@ -56,7 +56,6 @@ class UDMLSS(Method):
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        self.true_labels = images.labels
         self.rotated = settings.rot_batch if settings.self_supervision_rot else 0
         check_pk(settings.batch_size, settings.num_instances, self.rotated, self.metric)
         self.check(images)
@@ -137,9 +136,7 @@ class UDMLSS(Method):
             self.embedder.start_embedding_at(features)
         clusters = kmeans.kmeans(features, k, last, self.settings.seed, self.settings.spherical)
         health.watch_clusters(clusters.labels, k)
-        labels = torch.full((len(self.labels),), -1)
-        labels[torch.from_numpy(rows)] = torch.from_numpy(clusters.labels)
-        self.labels.copy_(labels)
+        fill(self.labels, rows, clusters.labels, -1)
         true_labels = None if self.true_labels is None else self.true_labels[rows]
         return f"clustered {len(rows)} images into {k}: {kmeans.describe(clusters, k, last, true_labels)}"
 
@@ -167,10 +164,8 @@ class UDMLSS(Method):
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def param_groups(self) -> list[dict]:
-        groups: list[dict] = [
-            {"params": list(self.embedder.features.parameters())},
-            {"params": list(self.embedder.classifier.parameters())},
-        ]
+        embedder = self.embedder
+        groups: list[dict] = [{"params": list(part.parameters())} for part in (embedder.features, embedder.classifier)]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
         if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911) train proxies

@@ -53,7 +53,7 @@ def test_downloaded_once_then_from_the_cache(monkeypatch, offline, published):
     calls = []
     serve(monkeypatch, server, calls)
     for _ in range(2):
-        assert torch.equal(weights.load("Net", entry)["a.weight"], torch.arange(6.0).reshape(2, 3))
+        assert torch.equal(weights.read(weights.fetch("Net", entry))["a.weight"], torch.arange(6.0).reshape(2, 3))
     assert calls == [entry.url] and os.listdir(offline) == ["net.pth"]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from utils.arrays import blocks
 from utils.clustering.kmeans import cluster_means, kmeans
 
 TRIED = 8192  # images on which the number of clusters is chosen, at the most
@@ -69,6 +70,5 @@ def centres_of(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """int64 (n,): the most similar centre of each row."""
-    step = max(1, SIMILARITIES // len(centres))
-    parts = (rows[start : start + step] for start in range(0, len(rows), step))
+    parts = blocks(rows, max(1, SIMILARITIES // len(centres)))
     return np.concatenate([(part @ centres.T).argmax(1) for part in parts])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.arrays import row_blocks, sample_rows
+from utils.arrays import blocks, row_blocks, sample_rows
 from utils.clustering.choose_k import centres_of, choose_k, nearest_centre
 from utils.errors import InputError
 
@@ -44,17 +44,11 @@ def _centrality(embeddings: np.ndarray, labels: np.ndarray, k: int) -> np.ndarra
     """float32 (N,): the inner product of each row with the sum of its cluster. It orders them as that with the mean."""
     from scipy.sparse import csr_matrix
 
-    sums, start = np.zeros((k, embeddings.shape[1])), 0
-    for rows in row_blocks(embeddings):
-        member = labels[start : start + len(rows)]
+    sums = np.zeros((k, embeddings.shape[1]))
+    for rows, member in zip(row_blocks(embeddings), blocks(labels)):
         sums += csr_matrix((np.ones(len(rows)), member, np.arange(len(rows) + 1)), (len(rows), k)).T @ rows
-        start += len(rows)
-    totals = sums.astype(np.float32)
-    products, start = [], 0
-    for rows in row_blocks(embeddings):
-        products.append(np.einsum("nd,nd->n", rows, totals[labels[start : start + len(rows)]]))
-        start += len(rows)
-    return np.concatenate(products)
+    totals, pairs = sums.astype(np.float32), zip(row_blocks(embeddings), blocks(labels))
+    return np.concatenate([np.einsum("nd,nd->n", rows, totals[member]) for rows, member in pairs])
 
 
 def _ordered(labels: np.ndarray, centrality: np.ndarray) -> Grouping:

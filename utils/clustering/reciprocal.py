@@ -39,9 +39,7 @@ def groups(
     return found.astype(np.int64)
 
 
-def jaccard_distances(
-    features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str = "cpu"
-) -> Any:
+def jaccard_distances(features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str) -> Any:
     """float32 (N, d) rows of length 1 -> their Jaccard distances, as of `jaccard`: the steps below, one after another.
 
     k1, k2: as in `encode`. radius, most: as in `jaccard`. device: where all pairs are compared.
