@@ -168,7 +168,8 @@ class UDMLSS(Method):
         groups: list[dict] = [{"params": list(part.parameters())} for part in (embedder.features, embedder.classifier)]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
-        if own := list(self.metric_loss.parameters()):  # as Kim et al. 2020 (arXiv 2003.13911) train proxies
+        # Proxies: the rate of Kim et al. 2020 (arXiv 2003.13911). Unlike theirs they do not decay.
+        if own := list(self.metric_loss.parameters()):
             groups.append({"params": own, "lr": 100 * self.settings.lr, "weight_decay": 0.0})
         return groups
 
