@@ -1,6 +1,6 @@
-"""What takes long to compute from a gallery: groups, duplicates, the map. Each is kept beside it until it changes.
+"""Slow results computed from a gallery: groups, duplicates, the map. Each is kept beside the gallery until that changes.
 
-Shell and page ask the same functions, so that what one has computed serves the other.
+The shell and the page call the same functions, so each reuses results of the other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
-KINDS = ("identical", "near", "alike")  # of duplicates: the same bytes, copies, look-alikes
+KINDS = ("identical", "near", "alike")  # classes of duplicates: identical, copies, look-alikes
 
 
 class Duplicates(NamedTuple):
     """Groups of images that are duplicates of each other, the most similar group first."""
 
-    rows: list[np.ndarray]  # int64 of each group
-    similarities: np.ndarray  # float32 (groups,), how alike the images of a group are
+    rows: list[np.ndarray]  # int64, for each group
+    similarities: np.ndarray  # float32 (groups,): how similar the images of each group are
 
 
 class Places(NamedTuple):
@@ -31,9 +31,9 @@ class Places(NamedTuple):
 
 
 def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.ndarray]:
-    """The rows of each group of look-alikes, int64: the largest group first, in it the most central image first.
+    """Return the rows of each group of look-alikes, int64: the largest group first, in it the most central image first.
 
-    k, seed: as in `utils.clustering.grouping.group`, which finds the groups. Those of the default k and seed are kept.
+    k, seed: see `utils.clustering.grouping.group`, which makes the groups. Groups of the default k and seed are kept.
     """
 
     def make() -> dict[str, np.ndarray]:
@@ -45,38 +45,38 @@ def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.nda
 
 
 def usual_threshold(gallery: Gallery, index: Index) -> float:
-    """The similarity from which images of this gallery are called look-alikes."""
+    """Return the lowest similarity of look-alikes in this gallery."""
     from gallery import duplicates as find
 
     return find.usual_likeness(gallery.embeddings, gallery.hashes, index.search)
 
 
 def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
-    """`found_duplicates`, without bringing images together that the user has marked as "not duplicates" by now."""
+    """Find duplicates as `found_duplicates` does, and `split` groups that the user has marked as "not duplicates" since."""
     return split(found_duplicates(gallery, index, kind, threshold, turned), gallery.apart())
 
 
 def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
-    """Groups of the same bytes ("identical"), of copies ("near"), or of images as similar as `threshold` ("alike").
+    """Group identical files ("identical"), copies ("near"), or images with a similarity of `threshold` or more ("alike").
 
-    turned: whether mirrored and turned copies count as copies. Of a group of one kind, only the first image takes part in
-    the later kinds, so no two images are shown together twice. Images that were marked as "not duplicates" when the groups
-    were found are not brought together; for later marks see `split`.
+    turned: mirrored and turned pictures count as copies. Only the first image of a group takes part in the later classes,
+    so no two images are shown together twice. Images that are marked as "not duplicates" when the groups are made stay
+    apart; `split` handles later marks.
     """
     from gallery import duplicates as find
 
     def make() -> dict[str, np.ndarray]:
         apart = gallery.apart()
         if kind == "identical":
-            found = find.identical(gallery.hashes, apart)
+            found_groups = find.identical(gallery.hashes, apart)
         elif kind == "near":
-            found = find.near(gallery.prints, gallery.hashes, turned=turned, apart=apart)
+            found_groups = find.near(gallery.prints, gallery.hashes, turned=turned, apart=apart)
         else:
             earlier = [found_duplicates(gallery, index, other, 0, turned) for other in ("identical", "near")]
-            led = [Group(rows.tolist(), 1.0) for other in earlier for rows in other.rows]
-            found = find.alike(gallery.embeddings, index.search, threshold, apart, led)
-        similarities = np.array([group.similarity for group in found], np.float32)
-        return packed([group.rows for group in found]) | {"similarities": similarities}
+            earlier_groups = [Group(rows.tolist(), 1.0) for other in earlier for rows in other.rows]
+            found_groups = find.alike(gallery.embeddings, index.search, threshold, apart, earlier_groups)
+        similarities = np.array([group.similarity for group in found_groups], np.float32)
+        return packed([group.rows for group in found_groups]) | {"similarities": similarities}
 
     digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
     name = f"{kind}-{digits}" if kind == "alike" else kind
@@ -85,7 +85,7 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
 
 
 def layout(gallery: Gallery) -> Places:
-    """The images on the map, evenly taken from all where there are more than ON_MAP."""
+    """Place the images on the map. Of more than ON_MAP images, an even sample is placed."""
 
     def make() -> dict[str, np.ndarray]:
         from utils.clustering import layout as layouts
@@ -101,14 +101,13 @@ def layout(gallery: Gallery) -> Places:
     return Places(kept["rows"], kept["places"], labels[kept["rows"]])
 
 
-def split(found: Duplicates, apart: Iterable[Sequence[int]]) -> Duplicates:
-    """The groups, with no two images together that the user marked as "not duplicates" after they were found.
+def split(unsplit: Duplicates, apart: Iterable[Sequence[int]]) -> Duplicates:
+    """Split groups that hold images which the user has marked as "not duplicates" since the groups were made.
 
-    Each image of such a group goes to the first part that holds none of those that it stands apart from. Parts of one image
-    are left out.
+    Each image goes to the first part without an image that it is marked apart from. Parts of one image are left out.
     """
     marks, kept, similarities = marks_of(apart), list[np.ndarray](), list[float]()
-    for group, similarity in zip(found.rows, found.similarities.tolist()):
+    for group, similarity in zip(unsplit.rows, unsplit.similarities.tolist()):
         rows = group.tolist()
         parts = [group] if marks.keys().isdisjoint(rows) else _parts(rows, marks)
         kept += parts
@@ -129,11 +128,11 @@ def _parts(group: list[int], marks: dict[int, set[int]]) -> list[np.ndarray]:
 
 
 def packed(lists: Sequence[Any]) -> dict[str, np.ndarray]:
-    """Lists of rows as two arrays, as they are kept."""
+    """Pack lists of rows into two arrays, as they are kept."""
     sizes = np.array([len(rows) for rows in lists], np.int64)
     return {"rows": np.concatenate([np.empty(0, np.int64), *lists]).astype(np.int64), "sizes": sizes}
 
 
 def unpacked(arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The lists that `packed` made arrays of."""
+    """Return the lists of rows from the arrays of `packed`."""
     return np.split(arrays["rows"], np.cumsum(arrays["sizes"])[:-1]) if len(arrays["sizes"]) else []

@@ -1,6 +1,6 @@
-"""Finding duplicates among the images of a gallery, in three classes: the same bytes, copies of a picture, look-alikes.
+"""Finds duplicates among the images of a gallery, in three classes: identical files, copies of a picture, look-alikes.
 
-`gallery.derived.duplicates` puts the three together and keeps what was found.
+`gallery.derived.duplicates` runs all three and keeps the results.
 """
 
 import hashlib
@@ -26,31 +26,31 @@ from gallery.thumbprint_similarity import similarity
 from gallery.thumbprints import VIEWS, view_of
 from utils.arrays import blocks, evenly
 
-COPY = 0.85  # similarity of two prints of one picture; scripts/benchmarks/planted_copies.py measures what it finds
-SAMPLE = 128  # images that tell how similar neighbours are
-FAR = 0.75  # share of the images whose nearest neighbour is less similar than look-alikes
-LEAST, MOST = 0.2, 0.95  # of what may be called look-alikes
-FEW, MANY = 32, 256  # neighbours that `alike` asks for, and those of the images for which these are not all
+COPY = 0.85  # lowest similarity of the prints of two copies; measured by scripts/benchmarks/planted_copies.py
+SAMPLE = 128  # images from which the usual similarity of neighbours is estimated
+FAR = 0.75  # share of the images whose nearest neighbour is too dissimilar for a look-alike
+LEAST, MOST = 0.2, 0.95  # limits of the threshold for look-alikes
+FEW, MANY = 32, 256  # `alike` first searches FEW neighbours of each image, then MANY where more are similar enough
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 def usual_likeness(embeddings: np.ndarray, hashes: np.ndarray, search: Search) -> float:
-    """A similarity from which images may be called look-alikes, to 2 digits: each embedding has its own scale.
+    """Return the lowest similarity of look-alikes, rounded down to 2 digits: each embedding has its own scale.
 
-    A quarter of the images have a neighbour that is as similar as that. Copies of their bytes do not count.
+    A quarter of the images have a neighbour at least this similar. Identical files do not count as neighbours.
     """
     count = len(embeddings)
     rows = evenly(count, SAMPLE)
-    found, similarities = search(np.asarray(embeddings[rows], np.float32), min(8, count))
-    others = (found >= 0) & (hashes[found] != hashes[rows, None]).any(2)
+    neighbours, similarities = search(np.asarray(embeddings[rows], np.float32), min(8, count))
+    others = (neighbours >= 0) & (hashes[neighbours] != hashes[rows, None]).any(2)
     nearest = similarities[others.any(1), others[others.any(1)].argmax(1)]
     likeness = float(np.quantile(nearest, FAR)) if len(nearest) else MOST
     return min(MOST, max(LEAST, math.floor(100 * likeness) / 100))
 
 
 def identical(hashes: np.ndarray, apart: Apart = ()) -> list[Group]:
-    """Files of the same bytes, by their hashes, uint8 (N, b)."""
+    """Group files with the same bytes, by their hashes, uint8 (N, b)."""
     first = first_same(hashes)
     others = np.flatnonzero(first != np.arange(len(first)))
     links = Links(first[others], others, np.ones(len(others), np.float32))
@@ -65,13 +65,13 @@ def near(
     apart: Apart = (),
     exact_up_to: int = EXACT,
 ) -> list[Group]:
-    """Copies of a picture: resized, recompressed, cropped by up to 5 % from each side; `turned`: mirrored or turned too.
+    """Group copies of a picture: resized, recompressed, cropped by up to 5 % per side; if `turned`, also mirrored or turned.
 
     prints: uint8 (N, SIDE, SIDE) of gallery.thumbprints.thumbprint, may be memory-mapped. hashes: uint8 (N, b), of the
-    files; of several identical ones only the first takes part. Colours are ignored: a black-and-white version is a copy.
-    Groups are what links of `threshold` or more (gallery.thumbprint_similarity.similarity) connect, joined strongest first,
-    without bringing rows together that stand apart. Blank pictures, without detail, are copies only where their prints are
-    the same. The order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
+    files; of identical files only the first takes part. Colours are ignored: a black-and-white version is a copy.
+    Links are pairs with a similarity (gallery.thumbprint_similarity.similarity) of `threshold` or more. They are joined
+    strongest first; rows marked `apart` never come together. Blank pictures are copies only if their prints are equal. The
+    order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
     """
     if len(prints) < 2:
         return []
@@ -81,40 +81,39 @@ def near(
     keys = np.frombuffer(digests, np.uint8).reshape(-1, 16)
     same = first_same(keys)
     twins = np.flatnonzero(same != np.arange(len(rows)))
-    # From here on prints are in the order of their hashes, so that nothing depends on the order of the images.
+    # Sort the prints by their hashes, so that nothing depends on the order of the images.
     distinct = np.unique(same)
     distinct = distinct[np.lexsort(keys[distinct].T)]
-    found = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
-    first, second = np.concatenate([same[twins], distinct[found.first]]), np.concatenate([twins, distinct[found.second]])
-    similarities = np.concatenate([np.ones(len(twins), np.float32), found.similarity])
+    links = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
+    first, second = np.concatenate([same[twins], distinct[links.first]]), np.concatenate([twins, distinct[links.second]])
+    similarities = np.concatenate([np.ones(len(twins), np.float32), links.similarity])
     return joined(Links(rows[first], rows[second], similarities), apart, leader)
 
 
 def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT) -> Links:
-    """The candidates among different prints, uint8 (n, SIDE, SIDE), that are similar enough.
+    """Return the pairs of different prints, uint8 (n, SIDE, SIDE), with a similarity of `threshold` or more.
 
-    A print has at most NEIGHBOURS candidates, and those of a picture with many copies may all be of one sort, such as those
-    of one size. So one print of each such group looks for the rest again, among one print of each other group, until
-    nothing new is found.
+    A print has at most NEIGHBOURS candidates. A picture with many copies may get candidates of one sort only, such as one
+    size. So one print of each larger group searches again, among one print of each group, until no link is new.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    count, found = len(prints), [NO_LINKS]
+    count, rounds = len(prints), [NO_LINKS]
     chosen = queries = np.arange(count)
     while len(queries):
         among = prints[chosen]
         links = compared(among, candidates(among, views, np.searchsorted(chosen, queries), exact_up_to), threshold)
-        found.append(Links(chosen[links.first], chosen[links.second], links.similarity))
-        everything = concatenated(found)
+        rounds.append(Links(chosen[links.first], chosen[links.second], links.similarity))
+        everything = concatenated(rounds)
         graph = coo_matrix((everything.similarity, everything[:2]), (count, count))
         _, chosen, sizes = np.unique(connected_components(graph)[1], return_index=True, return_counts=True)
         queries = chosen[sizes > NEIGHBOURS] if len(links.first) else chosen[:0]
-    return concatenated(found)
+    return concatenated(rounds)
 
 
 def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> Links:
-    """The pairs that are similar enough, of prints uint8 (n, SIDE, SIDE)."""
+    """Return the pairs of prints, uint8 (n, SIDE, SIDE), with a similarity of `threshold` or more."""
     values = np.zeros(len(pairs.view), np.float32)
     for view in np.unique(pairs.view).tolist():
         for block in blocks(np.flatnonzero(pairs.view == view), PRINTS_AT_ONCE):
@@ -127,18 +126,17 @@ def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> Links:
 
 
 def alike(
-    embeddings: np.ndarray, search: Search, threshold: float, apart: Apart = (), known: Iterable[Group] = ()
+    embeddings: np.ndarray, search: Search, threshold: float, apart: Apart = (), copies: Iterable[Group] = ()
 ) -> list[Group]:
-    """Images with embeddings of a similarity of `threshold` or more. Of each group of `known`, only the first takes part.
+    """Group images whose embeddings have a similarity of `threshold` or more. A group of `copies` counts as its first image.
 
     embeddings: float32 or float16 (N, d), rows of length 1, may be memory-mapped. search: gallery.index.Index.search.
 
-    A likeness is not passed on: of a row of images that each resemble the next, the ends may have nothing in common. So
-    groups are stars: the image with most neighbours comes first, of equally many the one that is nearest to them in all,
-    and it takes those that no earlier one took. All members resemble the centre; an image that resembles only other
-    members stays outside. Beyond MANY neighbours, how many they are no longer counts in that order.
+    Similarity is not transitive: the two ends of a chain may differ completely. So groups are stars: all members resemble
+    the centre, and an image that resembles only other members stays outside. Images become centres in order of their number
+    of neighbours (MANY at most), then of the sum of the similarities. A centre takes the neighbours that are still free.
     """
-    leader = leaders(len(embeddings), known)
+    leader = leaders(len(embeddings), copies)
     near_by = Neighbours(embeddings, search, threshold, leader == np.arange(len(leader)))
     links, has_more = near_by.of_all()
     begins = np.searchsorted(links.first, np.arange(len(leader) + 1))
@@ -149,12 +147,12 @@ def alike(
             continue
         star = near_by.of_one(centre) if has_more[centre] else links.where(slice(begins[centre], begins[centre + 1]))
         star = star.where(free[star.second])
-        rows, least, taken = [centre], 1.0, set(marks.get(centre, ()))
+        rows, least, star_marks = [centre], 1.0, set(marks.get(centre, ()))
         for row, value in zip(star.second.tolist(), star.similarity.tolist()):
-            if taken.isdisjoint(marks.get(row, ())):
-                taken.update(marks.get(row, ()))
+            if star_marks.isdisjoint(marks.get(row, ())):
+                star_marks.update(marks.get(row, ()))
                 rows.append(row)
-                least = value  # they come most similar first
+                least = value  # the most similar came first
         if len(rows) > 1:
             free[rows] = False
             groups.append(Group(sorted(rows), least))
@@ -162,13 +160,13 @@ def alike(
 
 
 class Neighbours:
-    """The rows of embeddings (N, d) that take part, bool (N,), and are similar to each other by `threshold` or more."""
+    """Finds neighbours, by `threshold` or more, among the rows of embeddings (N, d) that take part, bool (N,)."""
 
     def __init__(self, embeddings: np.ndarray, search: Search, threshold: float, takes_part: np.ndarray) -> None:
         self.embeddings, self.search, self.threshold, self.takes_part = embeddings, search, threshold, takes_part
 
     def of(self, rows: np.ndarray, most: int) -> tuple[Links, np.ndarray]:
-        """The links of these rows, at most `most` each: by row, most similar first; and which have more, bool (n,)."""
+        """Return at most `most` links of each row, by row, most similar first; and bool (n,): rows with more links."""
         count = len(self.embeddings)
         others, values = self.search(np.asarray(self.embeddings[rows], np.float32), min(most + 1, count))
         enough = (values >= self.threshold) & (others >= 0) & (others != rows[:, None]) & self.takes_part[others]
@@ -177,17 +175,17 @@ class Neighbours:
         return links.where(np.lexsort((links.second, -links.similarity, links.first))), has_more
 
     def of_all(self) -> tuple[Links, np.ndarray]:
-        """The links of all rows, at most MANY each, and which have more: bool (N,)."""
-        found, has_more = [NO_LINKS], np.zeros(len(self.embeddings), bool)
+        """Return the links of all rows, MANY each at most; and bool (N,): rows with more links."""
+        parts, has_more = [NO_LINKS], np.zeros(len(self.embeddings), bool)
         for rows in blocks(np.flatnonzero(self.takes_part), PRINTS_AT_ONCE):
             few, more = self.of(rows, FEW)
             many, has_more[rows[more]] = self.of(rows[more], MANY) if more.any() else (NO_LINKS, False)
             links = concatenated([few.where(~np.isin(few.first, rows[more])), many])
-            found.append(links.where(np.argsort(links.first, kind="stable")))
-        return concatenated(found), has_more
+            parts.append(links.where(np.argsort(links.first, kind="stable")))
+        return concatenated(parts), has_more
 
     def of_one(self, row: int) -> Links:
-        """All links of one row."""
+        """Return all links of one row."""
         most, has_more = MANY, np.ones(1, bool)
         while has_more.any():
             most *= 4

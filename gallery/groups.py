@@ -1,18 +1,18 @@
-"""Groups of images: what links connect, never bringing together what the user took apart."""
+"""Groups of images that links connect. Images that the user marked apart never come together."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-Apart = Iterable[Sequence[int]]  # each: rows no two of which may come into one group
+Apart = Iterable[Sequence[int]]  # each entry: rows that must all be in different groups
 
 
 class Group(NamedTuple):
-    """Images that are duplicates of each other, of one kind."""
+    """Images that are duplicates of each other, in one class."""
 
     rows: list[int]  # ascending, two or more
-    similarity: float  # the least along the links that hold it together, or to the centre
+    similarity: float  # the lowest of the links that hold it together, or to the centre
 
 
 class Links(NamedTuple):
@@ -23,7 +23,7 @@ class Links(NamedTuple):
     similarity: np.ndarray  # float32 (m,)
 
     def where(self, chosen: np.ndarray | slice) -> "Links":
-        """These of the links, by number or by mask, in this order."""
+        """Return the links with these numbers, in this order, or under this mask."""
         return Links(self.first[chosen], self.second[chosen], self.similarity[chosen])
 
 
@@ -35,15 +35,15 @@ def concatenated(links: Sequence[Links]) -> Links:
 
 
 def first_same(keys: np.ndarray) -> np.ndarray:
-    """Of each row of uint8 (N, b), b >= 1, the first row with the same bytes: int64 (N,)."""
-    # As strings they are compared in C. Their zeros at the end are lost, but all are as long as each other.
+    """For each row of uint8 (N, b), b >= 1, return the first row with the same bytes: int64 (N,)."""
+    # NumPy compares strings in C. It ignores zeros at the end, which is harmless for strings of equal length.
     strings = np.ascontiguousarray(keys).view(f"S{keys.shape[1]}").ravel()
     _, first, number = np.unique(strings, return_index=True, return_inverse=True)
     return first[number]
 
 
 def leaders(count: int, groups: Iterable[Group]) -> np.ndarray:
-    """Of each of `count` rows the first of the group that it is in, or itself: int64 (count,). Groups may share rows."""
+    """For each row, return the first row of its group (itself if it has no group): int64 (count,). Groups may share rows."""
     leader = np.arange(count)
     for group in groups:
         leader[group.rows[1:]] = group.rows[0]
@@ -53,7 +53,7 @@ def leaders(count: int, groups: Iterable[Group]) -> np.ndarray:
 
 
 def marks_of(apart: Apart, leader: np.ndarray | None = None) -> dict[int, set[int]]:
-    """row -> numbers of the lines of `apart` that it is in. Rows that share one may not come together."""
+    """Map rows to the numbers of their entries in `apart`. Rows that share a number may not come together."""
     marks: dict[int, set[int]] = {}
     for number, rows in enumerate(apart):
         for row in rows:
@@ -62,8 +62,8 @@ def marks_of(apart: Apart, leader: np.ndarray | None = None) -> dict[int, set[in
 
 
 def joined(links: Links, apart: Apart, leader: np.ndarray | None = None) -> list[Group]:
-    """What the links connect, strongest first, of equally strong ones the first; a link that would bring together rows that
-    stand apart is left out. leader: the row that stands for each, as `leaders` gives it."""
+    """Join rows along their links, strongest first, equal ones in order. A link that would bring together rows marked apart
+    is left out. leader: the row that stands for each row, from `leaders`."""
     root: dict[int, int] = {}
     least: dict[int, float] = {}
     marks = marks_of(apart, leader)

@@ -1,7 +1,7 @@
-"""The nearest neighbours among many embeddings: exactly, or, from EXACT of them, by an inverted file with measured recall.
+"""Finds nearest neighbours among embeddings: up to EXACT exactly, among more by an inverted file with measured recall.
 
 faiss does the work (Johnson, Douze, Jegou 2017, arXiv 1702.08734). An inverted file puts each embedding into the list of its
-nearest centroid, and a query looks into the `probes` lists that are nearest to it.
+nearest centroid, and a query searches its `probes` nearest lists.
 """
 
 import time
@@ -14,15 +14,15 @@ from utils.arrays import nearest_rows
 from utils.errors import InputError
 from utils.files import write_json, written_whole
 
-EXACT = 200_000  # embeddings up to which every query is compared with all of them
+EXACT = 200_000  # embeddings: up to this many, every query is compared with all
 ROWS_AT_ONCE = 2**16  # embeddings that are read at once
-SAMPLE = 256  # embeddings that recall is measured with
-RECALL = 0.95  # recall@10 that the number of probes is chosen for
+SAMPLE = 256  # embeddings that recall is measured on
+RECALL = 0.95  # recall@10 that the number of probes must reach
 TRAINING_POINTS = 64  # for each centroid
 
 
 class Index:
-    """Embeddings that can be searched; `about` says what they are and how well they are found."""
+    """Embeddings that can be searched; `about` describes the index and its recall."""
 
     def __init__(self, searcher: Any, about: dict[str, Any]) -> None:
         """searcher: a faiss index of inner products. about: as `build` gives it."""
@@ -33,7 +33,7 @@ class Index:
 
     @property
     def description(self) -> str:
-        """What it is and how well it finds, on one line."""
+        """The type of the index and its recall, on one line."""
         about = self.about
         line = f"{about['images']:,} images, {about['kind']}"
         if about["kind"] != "exact":
@@ -41,9 +41,10 @@ class Index:
         return f"{line}; {about['seconds']:.1f} s"
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """float32 (q, d), rows of length 1 -> the k most similar, best first: rows int64, similarities float32, (q, k).
+        """Return the k most similar embeddings, best first: rows int64, similarities float32, (q, k).
 
-        k is at most the number of embeddings. An inverted file that finds fewer fills up with row -1.
+        queries: float32 (q, d), rows of length 1. k: at most the number of embeddings. An inverted file that finds fewer
+        than k fills up with row -1.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         similarities, rows = self.searcher.search(queries, min(k, len(self)))
@@ -51,13 +52,13 @@ class Index:
 
 
 class Outdated(InputError):
-    """There is no index of the embeddings as they are; a new one can be made of them."""
+    """The index is missing or older than the embeddings; a new one can be built."""
 
 
 def build(embeddings: np.ndarray, exact_up_to: int = EXACT, seed: int = 0) -> Index:
     """Index embeddings, float32 or float16 (N, d) with rows of length 1; they may be memory-mapped.
 
-    The index of up to `exact_up_to` of them is exact. Memory: 4 d N bytes.
+    The index of up to `exact_up_to` embeddings is exact. Memory: 4 d N bytes.
     """
     import faiss
 
@@ -84,12 +85,12 @@ def _add(searcher: Any, embeddings: np.ndarray) -> None:
 
 
 def _rows(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """These rows as float32, read in the order in which they lie."""
+    """Read these rows as float32, in the order in which they lie."""
     return np.ascontiguousarray(embeddings[np.sort(rows)], np.float32)
 
 
 def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generator) -> float:
-    """Set the least number of probes, doubled from 1, with a recall@10 of RECALL on a sample of the embeddings themselves.
+    """Double the probes from 1 until recall@10 reaches RECALL on a sample of the embeddings, or all lists are probed.
 
     Returns that recall.
     """
@@ -102,27 +103,27 @@ def _choose_probes(searcher: Any, embeddings: np.ndarray, rng: np.random.Generat
 
 
 def exact_neighbours(queries: np.ndarray, embeddings: np.ndarray, k: int) -> np.ndarray:
-    """int64 (q, k): the rows most similar to each query, by comparing it with all, block by block."""
-    best, found = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    """Return the rows most similar to each query, int64 (q, k), by comparing it with all, block by block."""
+    best, best_rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for begin in range(0, len(embeddings), ROWS_AT_ONCE):
         block = np.ascontiguousarray(embeddings[begin : begin + ROWS_AT_ONCE], np.float32)
-        rows, near = nearest_rows(queries, block, min(k, len(block)))
-        best, found = np.hstack([best, near]), np.hstack([found, rows + begin])
+        rows, values = nearest_rows(queries, block, min(k, len(block)))
+        best, best_rows = np.hstack([best, values]), np.hstack([best_rows, rows + begin])
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
-    return found
+        best, best_rows = np.take_along_axis(best, order, 1), np.take_along_axis(best_rows, order, 1)
+    return best_rows
 
 
-def recall_at_10(found: np.ndarray, exact: np.ndarray) -> float:
-    """The share of the exact neighbours, int64 (q, 10), that were found."""
-    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), exact.tolist())]))
+def recall_at_10(rows: np.ndarray, exact: np.ndarray) -> float:
+    """Return the share of the exact neighbours, int64 (q, 10), that are among `rows`, int64 (q, 10)."""
+    return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(rows.tolist(), exact.tolist())]))
 
 
 # ---- on the disk -----------------------------------------------------------------------------------------------------
 
 
 def save(index: Index, folder: str, model: str, stamp: str) -> None:
-    """Write index.json, and for an inverted file index.faiss; model and stamp: of the gallery that it is of."""
+    """Write index.json, and for an inverted file index.faiss. model, stamp: of the gallery."""
     import faiss
 
     place = GalleryFolder(folder)
@@ -133,9 +134,9 @@ def save(index: Index, folder: str, model: str, stamp: str) -> None:
 
 
 def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
-    """The index in `folder`, which must be of this model and stamp; an exact one is made of the embeddings.
+    """Load the index in `folder`, which must be of this model and stamp. An exact index is built from the embeddings.
 
-    Raises Outdated for one that is missing or older than the embeddings, InputError for one of another model's embeddings.
+    Raises Outdated if it is missing or older than the embeddings, InputError if it is damaged or of another model.
     """
     place = GalleryFolder(folder)
     path = place.index
@@ -149,7 +150,7 @@ def load(folder: str, embeddings: np.ndarray, model: str, stamp: str) -> Index:
     except Exception as error:  # a damaged file can fail in any way
         raise InputError(f"{path}: damaged ({error}); {again}") from None
     if about["model"] != model:
-        raise InputError(f"{path}: made of another model's embeddings, with which these cannot be compared; {again}")
+        raise InputError(f"{path}: made of another model's embeddings, which cannot be compared with these; {again}")
     if about["stamp"] != stamp:
         raise Outdated(f"{path}: older than the embeddings; {again}")
     if about["kind"] == "exact":

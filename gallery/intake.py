@@ -1,4 +1,4 @@
-"""Image file -> all that a gallery keeps of it but the embedding: crop for the network, thumbprint, hash of the bytes."""
+"""Reads an image file for a gallery: the crop that the network embeds, the thumbprint, the hash of the bytes."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from utils.interrupt import ignore_in_worker
 
 
 class Unopened(BadImage):
-    """A file that cannot be read at all: the disk may be gone for a while, so that says nothing of the image."""
+    """A file that cannot be opened. The disk may be away for a while, so this says nothing about the image."""
 
 
 class Taken(NamedTuple):
-    """Images that could be read, and those that could not."""
+    """A batch: images that could be read, and files that could not."""
 
     indices: np.ndarray  # int64 (n,)
     crops: Tensor | None  # uint8 (n, 3, width, width); None for n = 0
@@ -34,7 +34,7 @@ class Taken(NamedTuple):
 
 
 def hash_of(path: str) -> bytes:
-    """BLAKE2b of a file's bytes. Raises InputError for a file that cannot be read."""
+    """Hash the bytes of a file with BLAKE2b. Raises InputError for a file that cannot be read."""
     try:
         return bytes.fromhex(file_digest(path, hashlib.blake2b(digest_size=HASH_BYTES)))
     except OSError as error:
@@ -42,25 +42,25 @@ def hash_of(path: str) -> bytes:
 
 
 class Intake(Dataset):
-    """One item is an image's index, crop, thumbprint and hash, or a BadImage."""
+    """A data set whose items are (index, crop, thumbprint, hash) of an image, or a BadImage."""
 
     def __init__(self, paths: Sequence[str], transforms: Transforms) -> None:
         self.paths, self.transforms = paths, transforms
 
     def __getitem__(self, index: int) -> BadImage | tuple[int, Tensor, np.ndarray, bytes]:
         try:
-            hashed = hash_of(self.paths[index])
+            digest = hash_of(self.paths[index])
         except InputError as error:
             return Unopened(index, str(error))
         try:
             image = self.transforms.load(self.paths[index])
         except InputError as error:
             return BadImage(index, str(error))
-        return index, self.transforms.centre_crop(image), thumbprint(image), hashed
+        return index, self.transforms.centre_crop(image), thumbprint(image), digest
 
 
 def collate(items: list) -> Taken:
-    """Items of Intake -> Taken."""
+    """Collate items of Intake into a Taken."""
     bad = [item for item in items if isinstance(item, BadImage)]
     readable = [item for item in items if not isinstance(item, BadImage)]
     indices, crops, thumbprints, hashes = zip(*readable) if readable else ((),) * 4
@@ -77,7 +77,7 @@ def take_in(
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[Taken]:
-    """The images at these indices of the list, in order, batch by batch. workers: data loading processes."""
+    """Read the images at these indices of `paths`, in order, batch by batch. workers: data loading processes."""
     plan = Plan()
     plan.items = indices
     loader = Loader(

@@ -1,4 +1,4 @@
-"""The Embedder of a gallery: made for its images, or taken from a checkpoint; kept in the gallery."""
+"""The Embedder of a gallery: made for its images or loaded from a checkpoint, and kept in the gallery."""
 
 import hashlib
 import json
@@ -17,17 +17,17 @@ from models.readout import ENOUGH
 from utils import checkpoint
 from utils.errors import InputError
 
-DEFAULT_WIDTH = 128  # of the crops of a ready-made net
-MOST_FITTED = 4096  # images that a closed form is fitted to; of 3,000 birds a third did as well as all
+DEFAULT_WIDTH = 128  # pixels of a crop for a ready-made net
+MOST_FITTED = 4096  # images that a closed form is fitted to, at most; of 3,000 birds a third did as well as all
 
 
 class Model(NamedTuple):
-    """An Embedder, and which of its features a gallery holds."""
+    """An Embedder, and the readout whose features a gallery holds."""
 
     embedder: Embedder
-    kind: str  # "pooled", "embedding" or "closed_form"
-    request: dict[str, Any]  # what the user asked for when it was made
-    fitted_to: int  # images that its closed form was fitted to; 0 where it was not
+    kind: str  # the readout: "pooled", "embedding" or "closed_form"
+    request: dict[str, Any]  # the settings that it was made with
+    fitted_to: int  # images that its closed form was fitted to; 0 if none was fitted
 
     @property
     def dim(self) -> int:
@@ -36,24 +36,24 @@ class Model(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        """The version of the pixels that its closed form was fitted to; the current one where it has none."""
+        """The pixel version that its closed form was fitted to; the current version without a closed form."""
         form = self.embedder.closed_form
         return PIXELS if form is None else int(form.pixels)
 
     @property
     def digest(self) -> str:
-        """A hash of weights, crop and kind: embeddings of one digest can be compared."""
+        """A hash of weights, crop and readout: embeddings with the same digest can be compared."""
         total = hashlib.sha256(json.dumps([self.kind, self.embedder.settings], sort_keys=True).encode())
         heads = {"closed_form.", "classifier."} - {{"embedding": "classifier."}.get(self.kind, f"{self.kind}.")}
         for name, tensor in sorted(self.embedder.state_dict().items()):
-            if name.startswith(tuple(heads)) or name == "closed_form.pixels":  # its features do not go through these
+            if name.startswith(tuple(heads)) or name == "closed_form.pixels":  # the readout does not use these
                 continue
             total.update(name.encode())
             total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return total.hexdigest()[:32]
 
     def save(self, path: str) -> None:
-        """Write it as a checkpoint, which `models.load` reads too."""
+        """Write a checkpoint, which `models.load` reads too."""
         gallery = {"kind": self.kind, "request": self.request, "fitted_to": self.fitted_to}
         origin = self.embedder.origin
         state = {"state_dict": self.embedder.state_dict(), "epoch": origin.epoch if origin else 0}
@@ -61,23 +61,23 @@ class Model(NamedTuple):
         checkpoint.save(path, {**state, "settings": self.embedder.settings, "gallery": gallery})
 
     def embed(self, pictures: Iterable[Image.Image | str]) -> np.ndarray:
-        """Pictures -> their features of its kind, float32 (n, dim), rows of length 1."""
+        """Embed pictures by its readout: float32 (n, dim), rows of length 1."""
         return self.embedder.embed(pictures, pooled=self.kind == "pooled")
 
 
 def load(path: str, device: Any = "cpu") -> Model:
-    """The Model in a file that `Model.save` wrote. Raises InputError for any other file."""
+    """Load the Model from a file that `Model.save` wrote. Raises InputError for any other file."""
     try:
-        held = checkpoint.load(path).get("gallery")
+        content = checkpoint.load(path).get("gallery")
     except InputError as error:
         raise InputError(f"{error}; run embed.py with --again") from None
-    if not isinstance(held, dict) or not {"kind", "request", "fitted_to"} <= set(held):
+    if not isinstance(content, dict) or not {"kind", "request", "fitted_to"} <= set(content):
         raise InputError(f"{path}: not the model of a gallery; run embed.py with --again")
-    return Model(models.load(path, device), held["kind"], held["request"], held["fitted_to"])
+    return Model(models.load(path, device), content["kind"], content["request"], content["fitted_to"])
 
 
 def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
-    """The Model that made a gallery. Raises InputError where its file is of another one."""
+    """Load the Model that made a gallery. Raises InputError if its file holds another model."""
     path = gallery.place.model
     model = load(path, device)
     if model.digest != gallery.about["model"]:
@@ -88,43 +88,43 @@ def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
 def make(
     request: dict[str, Any], checkpoint: str | None, weights: str | None, images: int, fit: Callable, fitted_to: int
 ) -> Model:
-    """A new Model, of a trained net or of a ready-made one.
+    """Make a new Model from a checkpoint, or from a ready-made net.
 
-    request: net, head, dim, width, origin_width, and what tells checkpoint and weights from others. images: how many.
-    fit: gives an Embedder its closed form, from `fitted_to` images. Raises InputError for what cannot be made.
+    request: net, head, dim, width, origin_width, and hashes of the files checkpoint and weights. images: their number.
+    fit: gives an Embedder its closed form, from `fitted_to` images. Raises InputError for a model that cannot be made.
     """
     head = request["head"]
     if checkpoint:
         embedder = models.load(checkpoint, **{name: request[name] for name in models.DEFAULTS})
-        kind = embedder.kind if head == "auto" else head
+        readout = embedder.kind if head == "auto" else head
     else:
         width = request["width"] or DEFAULT_WIDTH
         origin_width = request["origin_width"] or width * 9 // 8
         net, dim = request["net"], request["dim"]
         embedder = models.create(net, dim, weights=weights, width=width, origin_width=origin_width).eval()
-        kind = untrained_kind(head, images)
-    if kind != "closed_form" or embedder.closed_form is not None:
+        readout = untrained_kind(head, images)
+    if readout != "closed_form" or embedder.closed_form is not None:
         fitted_to = 0
     else:
         fit(embedder)
     if embedder.closed_form is not None:
-        embedder.closed_form.prefer(kind == "closed_form")
-    return Model(embedder, kind, request, fitted_to)
+        embedder.closed_form.prefer(readout == "closed_form")
+    return Model(embedder, readout, request, fitted_to)
 
 
 def untrained_kind(head: str, images: int) -> str:
-    """Which features of a net that was not trained: as asked for, or by the number of images."""
+    """Return the readout of an untrained net: `head`, or for "auto" the one that suits the number of images."""
     if head == "embedding":
-        raise InputError("embedding: that of an untrained net is a random one; give a checkpoint", setting="head")
+        raise InputError("embedding: an untrained net has a random one; give a checkpoint", setting="head")
     return ("closed_form" if images >= ENOUGH else "pooled") if head == "auto" else head
 
 
 def outgrown(model: Model, images: int) -> str | None:
-    """Why a model should be made anew for so many images; None where it should not."""
+    """Return the reason to make a model anew for this many images, or None."""
     if model.request["checkpoint"] is None and model.kind != untrained_kind(model.request["head"], images):
         return f"{images} images are {'enough' if images >= ENOUGH else 'too few'} for the closed form"
     if model.fitted_to and model.pixels != PIXELS:
-        return f"it was fitted to pixels of version {model.pixels}, this program reads version {PIXELS}"
+        return f"it was fitted to pixel version {model.pixels}, this program reads version {PIXELS}"
     if model.fitted_to and images > 2 * model.fitted_to and model.fitted_to < MOST_FITTED:
         return f"it was fitted to {model.fitted_to} images, now there are {images}"
     return None

@@ -1,7 +1,7 @@
-"""Look-alikes of images among those of a gallery: one answer with the same rules, for the shell and for the page.
+"""Finds the look-alikes of query images in a gallery, by the same rules for the shell and for the page.
 
 Files with the same bytes as a query come first, with similarity 1. All others follow by the similarity of their embedding to
-the query's, or to the mean of several. An image of the gallery that is searched with is left out.
+the query's, or to the mean of several queries. A query image that is in the gallery itself is left out.
 """
 
 import os
@@ -22,28 +22,28 @@ Embed = Callable[[list[str]], np.ndarray]  # image files -> float32 (n, d), rows
 
 
 class Query(NamedTuple):
-    """An image that is searched with."""
+    """An image to search with."""
 
     embedding: np.ndarray  # float32 (d,), of length 1
-    hashed: bytes  # of its file, as `gallery.intake.hash_of` gives it
-    row: int | None = None  # of an image of the gallery
+    hashed: bytes  # hash of its file, from `gallery.intake.hash_of`
+    row: int | None = None  # its row, if it is in the gallery
 
 
 class LookAlikes(NamedTuple):
-    """Part of an answer: the most similar images, best first."""
+    """A stretch of the results: similar images, best first."""
 
     rows: np.ndarray  # int64 (n,)
     similarities: np.ndarray  # float32 (n,)
 
 
 def open_gallery(folder: str) -> tuple[Gallery, Index]:
-    """A gallery and its index, which is built where there is none, or one of earlier embeddings of the same model.
+    """Open a gallery and its index. An index that is missing, or older than the embeddings, is built.
 
-    Raises InputError for a folder that is no gallery, a damaged one, and an index of another model's embeddings.
+    Raises InputError for a folder that is no gallery, a damaged gallery, and an index of another model's embeddings.
     """
     gallery = Gallery(folder)
     if gallery.pixels != PIXELS:
-        versions = f"its rows are of pixels of version {gallery.pixels}, queries are read as version {PIXELS}"
+        versions = f"its rows are of pixel version {gallery.pixels}, queries are read as version {PIXELS}"
         log.say(f"{shown(gallery.folder)}: {versions}; run embed.py again to renew them")
     model, stamp = gallery.about["model"], gallery.stamp
     try:
@@ -59,44 +59,44 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
 
 
 def query_of_row(gallery: Gallery, row: int) -> Query:
-    """A query by an image of the gallery."""
+    """Make a query of an image of the gallery."""
     return Query(np.asarray(gallery.embeddings[row], np.float32), gallery.hashes[row].tobytes(), row)
 
 
 def queries_of_files(gallery: Gallery, paths: Sequence[str], embed: Embed) -> list[Query]:
-    """Queries by image files. embed: called once, for those files that the gallery does not hold as they are now.
+    """Make queries of image files. embed: called once, with the files that are new to the gallery or have changed.
 
     Raises InputError for a file that cannot be read.
     """
     hashes = [hash_of(path) for path in paths]
     rows = [gallery.row_of_path.get(os.path.abspath(path)) for path in paths]
-    known = [row is not None and gallery.hashes[row].tobytes() == hashed for row, hashed in zip(rows, hashes)]
-    new = [path for path, is_known in zip(paths, known) if not is_known]
+    unchanged = [row is not None and gallery.hashes[row].tobytes() == hashed for row, hashed in zip(rows, hashes)]
+    new = [path for path, is_unchanged in zip(paths, unchanged) if not is_unchanged]
     embedded = iter(embed(new) if new else ())
     return [
-        query_of_row(gallery, row) if is_known and row is not None else Query(next(embedded), hashed, row)
-        for row, is_known, hashed in zip(rows, known, hashes)
+        query_of_row(gallery, row) if is_unchanged and row is not None else Query(next(embedded), hashed, row)
+        for row, is_unchanged, hashed in zip(rows, unchanged, hashes)
     ]
 
 
 def look_alikes(gallery: Gallery, index: Index, queries: Sequence[Query], start: int, count: int) -> LookAlikes:
-    """Results `start` to `start + count` of one query by one or more images."""
+    """Return results `start` to `start + count` of one query by one or more images."""
     by_row = {query.row: query for query in queries if query.row is not None}
     own = np.array(sorted(by_row), np.int64)
     distinct = [*(by_row[row] for row in own.tolist()), *(query for query in queries if query.row is None)]
     mean = np.stack([query.embedding for query in distinct]).mean(0)
     mean /= max(float(np.linalg.norm(mean)), 1e-12)
     same_bytes = [gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]
-    copies = np.setdiff1d(np.concatenate(same_bytes), own)
-    first = copies[start : start + count]
+    identical = np.setdiff1d(np.concatenate(same_bytes), own)
+    first = identical[start : start + count]
     rows, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
     if len(first) < count:
-        wanted = min(len(gallery.embeddings), start + count + len(own) + len(copies))
-        nearest, near = (part[0] for part in index.search(mean[None], wanted))
-        others = (nearest >= 0) & ~np.isin(nearest, own) & ~np.isin(nearest, copies)
-        begin = max(0, start - len(copies))
+        wanted = min(len(gallery.embeddings), start + count + len(own) + len(identical))
+        nearest, values = (part[0] for part in index.search(mean[None], wanted))
+        others = (nearest >= 0) & ~np.isin(nearest, own) & ~np.isin(nearest, identical)
+        begin = max(0, start - len(identical))
         stretch = slice(begin, begin + count - len(first))
-        rows, similarities = nearest[others][stretch], near[others][stretch]
+        rows, similarities = nearest[others][stretch], values[others][stretch]
     return LookAlikes(
         np.concatenate([first, rows]).astype(np.int64),
         np.concatenate([np.ones(len(first), np.float32), similarities]).astype(np.float32),

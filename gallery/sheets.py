@@ -1,4 +1,4 @@
-"""Contact sheets: the clusters of a gallery as image files, one for each cluster."""
+"""Contact sheets: the groups of a gallery as image files, one for each group."""
 
 import os
 import re
@@ -14,27 +14,27 @@ from utils.errors import InputError, RunError
 from utils.log import make_folder
 from utils.progress import bar
 
-MOST = 60  # images on a sheet
+MOST = 60  # images on a sheet, at most
 COLUMNS = 10
-SIDE = 128  # of an image, in pixels
+SIDE = 128  # pixels: the side of an image
 GAP = 4
 TITLE = 32  # height of the title line
-STEM = 40  # characters of an image's name in that of its sheet
+STEM = 40  # characters of an image's name in the name of its sheet
 NAME = re.compile(r"[0-9]{3,}-[0-9]+-[A-Za-z0-9-]+\.jpg")
-MARK = b"contact sheet"  # the comment in each file: what a later call may replace
+MARK = b"contact sheet"  # the comment in each sheet, by which a later call knows that it may replace the file
 
 
 def write_sheets(
     folder: str, paths: Sequence[str], groups: Sequence[np.ndarray], root: str | None = None, most: int = MOST
 ) -> list[str]:
-    """Write a JPEG of each cluster into `folder`, which is made where it is missing. Returns the files, in order.
+    """Write a JPEG of each group into `folder`, which is made if it is missing. Returns the files, in order.
 
-    paths: names of the N image files. groups: the rows of each, int64, the most central first. root: the folder of photos,
-    into which nothing is written; None: the folders of `paths` are spared. most: a sheet shows so many images, each cropped
-    to a square; an unreadable one is a grey square. A file is named 001-<size of the group>-<its most central image>.jpg.
+    paths: names of the N image files. groups: the rows of each group, int64, the most central first. root: the folder of
+    photos, in which nothing is written; None: nothing is written in the folders of `paths`. most: images on a sheet, each
+    cropped to a square; unreadable images are grey squares. Files are named 001-<size>-<most central image>.jpg.
     Sheets of an earlier call are replaced; other files of the folder stay as they are.
-    Raises InputError for a folder of photos, one that cannot be made or used, or one that holds another file of such a
-    name; RunError where a sheet cannot be written.
+    Raises InputError if the folder holds photos, cannot be made or used, or holds another file of such a name; RunError if
+    a sheet cannot be written.
     """
     _refuse_photos(folder, paths, root)
     digits = max(3, len(str(len(groups))))  # names sort by number
@@ -59,7 +59,7 @@ def write_sheets(
 
 
 def _refuse_photos(folder: str, paths: Sequence[str], root: str | None) -> None:
-    """InputError when `folder` is, behind all links, the photo folder or inside it; or holds one of the paths."""
+    """Raise InputError if `folder`, behind all links, is or lies in the photo folder, or holds one of the paths."""
     real = os.path.realpath(folder)
     if root is not None:
         home = os.path.realpath(root)
@@ -78,14 +78,14 @@ def _remove_earlier(folder: str) -> None:
         try:
             with Image.open(entry.path, formats=["JPEG"]) as image:
                 is_ours = image.info.get("comment") == MARK
-        except Exception:  # a damaged file can fail in any way, and is none of ours
+        except Exception:  # a damaged file can fail in any way, and is not ours
             continue
         if is_ours:
             os.remove(entry.path)
 
 
 def _safe_stem(path: str) -> str:
-    """The file's name without its end, in letters without accents, digits and dashes: any file system and shell takes it."""
+    """Return a file's name without its extension, in plain letters, digits and dashes, safe in any file system and shell."""
     stem = unicodedata.normalize("NFKD", os.path.splitext(os.path.basename(path))[0])
     stem = re.sub("[^A-Za-z0-9]+", "-", re.sub("[\u0300-\u036f]", "", stem)).strip("-")
     return stem[:STEM].strip("-") or "image"
@@ -97,7 +97,7 @@ def _title(path: str, count: int, most: int) -> str:
 
 
 def _sheet(title: str, paths: Sequence[str]) -> Image.Image:
-    """The images in rows of COLUMNS below the title."""
+    """Draw the images in rows of COLUMNS below the title."""
     step, lines = SIDE + GAP, -(-len(paths) // COLUMNS)
     sheet = Image.new("RGB", (GAP + COLUMNS * step, TITLE + lines * step), "white")
     ImageDraw.Draw(sheet).text((GAP, TITLE / 2), title, "black", ImageFont.load_default(18), anchor="lm")

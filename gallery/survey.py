@@ -1,4 +1,4 @@
-"""Which image files there are to embed: those of a folder, or of a list."""
+"""Lists the image files to embed: the images of a folder or of a list file."""
 
 import os
 import stat
@@ -13,15 +13,15 @@ from utils.errors import InputError
 
 class Survey(NamedTuple):
     files: list[File]  # in order of their paths
-    gone: list[Bad]  # that a list names, and that are not there
+    gone: list[Bad]  # missing files, most of them named by a list
     root: str | None  # the folder, if it is one
 
 
 def survey(images: str) -> Survey:
-    """The image files of `images`, a folder or a list file.
+    """Find the image files of `images`, a folder or a list file.
 
-    Links that lead out of the folder are left out: what a page shows should be what lies in the folder.
-    Raises InputError where there is nothing to embed.
+    Links that lead out of the folder are left out: a page should show only images that lie in the folder.
+    Raises InputError if there is nothing to embed.
     """
     root = os.path.abspath(images) if os.path.isdir(images) else None
     if root:
@@ -31,7 +31,7 @@ def survey(images: str) -> Survey:
             raise InputError(str(error), setting="images") from None
     elif os.path.exists(images):
         listed = read_list(images, labels_required=False, check_files=False).paths
-        paths = sorted(set(real_paths(listed)))  # the page follows no links of a list, which may lead anywhere later
+        paths = sorted(set(real_paths(listed)))  # resolved now: links may change later, so the page follows none
     else:
         raise InputError(f"{shown(images)}: no such folder or list", setting="images")
     if not paths:
@@ -49,7 +49,7 @@ def survey(images: str) -> Survey:
 
 
 def _inside(paths: list[str], root: str) -> list[str]:
-    """The paths that do not lead out of the folder `root`; the log names the others."""
+    """Return the paths that stay inside the folder `root`; the log names the others."""
     real_root = os.path.join(os.path.realpath(root), "")
     leads_out = [not real.startswith(real_root) for real in real_paths(paths)]
     outside = [path for path, out in zip(paths, leads_out) if out]

@@ -1,34 +1,33 @@
-"""How much two thumbprints look like copies of one picture: one is stretched and shifted until it fits the other, then
-their details are compared part by part. `similarity` is for pairs that are candidates already, `gallery.duplicates`
-finds those."""
+"""Measures how much two thumbprints look like copies of one picture: one is stretched and shifted until it fits the other,
+then their details are compared part by part. `similarity` takes candidate pairs, which `gallery.duplicates` finds."""
 
 import numpy as np
 
-MOST_CROPPED = 0.06  # of the side, from either end: as far as alignment goes
-NOISE = 8.0  # grey levels squared: detail of so much variance counts half; JPEG of quality 30 leaves about 1
-PART = 4  # pixels: the side of the parts that are compared one by one
-LEAST_DETAIL = 0.08  # of the parts must have detail; a picture with less is blank, and resembles any other such
-COARSE, FINE = 3, 2  # steps of alignment at half the size, then at full size
-HOPELESS = 0.5  # a pair that agrees less when it is aligned at half the size is not looked at further
-PAIRS = 256  # at once: they stay in the processor's cache
+MOST_CROPPED = 0.06  # of the side: alignment moves an edge by this much at most
+NOISE = 8.0  # grey levels squared: a part with this variance counts half; JPEG of quality 30 leaves about 1
+PART = 4  # pixels: the side of a part; parts are compared one by one
+LEAST_DETAIL = 0.08  # share of the parts; a picture with less detail is blank, and resembles any other blank one
+COARSE, FINE = 3, 2  # alignment steps at half the size, then at full size
+HOPELESS = 0.5  # a pair that agrees less after alignment at half the size is dropped
+PAIRS = 256  # compared at once: they stay in the processor's cache
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How much each print of a looks like a copy of that of b: float32 (m,), 0 to 1, from uint8 (m, S, S) each.
+    """Return the similarity of each print of a to its partner in b: float32 (m,), 0 to 1. a, b: uint8 (m, S, S).
 
-    One is stretched and shifted until it fits the other best, its edges by up to MOST_CROPPED of the side inwards or
-    outwards. A frame of a 16th of the side is not compared, because a crop may lack it. Compared is the detail: the print
-    less its mean over 3 x 3 pixels. Light and large shapes are what different photos of one thing share.
+    One print is stretched and shifted until it fits the other best. Its edges move by up to MOST_CROPPED of the side. A
+    frame of a 16th of the side is not compared, because a crop may lack it. Only the detail is compared: the print minus
+    its mean over 3 x 3 pixels. Different photos of one thing share light and large shapes, but not detail.
 
-    The details are correlated in each part of PART x PART pixels alone. The similarity is the mean over the parts, weighted
-    by whether they have detail at all: e / (e + NOISE), e their variance. So strong edges that many pictures share, such as
-    a frame or the outline of a bottle, do not outvote the rest. It is 0 where fewer than LEAST_DETAIL of them have detail.
+    Details are correlated within each part of PART x PART pixels. The similarity is the mean over the parts, each weighted
+    by its detail: e / (e + NOISE), e its variance. So strong edges that many pictures share, such as a frame or the outline
+    of a bottle, do not outvote other parts. The similarity is 0 if fewer than LEAST_DETAIL of the parts have detail.
     """
     similarities = np.zeros(len(a), np.float32)
     for begin in range(0, len(a), PAIRS):
         first, second = (prints[begin : begin + PAIRS].astype(np.float32) for prints in (a, b))
         edges = align(halved(first), halved(second), np.zeros((len(first), 2, 2), np.float32), COARSE)
-        # The one that shows more is the measure. A crop is shrunk then; enlarging its original would blur that.
+        # The print that shows more stays as it is, and a crop is shrunk. Enlarging the original would blur it.
         swap = edges[:, :, 0].sum(1) > edges[:, :, 1].sum(1)
         first[swap], second[swap], edges[swap] = second[swap], first[swap], -edges[swap]
         hopeful = np.flatnonzero(agreement(halved(first), halved(second), edges) >= HOPELESS)
@@ -40,11 +39,11 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.ndarray:
-    """Where the edges of a lie in b: float32 (m, 2, 2), (x, y) by (begin, end), in sides of b, outwards negative and
-    positive. From prints float32 (m, s, s); `edges` is where to start.
+    """Find where the edges of a lie in b: float32 (m, 2, 2), (x, y) by (begin, end), in sides of b. An edge outside of b is
+    negative at the begin, positive at the end. a, b: prints float32 (m, s, s). edges: where to start.
 
-    Gauss-Newton steps of the inverse compositional kind (Baker and Matthews 2004, IJCV 56, section 3.2): the gradients are
-    those of a, so that they and their inverse Hessian are computed once. Brightness and contrast are projected out.
+    These are inverse compositional Gauss-Newton steps (Baker and Matthews 2004, IJCV 56, section 3.2). They use a's
+    gradients, so gradients and inverse Hessian are computed once. Brightness and contrast are projected out.
     """
     count, side, _ = a.shape
     frame = side // 16
@@ -71,7 +70,7 @@ def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.nda
 
 
 def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The similarity of float32 (m, s, s) and (m, s, s) with the edges of a where `align` found them in b: float32 (m,)."""
+    """Return the similarity of a and b, float32 (m, s, s) each, with `edges` from `align`: float32 (m,)."""
     frame = a.shape[-1] // 16
     first, second = detail(_middle(a, frame - 1)), detail(warped(b, edges, frame - 1))
     own, other = _products(first, first), _products(second, second)
@@ -83,7 +82,7 @@ def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Means over each part of a * b: (m, s, s) twice -> (m, n, n); what is left over at the end of s is left out."""
+    """Average a * b over each part: (m, s, s) twice -> (m, n, n). Pixels left over at the end of s are left out."""
     count, side, _ = a.shape
     parts = side // PART
     a, b = (x[:, : parts * PART, : parts * PART].reshape(count, parts, PART, parts, PART) for x in (a, b))
@@ -91,24 +90,24 @@ def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _middle(prints: np.ndarray, frame: int) -> np.ndarray:
-    """Without the outermost `frame` pixels."""
+    """Cut off the outermost `frame` pixels."""
     side = prints.shape[-1]
     return prints[:, frame : side - frame, frame : side - frame]
 
 
 def detail(prints: np.ndarray) -> np.ndarray:
-    """What a pixel differs by from the mean of the 3 x 3 around it: (m, s, s) -> (m, s - 2, s - 2)."""
+    """Subtract from each pixel the mean of the 3 x 3 pixels around it: (m, s, s) -> (m, s - 2, s - 2)."""
     sums = prints[:, :-2] + prints[:, 1:-1] + prints[:, 2:]
     sums = sums[:, :, :-2] + sums[:, :, 1:-1] + sums[:, :, 2:]
     return prints[:, 1:-1, 1:-1] - sums / 9
 
 
 def warped(b: np.ndarray, edges: np.ndarray, frame: int) -> np.ndarray:
-    """b where a lies in it, without a's outermost `frame` pixels, bilinear: float32 (m, s - 2 frame, s - 2 frame)."""
+    """Cut a's area out of b, without a's outermost `frame` pixels, bilinear: float32 (m, s - 2 frame, s - 2 frame)."""
     side = b.shape[-1]
     along = _along(side, frame)
-    at = (along + edges[..., :1] * (1 - along) + edges[..., 1:] * along) * side - np.float32(0.5)
-    weights = np.subtract(at.clip(0, side - 1)[..., None], np.arange(side, dtype=np.float32))  # (m, 2, s - 2 frame, s)
+    positions = (along + edges[..., :1] * (1 - along) + edges[..., 1:] * along) * side - np.float32(0.5)
+    weights = np.subtract(positions.clip(0, side - 1)[..., None], np.arange(side, dtype=np.float32))  # (m, 2, s - 2 frame, s)
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
     np.maximum(weights, 0, out=weights)
@@ -116,10 +115,10 @@ def warped(b: np.ndarray, edges: np.ndarray, frame: int) -> np.ndarray:
 
 
 def _along(side: int, frame: int) -> np.ndarray:
-    """Where the pixels between the frames lie, in sides: float32 (s - 2 frame,), 0 to 1."""
+    """Return the positions of the pixels between the frames, in sides: float32 (s - 2 frame,), 0 to 1."""
     return ((np.arange(frame, side - frame) + 0.5) / side).astype(np.float32)
 
 
 def halved(prints: np.ndarray) -> np.ndarray:
-    """Means over 2 x 2 pixels: (m, s, s) -> (m, s / 2, s / 2)."""
+    """Average over 2 x 2 pixels: (m, s, s) -> (m, s / 2, s / 2)."""
     return (prints[:, ::2, ::2] + prints[:, 1::2, ::2] + prints[:, ::2, 1::2] + prints[:, 1::2, 1::2]) / 4

@@ -1,7 +1,7 @@
-"""Making a gallery: what is known of unchanged files is kept, the rest is added, and a stop loses at most some seconds.
+"""Makes a gallery: rows of unchanged files are kept, new rows are added, and a stop loses at most some seconds of work.
 
-All is made in the folder `making`, in memory-mapped arrays that have a row for each file from the start. When the last row
-is there, the files move to their places (gallery/folder.py); until then the gallery can be searched as it was.
+The gallery grows in the folder `making`, in memory-mapped arrays with a row for each file from the start. After the last row
+the files move to their places (gallery/folder.py); until then the old gallery can be searched.
 """
 
 import json
@@ -24,20 +24,20 @@ from utils.distributed import Group
 from utils.errors import InputError, RunError
 
 ROWS_AT_ONCE = 2**16  # rows that are copied at once
-FLUSH_SECONDS = 10  # between two writes of what is done: what a power cut may cost
+FLUSH_SECONDS = 10  # between two flushes: the most that a power cut may cost
 
 
 class Rows(NamedTuple):
-    """Rows that are known already."""
+    """Rows that an earlier run embedded."""
 
     files: list[File]
     arrays: dict[str, np.ndarray]  # by the names of Writer.shapes
-    unfinished: bool  # whether they are in `making`
-    again: bool  # whether that was begun without the rows of the gallery
+    unfinished: bool  # the rows are in `making`
+    again: bool  # `making` was begun without the rows of the gallery
 
 
 class Writer:
-    """Makes or renews the gallery in `folder`. Every process of a group has one, and writes its share of the rows.
+    """Makes or renews the gallery in `folder`. Each process of a group has a Writer for its share of the rows.
 
     with locked(folder):
         writer = Writer(folder, model, dim, dtype, group)
@@ -46,7 +46,7 @@ class Writer:
     """
 
     def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
-        """model: what tells it from all others; rows of another model are not kept. dtype: "float32" or "float16"."""
+        """model: its digest; rows of another model are not kept. dtype: "float32" or "float16"."""
         self.place, self.group = GalleryFolder(folder), group
         self.model, self.dtype = model, dtype
         self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -59,14 +59,14 @@ class Writer:
         self.arrays: dict[str, np.memmap] = {}
         self._again = False
         self._flushed = time.monotonic()
-        self._waiting: list[np.ndarray] = []  # rows that are written but not yet marked as done
+        self._waiting: list[np.ndarray] = []  # rows that are written but not marked as done
 
     # ---- what is to be done ------------------------------------------------------------------------------------------
 
     def plan(self, files: Sequence[File], again: bool = False) -> np.ndarray:
-        """Prepare a gallery of these files. Returns the indices of those to be embedded, int64, in all processes.
+        """Prepare a gallery of these files. Returns the indices of the files to embed, int64, in all processes.
 
-        again: take nothing from the gallery as it is, only from what was being made when it was stopped.
+        again: keep no rows of the gallery, only the rows of a stopped run that also had `again`.
         """
         if self.group.rank == 0:
             self._again = again
@@ -77,7 +77,7 @@ class Writer:
         return np.flatnonzero(~self.arrays["done"])
 
     def _known(self) -> Iterator[Rows]:
-        """The rows of this model and of today's pixels, in the gallery as it is and in a `making` that was stopped."""
+        """Yield rows of this model and the current pixel version, from the gallery and from a stopped `making`."""
         for place, unfinished in ((self.place, False), (self.place.making, True)):
             with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
                 about = read_json(place.plan if unfinished else place.about)
@@ -90,19 +90,19 @@ class Writer:
                     yield Rows(files, arrays, unfinished, about.get("again", False))
 
     def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
-        """Whether the arrays have so many rows of the right shape and type."""
+        """Tell whether the arrays have this many rows of the right shape and dtype."""
         wanted = {name: (np.dtype(dtype), (rows, *shape)) for name, (dtype, shape) in self.shapes.items()}
         return {name: (array.dtype, array.shape) for name, array in arrays.items()} == wanted
 
-    def _lay_out(self, files: list[File], known: Iterable[Rows]) -> None:
-        """Make the folder `making` anew, with a row for each file, those that are known filled in."""
+    def _lay_out(self, files: list[File], earlier: Iterable[Rows]) -> None:
+        """Make the folder `making` anew, with a row for each file, and copy the earlier rows into it."""
         new = self.place.laid_out
         remove(new.path)
         os.makedirs(new)
         self._need_space(len(files))
         arrays = self._open(new, len(files))
         row_of = {file: row for row, file in enumerate(files)}
-        for rows in known:
+        for rows in earlier:
             done = rows.arrays["done"]
             pairs = [(row_of[file], old_row) for old_row, file in enumerate(rows.files) if done[old_row] and file in row_of]
             if pairs:
@@ -119,7 +119,7 @@ class Writer:
         self.place.replace_making()
 
     def _open(self, place: GalleryFolder, rows: int | None = None) -> dict[str, np.memmap]:
-        """The arrays in a folder, made with so many rows, or opened as they are."""
+        """Open the arrays in a folder. rows: create them with this many rows instead."""
         opened = {}
         for name, (dtype, shape) in self.shapes.items():
             path = place.array(name)
@@ -133,7 +133,7 @@ class Writer:
         return opened
 
     def _need_space(self, rows: int) -> None:
-        """Raise RunError where the disk has no room: a full disk under a mapped file would kill the process."""
+        """Raise RunError if the disk has no room: a full disk under a mapped file would kill the process."""
         need = rows * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
         free = shutil.disk_usage(self.place).free
         if need > free:
@@ -143,7 +143,7 @@ class Writer:
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
     def put(self, indices: np.ndarray, embeddings: np.ndarray, prints: np.ndarray, hashes: np.ndarray) -> None:
-        """Write the rows of these files; every some seconds they are brought to the disk."""
+        """Write the rows of these files. They are flushed every FLUSH_SECONDS."""
         self.arrays["embeddings"][indices] = embeddings
         self.arrays["prints"][indices] = prints
         self.arrays["hashes"][indices] = hashes
@@ -152,7 +152,7 @@ class Writer:
             self.flush()
 
     def flush(self) -> None:
-        """Bring to the disk what was put, and then mark it as done."""
+        """Bring the written rows to the disk, then mark them as done."""
         for name in ("embeddings", "prints", "hashes"):
             self.arrays[name].flush()
         for indices in self._waiting:
@@ -162,7 +162,7 @@ class Writer:
         self._flushed = time.monotonic()
 
     def finish(self, bad: Sequence[Bad], about: dict[str, Any]) -> None:
-        """Put the gallery in place. bad: the files that cannot be read, of all processes. about: for about.json."""
+        """Put the gallery in place. bad: the unreadable files of all processes. about: for about.json."""
         self.flush()
         self.group.gather_objects(None)
         if self.group.rank:
@@ -184,12 +184,12 @@ class Writer:
 
 
 def comes_from(about: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Which model, dtype and version of the pixels the rows of a gallery come from. about: its about.json or plan.json."""
+    """Return the model, dtype and pixel version of the rows of a gallery. about: its about.json or plan.json."""
     return about.get("model"), about.get("dtype"), about.get("pixels", UNNUMBERED)
 
 
 def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
-    """Whether the gallery in `folder` is whole, of this model and of just these files, readable and not."""
+    """Tell whether the gallery in `folder` is whole, of this model and of exactly these files, readable and unreadable."""
     try:
         gallery = Gallery(folder)
     except InputError:
@@ -199,10 +199,10 @@ def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: 
 
 
 def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
-    """Those of the files that the gallery in `folder` says cannot be read, and that have not changed since."""
+    """Return the unchanged files among `files` that the gallery in `folder` lists as unreadable."""
     place, now = GalleryFolder(folder), set(files)
     with suppress(Exception):  # a damaged file can fail in any way
-        if comes_from(read_json(place.about))[2] == PIXELS:  # other pixels may be readable
+        if comes_from(read_json(place.about))[2] == PIXELS:  # another version may have read more files
             return [entry for entry in read_table(place.table)[3] if entry.file in now]
     return []
 

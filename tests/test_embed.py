@@ -618,7 +618,7 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
     capsys.readouterr()
     assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
     assert (
-        "the rows are of pixels of version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
+        "the rows are of pixel version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
     )
     assert embed() and embed.taken == []
 
@@ -642,7 +642,7 @@ def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp
     assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
     embed("--head", "closed_form")
     assert (
-        "the model is made anew: it was fitted to pixels of version 0, this program reads version 1"
+        "the model is made anew: it was fitted to pixel version 0, this program reads version 1"
         in capsys.readouterr().out
     )
     assert gallery_model.of_gallery(Gallery(tmp_path / "gallery")).pixels == PIXELS
@@ -736,7 +736,7 @@ def test_another_name(embed, folder):
         (["--checkpoint", "nowhere.pth.tar"], "nowhere.pth.tar: cannot be read (No such file or directory)"),
         (["--checkpoint", "setup.cfg"], "setup.cfg: not a readable checkpoint"),
         (["--net", "EfficentNet-Lite0"], "did you mean EfficientNet-Lite0?"),
-        (["--head", "embedding"], "--head embedding: that of an untrained net is a random one; give a checkpoint"),
+        (["--head", "embedding"], "--head embedding: an untrained net has a random one; give a checkpoint"),
         (["--width", 40], "--width 40 does not fit an image of origin_width 36"),
         (["--dtype", "float64"], "--dtype"),
         (["--out", "setup.cfg"], "setup.cfg: cannot make this folder"),

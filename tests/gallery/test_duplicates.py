@@ -267,14 +267,14 @@ def test_of_known_groups_only_the_first_takes_part_in_alike(labels, seed):
     known = [Group(rows, 1.0) for rows in members if len(rows) > 1]
     first = [row for row, label in enumerate(labels) if label > 1 or label not in labels[:row]]
     alone = alike(x[first], exact_search(x[first]), 0.7)
-    assert rows_of(alike(x, exact_search(x), 0.7, known=known)) == [[first[row] for row in group.rows] for group in alone]
+    assert rows_of(alike(x, exact_search(x), 0.7, copies=known)) == [[first[row] for row in group.rows] for group in alone]
 
 
 def test_what_is_said_of_an_image_holds_for_the_first_of_its_group():
     x = np.ones((6, 1), np.float32)
     known = [Group([0, 2], 1.0), Group([2, 4], 0.9)]
-    assert rows_of(alike(x, exact_search(x), 0.9, known=known)) == [[0, 1, 3, 5]]
-    assert_apart(alike(x, exact_search(x), 0.9, apart=[[4, 5]], known=known), [[0, 5]])
+    assert rows_of(alike(x, exact_search(x), 0.9, copies=known)) == [[0, 1, 3, 5]]
+    assert_apart(alike(x, exact_search(x), 0.9, apart=[[4, 5]], copies=known), [[0, 5]])
 
 
 # ---- what the user said ----------------------------------------------------------------------------------------------
