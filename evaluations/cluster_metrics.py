@@ -1,6 +1,6 @@
-"""How far a clustering agrees with the labels: functions of two labelings of the same N images, int64 (N,) each.
+"""Agreement of a clustering with the labels: functions of two labelings of the same N images, int64 (N,) each.
 
-Only who is together with whom matters, not the names. Each is 1 when the two labelings are the same up to names.
+Names of labels and clusters do not matter. Each score is 1 when the two labelings are the same up to names.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 def nmi(labels: np.ndarray, clusters: np.ndarray, average: str = "arithmetic") -> float:
     """Normalised mutual information I(labels; clusters) / mean(H(labels), H(clusters)), in 0..1.
 
-    average: of the two entropies. "arithmetic" (Manning, Raghavan and Schütze 2008, Introduction to Information Retrieval,
-    section 16.3) is what this project quotes, and scikit-learn's default since 0.22. "geometric" (Strehl and Ghosh 2002,
-    JMLR 3) is what scikit-learn gave before, and many older tables; it is never lower.
+    average: the mean of the two entropies. This project quotes "arithmetic" (Manning, Raghavan and Schütze 2008,
+    Introduction to Information Retrieval, section 16.3), scikit-learn's default since 0.22. Earlier versions of it and many
+    older tables have "geometric" (Strehl and Ghosh 2002, JMLR 3), which is never lower.
     """
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -23,7 +23,7 @@ def nmi(labels: np.ndarray, clusters: np.ndarray, average: str = "arithmetic") -
 def ami(labels: np.ndarray, clusters: np.ndarray) -> float:
     """Adjusted mutual information, (I - E[I]) / (mean(H(labels), H(clusters)) - E[I]), arithmetic mean.
 
-    E[I] is that of random clusterings of the same sizes, so chance scores 0; the NMI of chance rises with the number of
+    E[I] is the mean over random clusterings of equal sizes, so chance scores 0. The NMI of chance rises with the number of
     clusters (Vinh, Epps and Bailey 2010, JMLR 11; AMI_sum). Time grows with labels x clusters: 14 s for 11,316 of each.
     """
     from sklearn.metrics import adjusted_mutual_info_score
@@ -34,8 +34,8 @@ def ami(labels: np.ndarray, clusters: np.ndarray) -> float:
 def pairwise_f1(labels: np.ndarray, clusters: np.ndarray) -> float:
     """F1 = 2TP / (2TP + FP + FN) over pairs of images, in 0..1.
 
-    A pair in one cluster is a true positive when its labels are the same, else a false positive; a pair with one label in
-    two clusters is a false negative (Manning, Raghavan and Schütze 2008, section 16.3). 1 when there is no pair to find.
+    A pair in one cluster is a true positive when its labels are the same, else a false positive. A pair with one label in
+    two clusters is a false negative (Manning, Raghavan and Schütze 2008, section 16.3). F1 is 1 without a pair to find.
     """
     from sklearn.metrics.cluster import pair_confusion_matrix
 

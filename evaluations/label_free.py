@@ -1,7 +1,7 @@
-"""Scores of a net that need no labels: which checkpoint, setting or method to take.
+"""Scores of a net that need no labels, for choosing a checkpoint, a setting or a method.
 
 All nets are judged on the same images, in one fixed space of their pooled features (`evaluations.learnability.fixed_space`),
-whatever they are read out by.
+whatever their readout.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,32 +18,32 @@ from utils.features import Encoder, extract, report_bad
 
 CHOOSES = "evidence"
 SCORES = {
-    CHOOSES: "geometric mean of the next two; the first alone favours the net before training, the second longer training",
-    "learnability": "a linear model of the closed form of the net before training finds its clusters of images again",
-    "agreement": "two random crops of an image have the same nearest other image",
-    "reciprocity": "neighbours that are each other's, mean over lists of 1 to 50",
+    CHOOSES: "geometric mean of learnability (it favours the net before training) and agreement (it favours long training)",
+    "learnability": "how often a linear model of the untrained net's closed form predicts its clusters of images",
+    "agreement": "how often two random crops of an image have the same nearest other image",
+    "reciprocity": "how often neighbours are mutual, mean over lists of 1 to 50",
     "clusterings": "adjusted Rand index of k-means from three starts",
     "rank": "effective rank of the features (Garrido et al. 2023, arXiv 2210.02885)",
 }
-SAMPLE = 2048  # images at most that nets are judged by: time and memory grow with their square
-CROPS = 2  # random ones of each of them
-RATIO = 0.5  # smallest share of the image in such a crop
+SAMPLE = 2048  # images that nets are judged by, at most: time and memory grow with their square
+CROPS = 2  # random crops of each image
+RATIO = 0.5  # smallest share of the image in a random crop
 DEPTHS = (1, 2, 5, 10, 20, 50)
 STARTS = 3
 
 
 def judge(
-    encoders: list[Encoder], known: Encoder, crops: Callable[[Any], Iterable], count: int, on_bad_image: str, seed: int
+    encoders: list[Encoder], reference: Encoder, crops: Callable[[Any], Iterable], count: int, on_bad_image: str, seed: int
 ) -> list[dict[str, float]]:
-    """`label_free` of several nets, on images that they were trained on.
+    """Return `label_free` of several nets, on images that they were trained on.
 
-    encoders: functions of a uint8 batch (n, 3, H, W) that give pooled features. known: one that gives the closed form of the
-    net before training. crops: of a seed, or None for central crops, gives batches of the images as `extract` takes them.
-    count: of the images; best SAMPLE at most. on_bad_image: see `report_bad`.
+    encoders: functions from a uint8 batch (n, 3, H, W) to pooled features. reference: such a function to the closed form of
+    the net before training. crops: maps a seed, or None for central crops, to batches of the images as `extract` takes
+    them. count: the number of images, SAMPLE or less. on_bad_image: see `report_bad`.
     """
     passes = []
     for drawn in (None, *((seed, crop) for crop in range(CROPS))):
-        wanted = encoders if drawn else [*encoders, known]
+        wanted = encoders if drawn else [*encoders, reference]
         passes.append(extract(wanted, crops(drawn), count, "without labels"))
     report_bad(passes[0].bad, on_bad_image)
     *centre, description = passes[0].arrays
@@ -51,9 +51,9 @@ def judge(
 
 
 def verdict(names: Sequence[str], paths: Sequence[str | None], scores: Sequence[dict[str, float]], count: int) -> str:
-    """The scores of nets as a table for people, and which of several nets to take: the first that CHOOSES scores highest.
+    """Format the scores of nets as a table. Of several nets, it recommends the first with the highest score of CHOOSES.
 
-    names, paths: of each net; the net before training has no path. count: of the images that they were judged by.
+    names, paths: of each net; the net before training has no path. count: the number of images that judged the nets.
     """
     lines = [f"without labels, by {count} training images:", f"{'':<28}" + "".join(f"{score:>14}" for score in scores[0])]
     for name, values in zip(names, scores):
@@ -65,14 +65,14 @@ def verdict(names: Sequence[str], paths: Sequence[str | None], scores: Sequence[
     return "\n".join(lines)
 
 
-def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """SCORES of a net.
+def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], reference: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Return the SCORES of a net.
 
-    centre: float32 (n, d), pooled features of images, rows of length 1. crops: the same of two or more random crops of each.
-    known: float32 (n, e), the images in the closed form of the net before training. n is a sample: memory is n x n.
+    centre: float32 (n, d), pooled features of central crops, rows of length 1. crops: the same for two or more random crops.
+    reference: float32 (n, e), the images in the closed form of the net before training. Memory is n x n, so n is a sample.
     """
     rows, *views = fixed_space(centre, *crops)
-    learnable = learnability(rows, known, seed)
+    learnable = learnability(rows, reference, seed)
     agreement = neighbour_agreement(torch.from_numpy(rows), [torch.from_numpy(view) for view in views])
     return {
         CHOOSES: (learnable * agreement) ** 0.5,
@@ -85,8 +85,8 @@ def label_free(centre: np.ndarray, crops: Sequence[np.ndarray], known: np.ndarra
 
 
 def reciprocity(rows: np.ndarray) -> float:
-    """How often a neighbour's neighbour is oneself: the share of links of the lists of k nearest others that go both ways,
-    mean over k of DEPTHS. rows: float32 (n, d) of length 1."""
+    """Return how often neighbours are mutual: the share of the links to the k nearest other rows that go both ways, averaged
+    over k in DEPTHS. rows: float32 (n, d) of length 1."""
     if len(rows) < 2:
         return 0.0
     similar = torch.from_numpy(rows @ rows.T).fill_diagonal_(-torch.inf)
@@ -100,16 +100,16 @@ def reciprocity(rows: np.ndarray) -> float:
 
 
 def clusterings(rows: np.ndarray, seed: int = 0) -> float:
-    """Mean adjusted Rand index of STARTS k-means of float32 (n, d) rows into sqrt(n) clusters."""
+    """Return the mean adjusted Rand index between STARTS k-means of float32 (n, d) rows into sqrt(n) clusters."""
     from sklearn.metrics import adjusted_rand_score  # here: it takes seconds
 
     k = max(1, round(len(rows) ** 0.5))
-    found = [kmeans(rows, k, seed=seed + start).labels for start in range(STARTS)]
-    return float(np.mean([adjusted_rand_score(*pair) for pair in combinations(found, 2)]))
+    labelings = [kmeans(rows, k, seed=seed + start).labels for start in range(STARTS)]
+    return float(np.mean([adjusted_rand_score(*pair) for pair in combinations(labelings, 2)]))
 
 
 def effective_rank(rows: np.ndarray) -> float:
-    """exp of the entropy of the singular values of float32 (n, d) rows around their mean, as shares of their sum."""
+    """Return exp of the entropy of the singular values (as shares of their sum) of float32 (n, d) rows less their mean."""
     values = np.linalg.svd(rows - rows.mean(0), compute_uv=False).astype(np.float64)
     shares = values / max(values.sum(), 1e-12)
     return float(np.exp(-(shares * np.log(shares + 1e-12)).sum()))

@@ -1,27 +1,26 @@
-"""Learnability: how much of what an embedding says a plain model finds again in what was known before, without labels.
+"""Learnability: how well a linear model predicts the clusters of an embedding from an earlier description of the images.
 
-The images are clustered by the embedding, and a linear classifier learns those clusters from another, fixed description of
-half of the images, and names them for the other half. An embedding that says little has clusters that depend on chance; one
-that has learned its training images by heart has clusters that nothing else knows of. Both are hard to name; kinds are not.
-(That true classes are what a linear model of each of several spaces can learn is the principle of TURTLE: Gadetsky,
-Jiang and Brbic 2024, arXiv 2406.07236.)
+The images are clustered by the embedding. A linear classifier learns those clusters from another, fixed description of half
+of the images, and predicts them for the other half. The clusters of an embedding that says little depend on chance. An
+embedding that has memorised its training images has clusters that no other description shows. Both are hard to predict; true
+classes are not. TURTLE rests on the same principle: a linear model can learn true classes from each of several spaces
+(Gadetsky, Jiang and Brbic 2024, arXiv 2406.07236).
 """
 
 import numpy as np
 
 from utils.clustering.kmeans import kmeans
 
-DIM = 256  # of the fixed space: its numbers mean as much for a net of another width
-CLUSTERINGS = 5  # whose mean it is
+DIM = 256  # of the fixed space, in which nets of all widths compare
+CLUSTERINGS = 5  # clusterings that the score averages
 RIDGE = 1.0
 FOLDS = 2
 
 
 def fixed_space(features: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Pooled features, float32 (n, d) rows of length 1 -> (n, at most DIM), in the same way for each net; with them those of
-    other crops.
+    """Map pooled features, float32 (n, d) rows of length 1, to (n, at most DIM), and the features of other crops alike.
 
-    Scores by ranks and by clusters change with the readout alone; so all nets are compared by the same one: square roots,
+    Scores by ranks and by clusters change with the readout alone, so all nets are compared by one readout: square roots,
     centred, the PCA with eigenvalues to the power 1/4, length one.
     """
     roots = [_unit(np.sign(part) * np.sqrt(np.abs(part))).astype(np.float64) for part in (features, *others)]
@@ -36,15 +35,15 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def learnability(rows: np.ndarray, known: np.ndarray, seed: int = 0) -> float:
-    """The share of images whose cluster of `rows` a ridge classifier of `known` names that has not seen them.
+def learnability(rows: np.ndarray, reference: np.ndarray, seed: int = 0) -> float:
+    """Return the share of unseen images whose cluster a ridge classifier predicts from `reference`.
 
-    rows: float32 (n, d) of length 1, to be judged; known: float32 (n, e) of length 1, the same images described by what does
-    not change, as the closed form of the net before training. sqrt(n) clusters. Mean over CLUSTERINGS, from `seed` on.
+    rows: float32 (n, d) of length 1, to be judged by sqrt(n) clusters. reference: float32 (n, e) of length 1, a fixed
+    description of them, such as the closed form of the net before training. Mean over CLUSTERINGS, from `seed` on.
     """
     from sklearn.linear_model import RidgeClassifier  # here: with it `train.py --help` would take seconds
 
-    fold = np.arange(len(rows)) % FOLDS  # lists are often in order of kinds: each fold then has some of each
+    fold = np.arange(len(rows)) % FOLDS  # each fold gets images of each class, also from a list sorted by class
     k = max(1, round(len(rows) ** 0.5))
     right = []
     for start in range(seed, seed + CLUSTERINGS):
@@ -53,6 +52,6 @@ def learnability(rows: np.ndarray, known: np.ndarray, seed: int = 0) -> float:
             seen, unseen = fold != part, fold == part
             if len(np.unique(clusters[seen])) < 2:  # nothing to tell apart
                 return 0.0
-            found = RidgeClassifier(alpha=RIDGE).fit(known[seen], clusters[seen]).predict(known[unseen])
-            right.append(np.mean(found == clusters[unseen]))
+            predicted = RidgeClassifier(alpha=RIDGE).fit(reference[seen], clusters[seen]).predict(reference[unseen])
+            right.append(np.mean(predicted == clusters[unseen]))
     return float(np.mean(right))

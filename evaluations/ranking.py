@@ -8,18 +8,18 @@ from torch import Tensor
 from evaluations.recall import TIE
 from utils.errors import InputError
 
-BLOCK_BYTES = 128 * 2**20  # of what is computed for a block of queries
+BLOCK_BYTES = 128 * 2**20  # of the arrays of a block of queries
 
 
 class PrecisionAtR(NamedTuple):
-    """Means over the queries that have a positive in the gallery; nan where none has one."""
+    """Means over the queries that have a positive in the gallery; nan if there is none."""
 
     map_at_r: float
     r_precision: float
 
 
 def count_positives(query_labels: Any, gallery_labels: Any = None) -> Tensor:
-    """R of each query, int64 (Q,): how many gallery images have its label. Without a gallery: how many other queries.
+    """Return R of each query, int64 (Q,): the number of gallery images with its label (of other queries without a gallery).
 
     query_labels, gallery_labels: int64 (Q,) and (G,), NumPy arrays or tensors.
     """
@@ -39,14 +39,14 @@ def precision_at_r(
     """MAP@R and R-Precision by cosine similarity (Musgrave, Belongie and Lim 2020, arXiv 2003.08505, section 3).
 
     R is the number of positives of a query in the gallery. R-Precision is the share of positives among the R nearest. MAP@R
-    is 1/R times the sum of P(i) over those places i = 1..R that hold a positive; P(i) is the share of positives among the
+    is 1/R times the sum of P(i) over the places i = 1..R that hold a positive; P(i) is the share of positives among the
     first i. Both are 1 when all positives come first. A query without a positive is left out.
 
     query: (Q, d) of float32, float16 or bfloat16, L2-normalised; query_labels: int64 (Q,). NumPy arrays or tensors;
     computed in float32 on the device that `query` is on. gallery, gallery_labels: the same for the G images to find;
-    without them the queries are each other's gallery, and each is removed from its own by index.
-    Similarities that are equal as multiples of recall.TIE rank in a random order, which `seed` draws. Data sets are sorted
-    by class: in their own order a collapsed embedding would score better than chance.
+    without them each query searches all other queries (it is left out by index).
+    Similarities that round to the same multiple of recall.TIE rank in a random order, drawn from `seed`. Data sets are
+    sorted by class: in that order a collapsed embedding would score better than chance.
     Works in blocks of queries: memory is O(block x gallery), about 128 MB beside a copy of the gallery.
     Raises InputError when a feature is not finite.
     """
@@ -67,7 +67,7 @@ def precision_at_r(
     average_precision, r_precision = [], []
     while len(order):
         depth = int(positives[order[0]])
-        rows = max(1, BLOCK_BYTES // (4 * len(gallery) + 40 * depth))  # similarities, and some arrays (rows, depth)
+        rows = max(1, BLOCK_BYTES // (4 * len(gallery) + 40 * depth))  # similarities, and several arrays (rows, depth)
         block, order = order[:rows], order[rows:]
         sim = query[block].float() @ gallery.T
         if same_set:

@@ -2,7 +2,7 @@
 
 A query is a hit at K when fewer than K images come before its nearest positive. So two passes are enough. The first finds
 the similarity of each query to its nearest positive, from products within classes. The second, a product in blocks, only
-counts the images above that.
+counts the images that are more similar.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from utils.errors import InputError
 
-KS = (1, 2, 4, 8, 16, 32)  # those of most tables of the field
-# Similarities this close are ties, in all metrics. Equal rows of 2,048 numbers have similarities up to 4.2e-7 apart, by the
-# order in which a product sums, and would else rank in that order.
+KS = (1, 2, 4, 8, 16, 32)  # as in most tables of the field
+# Similarities this close are ties, in all metrics. Equal rows of 2,048 numbers have similarities up to 4.2e-7 apart: these
+# depend on the order in which a product sums. Without TIE, that order would rank equal rows.
 TIE = 5e-7
 BLOCK_SIDE = 2040  # rows and columns of a block: 16 MB of similarities, and 255 words of 8 for `_count`
 BLOCK_SIDE_ON_GPU = 4 * BLOCK_SIDE
@@ -24,11 +24,11 @@ QUERIES_AT_ONCE = 256  # queries, in order of class, whose positives are looked 
 
 
 class Recall(NamedTuple):
-    """Recall@K and how many queries it is a mean of."""
+    """Recall@K, and the number of queries that it averages."""
 
     at_k: dict[int, float]  # K -> expected share of queries with a positive among their K nearest
     queries: int  # queries that have a positive in the gallery
-    without_positive: int  # queries that have none: left out
+    without_positive: int  # queries that have no positive: left out
 
 
 @torch.inference_mode()
@@ -39,10 +39,10 @@ def recall_at_k(
 
     query: (N, d) of float32, float16 or bfloat16, L2-normalised; query_labels: int64 (N,). NumPy arrays or tensors;
     computed in float32 on the device that `query` is on. gallery, gallery_labels: the same for the images to find; without
-    them the queries are each other's gallery, and each is removed from its own by index.
-    Similarities within TIE of the nearest positive count by expectation over a random order of them, so a collapsed
-    embedding scores as chance.
-    Time is that of half an N x N x d product (a whole one for a gallery of its own), memory a few blocks.
+    them each query searches all other queries (it is left out by index).
+    Images within TIE of the nearest positive count by expectation over their random orders, so a collapsed embedding scores
+    as chance.
+    It takes the time of half an N x N x d product (of a whole one with a gallery), and the memory of a few blocks.
     Raises InputError when a feature is not finite.
     """
     same_set = gallery is None
@@ -63,9 +63,9 @@ def recall_at_k(
 def _nearest_positive(
     query: Tensor, query_labels: np.ndarray, gallery: Tensor, gallery_labels: np.ndarray, same_set: bool
 ) -> tuple[Tensor, Tensor]:
-    """float32 (N,) similarity to the nearest positive, -inf where there is none; int64 (N,) positives tied with it.
+    """Return the similarity to the nearest positive, float32 (N,), -inf without one; and the positives tied with it, int64.
 
-    When all images are in order of class, a block of queries needs only the stretch of the gallery that holds its classes.
+    With images in order of class, a block of queries needs only the stretch of the gallery that holds its classes.
     """
     order = np.argsort(query_labels, kind="stable")
     gallery_order = order if same_set else np.argsort(gallery_labels, kind="stable")
@@ -74,7 +74,7 @@ def _nearest_positive(
     tied = torch.zeros(len(query), dtype=torch.int64, device=query.device)
 
     def similarities(rows: np.ndarray) -> Iterator[Tensor]:
-        """Of the queries `rows` to blocks of their stretch of the gallery; -inf for all but positives."""
+        """Yield similarities of the queries `rows` to blocks of their stretch of the gallery; -inf except for positives."""
         x, labels = query[rows].float(), query_labels[rows]
         first = np.searchsorted(sorted_labels, labels[0], side="left")
         last = np.searchsorted(sorted_labels, labels[-1], side="right")
@@ -94,7 +94,7 @@ def _nearest_positive(
 
 
 def _count_above(query: Tensor, gallery: Tensor, best: Tensor, same_set: bool) -> tuple[Tensor, Tensor]:
-    """How many gallery images are above `best` by more than TIE, and how many equal it within TIE: two int64 (N,).
+    """Count the gallery images above `best` by more than TIE, and the images that equal it within TIE: two int64 (N,).
 
     When gallery and query are the same set, a block of the product counts for its rows and, transposed, for its columns.
     """
@@ -120,8 +120,8 @@ def _count_above(query: Tensor, gallery: Tensor, best: Tensor, same_set: bool) -
 
 
 def _count(hits: Tensor, dim: int) -> Tensor:
-    """hits.sum(dim) of a contiguous boolean matrix, int64. On the CPU eight booleans are added at once, as one int64 word,
-    which is several times faster; beyond 255 words a byte of the sum could overflow."""
+    """Return hits.sum(dim) of a contiguous boolean matrix, int64. On the CPU it adds eight booleans at once, as one int64
+    word, which is several times faster. Beyond 255 words a byte of the sum could overflow."""
     if hits.device.type != "cpu" or hits.shape[1] % 8:
         return hits.sum(dim)
     words = hits.view(torch.int64)
@@ -131,10 +131,10 @@ def _count(hits: Tensor, dim: int) -> Tensor:
 
 
 def _expectation(cases: np.ndarray, ks: Iterable[int]) -> dict[int, float]:
-    """k -> mean over the queries of the probability of a positive within the first k of a ranking.
+    """Return for each k the probability of a positive within the first k of a ranking, averaged over the queries.
 
-    cases: int64 (3, N), for each query above, tied, positive: first come `above` images, none of them a positive;
-    then `tied` images in random order, `positive` of them positives.
+    cases: int64 (3, N), for each query (above, tied, positive). First come `above` images, none of them a positive; then
+    `tied` images in random order, `positive` of them positives.
     """
     above, tied, positive = cases
     if not len(above):
@@ -146,9 +146,9 @@ def _expectation(cases: np.ndarray, ks: Iterable[int]) -> dict[int, float]:
 
 
 def _hit_probability(cases: np.ndarray, k: int) -> np.ndarray:
-    """Of each case (above, tied, positive), int64 (3, M) -> float64 (M,).
+    """Return that probability for one k and each case (above, tied, positive), int64 (3, M): float64 (M,).
 
-    The tied have m = k - above places; all positives miss them with probability C(tied - positive, m) / C(tied, m).
+    The tied images have m = k - above places. All positives miss them with probability C(tied - positive, m) / C(tied, m).
     """
     from scipy.special import gammaln  # here, because scipy takes long to import
 

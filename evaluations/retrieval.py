@@ -1,4 +1,4 @@
-"""Held-out images -> Recall@K, NMI and further metrics, for one or several encoders at once."""
+"""Evaluates one or several encoders at once on held-out images: Recall@K, NMI and further metrics."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from utils.clustering.kmeans import kmeans
 from utils.distributed import Group
 from utils.features import Encoder, extract, report_bad
 
-NEIGHBOURS = 16  # nearest images of each query that can be asked for
+NEIGHBOURS = 16  # nearest images of each query
 # name -> heading of its column; Recall@K has a column for each K
 METRICS = {
     "recall": "R@",
@@ -30,10 +30,10 @@ METRICS = {
 class Found(NamedTuple):
     """Features of readable test images: of queries and gallery, or of one list whose images are each other's gallery."""
 
-    sets: list[tuple[np.ndarray, ...]]  # for each readout the features of each list, float32 (n, d), rows of length 1
-    labels: list[np.ndarray]  # of each list, int64 (n,)
-    places: list[np.ndarray]  # of each list, int64 (n,): where in the list the images stand
-    unreadable: int  # images that are left out
+    sets: list[tuple[np.ndarray, ...]]  # for each readout: the features of each list, float32 (n, d), rows of length 1
+    labels: list[np.ndarray]  # for each list, int64 (n,)
+    places: list[np.ndarray]  # for each list, int64 (n,): the places of the images in it
+    unreadable: int  # images left out
 
 
 def extract_lists(
@@ -46,9 +46,9 @@ def extract_lists(
 ) -> Found:
     """Run every encoder over the test images; each image is decoded once.
 
-    encoders: functions of a uint8 batch (n, 3, H, W) that give features (n, d) of one or more readouts.
-    lists: data.lists.ImageLists with labels, queries and gallery; twice the same list counts once.
-    crops: of such a list, gives batches of its central crops, as `extract` takes them.
+    encoders: functions from a uint8 batch (n, 3, H, W) to features (n, d) of one or more readouts.
+    lists: data.lists.ImageLists with labels: queries and gallery; a list that is given twice counts once.
+    crops: maps a list to batches of its central crops, as `extract` takes them.
     on_bad_image: "stop" or "skip", see report_bad. features_dir, group: see `extract`.
     The first of several processes gets all features, the others get no sets.
     """
@@ -64,34 +64,34 @@ def extract_lists(
 
 
 def score_lists(
-    found: Found,
+    tested: Found,
     ks: Sequence[int],
     metrics: Sequence[str] = ("recall", "nmi"),
     nmi_average: str = "arithmetic",
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> list[dict]:
-    """For each readout the metrics that `score` gives, then `queries`, `without_positive` and `unreadable`."""
-    if not found.sets:
+    """Return for each readout the metrics of `score`, then `queries`, `without_positive` and `unreadable`."""
+    if not tested.sets:
         return []
-    positives = count_positives(*found.labels)
+    positives = count_positives(*tested.labels)
     counts = {"queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum())}
-    counts["unreadable"] = found.unreadable
-    return [{**score(sets, found.labels, ks, metrics, nmi_average, seed, device), **counts} for sets in found.sets]
+    counts["unreadable"] = tested.unreadable
+    return [{**score(sets, tested.labels, ks, metrics, nmi_average, seed, device), **counts} for sets in tested.sets]
 
 
-def neighbours(found: Found) -> dict[str, np.ndarray]:
-    """The NEIGHBOURS nearest images of each query, by the last readout: `query` and `indices` are places in the lists."""
-    query, *gallery = found.sets[-1]
+def neighbours(tested: Found) -> dict[str, np.ndarray]:
+    """Return the NEIGHBOURS nearest images of each query by the last readout. `query`, `indices`: places in the lists."""
+    query, *gallery = tested.sets[-1]
     indices, similarities = nearest(query, gallery[0] if gallery else None)
-    return {"query": found.places[0], "indices": found.places[-1][indices], "similarities": similarities}
+    return {"query": tested.places[0], "indices": tested.places[-1][indices], "similarities": similarities}
 
 
 def nearest(query: np.ndarray, gallery: np.ndarray | None = None, k: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar gallery images of each query, the most similar first: int64 and float32 (Q, k).
+    """Return the k most similar gallery images of each query, the most similar first: int64 and float32 (Q, k).
 
-    query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery the queries are each other's, and each is
-    left out of its own. When there are fewer than k images to find, it finds them all.
+    query, gallery: float32 (Q, d) and (G, d), L2-normalised; without a gallery each query searches all other queries. If
+    there are fewer than k images to find, it returns them all.
     """
     if gallery is not None:
         return nearest_rows(query, gallery, min(k, len(gallery)))
@@ -111,16 +111,16 @@ def score(
     seed: int = 0,
     device: str | torch.device = "cpu",
 ) -> dict:
-    """The `metrics` of L2-normalised features: a dict of shares, in their order; `recall` is a dict {K: share} itself.
+    """Return the `metrics` of L2-normalised features: a dict of shares, in this order; `recall` is itself a dict {K: share}.
 
     sets: the features, float32 (N, d), of one set of images that are each other's gallery, or of queries and gallery.
-    labels: int64 (N,) of each set. Cluster metrics are of one k-means of the gallery, with a cluster for each label in it.
+    labels: int64 (N,) of each set. Cluster metrics come from one k-means of the gallery, with as many clusters as labels.
     """
     measured: dict[str, Any] = {}
     pairs = [x for features, classes in zip(sets, labels) for x in (torch.from_numpy(features).to(device), classes)]
     if {"recall", "precision_at_1"} & set(metrics):
         at_k = recall_at_k(*pairs, ks=sorted({1, *ks})).at_k
-        measured.update(recall={k: at_k[k] for k in ks}, precision_at_1=at_k[1])  # of one neighbour the two are the same
+        measured.update(recall={k: at_k[k] for k in ks}, precision_at_1=at_k[1])  # with one neighbour the two are equal
     if {"r_precision", "map_at_r"} & set(metrics):
         measured.update(precision_at_r(*pairs, seed=seed)._asdict())
     if {"nmi", "ami", "f1"} & set(metrics):
@@ -128,13 +128,13 @@ def score(
         clusters = kmeans(sets[-1], len(np.unique(truth)), seed=seed).labels
         measured["nmi"] = cluster_metrics.nmi(truth, clusters, nmi_average)
         measured["f1"] = cluster_metrics.pairwise_f1(truth, clusters)
-        if "ami" in metrics:  # it takes long
+        if "ami" in metrics:  # it is slow
             measured["ami"] = cluster_metrics.ami(truth, clusters)
     return {name: measured[name] for name in metrics}
 
 
 def columns(result: dict) -> dict[str, float]:
-    """The metrics in a result of `score_lists`, heading -> share: a column for each K of Recall@K and each other metric."""
+    """Map headings to the shares in a result of `score_lists`: a column for each K of Recall@K and each other metric."""
     flat: dict[str, float] = {}
     for name in result:
         if name == "recall":
@@ -145,16 +145,16 @@ def columns(result: dict) -> dict[str, float]:
 
 
 def result_line(epoch: int, result: dict, readout: str = "") -> str:
-    """`Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; any metrics come in the order of `result`.
+    """Return `Epoch-600 0.5441  0.6634  ...  <NMI>`, as the original prints it; metrics come in the order of `result`.
 
-    readout: of the features; the closed form's line starts with `Epoch-600-closed_form`.
+    readout: of the features; a line of the closed form starts with `Epoch-600-closed_form`.
     """
     name = f"{epoch}-{readout}" if readout == "closed_form" else epoch
     return f"Epoch-{name} " + "  ".join(f"{value:.4f}" for value in columns(result).values())
 
 
 def summary(rows: Sequence[tuple[int | None, str]], results: Sequence[dict], nmi_average: str) -> str:
-    """What was tested, a line for each net and readout as the original prints it, and the table. rows: as in `table`."""
+    """Format the counts, a line for each net and readout as the original prints it, and the table. rows: as in `table`."""
     first = results[0]
     counts = f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
     counts += f"{first['unreadable']} unreadable images" + (f"; NMI: {nmi_average} mean" if "nmi" in first else "")
@@ -163,7 +163,7 @@ def summary(rows: Sequence[tuple[int | None, str]], results: Sequence[dict], nmi
 
 
 def table(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> str:
-    """The results for people: a row for each net and readout, in per cent. rows: (epoch, readout), see `net_name`."""
+    """Format the results for people: a row for each net and readout, in per cent. rows: (epoch, readout), see `net_name`."""
     lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
     for (epoch, readout), result in zip(rows, results):
         name = net_name(epoch) + (", closed form" if readout == "closed_form" else "")
@@ -172,5 +172,5 @@ def table(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> st
 
 
 def net_name(epoch: int | None) -> str:
-    """What tables call a net; the frozen backbone has no epoch."""
+    """Name a net for tables; the frozen backbone has no epoch."""
     return "frozen backbone" if epoch is None else f"epoch {epoch}"

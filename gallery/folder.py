@@ -1,29 +1,29 @@
-"""A gallery's folder: the names of its files, and how one writer and any number of readers meet in it.
+"""A gallery's folder: the names of its files, and the protocol by which one writer and any number of readers share it.
 
-about.json         net, kind of features, model, version of the pixels, stamp, source
-model.pth.tar      the Embedder that made it, for images to search with and for those that come later
+about.json         net, readout, model, pixel version, stamp, source
+model.pth.tar      the Embedder that made the gallery, for queries and for later images
 embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
 prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
 images.sqlite      table `images`: row, path, size, mtime_ns, hash; table `bad`: path, size, mtime_ns, reason
-index.json         the index of `gallery/index.py`; index.faiss beside it, where it is no exact one
-derived/           what was computed from these, kept until they change
+index.json         the index of `gallery/index.py`; beside it index.faiss for an inverted file
+derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
-making/            the next gallery while it is made: the same names, and plan.json, hashes.npy, done.npy
-making.new/        a `making` that is being laid out; making.old/: the one that it replaces
+making/            the next gallery, unfinished: the same names, and plan.json, hashes.npy, done.npy
+making.new/        a `making` that is being laid out; making.old/: the `making` that it replaces
 
 The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); readers hold nothing.
 
-1. The writer touches nothing but `making` until the last row is there. Whatever stops it before, readers see the gallery
-   as it was, and the next writer goes on with the rows that `making` says are done.
+1. The writer touches only `making` until the last row is written. If it stops before, readers see the old gallery, and the
+   next writer keeps the rows that `making` marks as done.
 2. Then it writes `making/about.json`: from that moment the new gallery is whole. `put_in_place` moves file after file,
-   about.json last. Each move replaces the old file at once, so no name is ever missing. A writer that is killed between two
-   moves leaves the others in `making`, and the next writer moves them first.
-3. A reader reads about.json, then the files, then looks again: a `making/about.json`, or another stamp, means that files
-   of two galleries may be mixed. It then refuses the gallery in one line.
-4. A reader that has opened a gallery keeps it. Its memory maps stay on the old files, which the system removes when the
-   last reader closes them.
-5. What is computed from a gallery (derived/, the index) carries its stamp and counts beside that stamp only. A reader of the
-   old gallery may therefore still write it: the readers of the new one make it again.
+   about.json last. Each move replaces the old file at once, so no name is ever missing. If the writer is killed between two
+   moves, the remaining files stay in `making`, and the next writer moves them first.
+3. A reader reads about.json, then the files, then checks again. A `making/about.json`, or another stamp, means that files
+   of two galleries may be mixed. The reader then refuses the gallery in one line.
+4. A reader keeps the gallery that it opened. Its memory maps stay on the old files, which the system removes when the last
+   reader closes them.
+5. Results (derived/, the index) carry the stamp of their gallery and count only beside that stamp. So a reader of the old
+   gallery may still write them: readers of the new gallery compute them again.
 """
 
 import json
@@ -36,14 +36,14 @@ from data.lists import shown
 from utils.errors import InputError
 from utils.files import write_json
 
-FORMAT = 1  # of the folder; another one is refused
-KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # what about.json says
+FORMAT = 1  # of the folder; other formats are refused
+KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # about.json must have these keys
 PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
 OF_MAKING = ("hashes.npy", "done.npy", "plan.json")
 
 
 class GalleryFolder:
-    """The paths of a gallery's files. It reads and writes about.json, and moves a gallery that was made to its place."""
+    """The paths of a gallery's files. Reads and writes about.json, and moves a finished gallery to its place."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = os.path.abspath(path)
@@ -58,11 +58,11 @@ class GalleryFolder:
         return os.path.join(self.path, name)
 
     def array(self, name: str) -> str:
-        """The file of an array: embeddings, prints; in `making` also hashes and done."""
+        """Return the file of an array: embeddings, prints; in `making` also hashes and done."""
         return self._in(f"{name}.npy")
 
     def derived(self, name: str) -> str:
-        """The file of arrays that were computed from the gallery."""
+        """Return the file of arrays that were computed from the gallery."""
         return self._in(os.path.join("derived", f"{name}.npz"))
 
     @property
@@ -72,13 +72,13 @@ class GalleryFolder:
 
     @property
     def laid_out(self) -> "GalleryFolder":
-        """The folder that `replace_making` takes."""
+        """The folder that `replace_making` turns into `making`."""
         return GalleryFolder(self._in("making.new"))
 
     # ---- about.json --------------------------------------------------------------------------------------------------
 
     def read_about(self) -> dict[str, Any]:
-        """about.json. Raises InputError where there is none, or none that this program can read."""
+        """Read about.json. Raises InputError if it is missing or this program cannot read it."""
         try:
             about = read_json(self.about)
         except FileNotFoundError:
@@ -97,14 +97,14 @@ class GalleryFolder:
     # ---- from making to its place ------------------------------------------------------------------------------------
 
     def refuse_foreign(self) -> None:
-        """Raise InputError where a folder that would be removed holds files of others."""
+        """Raise InputError if a folder that would be removed holds files of another program."""
         ours = tuple(name.partition(".")[0] for name in (*PLACES, *OF_MAKING))
         for path in map(self._in, ("making", "making.new", "making.old")):
-            if os.path.isdir(path) and not all(held.startswith(ours) for held in os.listdir(path)):
+            if os.path.isdir(path) and not all(name.startswith(ours) for name in os.listdir(path)):
                 raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
 
     def replace_making(self) -> None:
-        """Have the `making` that was laid out take the place of the one before."""
+        """Put the laid-out folder in the place of `making`."""
         old = self._in("making.old")
         remove(old)
         if os.path.exists(self.making):
@@ -113,15 +113,15 @@ class GalleryFolder:
         remove(old)
 
     def put_in_place(self) -> None:
-        """Move what is wholly made to its place, also after a stop in the midst of it; nothing where nothing is whole."""
+        """Move a whole `making` to its place, or go on with a move that was stopped. Do nothing if `making` is not whole."""
         making, old = self.making, self._in("making.old")
         if os.path.exists(old) and not os.path.exists(making):
-            os.rename(old, making)  # it was stopped between two renames
+            os.rename(old, making)  # a writer was stopped between two renames
         remove(old)
         if not os.path.exists(making.about):
             return
         if os.path.exists(making.model):
-            remove(self.index)  # it is of another model
+            remove(self.index)  # the index is of another model
         for name in PLACES:
             source, target = making._in(name), self._in(name)
             if os.path.exists(source):
@@ -131,23 +131,23 @@ class GalleryFolder:
         remove(making.path)
 
     def amend(self, about: dict[str, Any]) -> None:
-        """Write down what else is known about a gallery that is current, and put its model in place if that was lost."""
+        """Add entries to the about.json of a current gallery, and put its model in place if that was lost."""
         previous = self.read_about()
         if previous != {**previous, **about}:
             self.write_about({**previous, **about})
         with suppress(FileNotFoundError):
             os.replace(self.making.model, self.model)
-        remove(self.making.path)  # what was to be added is gone again
+        remove(self.making.path)  # the images that it was to add are gone again
 
 
 def refuse_among_photos(out: str, root: str | None) -> None:
-    """Raise InputError where the embeddings would lie in the folder of the images, in which nothing is written."""
+    """Raise InputError if `out` lies in the folder of the images, in which nothing is written."""
     if root and os.path.join(os.path.realpath(out), "").startswith(os.path.join(os.path.realpath(root), "")):
         raise InputError(f"{shown(out)}: lies in the folder of the images, in which nothing is written; give another", "out")
 
 
 def read_json(path: str) -> dict[str, Any]:
-    """A file of JSON as a dict; OSError or ValueError where it is none."""
+    """Read a JSON file as a dict. Raises OSError or ValueError if that fails."""
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
     if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""Bringing a gallery up to date with a folder of images: embed what is new or changed, forget what is gone."""
+"""Brings a gallery up to date with a folder of images: embeds new and changed images, forgets deleted ones."""
 
 import os
 import time
@@ -32,11 +32,11 @@ from utils.interrupt import Stop
 from utils.lock import locked
 from utils.progress import bar
 
-FEW = 500  # images that are read before loading processes would have started
+FEW = 500  # images: fewer are read sooner than loading processes start
 
 
 class Settings(NamedTuple):
-    """What embed.py was asked for: its flags."""
+    """The flags of embed.py."""
 
     images: str
     out: str
@@ -62,9 +62,9 @@ class Machine(NamedTuple):
 
 
 def renew(settings: Settings, machine: Machine) -> None:
-    """Have the gallery in `settings.out` hold the images as they are now, and say what was done.
+    """Bring the gallery in `settings.out` up to date with the images, and say what was done.
 
-    Raises InputError for images, a folder or a net that cannot be used, and RunError where the disk is full.
+    Raises InputError for images, a folder or a net that cannot be used, and RunError if the disk is full.
     """
     group, place = machine.group, GalleryFolder(settings.out)
     with ExitStack() as until_the_end:
@@ -84,19 +84,19 @@ def renew(settings: Settings, machine: Machine) -> None:
 
 @contextmanager
 def clear_words(out: str) -> Iterator[None]:
-    """A block in which a disk that is full, or cannot be written, becomes a RunError."""
+    """Turn the errors of a full or unwritable disk in this block into a RunError."""
     try:
         yield
     except (OSError, TableError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"{shown(out)}: cannot be written ({reason}); make room, the same command goes on") from None
+        raise RunError(f"{shown(out)}: cannot be written ({reason}); make room and run the same command again") from None
 
 
 # ---- by which model --------------------------------------------------------------------------------------------------
 
 
 def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, paths: list[str]) -> Model:
-    """The gallery's own model, where it fits the settings and the number of images; else a new one, put in `making`."""
+    """Return the gallery's model if it fits the settings and the number of images; else make one and save it in `making`."""
     request = {name: getattr(settings, name) for name in ("net", "head", "dim", "width", "origin_width")}
     request |= {name: hash_of_setting(getattr(settings, name)) for name in ("checkpoint", "weights")}
     group = machine.group
@@ -120,7 +120,7 @@ def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, pat
 
 
 def find_model(settings: Settings, place: GalleryFolder, request: dict[str, Any], images: int) -> str | None:
-    """The file of a model that can be used again. Raises InputError where the gallery is of another one, without --again."""
+    """Return the file of a model to use again, or None. Without --again, another model in the gallery raises InputError."""
     for path in [place.making.model] if settings.again else [place.making.model, place.model]:
         in_place = path == place.model
         if not os.path.exists(path):
@@ -146,7 +146,7 @@ def find_model(settings: Settings, place: GalleryFolder, request: dict[str, Any]
 
 
 def hash_of_setting(path: str | None) -> str | None:
-    """SHA-256 of a file that a flag names, so that a checkpoint is known wherever it lies."""
+    """Hash a file that a flag names (SHA-256), to recognise a checkpoint wherever it lies."""
     try:
         return None if path is None else file_digest(path)
     except OSError as error:
@@ -183,9 +183,9 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
         try:
             share, paths = todo[group.stretch(len(todo))], [file.path for file in files]
             workers = loading_processes(settings.nThreads, len(share))
-            for taken, rows in embedded(model, machine.compute, paths, share, settings.batch_size, workers):
-                writer.put(taken.indices, rows, taken.prints, taken.hashes)
-                new += [bad_of(files[item.index], item) for item in taken.bad]
+            for batch, rows in embedded(model, machine.compute, paths, share, settings.batch_size, workers):
+                writer.put(batch.indices, rows, batch.prints, batch.hashes)
+                new += [bad_of(files[item.index], item) for item in batch.bad]
                 machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
         finally:
             writer.flush()
@@ -200,49 +200,49 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
 
 
 def say_if_pixels_changed(place: GalleryFolder) -> None:
-    """Say that all rows are made anew, where the gallery's are of another version of the pixels."""
+    """Say that all images are embedded anew if the gallery's rows are of another pixel version."""
     try:
         version = place.read_about().get("pixels", UNNUMBERED)
     except InputError:  # there is none yet, or a damaged one
         return
     if version != PIXELS:
-        log.say(f"the rows are of pixels of version {version}, this program reads version {PIXELS}: all are embedded anew")
+        log.say(f"the rows are of pixel version {version}, this program reads version {PIXELS}: all are embedded anew")
 
 
 def bad_of(file: File, item: BadImage) -> Bad:
-    """What is kept of a file that cannot be read; one that could not be opened is to be tried again."""
+    """Return the record of an unreadable file. A file that could not be opened will be tried again."""
     return Bad(file._replace(mtime_ns=0) if isinstance(item, Unopened) else file, item.message)
 
 
 def embedded(
     model: Model, compute: Compute, paths: list[str], indices: np.ndarray, batch_size: int, workers: int
 ) -> Iterator[tuple[Taken, np.ndarray]]:
-    """The images at these indices, batch by batch, each with the embeddings of those that can be read, float32 (n, d)."""
+    """Yield the images at these indices batch by batch, with the embeddings of readable images, float32 (n, d)."""
     encode, transforms = encoder(model.embedder, [model.kind], compute), model.embedder.transforms
     batches = take_in(paths, indices.tolist(), transforms, batch_size, workers, compute.pin_memory)
     with bar(total=len(indices), desc="embedding", unit="img") as progress, torch.inference_mode():
-        for taken in batches:
+        for batch in batches:
             rows = np.empty((0, model.dim), np.float32)
-            if taken.crops is not None:
-                (features,) = encode(taken.crops.to(compute.device, non_blocking=True))
+            if batch.crops is not None:
+                (features,) = encode(batch.crops.to(compute.device, non_blocking=True))
                 rows = torch.nn.functional.normalize(features.float(), dim=1).cpu().numpy()
                 if not np.isfinite(rows).all():
-                    first = shown(paths[taken.indices[~np.isfinite(rows).all(1)][0]])
+                    first = shown(paths[batch.indices[~np.isfinite(rows).all(1)][0]])
                     raise RunError(f"{first}: its embedding is not finite; give --amp off, or another net")
-            yield taken, rows
-            progress.update(len(taken.indices) + len(taken.bad))
+            yield batch, rows
+            progress.update(len(batch.indices) + len(batch.bad))
 
 
 def loading_processes(requested: int | None, images: int) -> int:
-    """How many processes load images. Unlike in training also on a CPU: decoding a photo takes longer than embedding it."""
+    """Return how many processes load images. They help even on a CPU: decoding a photo takes longer than embedding it."""
     if requested is not None:
         return requested
     return 0 if images < FEW else cores_here()
 
 
 def report(bad: list[Bad]) -> None:
-    """Say which files cannot be read; on the terminal the first ones, in the log file all."""
+    """Say which files cannot be read: the first 20 on the terminal, all in the log file."""
     for number, entry in enumerate(bad, 1):
         (log.say if number <= 20 else log.debug)(f"left out ({number} of {len(bad)}): {entry.reason}")
     if len(bad) > 20:
-        log.say("left out: and more; all stand in images.sqlite, in the table `bad`")
+        log.say("more are left out: the table `bad` in images.sqlite lists them all")

@@ -1,4 +1,4 @@
-"""Reading a gallery: rows of embeddings, thumbprints and hashes, and the table of the files that they are of."""
+"""Reads a gallery: rows of embeddings, thumbprints and hashes, and the table of their files."""
 
 import hashlib
 import os
@@ -17,11 +17,11 @@ from utils.errors import InputError, RunError
 from utils.files import written_whole
 
 HASH_BYTES = 16
-UNNUMBERED = 1  # version of the pixels in galleries that do not name one
+UNNUMBERED = 1  # pixel version of galleries that do not name one
 
 
 class File(NamedTuple):
-    """An image file as it was when it was looked at."""
+    """An image file at the time when its folder was read."""
 
     path: str
     size: int
@@ -31,12 +31,12 @@ class File(NamedTuple):
 class Bad(NamedTuple):
     """A file that cannot be read as an image."""
 
-    file: File  # with mtime_ns 0 it is to be tried again
+    file: File  # mtime_ns 0: it will be tried again
     reason: str
 
 
 class Gallery:
-    """Reads the folder of a gallery. InputError for one that is missing, half-made or of another format."""
+    """Reads the folder of a gallery. Raises InputError if it is missing, half-made or of another format."""
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.place = GalleryFolder(folder)
@@ -45,7 +45,7 @@ class Gallery:
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]
         self.stamp: str = self.about["stamp"]
-        self.pixels: int = self.about.get("pixels", UNNUMBERED)  # version of the pixels that the rows are of
+        self.pixels: int = self.about.get("pixels", UNNUMBERED)  # pixel version of the rows
         self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))
         self.prints = _read(self.place.array("prints"), lambda path: np.load(path, mmap_mode="r"))
         stamp, self.files, hashes, self.unreadable = _read(self.place.table, read_table)
@@ -53,23 +53,23 @@ class Gallery:
         self.hashes = _read(self.place.table, lambda _: hash_rows(hashes, len(self.files)))
         # step 3 of the protocol in gallery/folder.py
         if os.path.exists(self.place.making.about) or self.place.read_about()["stamp"] != self.stamp:
-            reason = "embed.py was stopped while it wrote this, or is just doing it; run it again"
+            reason = "embed.py was stopped while it wrote this, or is still writing; run it again"
             raise InputError(f"{shown(self.folder)}: {reason}")
         shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
         if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
-            raise InputError(f"{shown(self.folder)}: damaged (its files are not of one time); run embed.py with --again")
+            raise InputError(f"{shown(self.folder)}: damaged (its files do not belong together); run embed.py with --again")
 
     def __len__(self) -> int:
         return len(self.files)
 
     @property
     def bad(self) -> list[tuple[str, str]]:
-        """(path, reason) of the files that cannot be read."""
+        """The unreadable files, as (path, reason)."""
         return [(entry.file.path, entry.reason) for entry in self.unreadable]
 
     @cached_property
     def keys(self) -> list[str]:
-        """Of each image 16 hexadecimal digits that name it, the same in every gallery: the hash of its path."""
+        """The name of each image, the same in every gallery: 16 hexadecimal digits, the hash of its path."""
         return [hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest() for path in self.paths]
 
     @cached_property
@@ -77,16 +77,16 @@ class Gallery:
         return {key: row for row, key in enumerate(self.keys)}
 
     def row_of(self, key: str) -> int | None:
-        """The row of the image with this key; None where there is none."""
+        """Return the row of the image with this key, or None."""
         return self._rows.get(key)
 
     @cached_property
     def _first_halves(self) -> np.ndarray:
-        """uint64 (N,): the first 8 bytes of each hash, which a search through all rows compares."""
+        """The first 8 bytes of each hash, uint64 (N,), for the search through all rows."""
         return np.ascontiguousarray(self.hashes[:, :8]).view(np.uint64).ravel()
 
     def rows_of_hash(self, digest: bytes) -> np.ndarray:
-        """int64 (n,): the images whose files have this hash."""
+        """Return the images whose files have this hash, int64 (n,)."""
         rows = np.flatnonzero(self._first_halves == np.frombuffer(digest, np.uint64, 1)[0])
         return rows[(self.hashes[rows] == np.frombuffer(digest, np.uint8)).all(1)]
 
@@ -96,26 +96,26 @@ class Gallery:
         return {path: row for row, path in enumerate(self.paths)}
 
     def shown(self, row: int) -> str:
-        """The path of an image as text: below the folder of the images where there is one."""
+        """Return the path of an image as text, relative to the folder of the images if there is one."""
         return os.fsencode(below(self.paths[row], self.root)).decode("utf-8", "replace")
 
     # ---- what is kept beside it --------------------------------------------------------------------------------------
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The arrays that `make()` gives, from derived/<name>.npz if they are of the gallery as it is now."""
+        """Return the arrays of `make()`, from derived/<name>.npz if that file has the stamp of the gallery."""
         path = self.place.derived(name)
         with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
             if str(stored["stamp"]) == self.stamp:
                 return {key: stored[key] for key in stored.files if key != "stamp"}
         arrays = make()
-        with suppress(OSError):  # on a disk that is full or read-only it is made anew each time
+        with suppress(OSError):  # a full or read-only disk: the arrays are made anew each time
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with written_whole(path, sync=False) as file:
                 np.savez(file, stamp=np.array(self.stamp), **arrays)  # type: ignore[arg-type]
         return arrays
 
     def apart(self) -> list[list[int]]:
-        """Groups of rows which the user said are not duplicates of each other."""
+        """Read the groups of rows that the user marked as "not duplicates"."""
         try:
             with open(self.place.not_duplicates, encoding="ascii", errors="replace") as file:
                 lines = [line.split() for line in file]
@@ -137,7 +137,7 @@ class Gallery:
 
 
 def _read(path: str, reader: Callable[[str], Any]) -> Any:
-    """What `reader` makes of a file. InputError names a damaged one."""
+    """Read a file by `reader`. Raises an InputError that names a damaged file."""
     try:
         return reader(path)
     except Exception as error:  # a damaged file can fail in any way
@@ -149,10 +149,10 @@ def _read(path: str, reader: Callable[[str], Any]) -> Any:
 
 
 def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[str], bad: Sequence[Bad]) -> None:
-    """Write images.sqlite; hashes: hexadecimal, of each file, or "" where it is not known yet. A path that is no valid text
-    is stored as bytes."""
+    """Write images.sqlite. hashes: hexadecimal, of each file, or "" if it is not known yet. A path that is not valid text is
+    stored as bytes."""
     with written_whole(path) as file, closing(sqlite3.connect(file.name)) as base, base:
-        base.execute("BEGIN")  # else each table would be brought to the disk by itself
+        base.execute("BEGIN")  # else SQLite would sync after each table
         base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
         base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
         base.execute("CREATE TABLE about (stamp TEXT)")
@@ -164,23 +164,23 @@ def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[s
 
 
 def read_table(path: str) -> tuple[str, list[File], list[str], list[Bad]]:
-    """The stamp, files, hashes and unreadable files in images.sqlite.
+    """Read the stamp, files, hashes and unreadable files from images.sqlite.
 
-    Raises OSError, ValueError or sqlite3.Error for one that is missing or damaged.
+    Raises OSError, ValueError or sqlite3.Error if it is missing or damaged.
     """
     if not os.path.isfile(path):
         raise OSError(f"{os.path.basename(path)} is missing")
     with closing(sqlite3.connect(path)) as base:
         ((stamp,),) = base.execute("SELECT stamp FROM about").fetchall()
-        found = base.execute("SELECT path, size, mtime_ns, hash FROM images ORDER BY row").fetchall()
+        images = base.execute("SELECT path, size, mtime_ns, hash FROM images ORDER BY row").fetchall()
         bad = base.execute("SELECT path, size, mtime_ns, reason FROM bad").fetchall()
-    files = [File(_named(name), size, mtime) for name, size, mtime, _ in found]
+    files = [File(_named(name), size, mtime) for name, size, mtime, _ in images]
     unreadable = [Bad(File(_named(name), size, mtime), reason) for name, size, mtime, reason in bad]
-    return stamp, files, [hashed for *_, hashed in found], unreadable
+    return stamp, files, [hashed for *_, hashed in images], unreadable
 
 
 def hash_rows(hashes: Sequence[str], count: int) -> np.ndarray:
-    """Hexadecimal hashes -> uint8 (count, HASH_BYTES). Raises ValueError or TypeError for any that is none."""
+    """Convert hexadecimal hashes to uint8 (count, HASH_BYTES). Raises ValueError or TypeError for an invalid hash."""
     return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(count, HASH_BYTES)
 
 

@@ -106,8 +106,8 @@ def warped(b: np.ndarray, edges: np.ndarray, frame: int) -> np.ndarray:
     """Cut a's area out of b, without a's outermost `frame` pixels, bilinear: float32 (m, s - 2 frame, s - 2 frame)."""
     side = b.shape[-1]
     along = _along(side, frame)
-    positions = (along + edges[..., :1] * (1 - along) + edges[..., 1:] * along) * side - np.float32(0.5)
-    weights = np.subtract(positions.clip(0, side - 1)[..., None], np.arange(side, dtype=np.float32))  # (m, 2, s - 2 frame, s)
+    places = (along + edges[..., :1] * (1 - along) + edges[..., 1:] * along) * side - np.float32(0.5)
+    weights = np.subtract(places.clip(0, side - 1)[..., None], np.arange(side, dtype=np.float32))  # (m, 2, s - 2 frame, s)
     np.abs(weights, out=weights)
     np.subtract(1, weights, out=weights)
     np.maximum(weights, 0, out=weights)

@@ -617,9 +617,7 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
     change_json(about, pixels=0)
     capsys.readouterr()
     assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
-    assert (
-        "the rows are of pixel version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
-    )
+    assert "the rows are of pixel version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
     assert embed() and embed.taken == []
 
 
@@ -642,8 +640,7 @@ def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp
     assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
     embed("--head", "closed_form")
     assert (
-        "the model is made anew: it was fitted to pixel version 0, this program reads version 1"
-        in capsys.readouterr().out
+        "the model is made anew: it was fitted to pixel version 0, this program reads version 1" in capsys.readouterr().out
     )
     assert gallery_model.of_gallery(Gallery(tmp_path / "gallery")).pixels == PIXELS
 

@@ -58,7 +58,7 @@ def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_l
     assert frozen.startswith("frozen backbone  ") and closed.startswith("frozen backbone, closed form ")
     assert trained.startswith("epoch 1  ") and read_out.startswith("epoch 1, closed form ")
     assert len(frozen.split()) == len(trained.split()) == 9
-    assert "pictures find their own kind" in Path(report.removeprefix("the report: ")).read_text()
+    assert "pictures find their own class" in Path(report.removeprefix("the report: ")).read_text()
     again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
     assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-6:] == table
 

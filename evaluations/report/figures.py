@@ -8,12 +8,12 @@ import numpy as np
 
 from evaluations.report.folder import TESTED, Curve
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")  # told apart by the colour-blind
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")  # distinct to the colour-blind
 GREY = "#767676"  # contrast 4.2 on the light page, 4.1 on the dark one
 DPI = 150
-MANY = 20  # points of a curve that are smoothed
-KINDS = 12  # that the map has a colour for
-NAMES = {  # of curves, for people, and their unit
+MANY = 20  # points: curves with as many are smoothed
+COLOURED = 12  # classes that have a colour on the map
+NAMES = {  # curve -> its name for people, and its unit
     "positive": ("similarity of positive pairs", "cosine"),
     "negative": ("similarity of negative pairs", "cosine"),
     "followed": ("similarity to the central crop", "cosine"),
@@ -23,7 +23,7 @@ NAMES = {  # of curves, for people, and their unit
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> bytes:
-    """PNG: a panel for each curve, over steps; in front of many points their mean over a tenth of them."""
+    """Draw a PNG: a panel for each curve, over steps. Many points also get a line: their mean over a tenth of them."""
     figure, axes = _panels(len(curves), (3.4, 2.4))
     for axis, (name, curve) in zip(axes, curves.items()):
         steps, values = np.array(curve).T
@@ -36,7 +36,7 @@ def curves_figure(curves: Mapping[str, Curve]) -> bytes:
 
 
 def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
-    """PNG: the curves of several runs over each other, a panel for each curve that two or more of them have."""
+    """Draw a PNG: the curves of several runs over each other, a panel for each curve that two or more runs have."""
     names = list(dict.fromkeys(name for curves in runs for name in curves))
     shared = [name for name in names if sum(name in curves for curves in runs) > 1] or names
     figure, axes = _panels(len(shared), (3.6, 2.6))
@@ -54,18 +54,18 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
     return _png(figure)
 
 
-def map_figure(places: np.ndarray, kinds: np.ndarray | None) -> bytes:
-    """PNG: images as points at places, float (n, 2) in 0..1; the most frequent kinds, int (n,), have colours."""
+def map_figure(places: np.ndarray, classes: np.ndarray | None) -> bytes:
+    """Draw a PNG: images as points at places, float (n, 2) in 0..1. The most frequent classes, int (n,), have colours."""
     figure, (axis,) = _panels(1, (6, 6))
     frequent: list[int] = []
-    if kinds is not None:
-        known, counts = np.unique(kinds[kinds >= 0], return_counts=True)
-        frequent = known[np.argsort(-counts, kind="stable")][:KINDS].tolist()
-    others = np.ones(len(places), bool) if kinds is None else ~np.isin(kinds, frequent)
+    if classes is not None:
+        present, counts = np.unique(classes[classes >= 0], return_counts=True)
+        frequent = present[np.argsort(-counts, kind="stable")][:COLOURED].tolist()
+    others = np.ones(len(places), bool) if classes is None else ~np.isin(classes, frequent)
     axis.scatter(*places[others].T, s=6, color=GREY, alpha=0.4, linewidths=0)
-    for number, kind in enumerate(frequent):
+    for number, label in enumerate(frequent):
         marker = "o" if number < len(COLOURS) else "^"
-        here = places[kinds == kind]
+        here = places[classes == label]
         axis.scatter(*here.T, s=12, color=COLOURS[number % len(COLOURS)], marker=marker, alpha=0.8, linewidths=0)
     axis.set(xticks=[], yticks=[], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return _png(figure)
@@ -76,12 +76,12 @@ def readable(name: str) -> str:
 
 
 def unit(name: str) -> str:
-    """Of a curve. What a loss measures has none."""
+    """Return the unit of a curve; a loss has none."""
     return NAMES[name][1] if name in NAMES else "share" if name == TESTED else "loss"
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean of the last tenth of the values up to each."""
+    """Replace each value by the mean of the values up to it, over a tenth of all values."""
     width = max(1, len(values) // 10)
     sums = np.cumsum(np.concatenate([[0.0], values]))
     start = np.maximum(np.arange(1, len(values) + 1) - width, 0)
@@ -89,7 +89,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _panels(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """A figure without a window, and its axes in grey: as many as asked for, three in a row, and what fills the last row."""
+    """Return a figure without a window and its grey axes, three in a row: `count`, and more to fill the last row."""
     from matplotlib.figure import Figure  # here: it takes a second
 
     columns = min(3, count)
@@ -109,6 +109,6 @@ def _panels(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
 def _png(figure: Any) -> bytes:
     for axis in figure.axes:
         axis.set_visible(axis.has_data())
-    made = io.BytesIO()
-    figure.savefig(made, format="png", dpi=DPI, transparent=True)
-    return made.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, transparent=True)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What the folder of a run tells: its settings, its curves, where its time went, and results that test.py left."""
+"""Reads the folder of a run: its settings, its curves, its time by part, and the results of test.py."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from evaluations.retrieval import columns
 
 ABOUT, METRICS, RESULTS = "run.json", "metrics.jsonl", "results.json"
 FROZEN = "before training"
-KINDS = {"pooled": "its own features", "embedding": "learned embedding", "closed_form": "closed form"}
-APART = ("epoch", "step", "steps", "test", "images_per_s", "data_wait")  # of a line in metrics.jsonl: no curve of learning
+READOUTS = {"pooled": "its own features", "embedding": "learned embedding", "closed_form": "closed form"}
+APART = ("epoch", "step", "steps", "test", "images_per_s", "data_wait")  # keys of metrics.jsonl that are no learning curve
 
 TESTED = "R@1 in tests"  # the curve of tests during training
 
@@ -30,10 +30,10 @@ class Row(NamedTuple):
 
 class RunFolder(NamedTuple):
     path: str
-    about: dict[str, Any]  # of ABOUT; empty where there is none
-    curves: dict[str, Curve]  # what steps measured
+    about: dict[str, Any]  # from ABOUT; empty if there is none
+    curves: dict[str, Curve]  # measured in training steps
     results: list[Row]
-    tested: str  # the data set of the results; empty where they do not say
+    tested: str  # the data set of the results; empty if they do not name it
 
     @property
     def name(self) -> str:
@@ -41,7 +41,7 @@ class RunFolder(NamedTuple):
 
 
 def read_folder(path: str) -> RunFolder:
-    """Read what there is; a file that is missing or damaged is as if the run had not written it."""
+    """Read the folder of a run. A file that is missing or damaged counts as not written."""
     curves: dict[str, Curve] = defaultdict(list)
     step = 0
     lines = map(_json, _bytes(os.path.join(path, METRICS)).split(b"\n"))
@@ -61,24 +61,24 @@ def read_folder(path: str) -> RunFolder:
 
 
 def rows_of(entries: list[dict]) -> list[Row]:
-    """What test.py found, in its order; what is no entry of it is left out."""
+    """Turn the results of test.py into rows, in order; invalid entries are left out."""
     rows = []
     for entry in entries:
         try:
             epoch = int(entry["epoch"])
             trained = bool(epoch) or "checkpoint" in entry
-            kind = entry.get("readout", "embedding" if trained else "pooled")
+            readout = entry.get("readout", "embedding" if trained else "pooled")
             when = f"after epoch {epoch}" if trained else FROZEN
             scores = {heading: float(value) for heading, value in columns(entry).items()}
             seconds = None if entry.get("seconds") is None else float(entry["seconds"])
-            rows.append(Row(f"{when}, {KINDS[kind]}", epoch, kind, scores, seconds))
+            rows.append(Row(f"{when}, {READOUTS[readout]}", epoch, readout, scores, seconds))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return rows
 
 
 def _recall(scores: Any) -> float | None:
-    """Recall@1 of a test during training, as metrics.jsonl has it."""
+    """Return the Recall@1 of a test during training, from metrics.jsonl."""
     try:
         return float(columns(scores)["R@1"])
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -86,14 +86,14 @@ def _recall(scores: Any) -> float | None:
 
 
 def _checked(about: Any) -> dict[str, Any]:
-    """What run.json says, as far as it is of the right types."""
+    """Return the entries of run.json that have the right types."""
     about = about if isinstance(about, dict) else {}
     of_types = {"settings": dict, "seconds": dict, "command": str, "versions": str, "method": str, "source": str}
-    return {name: about[name] for name, kind in of_types.items() if isinstance(about.get(name), kind)}
+    return {name: about[name] for name, type_ in of_types.items() if isinstance(about.get(name), type_)}
 
 
 def _bytes(path: str) -> bytes:
-    """What a file holds; nothing where it cannot be read."""
+    """Return the bytes of a file; none if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -101,7 +101,7 @@ def _bytes(path: str) -> bytes:
 
 
 def _json(text: bytes) -> Any:
-    """What JSON says; None for what is no JSON."""
+    """Parse JSON. Returns None if it is invalid."""
     try:
         return json.loads(text.decode())
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Embedded images for TensorBoard's projector."""
+"""Writes embedded images for TensorBoard's projector."""
 
 import os
 
@@ -9,12 +9,12 @@ from data.pictures import square
 from evaluations.report.shown import Embedded
 from utils.arrays import evenly
 
-SIDE = 64  # pixels of a picture
-MOST = 1000  # images: their pictures are one of at most 8192 x 8192 pixels, in which TensorBoard wants them
+SIDE = 64  # pixels: the side of a picture
+MOST = 1000  # images: TensorBoard takes all pictures as one of at most 8192 x 8192 pixels
 
 
 def project(folder: str, embedded: Embedded) -> None:
-    """Write some embedded images, their names and small pictures, to `folder`/tensorboard."""
+    """Write an even sample of embedded images, with names and small pictures, to `folder`/tensorboard."""
     from torch.utils.tensorboard import SummaryWriter  # utils.metrics says when it is missing
 
     kept = evenly(len(embedded.rows), MOST)

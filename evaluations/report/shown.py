@@ -1,4 +1,4 @@
-"""Which images a report shows: queries with what they find, the worst mistakes, and clusters."""
+"""Chooses the images of a report: queries with their neighbours, the worst mistakes, and clusters."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from evaluations.retrieval import nearest
 from utils.arrays import evenly
 from utils.clustering.grouping import group
 
-SHOWN = 2_000  # training images that a report is made of, at most
+SHOWN = 2_000  # training images in a report, at most
 FOUND = 8  # nearest images of a query
 QUERIES, MISTAKES = 6, 6
-CLUSTERS, IMAGES = 3, 8  # of each kind, and of each cluster
-SMALLEST = 3  # images that a cluster has which is shown as tight or loose
-MOST = 20_000  # images that clusters are made of
+CLUSTERS, IMAGES = 3, 8  # clusters under each heading, and images of each cluster
+SMALLEST = 3  # images that a cluster needs to be shown as tight or loose
+MOST = 20_000  # images that are clustered, at most
 
 
 class Embedded(NamedTuple):
@@ -27,11 +27,11 @@ class Embedded(NamedTuple):
 
 
 class Query(NamedTuple):
-    """An image with the images that are nearest to it."""
+    """An image with its nearest images."""
 
     path: str
     label: int | None
-    found: list[tuple[str, float, bool | None]]  # path, similarity, whether it is of the same kind
+    found: list[tuple[str, float, bool | None]]  # path, similarity, whether the class is the same
 
 
 class Cluster(NamedTuple):
@@ -43,8 +43,8 @@ class Cluster(NamedTuple):
 
 
 def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -> tuple[list[Query], list[Query]]:
-    """Some queries at random, and, where there are labels, the worst mistakes: those whose nearest image is of another kind
-    and the most similar. Without a gallery the queries are searched among themselves. One without a positive is no mistake.
+    """Choose queries at random and, if there are labels, the worst mistakes: the nearest image is of another class and most
+    similar. Without a gallery the queries are searched among themselves. A query without a positive is no mistake.
     """
     others = gallery or queries
     indices, similarities = nearest(queries.rows, None if gallery is None else gallery.rows, FOUND)
@@ -52,13 +52,13 @@ def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -
     if queries.labels is not None and others.labels is not None:
         right = others.labels[indices] == queries.labels[:, None]
 
-    def made(row: int) -> Query:
-        found = [
+    def query_of(row: int) -> Query:
+        neighbours = [
             (others.paths[index], float(similarity), None if right is None else bool(right[row, place]))
             for place, (index, similarity) in enumerate(zip(indices[row].tolist(), similarities[row].tolist()))
             if index >= 0
         ]
-        return Query(queries.paths[row], None if queries.labels is None else int(queries.labels[row]), found)
+        return Query(queries.paths[row], None if queries.labels is None else int(queries.labels[row]), neighbours)
 
     chosen = np.random.default_rng(seed).permutation(len(queries.rows))[:QUERIES]
     mistakes: list[int] = []
@@ -66,12 +66,12 @@ def choose_queries(queries: Embedded, gallery: Embedded | None, seed: int = 0) -
         has_positive = count_positives(queries.labels, None if gallery is None else gallery.labels).numpy() > 0
         wrong = np.flatnonzero(~right[:, 0] & has_positive)
         mistakes = wrong[np.argsort(-similarities[wrong, 0], kind="stable")][:MISTAKES].tolist()
-    return [made(row) for row in chosen.tolist()], [made(row) for row in mistakes]
+    return [query_of(row) for row in chosen.tolist()], [query_of(row) for row in mistakes]
 
 
 def choose_clusters(images: Embedded, seed: int = 0) -> tuple[dict[str, list[Cluster]], np.ndarray]:
-    """The largest clusters, and of those with SMALLEST images or more the tightest and the loosest; and the cluster of each
-    image, int64 (n,), which of more than MOST images only so many evenly spread ones have (-1 for the others)."""
+    """Choose the largest clusters, and the tightest and loosest with SMALLEST images or more. Return them and the cluster of
+    each image, int64 (n,). Beyond MOST images only an even sample is clustered; the other images have -1."""
     kept = evenly(len(images.rows), MOST)
     rows = np.ascontiguousarray(images.rows[kept])
     grouping = group(rows, seed=seed)
@@ -84,4 +84,4 @@ def choose_clusters(images: Embedded, seed: int = 0) -> tuple[dict[str, list[Clu
         clusters.append(Cluster(len(members), tightness, [images.paths[kept[row]] for row in members[:IMAGES]]))
     enough = sorted((cluster for cluster in clusters if cluster.size >= SMALLEST), key=lambda cluster: -cluster.tightness)
     named = {"Largest": clusters[:CLUSTERS], "Tightest": enough[:CLUSTERS], "Loosest": enough[::-1][:CLUSTERS]}
-    return {name: found for name, found in named.items() if found}, labels
+    return {name: chosen for name, chosen in named.items() if chosen}, labels

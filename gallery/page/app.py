@@ -1,4 +1,4 @@
-"""The page's addresses and what each answers."""
+"""The addresses of the page, and their answers."""
 
 import asyncio
 import hashlib
@@ -60,7 +60,7 @@ def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
 
 
 class Page:
-    """Answers requests. What takes more than a moment is done in threads; what takes long, in the workshop."""
+    """Answers requests. Work of more than a moment runs in threads, slow work in the workshop."""
 
     def __init__(self, views: Sequence[GalleryView]) -> None:
         self.views = views
@@ -74,7 +74,7 @@ class Page:
     async def start(self, request: Request) -> Response:
         facts = lambda c: {"name": c.name, "count": c.count, "bad": len(c.gallery.bad), "alike": c.alike}
         galleries = [facts(view) for view in self.views]
-        # Where the folder lies is told to this machine only.
+        # Only this machine learns where the folder lies.
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.views[0].folder)
         root = folder if local else os.path.basename(folder)
@@ -106,8 +106,8 @@ class Page:
         return _tagged(tag, data, "image/jpeg", "private, max-age=600")
 
     async def uploaded(self, request: Request) -> Response:
-        found = self._uploaded(request.path_params["token"])
-        return Response(found.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+        upload = self._uploaded(request.path_params["token"])
+        return Response(upload.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
     async def upload(self, request: Request) -> Response:
         async with self.receivers:
@@ -128,19 +128,19 @@ class Page:
             raise Refusal(400, f"Give 1 to {params.QUERIES} images to search with.")
         number = self.views.index(g)
         sent = [Query(upload.embeddings[number], upload.hashed) for upload in map(self._uploaded, tokens)]
-        found = await run_in_threadpool(g.neighbours, rows, sent, start, count)
-        return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **found})
+        answer = await run_in_threadpool(g.neighbours, rows, sent, start, count)
+        return Json({"queries": [*map(g.item, rows), *({"upload": token} for token in tokens)], **answer})
 
     async def clusters(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
-        found = await self._clusters(g)
-        cards = [g.card(number, found[number]) for number in range(len(found))[start : start + count]]
-        return Json({"total": len(found), "clusters": cards})
+        groups = await self._clusters(g)
+        cards = [g.card(number, groups[number]) for number in range(len(groups))[start : start + count]]
+        return Json({"total": len(groups), "clusters": cards})
 
     async def cluster(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
-        found = await self._clusters(g)
-        rows = found[params.number_in(request.path_params["id"], len(found), "There is no such group any more.")]
+        groups = await self._clusters(g)
+        rows = groups[params.number_in(request.path_params["id"], len(groups), "There is no such group any more.")]
         items = [g.item(row) for row in rows[start : start + count]]
         return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
 
@@ -155,11 +155,11 @@ class Page:
         turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
         make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
         name = g, "duplicates", kind, threshold, turned
-        found = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
-        found = await run_in_threadpool(lambda: derived.split(found, g.gallery.apart()))
-        chosen = zip(found.rows[start : start + count], found.similarities[start : start + count])
+        result = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
+        result = await run_in_threadpool(lambda: derived.split(result, g.gallery.apart()))
+        chosen = zip(result.rows[start : start + count], result.similarities[start : start + count])
         groups = [g.group(rows, similarity, SHOWN) for rows, similarity in chosen]
-        return Json({"total": len(found.rows), "images": sum(map(len, found.rows)), "groups": groups})
+        return Json({"total": len(result.rows), "images": sum(map(len, result.rows)), "groups": groups})
 
     async def not_duplicate(self, request: Request) -> Response:
         g = self._gallery(request)
@@ -170,8 +170,8 @@ class Page:
     async def map(self, request: Request) -> Response:
         g = self._gallery(request)
         name, what = (g, "map"), f"drawing the map of {g.count:,} images"
-        found = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
-        return Json(await run_in_threadpool(g.map, found))
+        places = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
+        return Json(await run_in_threadpool(g.map, places))
 
     async def bad(self, request: Request) -> Response:
         return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
@@ -180,10 +180,10 @@ class Page:
         return self.views[params.number_in(request.path_params["g"], len(self.views), "There is no such gallery.")]
 
     def _uploaded(self, token: str) -> Any:
-        found = self.uploads.get(token)
-        if found is None:
+        upload = self.uploads.get(token)
+        if upload is None:
             raise Refusal(404, "This picture is not kept any more. Send it again.")
-        return found
+        return upload
 
     async def _clusters(self, g: GalleryView) -> list:
         name, what = (g, "clusters"), f"grouping {g.count:,} images"
@@ -191,14 +191,14 @@ class Page:
 
 
 def _tags(request: Request) -> list[str]:
-    """The tags of what the browser has of this address."""
+    """Return the tags that the browser has of this address."""
     return re.findall(r'"([0-9a-f]+)"', request.headers.get("if-none-match", ""))
 
 
-def _tagged(tag: str, data: bytes | None, kind: str, cache: str) -> Response:
-    """An answer that the browser may keep, and ask for again by its tag; data: None where it has it."""
+def _tagged(tag: str, data: bytes | None, mime: str, cache: str) -> Response:
+    """Return an answer that the browser may keep and check by its tag. data: None if the browser has it."""
     headers = {"ETag": f'"{tag}"', "Cache-Control": cache}
-    return Response(status_code=304, headers=headers) if data is None else Response(data, media_type=kind, headers=headers)
+    return Response(status_code=304, headers=headers) if data is None else Response(data, media_type=mime, headers=headers)
 
 
 async def _refused(request: Request, refusal: Any) -> Response:

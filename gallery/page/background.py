@@ -1,4 +1,4 @@
-"""What takes long is made in the background, one thing after the other, while the page says what it waits for."""
+"""Makes slow results in the background, one after the other, while the page says what it waits for."""
 
 import asyncio
 import queue
@@ -12,13 +12,13 @@ from typing import Any
 
 from utils.lru import Lru
 
-PATIENCE = 0.4  # seconds that a request waits for a result before it says that it is being made
-FORGOTTEN = 10  # seconds after which an order that no page asks for any more is not begun
+PATIENCE = 0.4  # seconds that a request waits for a result before it raises Working
+FORGOTTEN = 10  # seconds without a request, after which an order is not begun
 REMEMBERED = 64  # results
 
 
 class Working(Exception):
-    """The result is being made; `what` says which, for the page."""
+    """The result is still being made; `what` tells the page which result."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -29,29 +29,29 @@ class Working(Exception):
 class Order:
     name: Hashable
     make: Callable[[], Any]
-    wanted: float  # when it was last asked for, by time.monotonic
+    wanted: float  # time of the last request for it, by time.monotonic
     future: Future = field(default_factory=Future)
 
 
 class Workshop:
-    """One thread for all of it. It ends with the program, wherever it stands."""
+    """One thread that makes all results. It ends with the program, even in the middle of a result."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, Order] = {}  # and the one that is being made
+        self._waiting: dict[Hashable, Order] = {}  # includes the order that is being made
         self._finished: Lru[Future] = Lru(REMEMBERED)
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def result(self, name: Hashable, what: str, make: Callable[[], Any]) -> Any:
-        """What `make()` gives; it is called once for each `name`. Raises Working(what) until it is there.
+        """Return the result of `make()`, called once for each `name`. Raises Working(what) until the result is there.
 
-        An exception of `make` is raised here once; after it, the next request tries again.
+        An exception of `make` is raised here once; the next request tries again.
         """
         future = self._ordered(name, make)
         if not future.done():
             waiting = asyncio.wrap_future(future)
-            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio warns of unseen ones
+            waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio warns of unread ones
             await asyncio.wait([waiting], timeout=PATIENCE)
         if not future.done() or future.cancelled():
             raise Working(what)
@@ -60,7 +60,7 @@ class Workshop:
         return future.result()
 
     def _ordered(self, name: Hashable, make: Callable[[], Any]) -> Future:
-        """The future of a name; orders one where there is none, and starts the thread at the first."""
+        """Return the future of a name. Orders it if there is none, and starts the thread with the first order."""
         with self._lock:
             if (finished := self._finished.get(name)) is not None:
                 return finished

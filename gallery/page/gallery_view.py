@@ -18,16 +18,16 @@ from gallery.store import Gallery
 
 
 class GalleryView:
-    """One gallery as the page shows it. search.py makes it; the routes of `create_app` ask it."""
+    """One gallery as the page shows it. search.py makes it; the routes of `create_app` call it."""
 
     def __init__(self, gallery: Gallery, index: Index, embed: Embed, side: int = 256) -> None:
         """index: of the gallery. embed: RGB pictures, shorter side `side` pixels -> float32 (n, d), rows of length 1."""
         self.gallery, self.index, self.embed, self.side = gallery, index, embed, side
         self.name, self.count = text(gallery.name), len(gallery.paths)
         self.root = os.path.realpath(gallery.root) if gallery.root else None  # as it was when the page was started
-        first, last = gallery.paths[0], gallery.paths[-1]  # in order, so that what these share all share
+        first, last = gallery.paths[0], gallery.paths[-1]  # the paths are sorted, so all share the prefix of these two
         self.folder = gallery.root or os.path.dirname(os.path.commonprefix([first, last]))
-        gallery.row_of("")  # makes its table of keys now, for the first visitor not to wait
+        gallery.row_of("")  # makes the table of keys now, so that the first visitor does not wait
         self._lock = threading.Lock()
         self.alike = usual_threshold(gallery, index)
 
@@ -40,30 +40,30 @@ class GalleryView:
         return item if similarity is None else item | {"similarity": round(min(1.0, max(-1.0, float(similarity))), 4)}
 
     def row(self, key: str) -> int:
-        """The row of an image. Raises Refusal for an unknown key."""
+        """Return the row of an image. Raises Refusal for an unknown key."""
         row = self.gallery.row_of(key)
         if row is None:
             raise Refusal(404, f"There is no such image in `{self.name}`.")
         return row
 
     def bad(self) -> list[dict[str, str]]:
-        """The files that could not be read, and why."""
+        """List the files that could not be read, with the reasons."""
         folder = shown(self.folder).rstrip(os.sep) + os.sep
         reasons = [why.removeprefix(f"{shown(path)}: ").replace(folder, "") for path, why in self.gallery.bad]
         return [{"path": self._below(path), "reason": text(why)} for (path, _), why in zip(self.gallery.bad, reasons)]
 
     def _below(self, path: str) -> str:
-        """A path as text, below the folder of the images: where that lies is nobody's business."""
+        """Return a path as text, relative to the folder of the images, whose place stays private."""
         inside = below(path, self.folder)
         return text(inside if inside != path else os.path.basename(path))
 
     def card(self, number: int, rows: np.ndarray) -> dict[str, Any]:
-        """A cluster as the start view shows it. rows: int64, the most central first."""
+        """Describe a group for the start view. rows: int64, the most central first."""
         items = [self.item(row) for row in rows[:4]]
         return {"id": number, "name": items[0]["name"], "size": len(rows), "items": items}
 
     def group(self, rows: np.ndarray, similarity: float, most: int) -> dict[str, Any]:
-        """A group of duplicates, with `most` of its images."""
+        """Describe a group of duplicates, with `most` of its images."""
         items = [self.item(row) for row in rows[:most]]
         return {"similarity": round(float(similarity), 4), "size": len(rows), "items": items}
 
@@ -81,15 +81,15 @@ class GalleryView:
     # ---- neighbours --------------------------------------------------------------------------------------------------
 
     def neighbours(self, rows: Sequence[int], sent: Sequence[Query], start: int, count: int) -> dict[str, Any]:
-        """Results `start` to `start + count` of a query by images and by pictures that were sent."""
+        """Return results `start` to `start + count` of a query by images and by uploaded pictures."""
         began = time.perf_counter()
         own = [query_of_row(self.gallery, row) for row in rows]
-        found = look_alikes(self.gallery, self.index, [*own, *sent], start, count)
-        items = [self.item(row, similarity) for row, similarity in zip(found.rows, found.similarities)]
+        nearest = look_alikes(self.gallery, self.index, [*own, *sent], start, count)
+        items = [self.item(row, similarity) for row, similarity in zip(nearest.rows, nearest.similarities)]
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
         return {"items": items, "total": self.count - len(set(rows)), "milliseconds": milliseconds}
 
 
 def text(name: str) -> str:
-    """A file name as valid text: what is none in it becomes `?`."""
+    """Return a file name as valid text: bytes that are not text become `?`."""
     return name.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What every request has to pass and every answer carries: only the page itself, on this machine, may ask."""
+"""Guards all requests and answers of the server: only the page itself, on this machine, may ask."""
 
 import ipaddress
 import json
@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# No script, style or picture of another place, none inside the page's own text, and no frame of another page around it.
+# No script, style or picture from elsewhere, no inline script or style, and no other page may frame this one.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,12 +22,12 @@ ALWAYS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-PARTING_SECONDS, PARTING_BYTES = 3, 50 * 2**20  # for which we listen to who sends too much
+PARTING_SECONDS, PARTING_BYTES = 3, 50 * 2**20  # limits on listening to a client that sends too much
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::[0-9]{1,5})?")
 
 
 class Json(Response):
-    """A JSON answer. It is valid UTF-8 whatever file names it holds: what is no text in them becomes `?`."""
+    """A JSON answer. It is valid UTF-8 for any file names: their bytes that are not text become `?`."""
 
     media_type = "application/json"
 
@@ -37,16 +37,16 @@ class Json(Response):
 
 
 def refuse(status: int, sentence: str) -> Json:
-    """An error as the page expects it."""
+    """Return an error in the form that the page expects."""
     return Json({"error": sentence}, status)
 
 
 class Exchange:
     """One request and its answer, which gets the headers of ALWAYS.
 
-    When the answer comes before the whole body of the request has, it ends the connection, but not at once. Who is still
-    sending reads the answer only when all is sent, or when we hang up; and that may lose him the answer. So we listen for a
-    while longer, keep nothing of it, and then hang up.
+    An answer that starts before the whole body has arrived ends the connection, but not at once. A client reads the answer
+    only after it has sent everything, and may lose it if we hang up before. So we listen for a while longer, keep nothing
+    of it, and then hang up.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,9 +85,9 @@ class Exchange:
 class Guard:
     """Wraps the app: checks where a request comes from, and adds the headers of ALWAYS to each answer.
 
-    A page of another site can make a browser send requests here. It cannot read the answers, because no header allows it
-    to. By a name of its own that leads to 127.0.0.1 it could, but then Host is that name. And it cannot have anything
-    changed: a POST needs a header that a page may only send to its own site.
+    A page of another site can make a browser send requests here. It cannot read the answers, because no header allows it.
+    It could read them under a name of its own that leads to 127.0.0.1, but then Host is that name, and the request is
+    refused. It cannot change anything: a POST needs a header that a page may only send to its own site.
     """
 
     def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
@@ -113,13 +113,13 @@ class Guard:
             await refuse(500, sentence)(scope, exchange.receive, exchange.send)
 
     def _objection(self, scope: Scope) -> tuple[int, str] | None:
-        """The status and sentence with which a request is refused, if it is."""
+        """Return the status and sentence of a refusal, or None."""
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not (match := HOST.fullmatch(hosts[0].lower())) or _plain(match[1]) not in self.hosts:
             return 400, "This page is not served under that name. Use the address that search.py printed."
         if scope["method"] in ("GET", "HEAD"):
-            link = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"  # that leads here from elsewhere
+            link = scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"  # a link from elsewhere
             foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not link
         else:
             origin = headers.get("origin")
@@ -130,7 +130,7 @@ class Guard:
 
 
 def _plain(host: str) -> str:
-    """A host in one of the ways to write it: an address in its short form, without brackets."""
+    """Write a host in a single way: an address in its short form, without brackets."""
     host = host.removeprefix("[").removesuffix("]")
     try:
         return str(ipaddress.ip_address(host))

@@ -1,4 +1,4 @@
-"""Results of a query as one HTML file that holds its pictures, to be kept or sent on."""
+"""Writes the results of a query as one HTML file with its pictures inside, to keep or send on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from utils.errors import InputError
 def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
     """Write the page.
 
-    results: of each query `query`, its name; `pictures`, the paths of its images; `found`, a list of dicts of path,
-    similarity and file, which is the absolute path. Raises InputError where the file cannot be written.
+    results: for each query a dict of `query`, its name; `pictures`, the paths of its images; and `found`, a list of dicts
+    of path, similarity and file (the absolute path). Raises InputError if the file cannot be written.
     """
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

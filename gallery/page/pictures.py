@@ -1,4 +1,4 @@
-"""Indexed files as small JPEGs for the browser: read safely, remembered for a while, never written anywhere."""
+"""Makes small JPEGs of indexed files for the browser: reads safely, keeps the newest in memory, writes nothing."""
 
 import hashlib
 import os
@@ -15,18 +15,18 @@ from data.pictures import THUMB, as_jpeg, to_pil
 from utils.errors import InputError
 from utils.lru import Lru
 
-LARGE = 1600  # pixels of the longer side of any picture, at most
-MEMORY = 64 * 2**20  # bytes of JPEGs that are remembered
-BIG = 20 * 10**6  # pixels of a picture beyond which it is read alone: it may take a GB for a moment
+LARGE = 1600  # pixels of a picture's longer side, at most
+MEMORY = 64 * 2**20  # bytes of JPEGs that are kept
+BIG = 20 * 10**6  # pixels: larger pictures are read one at a time, for each may take a GB for a moment
 
-alone = threading.RLock()  # held by who reads a BIG picture
+alone = threading.RLock()  # held while a BIG picture is read
 
 
 class Jpeg(NamedTuple):
     """A picture as it is sent."""
 
     tag: str  # changes with the file
-    data: bytes | None  # None where the browser has it
+    data: bytes | None  # None if the browser has it
 
 
 class Pictures:
@@ -36,11 +36,11 @@ class Pictures:
         self._kept: Lru[bytes] = Lru(memory, size=len)
 
     def jpeg(self, path: str, root: str | None, large: bool = False, had: Container[str] = ()) -> Jpeg:
-        """The picture of a file, upright, encoded anew: nothing of what the file says about its camera or place.
+        """Return the picture of a file, upright. It is encoded anew, so it says nothing about the camera or the place.
 
-        root: as `opened` takes it. had: tags of what the browser has. The shorter side of a thumbnail is THUMB pixels, the
-        longer side of either at most LARGE; nothing is enlarged. Raises InputError for a file that is gone, leads elsewhere
-        or is unreadable.
+        root: see `opened`. had: tags of the pictures that the browser has. A thumbnail's shorter side is THUMB pixels; the
+        longer side of any picture is at most LARGE; nothing is enlarged. Raises InputError for a file that is gone, leads
+        elsewhere or is unreadable.
         """
         with opened(path, root) as file:
             now = os.fstat(file.fileno())
@@ -57,19 +57,19 @@ class Pictures:
 
 
 def opened(path: str, root: str | None) -> BinaryIO:
-    """An indexed file, open for reading. Since it was indexed, something else may have taken its name.
+    """Open an indexed file for reading. Since it was indexed, something else may have taken its name.
 
-    root: the real path of the folder of the images; the file has to lie in it, behind all links. None: the images are of a
-    list; then the file may be no link. Raises InputError otherwise, and for anything but a regular file.
+    root: the real path of the folder of the images; behind all links, the file must lie in it. None: the images come from
+    a list, and the file must not be a link. Raises InputError otherwise, and for anything but a regular file.
     """
-    # Without O_NONBLOCK a pipe would have us wait for a writer.
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         file = open(os.open(path, flags if root else flags | getattr(os, "O_NOFOLLOW", 0)), "rb")
     except (OSError, ValueError):
         raise InputError("The file of this image is gone, or may not be read.") from None
     try:
-        # The name may lead elsewhere by now, so what counts is the open file: that a path inside the folder leads to it.
+        # The name may lead elsewhere by now, so check the open file: a path inside the folder must lead to it.
         real, state = os.path.realpath(path), os.fstat(file.fileno())
         if stat.S_ISREG(state.st_mode) and os.path.samestat(os.stat(real), state):
             if not root or os.path.commonpath([root, real]) == root:
@@ -81,7 +81,7 @@ def opened(path: str, root: str | None) -> BinaryIO:
 
 
 def shrunk(file: BinaryIO, most: int) -> Image.Image:
-    """The RGB picture in an image file. most: THUMB for the shorter side, or LARGE for the longer one.
+    """Decode an image file to a shrunken RGB picture. most: THUMB for the shorter side, or LARGE for the longer one.
 
     Raises InputError as `data.images.decode` does.
     """

@@ -1,4 +1,4 @@
-"""What a request asks for, checked; and what it is told when that cannot be had."""
+"""Reads and checks the parameters of a request, and refuses wrong ones with a sentence."""
 
 import json
 import re
@@ -9,10 +9,10 @@ import anyio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-QUERIES = 32  # images and pictures of one query, at most
+QUERIES = 32  # images and uploads of one query, at most
 MOST = 500  # images or groups in one answer
-DEPTH = 1_000_000  # how far down a list can be asked for
-BODY_SECONDS = 60  # in which the whole body of a request has to come
+DEPTH = 1_000_000  # the last place in a list that a request can reach
+BODY_SECONDS = 60  # within which the whole body of a request must arrive
 
 
 class Refusal(HTTPException):
@@ -20,7 +20,7 @@ class Refusal(HTTPException):
 
 
 def whole(query: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
-    """The whole number `name` of a query string. Raises Refusal unless it is one from `least` to `most`."""
+    """Return the whole number `name` of a query string. Raises Refusal unless it is from `least` to `most`."""
     given = query.get(name, "")
     if not given:
         return default
@@ -31,7 +31,7 @@ def whole(query: Mapping[str, str], name: str, default: int, least: int, most: i
 
 
 def share(query: Mapping[str, str], name: str, default: float) -> float:
-    """The number `name` of a query string, to 2 digits. Raises Refusal unless it is one from 0 to 1."""
+    """Return the number `name` of a query string, to 2 digits. Raises Refusal unless it is from 0 to 1."""
     given = query.get(name, "")
     if not given:
         return default
@@ -41,19 +41,19 @@ def share(query: Mapping[str, str], name: str, default: float) -> float:
 
 
 def stretch(query: Mapping[str, str], count: int) -> tuple[int, int]:
-    """`start` and `count` of a query string; count: where it says nothing."""
+    """Return `start` and `count` of a query string. count: the default."""
     return whole(query, "start", 0, 0, DEPTH), whole(query, "count", count, 1, MOST)
 
 
 def number_in(text: str, count: int, otherwise: str) -> int:
-    """The number that an address holds. Raises Refusal, `otherwise`, unless it is one of `count` from 0 on."""
+    """Return the number in an address. Raises Refusal with the text `otherwise` unless it is from 0 to `count` - 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= count:
         raise Refusal(404, otherwise)
     return int(text)
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """The body of a request. Raises Refusal when it is longer than `limit` bytes; no more of it is held, or read."""
+    """Read the body of a request. Raises Refusal, and stops reading, if it is longer than `limit` bytes."""
     size = f"{limit // 2**20} MB" if limit >= 2**20 else f"{limit // 1000} kB"
     too_large = Refusal(413, f"This is larger than {size}, the most that can be sent. Make it smaller and try again.")
     declared = request.headers.get("content-length", "")
@@ -74,12 +74,12 @@ async def body(request: Request, limit: int) -> bytes:
 
 
 async def keys(request: Request, most: int) -> list[str]:
-    """The list of texts `keys` of a JSON body. Raises Refusal for anything else."""
+    """Return the list of texts `keys` of a JSON body. Raises Refusal for anything else."""
     try:
         sent: Any = json.loads(await body(request, 40 * most + 1000))
     except (ValueError, RecursionError):
         sent = None
-    found = sent.get("keys") if isinstance(sent, dict) else None
-    if not isinstance(found, list) or not 2 <= len(found) <= most or not all(isinstance(key, str) for key in found):
+    texts = sent.get("keys") if isinstance(sent, dict) else None
+    if not isinstance(texts, list) or not 2 <= len(texts) <= most or not all(isinstance(key, str) for key in texts):
         raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 2 to {most:,} images.')
-    return found
+    return texts

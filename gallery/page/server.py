@@ -8,14 +8,14 @@ from starlette.types import ASGIApp
 
 from utils.errors import InputError
 
-TRIES = 20  # ports from the wanted one on
+TRIES = 20  # ports to try, from `port` on
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens at `host`, a name or an address: at `port`, or the next that is free. 0: any.
+    """Return a socket that listens at `host`, a name or an address, on `port` or the next free port. Port 0: any.
 
-    Browsers that call from now on wait for `serve`. Raises InputError for a host that is not this machine's, and where no
-    port can be had.
+    Browsers that connect from now on wait for `serve`. Raises InputError for a host that is not this machine's, and if no
+    port is free.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -40,13 +40,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of what `bind` gave."""
+    """Return the URL of a socket from `bind`."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def server(app: ASGIApp) -> uvicorn.Server:
-    """A server that prints nothing and logs nothing but faults. `server.should_exit = True` ends it."""
+    """Return a server that prints nothing and logs only faults. `server.should_exit = True` ends it."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -64,5 +64,5 @@ def server(app: ASGIApp) -> uvicorn.Server:
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve the page until a signal. It is then raised as if it arrived here: of a Ctrl-C, KeyboardInterrupt."""
+    """Serve the page until a signal arrives, and raise that here: KeyboardInterrupt for Ctrl-C."""
     server(app).run([listener])

@@ -193,7 +193,7 @@ def test_the_page_in_a_browser(chrome, images, tmp_path, scheme, width):
         with Image.open(folder / f"report-{name}.png") as picture:
             assert picture.width > 300
     page, faults = visit(chrome, file, scheme, width)
-    assert page.locator("h1").inner_text() == "85 of 100 pictures find their own kind"
+    assert page.locator("h1").inner_text() == "85 of 100 pictures find their own class"
     assert page.locator("table").first.locator("tbody tr").count() == 4
     headings = page.locator("h2").all_inner_texts()
     assert headings == ["Results", "What it finds", "The worst mistakes", "Groups of look-alikes", "Map", "How it learned",
@@ -202,7 +202,7 @@ def test_the_page_in_a_browser(chrome, images, tmp_path, scheme, width):
     chosen, _ = choose_queries(images, None)
     expected = ["right" if right else "wrong" for _, _, right in chosen[0].found]
     assert [item.get_attribute("class") for item in first.all()] == expected
-    assert all(("same kind" in item.inner_text()) == (kind == "right") for item, kind in zip(first.all(), expected))
+    assert all(("same class" in item.inner_text()) == (kind == "right") for item, kind in zip(first.all(), expected))
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing runs off the side
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Results"
@@ -237,7 +237,7 @@ def test_a_page_says_what_it_does_not_know(tmp_path):
     assert "It was not tested yet" in (folder / "report.html").read_text()
     report(str(folder), results=[{"epoch": 8, "nmi": 0.75, "readout": "closed_form"}])
     said = (folder / "report.html").read_text()
-    assert "says the table" in said and "75.00" in said and "Nothing was tested" not in said
+    assert "The table says" in said and "75.00" in said and "Nothing was tested" not in said
 
 
 def test_names_without_a_blank_do_not_widen_a_phones_page(chrome, tmp_path, images):
@@ -308,7 +308,7 @@ def test_the_ends_of_training_and_testing_name_their_report(run, image_folder, t
     about = json.loads((tmp_path / "run" / "run.json").read_text())
     assert about["settings"]["epochs"] == 2 and "forward/backward" in about["seconds"] and about["images"] == 24
     run("test", "--data", image_folder, "--resume", tmp_path / "run", "--report", "yes", "--device", "cpu")
-    assert f"the report: {path}\n" in capsys.readouterr().out and "find their own kind" in path.read_text()
+    assert f"the report: {path}\n" in capsys.readouterr().out and "find their own class" in path.read_text()
     assert len(json.loads((tmp_path / "run" / "results.json").read_text())) == 1
 
     shutil.copytree(tmp_path / "run", tmp_path / "other")  # of several runs, each keeps its own results alone

@@ -1,8 +1,8 @@
-// What the server is asked. Errors come as a Problem: a sentence that the user can act on.
+// Requests to the server. An error becomes a Problem: a sentence that the user can act on.
 
 export class Problem extends Error {}
 
-const LARGEST = 20 * 2 ** 20; // bytes of an upload; the server reads no more, which to a browser is a lost connection
+const LARGEST = 20 * 2 ** 20; // bytes of an upload; beyond them the server hangs up, without a reason for the browser
 const names = new Map(); // token of an upload -> the name of its file
 
 async function ask(path, options) {
@@ -28,7 +28,7 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** The JSON answer of a GET. While the server still works on it: calls working(sentence), and asks again each second. */
+/** Returns the JSON answer of a GET. While the server works, calls working(sentence) and asks again each second. */
 export async function get(path, query, { signal, working = () => {} } = {}) {
   for (;;) {
     const { answer, waits } = await ask(`/api/${path}?${new URLSearchParams(query)}`, { signal });

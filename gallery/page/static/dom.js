@@ -1,6 +1,6 @@
 // Small helpers to make elements. Text from files only ever becomes a text node or an attribute, never markup.
 
-/** An element: attributes by name, `on...` as listeners; null and false are left out. Children: nodes or strings. */
+/** Makes an element. Attributes `on...` are listeners; null and false are left out. Children: nodes or strings. */
 export function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -12,7 +12,7 @@ export function el(name, attributes = {}, ...children) {
   return node;
 }
 
-/** One of the symbols of page.html. */
+/** Makes an icon of a symbol in page.html. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
@@ -23,7 +23,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A round button with a symbol and a label for those who do not see it. */
+/** Makes a round button with a symbol, and a label for people who do not see it. */
 export function round(symbol, label, attributes) {
   return el(
     "button",
@@ -51,12 +51,12 @@ export function notice(sentence) {
   bar.querySelector("p").textContent = sentence ?? "";
 }
 
-/** A heading that can take the focus. */
+/** Makes a heading that can take the focus. */
 export function heading(...children) {
   return el("h1", { tabindex: "-1" }, ...children);
 }
 
-/** What stands where images would: a sentence, what to do about it, and perhaps a button. */
+/** Fills the place of missing images: a sentence, a hint what to do, and perhaps buttons. */
 export function empty(sentence, hint, ...actions) {
   return el("div", { class: "empty" }, el("p", {}, el("strong", {}, sentence)), hint && el("p", {}, hint), ...actions);
 }

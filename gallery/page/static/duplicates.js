@@ -1,4 +1,4 @@
-// Groups of images that are the same or nearly so, in three kinds; "these are not duplicates" is remembered by the server.
+// Groups of duplicates in three classes: same file, copies, look-alikes. The server remembers dismissed groups.
 
 import { get, notDuplicates } from "./api.js";
 import { announce, copy, count, el, empty, heading } from "./dom.js";
@@ -34,10 +34,10 @@ function tabs(kind) {
   );
 }
 
-/** The threshold of look-alikes: as set, or that of the gallery. */
+/** The threshold of look-alikes: as the user set it, or the default of the gallery. */
 const threshold = (query) => query.get("threshold") ?? galleries[gallery(query)].alike;
 
-/** What can be set of a kind; `changed` asks again. */
+/** The settings of a class of duplicates; `changed` is called after each change. */
 function settings(kind, query, changed) {
   if (kind === "near") {
     const box = el("input", {
@@ -66,7 +66,7 @@ function settings(kind, query, changed) {
   return null;
 }
 
-/** A group as a row. Of files with the same bytes nobody can say that they are no duplicates. */
+/** A group as a row. Identical files cannot be dismissed: they are duplicates in any case. */
 function row(g, group, kind, failed) {
   const { items, size } = group;
   const list = grid(`${count(items.length, "image")}, duplicates of each other`);
@@ -82,14 +82,14 @@ function row(g, group, kind, failed) {
       node.querySelector(".dismiss").disabled = false;
       return failed(error);
     }
-    const said = el(
+    const message = el(
       "p",
       { class: "line", tabindex: "-1" },
       "Remembered: these are not shown as duplicates of each other again.",
     );
-    node.replaceChildren(said);
+    node.replaceChildren(message);
     node.classList.add("dismissed");
-    said.focus();
+    message.focus();
   };
   const likeness = kind === "identical" ? "" : `, similarity ${group.similarity.toFixed(2)}`;
   const node = el(
@@ -131,13 +131,13 @@ async function fill(place, kind, view) {
       { signal: view.signal, working: wait.say },
     );
   const first = await ask(0);
-  if (wait.node.parentElement !== place) return; // asked anew meanwhile
+  if (wait.node.parentElement !== place) return; // a newer request has replaced this one
   const { total, images, groups } = first;
-  const found = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
-  announce(found);
+  const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
+  announce(summary);
   if (!total)
     return place.replaceChildren(
-      empty(found, kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here."),
+      empty(summary, kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here."),
     );
   let loaded = 0;
   const add = (parts) => {
@@ -146,7 +146,7 @@ async function fill(place, kind, view) {
     return parts.length ? total - loaded : 0;
   };
   const more = pager(async () => add((await ask(loaded)).groups), view.failed);
-  place.replaceChildren(el("p", { class: "line" }, found), list, more.button);
+  place.replaceChildren(el("p", { class: "line" }, summary), list, more.button);
   more.update(add(groups));
 }
 

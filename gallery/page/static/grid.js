@@ -6,14 +6,14 @@ import { showLarge } from "./viewer.js";
 
 export const thumb = (key) => `/image/${key}?size=thumb`;
 
-const known = new Map(); // key -> item, of all that was ever shown
+const shownItems = new Map(); // key -> item, of all images that were ever shown
 const items = new WeakMap(); // <li> -> item
 
-/** What is known of an image; without a name when it was not shown yet. */
-export const recall = (key) => known.get(key) ?? { key };
-export const remember = (item) => known.set(item.key, item);
+/** Returns the item of an image; it has no name if it was not shown yet. */
+export const recall = (key) => shownItems.get(key) ?? { key };
+export const remember = (item) => shownItems.set(item.key, item);
 
-/** A thumbnail: square, takes its place before it is loaded. */
+/** A square thumbnail. It takes its place before it is loaded. */
 export function picture(source) {
   return el("img", {
     src: source,
@@ -38,10 +38,10 @@ function meter(similarity) {
   );
 }
 
-/** A path that wraps after its slashes, underscores and hyphens first. */
+/** Lets a path wrap after its slashes, underscores and hyphens first. */
 const breakable = (path) => path.split(/(?<=[/_-])/).flatMap((part) => [part, el("wbr")]);
 
-/** An image of a grid. `path`: shows where it lies, for images that have the same name. */
+/** An image of a grid. `path`: shows the whole path, for images with the same name. */
 export function tile(item, { path = false } = {}) {
   remember(item);
   const add = (event) => (event.preventDefault(), go(searchAlso(item.key)));
@@ -73,7 +73,7 @@ const neighbour = (node, step) => {
   return node;
 };
 
-/** Shows an image of a grid large; from there one can step through its grid. */
+/** Shows an image of a grid large, with steps through the grid. */
 function large(node) {
   showLarge(items.get(node), {
     step: (by) => {
@@ -84,14 +84,14 @@ function large(node) {
   });
 }
 
-/** Of a grid, one item is in the order of Tab; the arrow keys choose which. */
+/** Puts this item in the order of Tab, alone in its grid. The arrow keys choose it. */
 function choose(node, focus = false) {
   for (const other of node.parentElement.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
   for (const part of node.querySelectorAll("a, button")) part.tabIndex = 0;
   if (focus) open(node).focus();
 }
 
-/** Call it after items of a grid were hidden, shown or added: some item has to be in the order of Tab. */
+/** Keeps an item in the order of Tab. Call it after items of a grid were hidden, shown or added. */
 export function settle(list) {
   if (list.querySelector('li:not([hidden]) [tabindex="0"]')) return;
   const first = list.querySelector("li:not([hidden])");
@@ -121,17 +121,17 @@ function onKey(event) {
   event.preventDefault();
 }
 
-/** An empty grid; append tiles (or other <li> with one link) and call `settle`. */
-export function grid(label, kind = "tiles") {
-  const list = el("ul", { class: kind, "aria-label": label, "aria-describedby": kind === "tiles" ? "keys" : null });
+/** Makes an empty grid; append tiles (or other <li> with one link) and call `settle`. */
+export function grid(label, look = "tiles") {
+  const list = el("ul", { class: look, "aria-label": label, "aria-describedby": look === "tiles" ? "keys" : null });
   list.addEventListener("keydown", onKey);
   list.addEventListener("focusin", (event) => choose(event.target.closest("li")));
   return list;
 }
 
 /**
- * A button that loads the next part of a long list, by a click or when it scrolls into view. `load` returns how many
- * are left. Where it fails, the button stays and can be tried again.
+ * A button that loads the next part of a long list, by a click or when it scrolls into view. `load` returns the number
+ * of items left. If it fails, the button stays for another try.
  */
 export function pager(load, failed) {
   let busy = false;
@@ -152,13 +152,13 @@ export function pager(load, failed) {
     button.hidden = !left;
     button.textContent = `Show more (${count(left)} left)`;
     observer.disconnect();
-    if (left) observer.observe(button); // anew: it may still be in view, and says so only once
+    if (left) observer.observe(button); // again: a button that stays in view reports this only once
   }
   return { button, update };
 }
 
-/** Blanks that pulse in place of tiles or cards while the server works, and a line that says on what and for how long. */
-export function waiting(kind = "tiles") {
+/** Blanks that pulse in place of tiles or cards while the server works. A line says what it does and for how long. */
+export function waiting(look = "tiles") {
   const started = performance.now();
   const [what, time] = [el("span", { role: "status" }), el("span", { "aria-hidden": "true" })];
   const blanks = Array.from({ length: 12 }, () => el("span", { class: "tile blank" }));
@@ -166,7 +166,7 @@ export function waiting(kind = "tiles") {
     "div",
     { class: "waiting" },
     el("p", { class: "working" }, what, time),
-    el("div", { class: kind, "aria-hidden": "true" }, blanks),
+    el("div", { class: look, "aria-hidden": "true" }, blanks),
   );
   const say = (sentence) => {
     const text = `${sentence[0].toUpperCase()}${sentence.slice(1)} … `;

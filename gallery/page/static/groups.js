@@ -1,4 +1,4 @@
-// The start: a card for each group of the folder's images, and the images of one group.
+// The start view: a card for each group of the folder's images. Also the images of one group.
 
 import { get } from "./api.js";
 import { announce, count, el, empty, heading, icon } from "./dom.js";
@@ -37,7 +37,7 @@ function card(cluster) {
   );
 }
 
-/** Fills a list part by part, with a button for more. fetch(start): {total, parts}. Returns the first answer. */
+/** Fills a list part by part, with a button for more. fetch(start) gives {total, parts}. Returns the first answer. */
 async function fill(section, list, wait, fetch, failed) {
   const first = await fetch(0);
   wait.node.remove();

@@ -1,4 +1,4 @@
-// The map: a dot for each image on a canvas, and above it thumbnails of as many as fit, links to their neighbours.
+// The map: a dot for each image on a canvas. Thumbnails lie above it, as many as fit, and link to their neighbours.
 
 import { get } from "./api.js";
 import { announce, count, el, heading, round } from "./dom.js";
@@ -11,7 +11,7 @@ const EDGE = 40; // pixels around the map at a zoom of 1
 const CLOSEST = 64; // the largest zoom
 const REACH = 14; // pixels from the pointer to a dot
 
-// Clusters whose numbers are close have colours that are not.
+// Groups with close numbers get very different colours.
 const colour = (cluster) => `hsl(${(cluster * 137.508) % 360} 60% ${50 + ((cluster * 7) % 3) * 8}%)`;
 
 /** Canvas, thumbnails and the window onto them. */
@@ -56,14 +56,14 @@ class Atlas {
     return [this.px[i] * this.zoom - this.left, this.py[i] * this.zoom - this.top];
   }
 
-  /** Moves the window by so many pixels, not beyond the map, and draws it soon. */
+  /** Moves the window by (dx, dy) pixels, not beyond the map, and draws it soon. */
   move(dx, dy) {
     this.left = Math.min(Math.max(this.left + dx, 0), this.width * (this.zoom - 1));
     this.top = Math.min(Math.max(this.top + dy, 0), this.height * (this.zoom - 1));
     this.waiting ??= requestAnimationFrame(() => this.draw());
   }
 
-  /** Zooms at the thumbnail that has the focus, or at the dot nearest to the middle, so that there is something to see. */
+  /** Zooms at the focused thumbnail, or else at the dot nearest to the middle, so that an image stays in view. */
   step(factor) {
     const focused = [...this.pins].find(([, pin]) => pin === document.activeElement)?.[0];
     this.scale(factor, ...this.screen(focused ?? this.nearest(this.width / 2, this.height / 2, Infinity)));
@@ -95,7 +95,7 @@ class Atlas {
     this.place();
   }
 
-  /** Puts the thumbnails where they belong; those that stay keep their element, so the focus stays too. */
+  /** Puts the thumbnails in their places. A thumbnail that stays keeps its element, and so its focus. */
   place() {
     const level = Math.floor(2 * Math.log2(this.zoom) + 1e-6);
     this.layer.style.setProperty("--size", `${Math.round(SIDE * grown(level))}px`);
@@ -154,7 +154,7 @@ class Atlas {
     this.scale(Math.exp(-Math.max(-200, Math.min(200, pixels)) / (event.ctrlKey ? 100 : 400)), ...this.at(event));
   }
 
-  /** One pointer drags, two zoom, none that is pressed looks for the dot below it. */
+  /** One pressed pointer drags, two zoom. A pointer that is not pressed shows the dot below it. */
   pointer(event) {
     const [x, y] = this.at(event);
     const before = this.pointers.get(event.pointerId);
@@ -197,7 +197,7 @@ class Atlas {
     return best;
   }
 
-  /** Shows the image of a dot beside it. */
+  /** Shows an image beside its dot. */
   point(i) {
     this.hover.hidden = i === null;
     this.frame.classList.toggle("pointing", i !== null);
@@ -233,7 +233,7 @@ export async function map(section, view) {
     round("whole", "Show the whole map", { onclick: () => atlas.step(0) }),
   );
   wait.node.replaceWith(el("div", { class: "map" }, atlas.frame, zoom));
-  const some = answer.shown < answer.total ? `${count(answer.shown)} of ` : "";
-  line.textContent = `${some}${count(answer.total, "image")}, look-alikes close together`;
+  const part = answer.shown < answer.total ? `${count(answer.shown)} of ` : "";
+  line.textContent = `${part}${count(answer.total, "image")}, look-alikes close together`;
   announce(`Map of ${line.textContent}`);
 }

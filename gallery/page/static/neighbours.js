@@ -1,4 +1,4 @@
-// The neighbours of an image or of several: the query, a slider that hides the less similar, a grid for each gallery.
+// The neighbours of one or more images: the query, a slider that hides less similar images, a grid for each gallery.
 
 import { get, uploadName } from "./api.js";
 import { announce, count, el, empty, heading, icon, round } from "./dom.js";
@@ -8,20 +8,20 @@ import { showLarge } from "./viewer.js";
 
 const PAGE = 60;
 
-/** As the tile shows it: what reads 0.80 is at least 0.80 similar. */
+/** The similarity as the tile shows it, so that 0.80 on the slider keeps a tile that shows 0.80. */
 const shownSimilarity = (item) => Number(item.similarity.toFixed(2));
 
 function named(pairs) {
   if (pairs.length > 1) return `Images like these ${pairs.length}`;
-  const [[kind, value]] = pairs;
-  return `Images like ${kind === "upload" ? uploadName(value) : (recall(value).name ?? "this one")}`;
+  const [[type, value]] = pairs;
+  return `Images like ${type === "upload" ? uploadName(value) : (recall(value).name ?? "this one")}`;
 }
 
 function chip(pair, pairs) {
-  const [kind, value] = pair;
-  const { name = "this image" } = kind === "upload" ? { name: uploadName(value) } : recall(value);
+  const [type, value] = pair;
+  const { name = "this image" } = type === "upload" ? { name: uploadName(value) } : recall(value);
   const rest = pairs.filter((other) => other !== pair);
-  const image = picture(kind === "upload" ? `/upload/${value}` : thumb(value));
+  const image = picture(type === "upload" ? `/upload/${value}` : thumb(value));
   const look = {
     class: "look",
     type: "button",
@@ -31,7 +31,7 @@ function chip(pair, pairs) {
   return el(
     "li",
     { class: "chip" },
-    kind === "upload" ? el("span", { class: "look" }, image) : el("button", look, image),
+    type === "upload" ? el("span", { class: "look" }, image) : el("button", look, image),
     el("span", { class: "name", title: name }, name),
     el(
       "a",
@@ -46,7 +46,7 @@ function chip(pair, pairs) {
   );
 }
 
-/** The query's images; drawn again when their names are known. */
+/** The images of the query; drawn again when their names have arrived. */
 function chips(pairs) {
   return el(
     "ul",
@@ -56,7 +56,7 @@ function chips(pairs) {
   );
 }
 
-/** One grid of results, of one gallery. */
+/** A grid of the results from one gallery. */
 class Results {
   constructor(g, pairs, view, changed) {
     Object.assign(this, { g, pairs, view, changed, lowest: 1, least: -1, ended: false, similarities: [] });
@@ -66,8 +66,8 @@ class Results {
     this.none.hidden = true;
     this.more = pager(() => this.load(), view.failed);
     this.more.button.hidden = true;
-    this.said = el("p", { class: "line", "aria-live": "polite" });
-    const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.said) : null;
+    this.summary = el("p", { class: "line", "aria-live": "polite" });
+    const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.summary) : null;
     this.node = el("section", { class: "column" }, head, this.wait.node, this.list, this.none, this.more.button);
   }
 
@@ -86,12 +86,12 @@ class Results {
     return this.left();
   }
 
-  /** How many more there are to load; none while the last of those that are here is hidden. */
+  /** The number of images still to load; 0 while the last loaded image is hidden. */
   left() {
     return this.ended || this.lowest < this.least ? 0 : Math.max(this.total - this.list.children.length, 0);
   }
 
-  /** Hides what is less similar than `least`, and says how many are left. */
+  /** Hides images less similar than `least`, and says how many are shown. */
   hide(least) {
     this.least = least;
     let kept = 0;
@@ -102,11 +102,11 @@ class Results {
     this.none.hidden = kept > 0;
     settle(this.list);
     this.more.update(this.left());
-    this.said.textContent = `${count(kept)} of ${count(this.total)} shown`;
+    this.summary.textContent = `${count(kept)} of ${count(this.total)} shown`;
   }
 }
 
-/** The slider and what it says. At its left end, which is just under the least similar image, it hides nothing. */
+/** The slider and its number. Its left end is just under the least similar image, and hides nothing. */
 function threshold(results) {
   let least = Number(read().query.get("least")) || null;
   const number = el("output", { for: "least" });
@@ -125,7 +125,7 @@ function threshold(results) {
     el("label", { for: "least" }, "At least this similar"),
     slider,
     number,
-    results.length > 1 ? null : results[0].said,
+    results.length > 1 ? null : results[0].summary,
   );
 
   function moved() {
@@ -134,7 +134,7 @@ function threshold(results) {
     update();
   }
 
-  /** After something was loaded. */
+  /** Fits the slider to the results, after some were loaded. */
   function fit() {
     const lowest = Math.min(least ?? 1, ...results.map((result) => result.lowest));
     slider.min = Math.max(0, Math.floor(20 * lowest) / 20).toFixed(2);
@@ -177,7 +177,7 @@ export async function search(section, view) {
   const { answer } = results[0];
   for (const item of answer.queries) if (item.key) remember(item);
   title.textContent = named(pairs);
-  query.replaceWith(chips(pairs)); // their names are known now
+  query.replaceWith(chips(pairs)); // the answer has their names
   if (!answer.items.length) {
     slider.node.hidden = true;
     section.append(empty("There is no other image.", "This folder has nothing else to compare with."));

@@ -1,4 +1,4 @@
-// The page: shows the view that the address names, keeps those one comes back to, moves the focus, marks the header.
+// The page: shows the view in the address, keeps earlier views for going back, moves the focus, marks the header.
 
 import { Problem } from "./api.js";
 import { announce, el, notice } from "./dom.js";
@@ -10,13 +10,13 @@ import { listen } from "./pick.js";
 import { folder, gallery, go, link, read } from "./state.js";
 
 const VIEWS = { groups, group, search, duplicates, map, unreadable };
-const KEPT = 20; // views that going back finds as they were left
+const KEPT = 20; // views that are kept for going back
 const main = document.getElementById("main");
 const kept = new Map(); // entry of the history -> its view
 let current = null; // {section, entry, controller, signal, failed, settled, scroll, focus}
-let depth = -1; // entries of this page before the one that is shown
+let depth = -1; // entries of this page before the current one
 
-/** A problem is shown where the view would be, with a button to try again; one of a later part under the header. */
+/** Shows a problem in place of the view, with a button to try again; if the view is there already, under the header. */
 function fail(view, error) {
   if (error.name === "AbortError") return;
   const sentence = error instanceof Problem ? error.message : `The page met an error: ${error.message}`;
@@ -27,7 +27,7 @@ function fail(view, error) {
   if (!(error instanceof Problem)) throw error;
 }
 
-/** Shows the view of the address, made anew. */
+/** Makes the view in the address and shows it. */
 async function open(entry, focus = true) {
   const { view: name } = read();
   const view = {
@@ -63,7 +63,7 @@ function enter(view) {
 
 function leave() {
   if (!current) return;
-  if (!current.settled) return current.controller.abort(); // made anew when one comes back
+  if (!current.settled) return current.controller.abort(); // an unfinished view is made anew on return
   current.scroll = scrollY;
   current.focus = main.contains(document.activeElement) ? document.activeElement : null;
   kept.delete(current.entry);
@@ -71,7 +71,7 @@ function leave() {
   if (kept.size > KEPT) kept.delete(kept.keys().next().value);
 }
 
-/** Going back finds a view as it was left, with its scroll position and focus. */
+/** Shows a kept view again, with its scroll position and focus. */
 function comeBack(view) {
   enter(view);
   scrollTo(0, view.scroll);
@@ -80,7 +80,7 @@ function comeBack(view) {
   announce(view.section.querySelector("h1").textContent);
 }
 
-/** The header says where one is, and its links stay in the gallery. */
+/** Marks the current view in the header, and keeps the header's links in the current gallery. */
 function mark() {
   const { view, query } = read();
   const tab = { group: "groups", unreadable: "groups" }[view] ?? view;
@@ -98,7 +98,7 @@ function mark() {
   }
 }
 
-/** A name for this entry of the history, and how many entries of this page lie before it. */
+/** Names this entry of the history, and counts the entries of this page before it. Returns the name. */
 function entry() {
   if (!history.state)
     history.replaceState({ name: `${performance.timeOrigin} ${performance.now()}`, depth: depth + 1 }, "");

@@ -7,7 +7,7 @@ import { asked, go, link, read } from "./state.js";
 const input = document.getElementById("file");
 const veil = document.getElementById("drop");
 
-/** Uploads the pictures and searches for images like them; `also`: beside those of the current query. */
+/** Uploads the pictures and searches for images like them; `also`: adds them to the current query. */
 async function find(files, also = false) {
   if (!files.length) return;
   const before = also && read().view === "search" ? asked() : [];
@@ -26,7 +26,7 @@ async function find(files, also = false) {
   }
 }
 
-/** Begins to listen. Buttons with data-pick="new" or "add" open the choice of files. */
+/** Starts listening. Buttons with data-pick="new" or "add" open the choice of files. */
 export function listen() {
   let also = false;
   document.addEventListener("click", (event) => {
@@ -57,6 +57,6 @@ export function listen() {
     event.preventDefault();
     const files = [...event.dataTransfer.files];
     if (files.length) find(files);
-    else notice("What was dropped is not a file. Save the picture first, then drop its file.");
+    else notice("This is not a file. Save the picture first, then drop its file.");
   });
 }

@@ -1,16 +1,16 @@
-// The page's state is its address: #/view?name=value&... So links, the back button and bookmarks work by themselves.
+// The page's state is its address: #/view?name=value&... So links, the back button and bookmarks simply work.
 
-/** What the header of page.html says of each gallery. */
+/** The galleries, from the header of page.html. */
 export const galleries = [...document.querySelectorAll(".switch [data-count]")].map(({ dataset }) => ({
   name: dataset.name,
   count: Number(dataset.count),
   bad: Number(dataset.bad),
-  alike: Number(dataset.alike), // the similarity from which its images are look-alikes
+  alike: Number(dataset.alike), // the lowest similarity of look-alikes
 }));
 
 export const { root, folder } = document.body.dataset;
 
-/** The path of an image with the folder of all images before it, where there is one. */
+/** The path of an image below the root folder, if the server tells that folder. */
 export const wholePath = (path) => (root ? `${root.replace(/\/$/, "")}/${path}` : path);
 
 /** "#/search?image=1&image=2" -> {view: "search", query: URLSearchParams}. */
@@ -19,12 +19,12 @@ export function read(hash = location.hash) {
   return { view: view || "groups", query: new URLSearchParams(query) };
 }
 
-/** The number of the gallery that is shown; "all" of them side by side counts as the first. */
+/** The number of the gallery that is shown; "all" (side by side) counts as the first. */
 export function gallery(query = read().query) {
   return galleries[query.get("g")] ? Number(query.get("g")) : 0;
 }
 
-/** All galleries that a search shows: one, or "all" of them side by side. */
+/** The numbers of the galleries that a search shows: one, or all of them side by side. */
 export function shown(query) {
   return query.get("g") === "all" ? galleries.map((_, g) => g) : [gallery(query)];
 }
@@ -45,7 +45,7 @@ export function asked(query = read().query) {
 
 export const searchFor = (key) => link("search", { image: key });
 
-/** The query with one more image; outside of a search a new query. */
+/** The address of the query with one more image; outside of a search, of a new query. */
 export function searchAlso(key) {
   const pairs = read().view === "search" ? asked() : [];
   return link("search", pairs.some(([, value]) => value === key) ? pairs : [...pairs, ["image", key]]);
@@ -55,7 +55,7 @@ export function go(hash) {
   location.hash = hash;
 }
 
-/** Changes the address without a step in the history: a slider has moved. */
+/** Changes the address without a step in the history, as when a slider moves. */
 export function amend(name, value) {
   const { view, query } = read();
   if (value === null) query.delete(name);

@@ -1,13 +1,13 @@
-// Which points of the map get a thumbnail: as many as fit beside each other, more the closer one looks.
+// Chooses the points of the map with a thumbnail: as many as fit beside each other, and more at a closer zoom.
 
 const GAP = 72; // pixels between thumbnails
 
-/** How much larger a thumbnail is than at a zoom of 1. */
+/** The size of a thumbnail, relative to its size at a zoom of 1. */
 export const grown = (level) => Math.min(2, 2 ** (level / 8));
 
 /**
- * levels(x, y): at(level) gives the rows that have a thumbnail at a zoom of 2 ** (level / 2). No two lie closer than
- * GAP there, and whoever has one at a level keeps it at the next ones, so that nothing flickers when one zooms.
+ * levels(x, y): at(level) gives the rows with a thumbnail at a zoom of 2 ** (level / 2). No two lie closer than GAP
+ * there. A row with a thumbnail at one level keeps it at the next levels, so nothing flickers on zooming in.
  * x, y: positions at a zoom of 1, in pixels.
  */
 export function levels(x, y) {
@@ -16,20 +16,20 @@ export function levels(x, y) {
   function at(level) {
     if (done[level]) return done[level];
     const distance = (GAP * grown(level)) / 2 ** (level / 2);
-    const taken = new Map(); // a cell of the grid -> the rows in it
+    const cells = new Map(); // a cell of the grid -> the rows in it
     const cell = (i, dx = 0, dy = 0) => (Math.floor(x[i] / distance) + dx) * 2 ** 20 + Math.floor(y[i] / distance) + dy;
     const rows = [];
     const take = (i) => {
       rows.push(i);
       const key = cell(i);
-      if (taken.has(key)) taken.get(key).push(i);
-      else taken.set(key, [i]);
+      if (cells.has(key)) cells.get(key).push(i);
+      else cells.set(key, [i]);
     };
     const free = (i) => {
       for (let dx = -1; dx <= 1; dx++) {
         for (let dy = -1; dy <= 1; dy++) {
           const close = (j) => Math.max(Math.abs(x[i] - x[j]), Math.abs(y[i] - y[j])) < distance;
-          if (taken.get(cell(i, dx, dy))?.some(close)) return false;
+          if (cells.get(cell(i, dx, dy))?.some(close)) return false;
         }
       }
       return true;

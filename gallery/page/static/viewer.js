@@ -7,7 +7,7 @@ const dialog = document.getElementById("large");
 const image = dialog.querySelector("img");
 const part = (name) => dialog.querySelector(`[data-do="${name}"]`);
 
-/** Closes it because of a search: the focus goes to what is found. */
+/** Closes the view for a search: the focus goes to the results, not back to the image. */
 function leave(then = () => {}) {
   shown.closed = then;
   dialog.close();
@@ -15,10 +15,10 @@ function leave(then = () => {}) {
 
 let shown = { step: () => null, closed: () => {} };
 
-/** Shows an item. step(-1 or 1): a function that shows the image before or after it, or null; closed(): when it closes. */
+/** Shows an item. step(-1 or 1): a function that shows the previous or next image, or null. closed(): runs at the end. */
 export function showLarge(item, { step = () => null, closed = () => {} } = {}) {
   shown = { step, closed };
-  image.src = `/image/${item.key}?size=large`; // the image before stays until this one is loaded
+  image.src = `/image/${item.key}?size=large`; // the previous image stays until this one is loaded
   image.alt = item.name;
   dialog.querySelector("h2").textContent = item.name;
   dialog.querySelector(".path").textContent = item.path;
@@ -46,7 +46,7 @@ dialog.addEventListener("close", () => {
   image.removeAttribute("src");
   shown.closed();
 });
-dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // beside the picture
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close()); // a click beside the picture
 dialog.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (by) shown.step(by)?.();
