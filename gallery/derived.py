@@ -14,6 +14,7 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
+RULES = 1  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
 KINDS = ("identical", "near", "alike")  # classes of duplicates: identical, copies, look-alikes
 
 
@@ -41,7 +42,7 @@ def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.nda
 
         return packed(grouping.group(gallery.embeddings, k, seed).order)
 
-    return unpacked(gallery.kept("page-clusters", make) if (k, seed) == (None, 0) else make())
+    return unpacked(gallery.kept("page-clusters", make, RULES) if (k, seed) == (None, 0) else make())
 
 
 def usual_threshold(gallery: Gallery, index: Index) -> float:
@@ -80,7 +81,7 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
 
     digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
     name = f"{kind}-{digits}" if kind == "alike" else kind
-    kept = gallery.kept(f"page-{name}{'-turned' if turned and kind != 'identical' else ''}", make)
+    kept = gallery.kept(f"page-{name}{'-turned' if turned and kind != 'identical' else ''}", make, RULES)
     return Duplicates(unpacked(kept), kept["similarities"])
 
 
@@ -94,7 +95,7 @@ def layout(gallery: Gallery) -> Places:
 
     total = len(gallery.paths)
     rows = evenly(total, ON_MAP)
-    kept = gallery.kept("page-map", make)
+    kept = gallery.kept("page-map", make, RULES)
     labels = np.empty(total, np.int64)
     for number, members in enumerate(groups(gallery)):
         labels[members] = number

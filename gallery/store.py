@@ -101,17 +101,20 @@ class Gallery:
 
     # ---- what is kept beside it --------------------------------------------------------------------------------------
 
-    def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Return the arrays of `make()`, from derived/<name>.npz if that file has the stamp of the gallery."""
+    def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], rules: int = 1) -> dict[str, np.ndarray]:
+        """Return the arrays of `make()`, from derived/<name>.npz if that file has the gallery's stamp and these rules.
+
+        rules: the version of how `make` computes; a file that does not name its version has version 1.
+        """
         path = self.place.derived(name)
         with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
-            if str(stored["stamp"]) == self.stamp:
-                return {key: stored[key] for key in stored.files if key != "stamp"}
+            if str(stored["stamp"]) == self.stamp and int(stored.get("rules", 1)) == rules:
+                return {key: stored[key] for key in stored.files if key not in ("stamp", "rules")}
         arrays = make()
         with suppress(OSError):  # a full or read-only disk: the arrays are made anew each time
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with written_whole(path, sync=False) as file:
-                np.savez(file, stamp=np.array(self.stamp), **arrays)  # type: ignore[arg-type]
+                np.savez(file, stamp=np.array(self.stamp), rules=np.array(rules), **arrays)  # type: ignore[arg-type]
         return arrays
 
     def apart(self) -> list[list[int]]:

@@ -18,7 +18,7 @@ from utils.lru import Lru
 
 LIMIT = 20 * 2**20  # bytes of a file
 KEPT = 64  # pictures; a browser's tabs use a few each
-KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")  # file formats, as Pillow names them
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "PPM")  # as Pillow names them
 
 Embed = Callable[[list[Image.Image]], np.ndarray]  # RGB pictures -> float32 (n, d), rows of length 1
 
@@ -58,19 +58,19 @@ class Uploads:
 
 
 def check(file: bytes) -> None:
-    """Raise InputError unless these bytes are an image in a format of KINDS, with no more pixels than Pillow allows."""
+    """Raise InputError unless these bytes are an image in one of FORMATS, with no more pixels than Pillow allows."""
     if not file:
         raise InputError("The file is empty.")
     Image.init()
     limit = Image.MAX_IMAGE_PIXELS or 0
     too_many = f"This image has too many pixels: at most {limit // 10**6} million are read."
     try:
-        with Image.open(io.BytesIO(file), formats=[name for name in KINDS if name in Image.OPEN]) as image:
+        with Image.open(io.BytesIO(file), formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise InputError(too_many) from None
     except Exception:  # a damaged file can fail in any way
-        formats = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise InputError(f"This cannot be read as an image: it is damaged, or no {formats} file.") from None
     if width * height > limit:
         raise InputError(too_many)

@@ -315,7 +315,7 @@ def test_every_kind_respects_what_the_user_said(apart, seed):
     x = np.eye(3, dtype=np.float32)[seeds]
 
     gallery = SimpleNamespace(
-        embeddings=x, prints=prints, hashes=hashes, apart=lambda: apart, kept=lambda name, make: make()
+        embeddings=x, prints=prints, hashes=hashes, apart=lambda: apart, kept=lambda name, make, rules: make()
     )
     index = SimpleNamespace(search=exact_search(x))
     found = {}

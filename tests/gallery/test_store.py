@@ -213,6 +213,16 @@ def test_what_takes_long_is_kept_until_the_gallery_changes(folder, counted):
     assert not [name for name in os.listdir(folder / "derived") if "tmp" in name]
 
 
+def test_what_was_made_by_other_rules_is_made_anew(folder, counted):
+    for rules, calls in ((1, 1), (2, 2), (2, 2), (1, 3)):
+        assert same(Gallery(folder).kept("map", counted, rules)) and counted.calls == calls
+    path = folder / "derived" / "map.npz"
+    with np.load(path) as stored:  # as it was before rules had a number
+        arrays = {name: stored[name] for name in stored.files if name != "rules"}
+    np.savez(path, **arrays)
+    assert same(Gallery(folder).kept("map", counted, 1)) and counted.calls == 3
+
+
 def test_an_older_gallery_does_not_take_what_a_newer_one_keeps(folder, counted):
     older = Gallery(folder)
     make(folder, FILES)

@@ -61,7 +61,7 @@ class FakeGallery(Gallery):
     def __len__(self):
         return len(self.paths)
 
-    def kept(self, name, make):
+    def kept(self, name, make, rules=1):
         return make()
 
     def apart(self):
