@@ -42,7 +42,7 @@ def recall_at_k(
     them each query searches all other queries (it is left out by index).
     Images within TIE of the nearest positive count by expectation over their random orders, so a collapsed embedding scores
     as chance.
-    It takes the time of half an N x N x d product (of a whole one with a gallery), and the memory of a few blocks.
+    Time: half an N x N x d product (a whole one with a gallery). Memory: a few blocks.
     Raises InputError when a feature is not finite.
     """
     same_set = gallery is None

@@ -58,9 +58,9 @@ def candidates(
 
     views: the views in which to look for copies; each also finds its inverse. queries: int64, rows whose partners are
     wanted; without it, all rows.
-    A query leaves out the ends of its print (INSET); the other prints are whole. So a copy cropped by up to 5 % at either
-    end is off by 2.5 % at most, seen from the larger picture, which is a query too. Among a million photos, whole queries
-    would rank a tenth of such copies behind NEIGHBOURS others. Queries without ends do so for one or two in a hundred.
+    A query leaves out the ends of its print (INSET); the other prints are whole. A copy may be cropped by up to 5 % at
+    either end. Seen from the larger picture, which is a query too, it is then off by 2.5 % at most. Among a million photos,
+    whole queries would rank a tenth of such copies behind NEIGHBOURS others; queries without ends one or two in a hundred.
     """
     count = len(prints)
     queries = np.arange(count) if queries is None else queries

@@ -28,7 +28,7 @@ class Duplicates(NamedTuple):
 class Places(NamedTuple):
     rows: np.ndarray  # int64 (n,) of the images on the map
     places: np.ndarray  # float32 (n, 2) in [0, 1]
-    labels: np.ndarray  # int64 (n,), the group of each
+    labels: np.ndarray  # int64 (n,): the group of each image
 
 
 def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.ndarray]:
@@ -86,7 +86,7 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
 
 
 def layout(gallery: Gallery) -> Places:
-    """Place the images on the map. Of more than ON_MAP images, an even sample is placed."""
+    """Place the images on the map: an even sample if there are more than ON_MAP."""
 
     def make() -> dict[str, np.ndarray]:
         from utils.clustering import layout as layouts

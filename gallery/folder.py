@@ -101,7 +101,7 @@ class GalleryFolder:
         ours = tuple(name.partition(".")[0] for name in (*PLACES, *OF_MAKING))
         for path in map(self._in, ("making", "making.new", "making.old")):
             if os.path.isdir(path) and not all(name.startswith(ours) for name in os.listdir(path)):
-                raise InputError(f"{shown(path)}: holds files of something else; give another folder", setting="out")
+                raise InputError(f"{shown(path)}: holds files of another program; give another folder", setting="out")
 
     def replace_making(self) -> None:
         """Put the laid-out folder in the place of `making`."""

@@ -31,7 +31,7 @@ class Model(NamedTuple):
 
     @property
     def dim(self) -> int:
-        """How many numbers an embedding has."""
+        """The number of dimensions of an embedding."""
         return self.embedder.feature_dim if self.kind == "pooled" else self.embedder.dim
 
     @property

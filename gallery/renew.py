@@ -157,7 +157,7 @@ def hash_of_setting(path: str | None) -> str | None:
 
 
 def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder, model: Model, images: Survey) -> None:
-    """Embed the images that the gallery does not hold yet, put the gallery in place, and say what was done."""
+    """Embed the images that the gallery lacks, put the gallery in place, and say what was done."""
     group, everything = machine.group, len(images.files) + len(images.gone)
     previously_bad = [] if settings.again or group.rank else known_bad(settings.out, images.files)
     bad: list[Bad] = group.share_object(images.gone + previously_bad)

@@ -53,7 +53,7 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
     try:
         indexes.save(index, gallery.folder, model, stamp)
     except OSError as error:
-        log.say(f"{shown(gallery.folder)}: the index is not kept ({error.strerror})")
+        log.say(f"{shown(gallery.folder)}: the index cannot be saved ({error.strerror})")
     log.say(index.description)
     return gallery, index
 

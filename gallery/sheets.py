@@ -71,7 +71,7 @@ def _refuse_photos(folder: str, paths: Sequence[str], root: str | None) -> None:
 
 
 def _remove_earlier(folder: str) -> None:
-    """Remove the contact sheets in `folder`: files that have both the name and the comment of one."""
+    """Remove the contact sheets in `folder`: files with both the name and the comment of a sheet."""
     with os.scandir(folder) as entries:
         named = [entry for entry in entries if NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
     for entry in named:

@@ -99,7 +99,7 @@ class Gallery:
         """Return the path of an image as text, relative to the folder of the images if there is one."""
         return os.fsencode(below(self.paths[row], self.root)).decode("utf-8", "replace")
 
-    # ---- what is kept beside it --------------------------------------------------------------------------------------
+    # ---- kept beside the gallery -------------------------------------------------------------------------------------
 
     def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], rules: int = 1) -> dict[str, np.ndarray]:
         """Return the arrays of `make()`, from derived/<name>.npz if that file has the gallery's stamp and these rules.

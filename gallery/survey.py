@@ -14,7 +14,7 @@ from utils.errors import InputError
 class Survey(NamedTuple):
     files: list[File]  # in order of their paths
     gone: list[Bad]  # missing files, most of them named by a list
-    root: str | None  # the folder, if it is one
+    root: str | None  # the folder of the images; None for a list
 
 
 def survey(images: str) -> Survey:
@@ -54,5 +54,5 @@ def _inside(paths: list[str], root: str) -> list[str]:
     leads_out = [not real.startswith(real_root) for real in real_paths(paths)]
     outside = [path for path, out in zip(paths, leads_out) if out]
     if outside:
-        log.say(f"{shown(root)}: links out of this folder left out ({len(outside)}): {first_few(outside)}")
+        log.say(f"{shown(root)}: left out links that lead out of this folder ({len(outside)}): {first_few(outside)}")
     return [path for path, out in zip(paths, leads_out) if not out]

@@ -15,9 +15,9 @@ PAIRS = 256  # compared at once: they stay in the processor's cache
 def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the similarity of each print of a to its partner in b: float32 (m,), 0 to 1. a, b: uint8 (m, S, S).
 
-    One print is stretched and shifted until it fits the other best. Its edges move by up to MOST_CROPPED of the side. A
-    frame of a 16th of the side is not compared, because a crop may lack it. Only the detail is compared: the print minus
-    its mean over 3 x 3 pixels. Different photos of one thing share light and large shapes, but not detail.
+    One print is stretched and shifted until it fits the other best. Its edges move by up to MOST_CROPPED of the side,
+    inwards or outwards. A frame of a 16th of the side is not compared, because a crop may lack it. Only detail is compared:
+    the print minus its mean over 3 x 3 pixels. Different photos of one thing share light and large shapes, not detail.
 
     Details are correlated within each part of PART x PART pixels. The similarity is the mean over the parts, each weighted
     by its detail: e / (e + NOISE), e its variance. So strong edges that many pictures share, such as a frame or the outline

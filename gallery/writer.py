@@ -61,7 +61,7 @@ class Writer:
         self._flushed = time.monotonic()
         self._waiting: list[np.ndarray] = []  # rows that are written but not marked as done
 
-    # ---- what is to be done ------------------------------------------------------------------------------------------
+    # ---- planning the work -------------------------------------------------------------------------------------------
 
     def plan(self, files: Sequence[File], again: bool = False) -> np.ndarray:
         """Prepare a gallery of these files. Returns the indices of the files to embed, int64, in all processes.

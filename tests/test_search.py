@@ -236,7 +236,7 @@ def test_an_index_that_cannot_be_kept(search, refusal, folder, made, monkeypatch
 
     monkeypatch.setattr(indexes, "save", full)
     assert search("query", folder, made / "photos" / "000.jpg", "-k", 1).splitlines()[1].startswith("   1.000  ")
-    assert "the index is not kept (No space left on device)" in search.remarks
+    assert "the index cannot be saved (No space left on device)" in search.remarks
     assert "No space left on device" in refusal("index", folder, kind=(InputError, RunError))
 
 

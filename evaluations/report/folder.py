@@ -25,7 +25,7 @@ class Row(NamedTuple):
     epoch: int
     kind: str
     scores: dict[str, float]  # heading -> share
-    seconds: float | None  # of training until then
+    seconds: float | None  # seconds of training until this epoch
 
 
 class RunFolder(NamedTuple):

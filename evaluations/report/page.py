@@ -33,7 +33,7 @@ MEANING = {
     "RP": "how many per cent of the R most similar images are of the same class, for an image with R others in its class",
     "MAP@R": "as RP, but the most similar images count more; 100: all images of the class come before all others",
     "NMI": "how well groups of look-alikes agree with the true classes; 100: they are the same",
-    "AMI": "NMI minus the part that chance would give",
+    "AMI": "NMI corrected for chance; 0: no better than chance",
     "F1": "how well pairs of look-alikes agree with the true classes",
 }
 

@@ -66,7 +66,7 @@ class Page:
         self.views = views
         self.pictures, self.workshop = Pictures(), Workshop()
         self.uploads = Uploads([(view.embed, view.side) for view in views])
-        # They limit how many requests decode at once, and so the memory they take.
+        # The semaphores limit how many requests decode at once, and so the memory they take.
         self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, 1))
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

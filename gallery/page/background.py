@@ -14,7 +14,7 @@ from utils.lru import Lru
 
 PATIENCE = 0.4  # seconds that a request waits for a result before it raises Working
 FORGOTTEN = 10  # seconds without a request, after which an order is not begun
-REMEMBERED = 64  # results
+REMEMBERED = 64  # results that are kept
 
 
 class Working(Exception):

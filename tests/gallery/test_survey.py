@@ -45,7 +45,7 @@ def test_links_out_of_the_folder_are_left_out_and_named(tmp_path, said):
     (folder / "whole folder").symlink_to(beside)
     (folder / "broken.jpg").symlink_to("nowhere")
     assert names(survey(str(folder)), folder) == ["000.jpg", "in.jpg", "out and in.jpg", "to in.jpg"]
-    assert said == [f"{folder}: links out of this folder left out (2): {folder}/out.jpg, {folder}/to out.jpg"]
+    assert said == [f"{folder}: left out links that lead out of this folder (2): {folder}/out.jpg, {folder}/to out.jpg"]
 
 
 def test_a_link_to_the_folder_is_the_folder(tmp_path, said):
