@@ -1,8 +1,8 @@
 """Golden runs: three epochs give the losses and the Recall@1 that commit 09f9e53 gave, before methods had their own files.
 
 golden.json was written by that commit's train.py; one Recall@1 of `the rest` follows the later rule for ties (0.825, before
-0.8208). With the instructions of another processor (AVX2 in place of AVX-512) the
-same code's losses differ from these by up to 5e-7.
+0.8208). With the instructions of another processor (AVX2 in place of AVX-512) the same code's losses differ from these by up
+to 5e-7.
 """
 
 import json
