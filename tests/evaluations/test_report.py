@@ -234,10 +234,10 @@ def test_a_report_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
 def test_a_page_says_what_it_does_not_know(tmp_path):
     folder = made_run(tmp_path / "run")
     report(str(folder))
-    assert "It was not tested yet" in (folder / "report.html").read_text()
+    assert "The net was not tested yet" in (folder / "report.html").read_text()
     report(str(folder), results=[{"epoch": 8, "nmi": 0.75, "readout": "closed_form"}])
     said = (folder / "report.html").read_text()
-    assert "The table says" in said and "75.00" in said and "Nothing was tested" not in said
+    assert "The table says" in said and "75.00" in said and "not tested yet" not in said
 
 
 def test_names_without_a_blank_do_not_widen_a_phones_page(chrome, tmp_path, images):
