@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import IMPORTED
+import test as test_program
+import train as train_program
 from models import methods
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"results"}
+OURS = {"train": train_program, "test": test_program}  # not by their names: the standard library has a `test` too
 PROGRAMS = ("train", "test", "embed", "search", "export", "embed_onnx")
 
 
@@ -81,7 +83,7 @@ def flags_of(program, method="udml_ss"):
 
 
 def help_of(program, *words):
-    module, printed = IMPORTED.get(program) or import_module(program), StringIO()
+    module, printed = OURS.get(program) or import_module(program), StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), suppress(SystemExit):
         patch.setattr("sys.argv", [f"{program}.py", *words, "--help"])
         (module.main if program == "embed_onnx" else module.parse_args)()
