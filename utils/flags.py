@@ -137,7 +137,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--freeze_BN", type=boolean, default=True, help="keep BatchNorm statistics fixed (only with --pretrained)")
     add("--dim", type=positive_int, default=512, help="embedding size")
     add_readout(parser)
-    about = "train this stage of the net and those above it; top: about a third, middle: about a half; a wrong name lists all"
+    about = "train this stage of the net and those above it; top: about a third, middle: a half; a wrong name lists them"
     add("--train_from", default="all", help=about)
     about = "with --train_from: number of random crops of an image, which are then used again and again; fewer are faster "
     about += "and take less disk; at least 2 for methods that take two crops of an image"
