@@ -108,7 +108,7 @@ def _opened(path: str | PathLike | BinaryIO) -> Iterator[Any]:
     """Open the PIL image of `path` and read its header. Errors in the block become InputErrors that name the file."""
     try:
         with Image.open(path) as image:
-            if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+            if image.format == "EPS":  # a program that Pillow would run in Ghostscript
                 raise ValueError("PostScript is not decoded")
             yield image
     except Exception as error:  # a damaged file can fail in any way: struct.error, IndexError, MemoryError, ...
