@@ -28,7 +28,8 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--weights", default=None, help="a file of pretrained weights, instead of the net's own source")
     about = "how an embedding is taken from the net. closed_form: fitted to these images. embedding: a checkpoint's head. "
     about += f"pooled: the bare features. auto: the checkpoint's choice, or the closed form from {ENOUGH} images (default)"
-    add("--readout", "--head", dest="head", choices=("auto", "closed_form", "embedding", "pooled"), default="auto", help=about)
+    readouts = ("auto", "closed_form", "embedding", "pooled")
+    add("--readout", "--head", dest="head", choices=readouts, default="auto", help=about)
     add("--dim", type=flags.positive_int, default=None, help="numbers in a ready-made net's closed form (default: 512)")
     add("--width", type=flags.side, default=None, help="side of the crops (default: the checkpoint's, or 128)")
     about = "shorter side of an image before cropping (default: the checkpoint's, or 9/8 of --width)"

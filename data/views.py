@@ -200,8 +200,7 @@ def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[
 def count_workers(requested: int | None, images: int, device: str) -> int:
     """Return the number of data loading processes: `requested`, or for None up to 8.
 
-    None gives 0 on the CPU, because the network needs its cores, and 0 for under 1,000 images, which are read before workers
-    would start.
+    None gives 0 on the CPU, where the network needs the cores, and for under 1,000 images: they load before workers start.
     """
     if requested is not None:
         return requested

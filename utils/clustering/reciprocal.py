@@ -26,7 +26,7 @@ def groups(
     min_samples: int = 4,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """Cluster float32 (N, d) rows of length 1 by DBSCAN (Ester et al. 1996): int64 (N,), labels 0, 1, ..., -1 for outliers.
+    """Cluster float32 (N, d) rows of length 1 by DBSCAN (Ester et al. 1996). Returns int64 (N,): 0, 1, ..., -1 for outliers.
 
     k1, k2: as in `encode`. eps: largest Jaccard distance between neighbours, below 1; a tolerance of TIE is added.
     min_samples: neighbours, itself included, that make an image the core of a cluster. device: where all pairs are compared.
@@ -131,10 +131,9 @@ def similarities(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) ->
 def jaccard(encoded: Any, radius: float, most: int) -> Any:
     """Return the Jaccard distances up to `radius` between all images: a symmetric float32 CSR matrix (N, N).
 
-    encoded: from `encode`. The distance is 1 - o / (2 - o). Here o is the sum of the lesser of two images' weights, and
-    2 - o the sum of the greater (section 3.3). Larger distances are not stored; an image's distance 0 from itself is.
-    radius: below 1. most: an image keeps its distances to the `most` nearest, and to each image that keeps a distance to
-    it: at most 2 N most numbers in all.
+    encoded: from `encode`. The distance is 1 - o / (2 - o): o is the sum of the lesser of two images' weights, 2 - o of the
+    greater (section 3.3). An image's distance from itself, 0, is stored. radius: below 1. most: an image keeps its distances
+    to the `most` nearest, and to images that keep a distance to it: at most 2 N most numbers in all.
     """
     from scipy.sparse import csr_matrix, vstack
 
