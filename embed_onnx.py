@@ -1,6 +1,6 @@
-"""Images -> embeddings, by the files of export.py: it needs onnxruntime, numpy and Pillow, and nothing of the project.
+"""Embeds images with the files of export.py. It needs onnxruntime, numpy and Pillow, and nothing of the project.
 
-python embed_onnx.py DIR photo.jpg other.jpg            # prints how alike the first one and each other one are
+python embed_onnx.py DIR photo.jpg other.jpg            # prints the similarity of the first image to each other image
 python embed_onnx.py DIR photo.jpg                      # prints its embedding
 python embed_onnx.py DIR *.jpg --out embeddings.npy     # float32 (n, dim), rows of length 1, in the order of the images
 """
@@ -16,16 +16,16 @@ from PIL import Image, ImageOps
 
 
 def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray:
-    """Antialiased bilinear resize of the first axis to `size`, and of that `count` rows from `start`: uint8 (count, ...).
+    """Resize the first axis to `size`, bilinear and antialiased, and return `count` rows from `start`: uint8 (count, ...).
 
-    The same pixels as torch's interpolate(antialias=True) gives of uint8: its weights are whole numbers of 16 bits, which
-    Pillow's are not, so that Pillow's pixels differ by 1 here and there.
+    The pixels equal those of torch's interpolate(antialias=True) for uint8. Its weights are whole numbers of 16 bits.
+    Pillow's are not, so Pillow's pixels differ by 1 here and there.
     """
     scale = len(pixels) / size
     support, centre = max(scale, 1.0), (np.arange(size) + 0.5) * scale
     first = np.maximum((centre - support + 0.5).astype(int), 0)
     end = np.minimum((centre + support + 0.5).astype(int), len(pixels))
-    rows = first[:, None] + np.arange((end - first).max())  # (size, taps), those that a row is made from
+    rows = first[:, None] + np.arange((end - first).max())  # (size, taps): the input rows for each output row
     weights = np.maximum(0, 1 - abs((rows - centre[:, None] + 0.5) * (1 / support))) * (rows < end[:, None])
     weights /= weights.sum(1, keepdims=True)
     bits = next(bits for bits in range(1, 23) if bits == 22 or int(0.5 + weights.max() * 2 ** (bits + 1)) >= 2**15)
@@ -36,9 +36,9 @@ def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray
 
 
 def crop_of(path: str, origin_width: int, width: int) -> np.ndarray:
-    """The crop of an image file that the project makes: uint8 (3, width, width). ValueError or OSError for a bad one."""
+    """Crop an image file as the project does: uint8 (3, width, width). ValueError or OSError for a bad file."""
     with Image.open(path) as image:
-        if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+        if image.format == "EPS":  # a program that Pillow would run in Ghostscript
             raise ValueError("EPS is not read")
         across, down = image.size
         if image.format == "JPEG":

@@ -4,7 +4,7 @@
     python train.py --data cub --data_root ~/data --save_dir results/cub                   # the paper's CUB settings
     python train.py --data ~/my_photos --net EfficientNet-Lite0 --save_dir results/mine --num_clusters 500
 
-It alternates: the method looks at all images (what belongs together?), then learns from batches of what it found.
+Training alternates: the method looks at all images and decides which belong together, then it learns from batches of them.
 `python train.py --method NAME --help` has the flags of a method.
 """
 
@@ -31,7 +31,7 @@ from utils.run import Run
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
-    """The settings, and those of them that are not the defaults."""
+    """Return the settings, and those that differ from the defaults."""
     first = flags.Parser(add_help=False, allow_abbrev=False)
     flags.add_method(first, methods.names())
     name = flags.method_of(first.parse_known_args()[0])
@@ -45,7 +45,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
 def main() -> None:
     args, changed = parse_args()
     with rehearsed(args), Run(args, changed) as run:
-        # images, decoded and cropped when they are asked for
+        # images, decoded and cropped when they are needed
         images = read_train(folder := locate(args.data, args.data_root))
         crops = Transforms(args.width, args.origin_width, args.ratio)
         loading = Loading(crops, args.batch_size, args.nThreads, run.compute, run.group)
@@ -53,7 +53,7 @@ def main() -> None:
             batches = loading.load(images, args.cache)
         test = make_test(folder, args, run, loading) if args.eval_step else None
 
-        # what learns
+        # the net and the method
         pretrained, weights = (False, None) if run.resumes else (args.pretrained, args.weights)
         freeze_bn = args.freeze_BN and args.pretrained
         with run.group.first_before_others():  # it may download weights
@@ -69,45 +69,45 @@ def main() -> None:
             return rehearse(run, method, optimiser, batches, inputs, fit_readout, test)
 
         for epoch in run.epochs():
-            # 1. look at every image: what belongs together?
+            # 1. look at every image: which belong together?
             if look := run.due(method.looks, epoch):
                 run.prepare(method, *run.extract(method, look, inputs, fit_readout))
 
             # 2. learn from batches of it
             for batch in run.batches(method.draws(epoch), inputs):
-                out, batch = run.forward(method, batch)  # from here on the rows of all processes
+                out, batch = run.forward(method, batch)  # out, batch: the rows of all processes
                 loss, shown = method.loss(out, batch)
                 run.backward(loss, optimiser)
                 with torch.no_grad():
                     method.after_step(out, batch)
                 run.note(loss, shown)
 
-            # 3. test and save, when it is due
+            # 3. test and save, when due
             run.end_epoch(epoch, method, test, fit_readout)
-        untested = why_no_test(folder, args.gallery_eq_query) is not None  # else test.py shows the images that it tests
-        report = args.report == "yes" and run.epoch > 0  # of a run that was complete, the page stays as it is
+        untested = why_no_test(folder, args.gallery_eq_query) is not None  # else test.py shows the test images
+        report = args.report == "yes" and run.epoch > 0  # epoch 0: the run was complete before, and its page stays
         embedded = embed_some(method.trained(), batches, run) if args.tensorboard or report and untested else None
     finish(args.save_dir, embedded, report and run.group.rank == 0, args.tensorboard)
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run, loading: Loading) -> Callable:
-    """A function of an Embedder and the epoch that scores it on the held-out classes."""
+    """Return a function test(embedder, epoch), which scores the Embedder on the held-out classes."""
     lists, ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
-        kinds = ["pooled"] if args.pool_feature else embedder.kinds
+        readouts = ["pooled"] if args.pool_feature else embedder.kinds
         crops = lambda images: run.clock.over(loading.load(images).crops(), "feature extraction")
-        encoders = [encoder(embedder, kinds, run.compute)]
-        found = extract_lists(encoders, lists, crops, args.on_bad_image, args.features_dir, run.group)
-        results = score_lists(found, ks, seed=args.seed, device=run.compute.scores)
-        line = "\n".join(result_line(epoch, *scored) for scored in zip(results, kinds))
-        return (line, {**results[0], **dict(zip(kinds[1:], results[1:]))}) if line else None
+        encoders = [encoder(embedder, readouts, run.compute)]
+        extracted = extract_lists(encoders, lists, crops, args.on_bad_image, args.features_dir, run.group)
+        results = score_lists(extracted, ks, seed=args.seed, device=run.compute.scores)
+        line = "\n".join(result_line(epoch, *scored) for scored in zip(results, readouts))
+        return (line, {**results[0], **dict(zip(readouts[1:], results[1:]))}) if line else None
 
     return test
 
 
 def embed_some(embedder: models.Embedder, batches: ImageBatches, run: Run) -> Embedded | None:
-    """Training images, SHOWN of them at most, evenly spread: what the report shows where there are none to test on."""
+    """Embed at most SHOWN evenly spaced training images. The report shows them where there are no test images."""
     sample = evenly(len(batches), SHOWN).tolist()
     encode = encoder(embedder.eval(), [embedder.kind], run.compute)
     with run.stop.at_once(), run.clock("report"):

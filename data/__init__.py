@@ -1,1 +1,1 @@
-"""Images and lists: which files there are, which views a step needs, in which order they come."""
+"""Images and image lists: the files of a data set, the views that a step needs, and their order."""

@@ -1,4 +1,4 @@
-"""The invented creatures of the demo set: a class is a recipe, an image is that recipe as a snapshot shows it.
+"""Draws the invented creatures of the demo set. A class is a recipe; an image is a snapshot of a creature of that recipe.
 
 A recipe is a body plan, parts, a pattern and colours. Classes come in families that share a body plan and differ in a few
 details, as species do, so telling them apart takes more than a glance at the shape. A snapshot has a random posture, view,
@@ -36,7 +36,7 @@ TRAITS = {
     "squareness": lambda rng: rng.uniform(1.6, 3.5),  # exponent of the body's superellipse
     "head": lambda rng: rng.uniform(0.2, 0.38),
     "snout": lambda rng: rng.choice([0.0, 0.25, 0.5]),
-    "pairs": lambda rng: rng.choice([1, 2, 3]),  # of legs
+    "pairs": lambda rng: rng.choice([1, 2, 3]),  # pairs of legs
     "leg_width": lambda rng: rng.uniform(0.07, 0.16),
     "tail_curl": lambda rng: rng.uniform(-1.2, 1.2),
 }
@@ -56,7 +56,7 @@ DETAILS = {
 
 
 def recipe(seed: int, split: int, number: int) -> Recipe:
-    """The traits of class `number` of a split: those of its family, a few details changed."""
+    """Return the traits of class `number` of a split: its family's traits, with CHANGED details drawn anew."""
     family = np.random.default_rng([seed, split, 0, number // FAMILY])
     own = np.random.default_rng([seed, split, 1, number])
     traits = {name: draw(family) for name, draw in (TRAITS | DETAILS).items()}
@@ -130,7 +130,7 @@ def body(r: Recipe, rng: Rng) -> list[tuple[np.ndarray, str]]:
 
 
 def marked(r: Recipe, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Which body coordinates (u, v) carry marks, a boolean array."""
+    """Return a boolean array, True where the body coordinates (u, v) carry marks."""
     f = 9 * r["grain"]
     return {
         "plain": lambda: u > np.inf,
@@ -157,7 +157,7 @@ def view(rng: Rng) -> np.ndarray:
 
 
 def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (N, 2) through a projective 3 x 3 matrix."""
+    """Map points (N, 2) through a projective 3 x 3 matrix."""
     points = points @ matrix[:, :2].T + matrix[:, 2]
     return points[:, :2] / points[:, 2:]
 
@@ -189,7 +189,7 @@ def creature(r: Recipe, rng: Rng) -> tuple[Image.Image, Image.Image]:
     paints = {"none": 0, "shaded limbs": 0.6 * r["limbs"], "white": 1, "black": 0}
     paints |= {name: r[name] for name in ("coat", "marks", "limbs")}
     names, camera = list(paints), view(rng)
-    canvas = Image.new("L", (FINE, FINE))  # which paint lies where, by its position in `names`
+    canvas = Image.new("L", (FINE, FINE))  # each pixel holds the position of its paint in `names`
     pen = ImageDraw.Draw(canvas)
     for outline, paint in body(r, rng):
         pen.polygon([tuple(p) for p in project(outline, camera)], fill=names.index(paint))
@@ -197,7 +197,7 @@ def creature(r: Recipe, rng: Rng) -> tuple[Image.Image, Image.Image]:
     y, x = np.nonzero(layer == names.index("coat"))
     u, v = project(np.stack([x, y], 1), np.linalg.inv(camera)).T
     layer[y, x] = np.where(marked(r, u, v), names.index("marks"), names.index("coat"))
-    # Rounded by light: the blurred silhouette serves as a height map, lit from somewhere above.
+    # Shading makes the body round: the blurred silhouette serves as a height map, lit from somewhere above.
     mask = Image.fromarray(np.uint8(255 * (layer > 0)))
     height = np.asarray(mask.filter(ImageFilter.GaussianBlur(FINE / 28)), np.float32) / 255
     down, right = np.gradient(height)
@@ -212,7 +212,7 @@ def snapshot(r: Recipe, rng: Rng) -> Image.Image:
     strew(canvas, rng, int(rng.integers(2, 12)))
     picture, mask = creature(r, rng)
     canvas.paste(picture, mask=mask)
-    strew(canvas, rng, int(rng.integers(0, 5)))  # in front of it
+    strew(canvas, rng, int(rng.integers(0, 5)))  # in front of the creature
     canvas = canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
     canvas = canvas.filter(ImageFilter.GaussianBlur(max(0, rng.uniform(-1, 0.7))))
     across, along = rng.uniform(-0.3, 0.3, 2)

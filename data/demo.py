@@ -1,4 +1,4 @@
-"""The built-in demo set: snapshots of invented creatures, drawn on the spot so that a first run needs no download.
+"""Makes the built-in demo set: snapshots of invented creatures. It is drawn here, so that a first run needs no download.
 
 python -m data.demo FOLDER [--seed 0]
 """
@@ -15,20 +15,20 @@ from tqdm import tqdm
 from data.creatures import recipe, snapshot
 from utils.errors import InputError, exit_on_error
 
-VERSION = 1  # raise it when the drawing changes: an older set is then refused, not taken for this one
+VERSION = 1  # raise it when the drawing changes: a set of another version is refused
 
 
 def make_demo(folder: str | PathLike, seed: int = 0, classes: int = 40, images: int = 20) -> None:
-    """Write the demo set into `folder`, completely or not at all; a folder that already holds it is left alone.
+    """Write the demo set into `folder`, completely or not at all. A folder that already holds it is left alone.
 
-    It holds `classes` train classes and as many other test classes, `images` images each, in
-    `<folder>/{train,test}/<label>/NNNN.jpg`, listed as `path label` in train.txt and test.txt; test labels continue the
+    The set has `classes` train classes and as many other test classes, with `images` images each. An image is
+    `<folder>/{train,test}/<label>/NNNN.jpg`; train.txt and test.txt list it as `path label`. Test labels continue the
     train labels. The same arguments (and library versions) give the same bytes. Raises InputError if `folder` holds
     anything else.
     """
     folder = os.path.abspath(folder)
-    made = f"demo set, version {VERSION}, seed {seed}: {classes} + {classes} classes x {images} images\n"
-    if _note(folder) == made:
+    description = f"demo set, version {VERSION}, seed {seed}: {classes} + {classes} classes x {images} images\n"
+    if _note(folder) == description:
         return
     if os.path.isfile(folder) or os.path.isdir(folder) and os.listdir(folder):
         raise InputError(f"{folder} exists and is not this demo set; remove it or name another folder")
@@ -49,12 +49,12 @@ def make_demo(folder: str | PathLike, seed: int = 0, classes: int = 40, images: 
                     bar.update()
             Path(whole, f"{name}.txt").write_text("".join(lines))
         bar.close()
-        Path(whole, "made.txt").write_text(made)
+        Path(whole, "made.txt").write_text(description)
         os.replace(whole, folder)
 
 
 def _note(folder: str | PathLike) -> str | None:
-    """What made.txt in `folder` says is there; None without one."""
+    """Return the text of made.txt in `folder`, which describes the demo set there; None without that file."""
     try:
         return Path(folder, "made.txt").read_text()
     except (FileNotFoundError, NotADirectoryError):

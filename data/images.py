@@ -15,20 +15,20 @@ from torch.nn.functional import interpolate
 from data.lists import shown
 from utils.errors import InputError
 
-# Version of how a file becomes pixels. Raise it with any change that shows in the pixels of any file: galleries are then
-# embedded anew, and whoever reads an older gallery or closed form is told.
+# Version of decoding. Raise it with any change that alters the pixels of any file: galleries are then embedded anew, and
+# users of an older gallery or closed form are told.
 PIXELS = 1
 
-# Longer side / shorter side, at most. An image is enlarged until its shorter side has the length asked for: with 256, an
-# image of 1 x 5000 pixels would come to 1 GB. With this limit 20 MB is the most.
+# Longer side / shorter side, at most. An image is enlarged until its shorter side has the requested length: at 256, an
+# image of 1 x 5000 pixels would take 1 GB. With this limit no image takes more than 20 MB.
 MAX_ASPECT = 100
 
-# Pillow warns of odd metadata and of large images. What cannot be read is an error here; the rest does not matter.
+# Pillow warns of odd metadata and of large images. An unreadable file is an error here, and the warnings do not matter.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Images:
-    """The images of a list, each decoded when it is asked for.
+    """The images of a list, each decoded at each use.
 
     `images[i]` is uint8 (3, H, W), RGB, its shorter side `transforms.origin_width`; InputError for an unreadable file.
     """
@@ -47,8 +47,8 @@ class Images:
 def decode(path: str | PathLike | BinaryIO, side: int) -> Tensor:
     """Decode an image file, open or by name: uint8 (3, H, W), channels last in memory, RGB, upright, shorter side `side`.
 
-    A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of it (libjpeg's scaled decoding): several times
-    faster, and not pixel by pixel what shrinking the whole image gives. Of an animation the first frame is taken.
+    A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled decoding). This is several
+    times faster; its pixels differ a little from a whole image that is shrunk. An animation gives its first frame.
     Transparent pixels become white, because the colour that they hold is arbitrary. Grey of 16 bits keeps its high byte.
     Grey of 32 bits or of floats is stretched from its least to its largest value: no format tells its range.
     Raises InputError for a file that is unreadable, more elongated than MAX_ASPECT, or has more pixels than Pillow trusts
@@ -66,9 +66,9 @@ def decode(path: str | PathLike | BinaryIO, side: int) -> Tensor:
 
 
 def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:
-    """What `decode` gives, of a PIL image or a uint8 array (H, W, 3): uint8 (3, H, W), its shorter side `side`.
+    """Convert a PIL image or a uint8 array (H, W, 3) as `decode` does: uint8 (3, H, W), its shorter side `side`.
 
-    Raises InputError for an array of another kind, and for an image more elongated than MAX_ASPECT.
+    Raises InputError for an array of another dtype or shape, and for an image more elongated than MAX_ASPECT.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -83,7 +83,7 @@ def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:
 
 
 def decoded_size(path: str | PathLike, side: int) -> tuple[int, int]:
-    """(H, W) of what `decode` gives, from the file's header (a PNG is read to its end, where its orientation may stand).
+    """Return the (H, W) that `decode` gives, from the file's header. A PNG may have its orientation at its very end.
 
     Raises InputError for a file without a readable header.
     """
@@ -92,23 +92,23 @@ def decoded_size(path: str | PathLike, side: int) -> tuple[int, int]:
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Antialiased bilinear resize of a uint8 (3, H, W) image to `size`, (height, width).
+    """Resize a uint8 (3, H, W) image to `size`, (height, width): bilinear and antialiased.
 
     It gives torchvision's pixels in half its time: torchvision makes the same call, but on planar memory.
     """
     if image.shape[1:] == size:
         return image
-    # Its strides only count as channels last in a batch that is made from the (H, W, 3) view.
+    # torch takes the strides for channels last only in a batch that is made from the (H, W, 3) view.
     batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
     return interpolate(batch, size=size, mode="bilinear", antialias=True)[0]
 
 
 @contextmanager
 def _opened(path: str | PathLike | BinaryIO) -> Iterator[Any]:
-    """The PIL image of `path`, its header read. What goes wrong inside becomes an InputError that names the file."""
+    """Open the PIL image of `path` and read its header. Errors in the block become InputErrors that name the file."""
     try:
         with Image.open(path) as image:
-            if image.format == "EPS":  # a program, which Pillow would have Ghostscript run
+            if image.format == "EPS":  # a program that Pillow would run in Ghostscript
                 raise ValueError("PostScript is not decoded")
             yield image
     except Exception as error:  # a damaged file can fail in any way: struct.error, IndexError, MemoryError, ...
@@ -117,7 +117,7 @@ def _opened(path: str | PathLike | BinaryIO) -> Iterator[Any]:
 
 
 def _target(image: Any, side: int) -> tuple[int, int]:
-    """(H, W) of a PIL image when it is upright and its shorter side is `side`, as torchvision rounds it."""
+    """Return (H, W) of a PIL image once it is upright and its shorter side is `side`. Rounded as in torchvision."""
     width, height = image.size
     if image.format == "TIFF":  # some versions of Pillow swap `size` already here, others when the pixels are read
         width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
@@ -140,12 +140,12 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """uint8 (H, W) of an image with one channel of more than 8 bits."""
+    """Return uint8 (H, W) of an image with one channel of more than 8 bits."""
     pixels = np.array(image)
     # Pillow gives 16 bits as mode I for PGM, and older versions of it for PNG.
     if image.mode.startswith("I;16") or image.mode == "I" and image.format in ("PNG", "PPM"):
         return (pixels >> 8).clip(0, 255).astype(np.uint8)
     pixels = pixels.astype(np.float64)
-    known = pixels[np.isfinite(pixels)]
-    scaled = (pixels - known.min()) * (255 / (np.ptp(known) or 1))
+    finite = pixels[np.isfinite(pixels)]
+    scaled = (pixels - finite.min()) * (255 / (np.ptp(finite) or 1))
     return np.nan_to_num(scaled, nan=0).clip(0, 255).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The images of a split, and the list files of `path label` lines that name them."""
+"""The images of a split, and the list files that name them in `path label` lines."""
 
 import hashlib
 import os
@@ -14,16 +14,16 @@ import torch
 
 from utils.errors import InputError
 
-# What a file in a folder, or a line without a label, is known as an image by; in any case of letters.
+# These extensions, in upper or lower case, mark a file in a folder, or a list line without a label, as an image.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".avif")
-INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are rather names
+INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are likelier names
 
 
 class Paths(Sequence[str]):
     """A read-only sequence of file names, held in two tensors.
 
-    Worker processes share tensors. They do not share a list of str for long: reading a string writes its reference count,
-    so each forked worker soon has a copy of its own.
+    Worker processes share tensors. A list of str is soon copied into each forked worker: reading a string writes its
+    reference count.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -35,7 +35,7 @@ class Paths(Sequence[str]):
         return len(self.ends) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """A str, or of a slice a list of str."""
+        """Return a str for an int, and a list of str for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -53,18 +53,18 @@ class ImageList:
     """The images of one split."""
 
     paths: Paths  # N absolute file names
-    labels: np.ndarray | None  # int64 (N,), or None where the list does not give them all
+    labels: np.ndarray | None  # int64 (N,), or None where an image has no label
     source: str  # the list file, or the folder that was searched for images
 
     @property
     def folder(self) -> str:
-        """The absolute name of the folder that is searched, or that the list file lies in."""
+        """The absolute name of the searched folder, or of the list file's folder."""
         source = os.path.abspath(self.source)
         return source if os.path.isdir(source) else os.path.dirname(source)
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the images' names and their order. Where the folder lies makes no difference."""
+        """A hash of the images' names and their order. The folder's place makes no difference."""
         # Only a searched folder has names with a line break; no name has a NUL.
         folder = self.folder
         names = "\n".join(_relative(path, folder).replace("\n", "\0") for path in self.paths)
@@ -75,25 +75,25 @@ class ImageList:
 
 
 def below(path: str, folder: str | None) -> str:
-    """The path from the folder on, without the folder; unchanged where it lies elsewhere, or where there is no folder."""
+    """Return the path relative to the folder. A path that lies elsewhere is unchanged, as is any path for folder None."""
     return path.removeprefix(folder.rstrip(os.sep) + os.sep) if folder else path
 
 
 def _relative(path: str, folder: str) -> str:
-    """os.path.relpath(path, folder), which takes seconds for a million paths. Both are absolute."""
+    """Return os.path.relpath(path, folder), but faster: relpath takes seconds for a million paths. Both are absolute."""
     return rest if (rest := below(path, folder)) != path else os.path.relpath(path, folder)
 
 
 def read_list(file: str, labels_required: bool, check_files: bool = True) -> ImageList:
     """Read one list file.
 
-    The label is the last field, so paths may contain spaces; relative paths start at the list's folder. Without
-    `labels_required` a line may be a bare path, known by its image extension; then `labels` of the result is None.
+    The label is the last field, so paths may contain spaces. Relative paths start at the list's folder. Without
+    `labels_required` a line may be a bare path with an image extension; `labels` of the result is then None.
     A line ends at \\n or \\r\\n and nowhere else: any other byte but NUL may be part of a file's name. Spaces and tabs
     around path and label are not.
 
-    Raises InputError, with file and line number, for a file that cannot be read, an empty list, a line without a path, a
-    label that is not an integer of 64 bits, a NUL, and (with `check_files`) for listed files that do not exist.
+    Raises InputError, with file and line number, for an unreadable file, an empty list, a line without a path, a label that
+    is not an integer of 64 bits, and a NUL. With `check_files` it also raises one for listed files that do not exist.
     """
     folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
     try:
@@ -123,7 +123,7 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
 
 
 def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None]:
-    """`path label` -> (path, int); `path` -> (path, None). `place` is file:line, for errors."""
+    """Split `path label` into (path, int), and a bare `path` into (path, None). place: file:line, for errors."""
     if "\0" in line:
         raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
     space = max(line.rfind(" "), line.rfind("\t"))
@@ -140,18 +140,18 @@ def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None
 
 
 def shown(text: str, most: int = 300) -> str:
-    """`text` as an error shows it: on one line, of moderate length, readable wherever the log goes."""
+    """Return `text` for an error message: on one line, of moderate length, in printable characters."""
     text = text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def first_few(paths: Sequence[str]) -> str:
-    """The first three paths as an error shows them."""
+    """Return the first three paths for an error message."""
     return ", ".join(map(shown, paths[:3])) + (", ..." if len(paths) > 3 else "")
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
-    """os.path.realpath of each absolute path, which need not exist. Each folder is looked up only once."""
+    """Yield os.path.realpath of each absolute path. The paths need not exist. Each folder is looked up only once."""
     real_folder = cache(os.path.realpath)
     for path in paths:
         folder, name = os.path.split(path)
@@ -160,9 +160,9 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
 
 
 def refuse_overlap(train: ImageList, *held_out: ImageList) -> None:
-    """Raise InputError when an image of `train` is also in a held-out list: the test would be on training images.
+    """Raise InputError when an image of `train` is also in a held-out list: the test would use training images.
 
-    It compares files, behind all symbolic links; they need not exist. It ignores labels: test.txt may start again at 0.
+    It compares files behind all symbolic links; they need not exist. It ignores labels: test.txt may start at 0 again.
     """
     trained = set(real_paths(train.paths))
     for other in held_out:

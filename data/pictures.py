@@ -1,4 +1,4 @@
-"""Image file -> a small picture to show: a square of it, a JPEG, an address that holds the JPEG itself."""
+"""Makes small pictures of image files to show: a square, a JPEG, or a `data:` address that holds the JPEG."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from data.images import decode
 from utils.errors import InputError
 
 THUMB = 200  # pixels of a thumbnail's shorter side
-GREY = 160  # level of the square that stands for a file which cannot be read
+GREY = 160  # grey level of the square shown for an unreadable file
 
 
 def to_pil(pixels: Tensor) -> Image.Image:
@@ -27,7 +27,7 @@ def as_jpeg(image: Image.Image) -> bytes:
 
 
 def square(path: str | os.PathLike, side: int) -> Tensor:
-    """The middle of an image, uint8 (3, side, side); grey where the file cannot be read."""
+    """Return the middle of an image, uint8 (3, side, side); a grey square where the file cannot be read."""
     try:
         pixels = decode(path, side)
     except InputError:
@@ -37,7 +37,7 @@ def square(path: str | os.PathLike, side: int) -> Tensor:
 
 
 def data_url(path: str | os.PathLike, side: int = THUMB) -> str:
-    """A `data:` address that holds a JPEG of the image, `side` pixels high at most; empty where it cannot be read."""
+    """Return a `data:` address that holds a JPEG of the image, at most `side` pixels high; "" for an unreadable file."""
     try:
         image = to_pil(decode(path, side))
     except InputError:

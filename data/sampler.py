@@ -1,4 +1,4 @@
-"""What a step asks for: its draws, and the samplers that make them of clusters or of pairs."""
+"""The draws of a training step, and the samplers that make draws from clusters or from pairs."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,25 +11,25 @@ from utils.errors import InputError
 class Draw(NamedTuple):
     """One row of a batch: one view of one image.
 
-    A view depends on (index, seed, crop, turn) alone. Draws with equal index and seed share one decoded image; if their
-    `crop` is equal too, they share one crop of it.
+    A view depends on (index, seed, crop, turn) alone. Draws with equal index and seed share one decoded image. Draws with
+    equal index, seed and crop also share the crop.
     """
 
-    index: int  # type: ignore[assignment]  # of the image, in the list; it hides tuple.index, which nobody needs
+    index: int  # type: ignore[assignment]  # the image's place in the list; this name hides tuple.index
     label: int  # its (pseudo-)label
-    seed: int  # of the image's random crops
+    seed: int  # for the image's random crops
     metric: bool = True  # a view for the metric loss
     turn: int = -1  # quarter turns by which it is rotated, 0 to 3, for a rotation loss; -1: no such view
-    crop: int = 0  # which of the crops that come from the seed
+    crop: int = 0  # number of the crop among those that the seed gives
 
 
 class Pick(NamedTuple):
-    """One image that the P x K sampler has picked for a step."""
+    """One image that the P x K sampler picked for a step."""
 
     index: int  # type: ignore[assignment]
     label: int
     seed: int
-    rotate: bool  # whether it comes in four rotations too
+    rotate: bool  # whether the image also comes in four rotations
 
 
 Views = Callable[[list[Pick]], list[Draw]]  # makes the rows of a batch from its picks
@@ -42,10 +42,10 @@ class PKBatches:
     batch_size: P x K. num_instances: K.
     views: makes the rows of a batch from its picks.
     seed, epoch: together with the labels they decide every draw, so that resuming needs no generator's state.
-    rotated: how many images of a batch are marked to be rotated too; chosen at random.
+    rotated: number of images of a batch, chosen at random, that are also rotated.
 
     As in the original, clusters that do not fill a last batch wait for another epoch. Fewer than P clusters make one smaller
-    batch. A cluster of fewer than K images gives some of them twice, in different crops.
+    batch. A cluster of fewer than K images repeats images, in different crops.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class PKBatches:
 
 
 class PositiveBatches:
-    """The batches of one epoch: in each step P images, in random order, and with each of them K - 1 of its positives.
+    """The batches of one epoch. Each step has P random images, each with K - 1 of its positives.
 
-    positives: int (N, k), the positives of each image, -1 where there are no more. An image without any is left out; one
-    with too few fills up with itself, in other crops. The label of a draw is the image that it comes with.
-    batch_size: P x K; less where fewer images have positives. num_instances: K. steps: of an epoch.
+    positives: int (N, k), the positives of each image, then -1. An image without positives is left out. An image with too
+    few positives is repeated in other crops. The label of a draw is the image whose row of positives it comes from.
+    batch_size: P x K; less where fewer images have positives. num_instances: K. steps: in an epoch.
     seed, epoch: together with the positives they decide every draw.
     """
 
@@ -107,7 +107,7 @@ class PositiveBatches:
 
 
 def check_pk(batch_size: int, num_instances: int, rotated: int = 0, metric: bool = True) -> None:
-    """Raise InputError for sizes that make no P x K batch. metric: whether a metric loss needs pairs."""
+    """Raise InputError for sizes that give no P x K batch. metric: whether a metric loss needs pairs."""
     if num_instances < 1 or batch_size < 1 or batch_size % num_instances:
         reason = f"a batch is P clusters x {num_instances} images"
         raise InputError(f"{batch_size} is not a multiple of num_instances {num_instances}; {reason}", setting="batch_size")

@@ -1,4 +1,4 @@
-"""Image file -> uint8 views."""
+"""Turns image files into uint8 views."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from utils.errors import InputError
 
 
 class Transforms:
-    """The crops of one run.
+    """Makes the crops of one run.
 
     width: side of the square views. origin_width: length of an image's shorter side before cropping.
     ratio: smallest share of the image's area that a random crop takes.
@@ -26,20 +26,19 @@ class Transforms:
         self.width, self.origin_width, self.ratio = width, origin_width, ratio
 
     def load(self, path: str) -> Tensor:
-        """The file as RGB, upright, shorter side `origin_width`: uint8 (3, H, W). InputError names an unreadable one."""
+        """Read a file: uint8 (3, H, W), RGB, upright, shorter side `origin_width`. InputError names an unreadable file."""
         return decode(path, self.origin_width)
 
     def centre_crop(self, image: Tensor) -> Tensor:
-        """uint8 (3, H, W) -> uint8 (3, width, width)."""
+        """Crop the centre: uint8 (3, H, W) -> uint8 (3, width, width)."""
         top, left = (int(round((side - self.width) / 2)) for side in image.shape[1:])  # as torchvision rounds
         return image[:, top : top + self.width, left : left + self.width]
 
     def random_crop(self, image: Tensor, ratio: float | None = None) -> Tensor:
-        """uint8 (3, H, W) -> uint8 (3, width, width): a random resized crop, flipped half of the time.
+        """Crop at random, resize, and flip half of the time: uint8 (3, H, W) -> uint8 (3, width, width).
 
-        ratio: in place of the run's own.
-
-        It draws from torch's global generator what torchvision's RandomResizedCrop and RandomHorizontalFlip would draw.
+        ratio: replaces the run's own. The random numbers come from torch's global generator, in the order in which
+        torchvision's RandomResizedCrop and RandomHorizontalFlip draw them.
         """
         from torchvision.transforms import RandomResizedCrop  # takes a second to import
 
@@ -49,10 +48,10 @@ class Transforms:
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[Callable[..., Tensor]]:
-        """`with transforms.seeded(n) as crop`: crop is random_crop with random numbers of its own.
+        """`with transforms.seeded(n) as crop` gives random_crop with random numbers that depend on n alone.
 
-        Inside the block torch's global generator, from which torchvision draws, is seeded with n; afterwards it is as
-        before. So a view depends on its seed alone, not on the worker that makes it.
+        Inside the block, torch's global generator, which torchvision draws from, is seeded with n. Afterwards its state is
+        restored. A view then does not depend on the worker that makes it.
         """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -1,9 +1,9 @@
-"""AE-SVC on frozen features: a baseline of the closed form's table (`closed_form_table.py`), in code of our own.
+"""AE-SVC on frozen features: a baseline of the closed form's table (`closed_form_table.py`). The code is our own.
 
 Autoencoders with strong variance constraints, Omama, Li, Chinchali, ICLR 2025 (arXiv 2410.07022): an autoencoder of the
-pooled features, whose latents are pushed to mean 0, variance 1 and covariance 0. Its latents are the embedding. The loss's
-weights are the paper's (appendix A.6). Width of the hidden layers, batch, the features' mean and scale, and what `search`
-varies are our choice.
+pooled features, whose latents are pushed to mean 0, variance 1 and covariance 0. The latents are the embedding. The weights
+of the loss follow the paper (appendix A.6). Our choices: hidden width, batch, mean and scale of the features, and the
+settings that `search` varies.
 """
 
 from collections.abc import Iterator
@@ -24,9 +24,9 @@ EPOCHS = (5, 20, 40)
 
 
 class Settings(NamedTuple):
-    """What the search varies; the defaults are what is tried without it."""
+    """Settings that the search varies. The defaults are for training without a search."""
 
-    rate: float = 1e-3  # of Adam
+    rate: float = 1e-3  # learning rate of Adam
     epochs: int = 30
     covariance: str = "sum"  # of squared covariances, or their "mean"
 
@@ -35,36 +35,36 @@ class Settings(NamedTuple):
 
 
 def search(features: np.ndarray, labels: np.ndarray, dim: int) -> tuple[Settings, dict[str, float]]:
-    """The best settings, and R@1 of all: trained on every second class, scored on the others.
+    """Return the best settings, and the R@1 of all. Trains on every second class and scores on the others.
 
     features: float32 (n, d) of the training images, L2-normalised. labels: int64 (n,), for the split and the scores only.
     """
     classes = np.unique(labels)
     held_out = np.isin(labels, classes[1::2])
-    found: dict[Settings, float] = {}
+    recalls: dict[Settings, float] = {}
     for rate in RATES:
         for covariance in ("sum", "mean"):
             for epoch, encoder in _epochs(features[~held_out], dim, Settings(rate, max(EPOCHS), covariance)):
                 if epoch in EPOCHS:
                     rows = torch.from_numpy(encode(encoder, features[held_out]))
-                    found[Settings(rate, epoch, covariance)] = recall_at_k(rows, labels[held_out], ks=[1]).at_k[1]
-    return max(found, key=lambda settings: found[settings]), {str(settings): share for settings, share in found.items()}
+                    recalls[Settings(rate, epoch, covariance)] = recall_at_k(rows, labels[held_out], ks=[1]).at_k[1]
+    return max(recalls, key=lambda settings: recalls[settings]), {str(each): share for each, share in recalls.items()}
 
 
 def train(features: np.ndarray, dim: int, settings: Settings = Settings()) -> nn.Module:
-    """The encoder, trained on features, float32 (n, d), L2-normalised."""
+    """Return an encoder, trained on L2-normalised features, float32 (n, d)."""
     *_, (_, encoder) = _epochs(features, dim, settings)
     return encoder
 
 
 @torch.inference_mode()
 def encode(encoder: nn.Module, features: np.ndarray) -> np.ndarray:
-    """Latents of features (n, d): float32 (n, dim), rows of length 1."""
+    """Return the latents of features (n, d): float32 (n, dim), rows of length 1."""
     return F.normalize(encoder(torch.from_numpy(features)), dim=1).numpy()
 
 
 def loss(x: Tensor, latent: Tensor, decoded: Tensor, covariance: str) -> Tensor:
-    """The paper's, of a batch: features (n, d), latents (n, dim), and the features as they are decoded (n, d)."""
+    """Return the paper's loss of a batch: features (n, d), latents (n, dim), and the decoded features (n, d)."""
     centred = latent - latent.mean(0)
     matrix = centred.T @ centred / (len(x) - 1)
     variances = matrix.diagonal()
@@ -91,8 +91,8 @@ class Standardise(nn.Module):
 
 
 def _epochs(features: np.ndarray, dim: int, settings: Settings) -> Iterator[tuple[int, nn.Module]]:
-    """(number, encoder) after each epoch of training; always the same encoder."""
-    # Centred and of variance 1, all by one factor: else the reconstruction weighs nothing and training falls apart.
+    """Yield (number, encoder) after each epoch of training; always the same encoder."""
+    # One mean and one factor give variance 1: else the reconstruction weighs nothing and training falls apart.
     standardise = Standardise(torch.from_numpy(features.mean(0)), float(features.var(0).mean() ** -0.5))
     x = standardise(torch.from_numpy(features))
     generator = torch.Generator().manual_seed(0)
@@ -112,7 +112,7 @@ def _epochs(features: np.ndarray, dim: int, settings: Settings) -> Iterator[tupl
 
 
 def _layers(inputs: int, outputs: int) -> nn.Sequential:
-    """Three linear layers with ReLU between them."""
+    """Return three linear layers with ReLU between them."""
     return nn.Sequential(
         nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs)
     )

@@ -1,4 +1,4 @@
-"""Closed forms of a data set, and AE-SVC, fitted and scored: the rows of scripts/closed_form_table.py."""
+"""Fits and scores closed forms and AE-SVC on a data set: the rows of scripts/closed_form_table.py."""
 
 import json
 import sys
@@ -17,23 +17,23 @@ from utils.arrays import evenly
 from utils.clustering.agreement import neighbour_agreement
 from utils.files import write_json
 
-LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # that agreement is measured with; the closed form itself has the first
+LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # weights for which agreement is measured; the closed form has the first
 SHARES = (0.3, 0.1, 0.03)  # of the training images
 
 
 class Sight:
-    """What a closed form is fitted to: descriptions of centre crops, (n, P), and of each pass over crops of a sample."""
+    """The input of a closed form's fit: descriptions of centre crops, (n, P), and of each pass over a sample's crops."""
 
     def __init__(self, frozen, share=1.0):
-        """share: of the images; evenly spaced, and from the sample where it is not all of them."""
+        """share: of the images. A share below 1 is evenly spaced, and comes from the sample."""
         began = time.process_time()
         centre, sample = torch.from_numpy(frozen.array("description")), frozen.meta["sample"]
         crops = torch.from_numpy(frozen.array("crops")).unflatten(0, (-1, sample))
         sampled = torch.from_numpy(evenly(len(centre), sample))  # as the Fitter does
         if share < 1:
             count = min(sample, round(share * len(centre)))
-            some = torch.from_numpy(evenly(sample, count))
-            centre, crops, sampled = centre[sampled[some]], crops[:, some], torch.arange(count)
+            chosen = torch.from_numpy(evenly(sample, count))
+            centre, crops, sampled = centre[sampled[chosen]], crops[:, chosen], torch.arange(count)
         self.frozen, self.images, self.views = frozen, len(centre), [centre[sampled], *crops]
         moments = Moments(centre.shape[1])
         for rows in (centre, *crops):
@@ -42,7 +42,7 @@ class Sight:
         self.seconds = time.process_time() - began
 
     def forms(self, weights, dtype):
-        """dim -> the closed form with these weights of its parts."""
+        """Return {dim: closed form} with these weights of the parts."""
         blank = self.frozen.form(1)
         whole = projection(self.covariance, blank.scales(torch.tensor(weights, dtype=dtype)), max(DIMS))
         forms = {dim: self.frozen.form(dim) for dim in DIMS}
@@ -52,28 +52,28 @@ class Sight:
         return forms
 
     def agreement(self, form):
-        """Of the sample's images, as the Fitter measures it."""
+        """Return the neighbour agreement of the sample's images, as the Fitter measures it."""
         embedded = [form.project(rows) for rows in self.views]
         return neighbour_agreement(embedded[0], embedded[1:])
 
     def choose(self, dim):
-        """The weights with the highest agreement, and that."""
-        found = {}
+        """Return the weights with the highest agreement, and this agreement."""
+        agreements = {}
         for middle in WEIGHTS:
             weights = (1.0, middle, LAST_WEIGHT)
-            found[weights] = self.agreement(self.forms(weights, torch.float32)[dim])
-        best = max(found, key=lambda weights: found[weights])
-        return best, found[best]
+            agreements[weights] = self.agreement(self.forms(weights, torch.float32)[dim])
+        best = max(agreements, key=lambda weights: agreements[weights])
+        return best, agreements[best]
 
 
 class Results:
-    """Rows by section and name, in a JSON file."""
+    """Rows of the table by section and name, kept in a JSON file."""
 
     def __init__(self, path, **about):
         self.path, self.found = path, json.loads(path.read_text()) if path.exists() else about
 
     def row(self, section, name, compute):
-        """The row of that name; where there is none it is computed, and written at once."""
+        """Return the row of that name. A missing row is computed, and written at once."""
         rows = self.found.setdefault(section, {})
         if name not in rows:
             began = time.time()
@@ -85,12 +85,12 @@ class Results:
 
 
 def scored(features, labels, metrics=("recall", "map_at_r", "nmi")):
-    """Heading -> share."""
+    """Return {heading: share}."""
     return columns(score([np.ascontiguousarray(features)], [labels], (1, 8), metrics))
 
 
 class Study:
-    """Makes the rows of one set, net and width, but those of AE-SVC and of other sets."""
+    """Makes the rows of one set, net and width, except for AE-SVC and for other sets."""
 
     def __init__(self, frozen, results):
         self.frozen, self.results, self.sight = frozen, results, cache(partial(Sight, frozen))
@@ -121,7 +121,7 @@ class Study:
         return {"dim": pooled.shape[1], **scored(pooled, self.frozen.test_labels), "seconds": 0}
 
     def grid(self, weights):
-        """Agreement and R@1 of the closed forms with these weights, by dim."""
+        """Return agreement and R@1 of the closed forms with these weights, by dim."""
         began = time.process_time()
         forms = self.sight().forms(weights, torch.float32)
         agreement = {dim: self.sight().agreement(form) for dim, form in forms.items()}
@@ -133,7 +133,7 @@ class Study:
         }
 
     def closed(self, weights, dim, tried=(), sight=None):
-        """A closed form with these weights. tried: seconds that choosing them took."""
+        """Return the row of a closed form with these weights. tried: seconds that choosing them took."""
         sight = sight or self.sight()
         began = time.process_time()
         form = sight.forms(weights, torch.float64)[dim]
@@ -141,16 +141,16 @@ class Study:
         return {"dim": dim, **scored(self.test(form), self.frozen.test_labels), "seconds": seconds, "weights": weights}
 
     def shared(self, share):
-        """A closed form of a share of the training images, which also chooses its weights."""
+        """Return the row of a closed form whose fit and weights come from a share of the training images."""
         sight = self.sight(share)
         weights, agreement = sight.choose(DIMS[0])
         row = self.closed(weights, DIMS[0], sight=sight)
-        del row["seconds"]  # the passes are those over all images
+        del row["seconds"]  # they include passes over all images
         return {"images": sight.images, "agreement": agreement, **row}
 
 
 def study_ae_svc(frozen, results):
-    """The rows of AE-SVC; nothing without labels, which its search needs."""
+    """Make the rows of AE-SVC. A set without labels has none, because the search needs labels."""
     if frozen.train_labels is None:
         return
 
@@ -158,23 +158,23 @@ def study_ae_svc(frozen, results):
         began = time.process_time()
         encoder = ae_svc.train(frozen.array("pooled"), dim, settings)
         seconds = time.process_time() - began + frozen.meta["seconds"]["centre"]
-        found = scored(ae_svc.encode(encoder, frozen.array("test_pooled")), frozen.test_labels)
-        return {"dim": dim, **found, "seconds": seconds, "settings": str(settings)}
+        scores = scored(ae_svc.encode(encoder, frozen.array("test_pooled")), frozen.test_labels)
+        return {"dim": dim, **scores, "seconds": seconds, "settings": str(settings)}
 
     def searched():
         began = time.process_time()
         best, tried = ae_svc.search(frozen.array("pooled"), frozen.train_labels, DIMS[0])
         return {"best": best._asdict(), "R@1 on held-out training classes": tried, "seconds": time.process_time() - began}
 
-    found = results.row("search", str(DIMS[0]), searched)["best"]
+    best = results.row("search", str(DIMS[0]), searched)["best"]
     for dim in DIMS:
-        for name, settings in (("not searched", ae_svc.Settings()), ("searched", ae_svc.Settings(**found))):
+        for name, settings in (("not searched", ae_svc.Settings()), ("searched", ae_svc.Settings(**best))):
             method = f"AE-SVC, {name}"
             results.row("methods", f"{method}, {dim}", lambda: {"method": method, **learned(settings, dim)})
 
 
 def across(frozen, other, results):
-    """The closed form fitted to one set, tested on another."""
+    """Test the closed form of one set on another set."""
     for dim in DIMS:
         weights = results.found["methods"][f"closed form, weight by agreement, {dim}"]["weights"]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several runs on one page: their results, their curves over each other, and the settings that differ.
+# Compares several runs on one page: their results, their curves in one plot, and the settings that differ.
 #   scripts/compare.sh results/ckpt/Weight/cub/RUN results/ckpt/Weight/cub/OTHER ...
 #   OUT=comparison.html scripts/compare.sh ...             # default: scripts/out/comparison.html
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Turn the official archives of a data set into <DATA_ROOT>/<folder>/{train.txt,test.txt,train/,test/}.
+# Converts the official archives of a data set into <DATA_ROOT>/<folder>/{train.txt,test.txt,train/,test/}.
 #   DATA_ROOT=~/data scripts/prepare_data.sh cub                                   # downloads
 #   DATA_ROOT=~/data scripts/prepare_data.sh cub --archive ~/CUB_200_2011.tgz      # takes local files
-# After an interruption, run the same command again: it goes on where it was.
+# After an interruption, run the same command again: it goes on where it stopped.
 set -euo pipefail
 
 if [ $# -eq 0 ]; then
@@ -10,7 +10,7 @@ if [ $# -eq 0 ]; then
     exit 2
 fi
 
-# setup_env.sh changes folder: paths named from here stay the same paths.
+# setup_env.sh changes the folder, so relative paths are made absolute first.
 args=("$1")
 for arg in "${@:2}"; do
     case $arg in

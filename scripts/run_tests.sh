@@ -4,7 +4,7 @@ set -euo pipefail
 EXTRA_REQUIREMENTS=tests/requirements.txt
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
-# The tests of the page need a browser. Where it cannot be had they are skipped, and say so.
+# The tests of the page need a browser. Without one they are skipped, with a message.
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 if [ -z "${CHROMIUM:-}" ] && ! browser >/dev/null && command -v apt-get >/dev/null; then
     sudo=

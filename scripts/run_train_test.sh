@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Trains, then tests every checkpoint on the held-out classes. The place to edit hyper-parameters: each stands here once.
+# Trains, then tests every checkpoint on the held-out classes. Edit hyper-parameters here: each stands here once.
 #
-#   scripts/run_train_test.sh                                  the built-in demo, frozen backbone against trained
+#   scripts/run_train_test.sh                                  the built-in demo: compares the frozen with the trained net
 #   DATA_ROOT=~/data scripts/run_train_test.sh                 CUB-200-2011 with the paper's settings
 #   DATA=~/photos NET=EfficientNet-Lite0 scripts/run_train_test.sh      a folder of images of your own
 #   DATA_ROOT=~/data DATA=car NET=ResNet50 EPOCHS=100 scripts/run_train_test.sh
-#   DATA_ROOT=~/data NPROC=4 scripts/run_train_test.sh         trains in four processes, with a GPU each where there are some
+#   DATA_ROOT=~/data NPROC=4 scripts/run_train_test.sh         trains in four processes, each with its own GPU if there are GPUs
 #   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
 #
-# Every value below can be set from the environment. The log goes to scripts/out/<data>-<loss>-<run name>.log too.
+# Every value below can be set from the environment. The log also goes to scripts/out/<data>-<loss>-<run name>.log.
 set -euo pipefail
 
-# The original's positional arguments, in their order; left out or empty, the environment or the default counts.
+# The original's positional arguments, in its order. For a missing or empty one, the environment or the default counts.
 i=0
 for name in ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET; do
     i=$((i + 1))
     if [ -n "${!i:-}" ]; then printf -v "$name" '%s' "${!i}"; fi
 done
 
-METHOD=${METHOD:-udml_ss}               # how it learns: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
-case $METHOD in                         # of other methods, where nothing else is said
+METHOD=${METHOD:-udml_ss}               # training method: udml_ss, shared_neighbours, stml, cluster_contrast, closed_form, ...
+case $METHOD in                         # other defaults for other methods
     frozen | closed_form) EPOCHS=${EPOCHS:-1} ;;
     shared_neighbours) EPOCHS=${EPOCHS:-20} LR=${LR:-0.0003} ;;
     cluster_contrast) LR=${LR:-0.0001} ;;
@@ -42,12 +42,12 @@ if [ -z "${DATA_ROOT:-}" ] && [ $# -eq 0 ] && [ "${DATA:-demo}" = demo ]; then
     AMP=${AMP:-auto}
 fi
 
-ROOT=${ROOT:-results}                   # where checkpoints and results go
+ROOT=${ROOT:-results}                   # the folder for checkpoints and results
 DATA=${DATA:-cub}                       # cub, car, product, shop, demo, a folder under DATA_ROOT, or a path
 NET=${NET:-Inception}                   # backbone: Inception, BN-Inception, ResNet18 ... 152, EfficientNet-Lite0, timm/<name>
 PRETRAINED=${PRETRAINED:-True}          # start from ImageNet weights
 DIM=${DIM:-512}                         # embedding size
-INIT=${INIT:-random}                    # its start: random as in the paper, or pca: the PCA of the features
+INIT=${INIT:-random}                    # start of the embedding head: random as in the paper, or pca, the features' PCA
 WIDTH=${WIDTH:-227}                     # side of the crops
 ORIGIN_WIDTH=${ORIGIN_WIDTH:-256}       # shorter side of an image before cropping
 RATIO=${RATIO:-0.16}                    # smallest share of the image in a random crop
@@ -56,8 +56,8 @@ UP_STEP=${UP_STEP:-5}                   # epochs between clusterings
 LOSS=${LOSS:-Weight}                    # metric loss; `train.py --help` lists them
 ALPHA=${ALPHA:-40}                      # steepness of Weight for negative pairs
 BETA=${BETA:-2}                         # steepness of Weight for positive pairs
-BATCH_SIZE=${BATCH_SIZE:-80}            # images a step: P x K
-NUM_INSTANCES=${NUM_INSTANCES:-5}       # K, images of each cluster in a step
+BATCH_SIZE=${BATCH_SIZE:-80}            # images in a step: P x K
+NUM_INSTANCES=${NUM_INSTANCES:-5}       # K: images of each cluster in a step
 ROT=${ROT:-0.1}                         # weight of the rotation loss; 0 turns it off
 ROT_BATCH=${ROT_BATCH:-16}              # images of a step that also come in four rotations
 ROT_BT=${ROT_BT:-1}                     # 1: rotate, then crop each copy; 0: rotate one crop
@@ -65,23 +65,23 @@ ROT_ONLY=${ROT_ONLY:-0}                 # 1: no metric loss
 LR=${LR:-0.00001}                       # learning rate of backbone and embedding
 ROT_LR=${ROT_LR:-0.00001}               # learning rate of the rotation head
 FREEZE_BN=${FREEZE_BN:-True}            # keep BatchNorm statistics fixed
-EPOCHS=${EPOCHS:-600}                   # of udml_ss: an epoch takes K images of every cluster
+EPOCHS=${EPOCHS:-600}                   # number of epochs; in udml_ss one takes K images of every cluster
 SAVE_STEP=${SAVE_STEP:-50}              # epochs between checkpoints
-SEED=${SEED:-0}                         # of all random draws
-READOUT=${READOUT:-closed_form}         # fitted after training and tested beside the embedding; embedding: that alone; auto
+SEED=${SEED:-0}                         # seed of all random draws
+READOUT=${READOUT:-closed_form}         # closed_form is fitted after training and tested beside the embedding; embedding; auto
 POOL_FEATURE=${POOL_FEATURE:-False}     # test the pooled features instead of the embedding
-ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip leaves unreadable images out and counts them
+ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip: leave out unreadable images, and count them
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
-DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps, or auto, which takes the best available
 AMP=${AMP:-off}                         # precision: off as in the paper; auto is faster on a GPU
 NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
-DRY_RUN=${DRY_RUN:-0}                   # 1: tries everything, says how long it will take, and keeps nothing
-RUN_SUFFIX=${RUN_SUFFIX:-}              # ends the run's name; tells runs apart that differ in what it does not say
+DRY_RUN=${DRY_RUN:-0}                   # 1: try everything, say how long the run will take, and keep nothing
+RUN_SUFFIX=${RUN_SUFFIX:-}              # end of the run's name, to tell runs apart that have the same name otherwise
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
-RESULT=${RESULT:-}                      # the file of results (default: under ROOT, by the run's name)
+RESULT=${RESULT:-}                      # the file of results (default: under ROOT, named after the run)
 
-# Paths given by the user are relative to where they stand, not to the project's folder.
+# Relative paths count from the user's folder, not from the project's.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 ROOT=$(absolute "$ROOT")
 if [ -n "${DATA_ROOT:-}" ]; then DATA_ROOT=$(absolute "$DATA_ROOT"); fi
@@ -114,7 +114,7 @@ case $METHOD in  # the flags of each method
         method=(--init "$INIT" --num_clusters "$NUM_CLUSTERS" --up_step "$UP_STEP" --loss "$LOSS" --alpha "$ALPHA"
                 --beta "$BETA" --num_instances "$NUM_INSTANCES" --self_supervision_rot "$ROT" --rot_batch "$ROT_BATCH"
                 --rot_bt "$ROT_BT" --rot_lr "$ROT_LR") ;;
-    *) method=() ;;  # their defaults; others by TRAIN_FLAGS
+    *) method=() ;;  # other methods take their defaults, or TRAIN_FLAGS
 esac
 if [ "$METHOD" != udml_ss ]; then method+=(--method "$METHOD"); fi
 
@@ -124,10 +124,10 @@ if [ "$NPROC" != 1 ] || [ -n "${TORCHRUN_FLAGS:-}" ]; then
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(getconf _NPROCESSORS_ONLN) + NPROC - 1) / NPROC))}
 fi
 
-# Runs a command and passes signals on to it: training saves first, while this script waits, to end with its exit code.
+# Runs a command and passes signals on to it. Training then saves; this script waits, and ends with the command's exit code.
 stoppable() {
     local code stopped=
-    set -m  # else the shell would have it ignore Ctrl-C
+    set -m  # without it the command would ignore Ctrl-C
     "$@" &
     set +m
     trap "stopped=143; kill -TERM $! 2>/dev/null || :" TERM USR1

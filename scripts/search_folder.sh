@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Look-alike search in a folder of images: sets itself up, embeds the images, opens a page on this machine.
+# Searches a folder of images for look-alikes: sets itself up, embeds the images, opens a page on this machine.
 #
-#   scripts/search_folder.sh ~/photos              in a minute or two, by a ready-made net fitted to the folder
-#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and shows both, if it helped
-#   SERVE=0 scripts/search_folder.sh ~/photos      embeds what is new, and leaves the page
+#   scripts/search_folder.sh ~/photos              takes a minute or two, with a ready-made net fitted to the folder
+#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and shows both nets if training helped
+#   SERVE=0 scripts/search_folder.sh ~/photos      embeds new images, without a page
 #
-# A second call embeds what is new or changed and forgets what is gone. Ctrl-C at any time: the same command goes on. Nothing is
+# A second call embeds new and changed images, and forgets missing ones. After a Ctrl-C, the same command goes on. Nothing is
 # written into the folder. Every value below can be set from the environment.
 set -euo pipefail
 
@@ -14,29 +14,29 @@ case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage
 [ -d "$1" ] || { echo "error: $1: no such folder; $usage" >&2; exit 2; }
 FOLDER=$(CDPATH= cd -- "$1" && pwd)
 
-ROOT=${ROOT:-results}                   # where embeddings and checkpoints go; never the folder itself
+ROOT=${ROOT:-results}                   # the folder for embeddings and checkpoints; never the folder of images
 NET=${NET:-EfficientNet-Lite0}          # backbone; its ImageNet weights come with requirements.txt
 WIDTH=${WIDTH:-128}                     # side of the crops; 224 sees finer details and takes three times as long
 ORIGIN_WIDTH=${ORIGIN_WIDTH:-$((WIDTH * 9 / 8))}    # shorter side of an image before cropping
-DIM=${DIM:-512}                         # numbers of an embedding
+DIM=${DIM:-512}                         # numbers in an embedding
 DTYPE=${DTYPE:-float32}                 # float16 halves the files
-DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps; auto takes the best there is
+DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps, or auto, which takes the best available
 NPROC=${NPROC:-1}                       # processes that embed and train together
 SERVE=${SERVE:-1}                       # 0: no page
-PORT=${PORT:-8420}                      # of the page; the next free one is taken
+PORT=${PORT:-8420}                      # port of the page; if taken, the next free one
 EMBED_FLAGS=${EMBED_FLAGS:-}            # anything else for embed.py
 SERVE_FLAGS=${SERVE_FLAGS---open}      # anything else for search.py serve
 
-TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the images as they are now
-STEPS=${STEPS:-200}                     # of training, by shared neighbours; about 1 s each on a CPU core
+TRAIN=${TRAIN:-0}                       # 1: train on the folder, once; again: train anew, on the present images
+STEPS=${STEPS:-200}                     # steps of training, by shared neighbours; about 1 s each on a CPU core
 LR=${LR:-0.0003}                        # learning rate
-SELECT=${SELECT:-1}                     # 0: take the trained net, whatever the scores say that need no labels
+SELECT=${SELECT:-1}                     # 0: take the trained net, whatever the scores without labels say
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
 case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
 case $ROOT/ in "$FOLDER"/*) echo "error: $ROOT lies in the folder of the images; set ROOT to another place" >&2; exit 2 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
-# Other settings have a place of their own, so that neither replaces the other.
+# Each choice of settings has its own folder, so that none replaces another.
 number=$(printf '%s ' "$FOLDER" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
 out=$ROOT/search/$(basename "$FOLDER")-$number
 mkdir -p "$out"
@@ -56,7 +56,7 @@ embed ready-made "${ready[@]}"
 
 galleries=("$out/ready-made")
 if [ "$TRAIN" != 0 ]; then
-    # A training has the images of its start, so that it can go on after a stop. The one before stays until it is done.
+    # A training keeps its list of images, so that it can go on after a stop. The earlier training stays until this one is done.
     run=$out/training
     if [ "$TRAIN" = again ]; then run=$out/training.new; fi
     images=$("$PYTHON" - "$out/ready-made" "$run" <<'LIST'
@@ -96,7 +96,7 @@ fi
 galleries=("$out/ready-made")
 checkpoint=$(ls -t "$out"/training/*/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
 helped=1
-if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # is it better than the ready-made net, as far as can be told without labels?
+if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # without labels, is it better than the ready-made net?
     judged=$out/training/select.json
     if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
         if "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select \
@@ -111,7 +111,7 @@ print(int(after > before))' "$judged")
 fi
 if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
     anew=()
-    if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # trained since it embedded
+    if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # the net was trained after it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
 fi

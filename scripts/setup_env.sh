@@ -1,10 +1,10 @@
-# Sourced by the other scripts: goes to the project's folder and sets $PYTHON to an interpreter that has everything.
-#   PYTHON=... is used as it is. An active virtual environment is used, else .venv is made here; what requirements.txt
-#   names is installed into it when that has not been done yet. EXTRA_REQUIREMENTS: one more such file.
-#   TORCH=cpu takes PyTorch's build without CUDA. A torch that is there already, and fits, is used as it is.
+# The other scripts source this one: it goes to the project's folder and sets $PYTHON to an interpreter with all packages.
+#   PYTHON=... is used as it is. Otherwise an active virtual environment is used, or .venv is made here. The packages of
+#   requirements.txt are installed into it, once. EXTRA_REQUIREMENTS: one more file of packages.
+#   TORCH=cpu takes PyTorch's build without CUDA. An installed torch that fits is used as it is.
 CPU_BUILDS=https://download.pytorch.org/whl/cpu
 
-case ${PYTHON:-} in /* | '') ;; */*) PYTHON=$PWD/$PYTHON ;; esac  # a relative path is from where the user stands
+case ${PYTHON:-} in /* | '') ;; */*) PYTHON=$PWD/$PYTHON ;; esac  # a relative path counts from the user's folder
 CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 fail() { echo "error: $*" >&2; exit 2; }
@@ -50,7 +50,7 @@ if [ -z "${PYTHON:-}" ]; then
         fail "$environment has no pip; remove that folder, or activate another environment"
     install_log=$environment/install.log
     for requirements in requirements.txt ${EXTRA_REQUIREMENTS:-}; do
-        # A stamp named by the file's content: done once, and again only when the file changes.
+        # The stamp's name comes from the file's content: it is installed once, and again only after a change.
         stamp=$environment/.installed-$(cksum < "$requirements" | tr ' ' '-')
         [ ! -e "$stamp" ] || continue
         if [ "$requirements" = requirements.txt ] && ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then say_size_of_torch; fi

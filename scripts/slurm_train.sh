@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run_train_test.sh as a SLURM job that outlives its time limit: `sbatch scripts/slurm_train.sh [arguments]` in the project's
-# folder, with DATA_ROOT and the other values in the environment. Two minutes before the limit the run saves and stops, and
-# the job is queued again; preempted jobs and those of a failed node are queued again by SLURM itself.
+# Runs run_train_test.sh as a SLURM job that outlives its time limit: `sbatch scripts/slurm_train.sh [arguments]` in the
+# project's folder, with DATA_ROOT and the other values in the environment. Two minutes before the limit the run saves and
+# stops, and the job is queued again. SLURM itself requeues preempted jobs and jobs on a failed node.
 #SBATCH --job-name=udml
 #SBATCH --nodes=1
 #SBATCH --cpus-per-task=8

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Methods x sets x seeds under one protocol: the same net, crops and embedding size, the last step of at most about the
-# wall time of 150 steps of UDML-SS (64 on the demo), on one CPU core. Finished runs are not run again, interrupted ones go on.
+# Compares methods over sets and seeds under one protocol: the same net, crops and embedding size, on one CPU core. The budget
+# is about the wall time of 150 steps of UDML-SS (64 on the demo); the last step counts. Finished runs are not run again, and
+# interrupted runs go on.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/study.sh [SEED ...]         # default: 0 1 2
-#   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of it
-#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings:
-#       those of run_train_test.sh, or flags of train.py
-#   JUDGE=0 ...                                                                          # without the scores that need no labels
+#   METHODS="udml_ss shared_neighbours" SETS=demo scripts/study.sh 0                     # a part of the study
+#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings
+#       of run_train_test.sh, or flags of train.py
+#   JUDGE=0 ...                                                                          # skips the scores without labels
 #   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
-# Results go to ROOT/study (default: results/study), the tables and the plot of what is there to scripts/out/study; with
-# HELD_OUT=1 to study_held_out at both places.
+# Results go to ROOT/study (default: results/study). Tables and plot of all results go to scripts/out/study. With HELD_OUT=1
+# both folders are called study_held_out.
 set -euo pipefail
 
 scripts=$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -23,8 +24,8 @@ if [ "${HELD_OUT:-0}" != 0 ]; then study=study_held_out; else study=study; fi
 export ROOT DEVICE=cpu OMP_NUM_THREADS=1 NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 DIM=512 LR=0.0001 ROT_LR=0.00001 \
     TEST_FLAGS="--metrics recall map_at_r nmi"
 
-# What a set's number of clusters is (where a method has to know it, it is told the true one), and how many epochs of each
-# method fill the budget.
+# Sets a set's number of clusters (the true one, for methods that need it) and, for each method, the epochs that fill the
+# budget.
 settings() {
     case $1 in
         CUB100) DATA=$CUB100 NUM_CLUSTERS=50 EPOCHS_udml_ss=50 EPOCHS_stml=3 EPOCHS_cluster_contrast=55 ;;
@@ -32,14 +33,14 @@ settings() {
         demo) DATA=$ROOT/data/demo NUM_CLUSTERS=40 EPOCHS_udml_ss=32 EPOCHS_stml=5 EPOCHS_cluster_contrast=60 ;;
     esac
     : "${DATA:?where is $1? Set CUB100 or GROCERY}"
-    if [ $study = study_held_out ]; then # half of the classes, so half of the steps (of shared_neighbours as many)
+    if [ $study = study_held_out ]; then # half of the classes, so half of the steps (not for shared_neighbours)
         "$PYTHON" -m data.held_out "$DATA" "$ROOT/data/$1-held_out"
         DATA=$ROOT/data/$1-held_out NUM_CLUSTERS=$(((NUM_CLUSTERS + 1) / 2))
     fi
     EPOCHS_supervised=$EPOCHS_udml_ss EPOCHS_shared_neighbours=20 EPOCHS_closed_form=1
 }
 
-# Each method's own settings: its paper's, but for those that were chosen on classes held out from the training lists.
+# Sets each method's own settings. They follow its paper, or were chosen on classes held out from the training lists.
 flags_of() {
     case $1 in
         udml_ss | supervised) INIT=pca ;;
@@ -49,7 +50,7 @@ flags_of() {
     esac
 }
 
-# Whether run_train_test.sh passes a setting on to METHOD: to others than UDML-SS and its kin only what all methods have.
+# Succeeds if run_train_test.sh passes a setting on to METHOD. UDML-SS and its kin get all settings, others only the common ones.
 passes_on() {
     case $METHOD/$1 in
         udml_ss/* | supervised/*) ;;
@@ -74,10 +75,10 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
             declare -gx "$change"
         else
             name=${change%%=*}
-            TRAIN_FLAGS="${TRAIN_FLAGS:-} --${name,,} ${change#*=}" # what train.py does not know it refuses
+            TRAIN_FLAGS="${TRAIN_FLAGS:-} --${name,,} ${change#*=}" # train.py refuses unknown flags
         fi
     done
-    SAVE_STEP=${SAVE_STEP:-$(((EPOCHS + 1) / 2))} # two points of its curve
+    SAVE_STEP=${SAVE_STEP:-$(((EPOCHS + 1) / 2))} # two points for its curve
     if [ "$METHOD" != closed_form ]; then TEST_FLAGS+=" --pretrained False"; fi # the frozen net is tested once
     export DATA NUM_CLUSTERS INIT BATCH_SIZE TRAIN_FLAGS METHOD SEED RESULT RUN_SUFFIX EPOCHS SAVE_STEP TEST_FLAGS LOSS
     mkdir -p "$ROOT/$study/$2"
@@ -85,12 +86,12 @@ run() { # METHOD[,NAME=VALUE...] SET SEED, in a shell of its own
     mv "$RESULT" "$place.json"
 }
 
-judge() { # SET: its nets that are not known without labels yet
+judge() { # SET: judge its nets that have no scores without labels yet
     settings "$1"
     local folder=$ROOT/$study/$1 due nets
     local file=$folder/label_free.json
     mkdir -p "$folder"
-    touch "$file.begun" # what is saved from now on is for the next time
+    touch "$file.begun" # nets saved from now on are judged next time
     due=$("$PYTHON" scripts/study.py due "$folder")
     if [ -z "$due" ]; then return; fi
     readarray -t nets <<<"$due"

@@ -1,4 +1,4 @@
-"""Result files of test.py over seeds -> a Markdown table of the last epoch, in per cent: mean ± standard deviation.
+"""Makes a Markdown table of test.py's result files over seeds: mean ± standard deviation of the last epoch, in per cent.
 
     python scripts/summarise.py NAME=RESULT.json[,RESULT.json...] ...
 
@@ -20,7 +20,7 @@ def load(file):
 
 
 def row(name, results):
-    """One line: every metric over `results`, one entry of test.py for each seed."""
+    """Return one line with every metric over `results`, which has one entry of test.py for each seed."""
     over_seeds = zip(*(columns(result).values() for result in results))
     cells = [
         f"{100 * statistics.mean(c):.2f}" + (f" ± {100 * statistics.stdev(c):.2f}" if len(c) > 1 else "") for c in over_seeds
@@ -29,7 +29,7 @@ def row(name, results):
 
 
 def of(entries, trained, *readouts):
-    """Those entries of a file that are of a trained net, or of the frozen backbone, and of one of these readouts."""
+    """Return the entries of a trained net (or, with trained False, of the frozen backbone) with one of these readouts."""
     return [
         e
         for e in entries
@@ -38,7 +38,7 @@ def of(entries, trained, *readouts):
 
 
 def table(runs):
-    """runs: name -> list of files."""
+    """Return the table. runs: name -> list of files."""
     loaded = {name: [load(file) for file in files] for name, files in runs.items()}
     first = next(iter(loaded.values()))[0]
     headings = columns(first[0])
@@ -47,7 +47,7 @@ def table(runs):
         lines += [row(name, [entry]) for entry in of(first, False, readout)]
     for name, files in loaded.items():
         for end, readouts in (("", ("embedding", "pooled")), (", closed-form readout", ("closed_form",))):
-            last = [found[-1] for entries in files if (found := of(entries, True, *readouts))]
+            last = [trained[-1] for entries in files if (trained := of(entries, True, *readouts))]
             if last:
                 lines.append(row(name + end, last))
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The closed form's tables: its parts one by one, AE-SVC, shares of the images, other sets, and how well agreement chooses;
-# on CUB100, GroceryStore and the demo set. About 6 minutes for a set and net at 128 pixels on a CPU core, 10 at 224. What is
-# there already is not computed again.
+# Makes the closed form's tables on CUB100, GroceryStore and the demo set: its parts one by one, AE-SVC, shares of the images,
+# other sets, and how well agreement chooses. A set and net takes about 6 minutes at 128 pixels on a CPU core, 10 at 224.
+# Existing results are not computed again.
 #   CUB100=~/data/CUB100 GROCERY=~/data/GroceryStore scripts/table_closed_form.sh    # without them: the demo set alone
 #   NETS=EfficientNet-Lite0 WIDTHS=224 DEMO=0 ... scripts/table_closed_form.sh       # DEMO=0: without the demo set
 # Two of the nets need packages of weights; a net without its weights is skipped:
@@ -26,7 +26,7 @@ fi
 
 table() { "$PYTHON" scripts/closed_form_table.py --scratch "$SCRATCH" "$@"; }
 for width in ${WIDTHS:-128 224}; do
-    for more in "" --ae_svc; do  # the slow baseline after all else
+    for more in "" --ae_svc; do  # the slow baseline comes last
         for net in ${NETS:-EfficientNet-Lite0 EfficientNet-Lite1 MobileNetV2}; do
             cross=
             [ "$net $width" != "EfficientNet-Lite0 128" ] || cross=--cross

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The README's table: UDML-SS, the same without rotation, and the supervised upper bound, over seeds, by the last step of
-# a fixed budget of 150 steps. Each run takes about 10 minutes on a CPU core; finished ones are not run again.
+# Makes the table of UDML-SS, UDML-SS without rotation, and the supervised upper bound, over seeds, at the last step of a
+# fixed budget of 150 steps. Each run takes about 10 minutes on a CPU core. Finished runs are not run again.
 #   IMAGES=~/data/CUB100 scripts/table_cub100.sh [SEED ...]                       # default: 0 1 2
 set -euo pipefail
 
@@ -10,7 +10,7 @@ case ${ROOT:=results} in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
 export ROOT DATA=$IMAGES NET=EfficientNet-Lite0 WIDTH=128 ORIGIN_WIDTH=144 NUM_CLUSTERS=50 LR=0.0001 ROT_LR=0.00001 \
     INIT=pca EPOCHS=50 SAVE_STEP=50
 
-# row NAME METHOD ROT [SUFFIX]: runs what is missing, and adds NAME=FILE,... of all seeds to the table's rows.
+# row NAME METHOD ROT [SUFFIX]: makes the missing runs, and adds NAME=FILE,... of all seeds to the table's rows.
 row() {
     local files=()
     for SEED in "${seeds[@]}"; do

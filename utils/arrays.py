@@ -1,4 +1,4 @@
-"""Rows of large arrays: evenly spread ones, random ones, the nearest ones, block by block."""
+"""Takes rows of large arrays: evenly spread, at random, the nearest to a query, or block by block."""
 
 from collections.abc import Iterator
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from utils.errors import InputError
 
-ROWS = 8192  # of a block
+ROWS = 8192  # rows in a block
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """`most` places at even distances in range(count), or all: int64, in order. Lists are often in order of kinds."""
-    some = min(count, most)
-    return np.arange(some, dtype=np.int64) * count // max(some, 1)
+    """Return min(count, most) evenly spaced places in range(count), int64. Lists are often sorted by class."""
+    size = min(count, most)
+    return np.arange(size, dtype=np.int64) * count // max(size, 1)
 
 
 def sample_rows(embeddings: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows, int64 (n,) ascending, and the rows, float32 (n, d): at most so many, random ones, in order.
+    """Draw at most `most` random rows. Returns their places, int64 (n,) ascending, and the rows, float32 (n, d).
 
-    Rows that are all taken, and float32 already, are not copied. Raises InputError when one is not finite.
+    Float32 rows are not copied when all are taken. Raises InputError when a row is not finite.
     """
     chosen, rows = np.arange(len(embeddings)), embeddings
     if len(embeddings) > most:
@@ -31,7 +31,7 @@ def sample_rows(embeddings: np.ndarray, most: int, seed: int) -> tuple[np.ndarra
 
 
 def nearest_rows(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows with the largest inner product with each query, the largest first: int64 and float32 (q, k).
+    """Return, for each query, the k rows with the largest inner products and these, largest first: int64, float32 (q, k).
 
     queries, rows: float32 (q, d) and (n, d), k at most n. All pairs are compared.
     """
@@ -42,11 +42,11 @@ def nearest_rows(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndar
 
 
 def blocks(rows: np.ndarray, size: int | None = None) -> Iterator[np.ndarray]:
-    """The rows of an array, `size` at a time; without it, ROWS."""
+    """Yield the rows of an array, `size` rows at a time (default: ROWS)."""
     size = size or ROWS
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def row_blocks(embeddings: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows, float32 (n, d), block by block."""
+    """Yield the rows block by block, as float32 (n, d)."""
     return (rows.astype(np.float32, copy=False) for rows in blocks(embeddings))

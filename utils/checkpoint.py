@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running what they hold."""
+"""Writes checkpoints whole or not at all, and reads them without running any code in them."""
 
 import glob
 import os
@@ -17,9 +17,9 @@ from utils.files import written_whole
 from utils.health import diverged
 
 LATEST = "latest.pth.tar"
-NET_SETTINGS = ("net", "dim", "width", "origin_width")  # those that its net is built from
+NET_SETTINGS = ("net", "dim", "width", "origin_width")  # the settings that a checkpoint's net is built from
 
-TIMES = ("seconds", "cpu_seconds")  # of wall time, and that cores were busy, which a busy machine does not change
+TIMES = ("seconds", "cpu_seconds")  # wall time, and time of busy cores, which other work on the machine does not change
 # Settings that may differ when a run is resumed: they say where, how far and how loudly it runs, not what it learns.
 FREE = set("data data_root save_dir log_file resume override weights epochs save_step save_minutes keep_last".split())
 FREE |= set("eval_step print_freq nThreads cache device amp channels_last micro_batch on_bad_image features_dir".split())
@@ -42,9 +42,9 @@ def _numbered(save_dir: str) -> dict[int, str]:
 
 
 def compare_settings(saved: Mapping, now: Mapping, path: str, override: bool = False) -> None:
-    """Say how the settings `saved` in checkpoint `path` differ from those of `now`. A setting that one lacks does not count.
+    """Log how the settings `saved` in checkpoint `path` differ from `now`. A setting that only one side has does not count.
 
-    Raises InputError when a setting differs that is not in FREE: it is then another run. With `override` it only says so.
+    Raises InputError when a setting differs that is not in FREE: it is then another run. With `override` it only logs that.
     """
     both = [name for name in now if name in saved and name not in ("resume", "override", "log_file")]
     differ = {name: f"--{name} was {saved[name]}, is {now[name]}" for name in both if saved[name] != now[name]}
@@ -57,10 +57,10 @@ def compare_settings(saved: Mapping, now: Mapping, path: str, override: bool = F
 
 
 def find(resume: str, save_dir: str) -> tuple[Any, Any]:
-    """(path, what it holds) of the checkpoint that --resume asks for; (None, None) for a fresh run.
+    """Return (path, content) of the checkpoint to resume; (None, None) for a fresh run.
 
-    resume: a path; `yes`, the newest in `save_dir` if there is any; `no`, a fresh run, and InputError if there is one.
-    Of damaged ones the log says that the one before is taken; InputError when no other is left.
+    resume: a path; `yes` for the newest checkpoint in `save_dir`, if any; `no` for a fresh run, InputError if there is one.
+    A damaged checkpoint is logged, and the one before it is taken. InputError when no other is left.
     """
     numbered = _numbered(save_dir)
     latest = os.path.join(save_dir, LATEST)
@@ -90,23 +90,23 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
 
     rolling, state = newest_intact([latest] * os.path.exists(latest))
     later = [path for epoch, path in sorted(numbered.items(), reverse=True) if not state or epoch > state["epoch"]]
-    found = newest_intact(later)
-    if damaged and not rolling and not found[0]:
+    numbered_one = newest_intact(later)
+    if damaged and not rolling and not numbered_one[0]:
         raise InputError(f"{damaged[0]}: damaged, and there is no other checkpoint; remove it to start anew")
-    return found if found[0] else (rolling, state)
+    return numbered_one if numbered_one[0] else (rolling, state)
 
 
 def save(path: str, state: Mapping) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, as a whole or not at all.
 
-    When it returns, the file is on the disk. When it raises a RunError, an older file of that name is still there, and
-    nothing of the new one.
+    After the call the file is on the disk. If it raises a RunError instead, an older file of that name is still there, and
+    no part of the new one.
     """
     try:
         with written_whole(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
-        # torch cannot end its file after an OSError, and raises a RuntimeError that says only that
+        # after an OSError torch cannot close its file either; its RuntimeError hides the cause
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = getattr(cause, "strerror", None) or (str(cause).splitlines() or [type(cause).__name__])[0]
         remedy = "Make room or correct the permissions, the same command goes on from the last one"
@@ -114,7 +114,7 @@ def save(path: str, state: Mapping) -> None:
 
 
 def load(path: str | PathLike) -> Any:
-    """Read a checkpoint to the CPU. InputError names a missing, damaged or unsafe file, or one that is no checkpoint."""
+    """Read a checkpoint to the CPU. InputError names a missing, damaged or unsafe file, or a file that is no checkpoint."""
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such checkpoint")
     try:
@@ -124,7 +124,7 @@ def load(path: str | PathLike) -> Any:
 
 
 def checked(state: Any, path: str | PathLike) -> Any:
-    """What a file held, where it is a checkpoint of this project. InputError names the file where it is not."""
+    """Return `state`, read from `path`, if it is a checkpoint of this project; else raise InputError with the path."""
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
         what = "not a checkpoint of this project, `state_dict` or `epoch` is missing"
         raise InputError(f"{path}: {what}; the weights of a backbone alone are no checkpoint")
@@ -137,16 +137,16 @@ def checked(state: Any, path: str | PathLike) -> Any:
 
 
 def _fits(name: str, value: Any) -> bool:
-    """Whether a setting of a net may have this value."""
+    """Return True if a setting of a net may have this value."""
     return isinstance(value, str) if name == "net" else isinstance(value, int) and value > 0
 
 
 class Saver:
-    """Writes the checkpoints of one run into its folder: those of epochs, and between them latest.pth.tar.
+    """Writes the checkpoints of one run into its folder: one at the end of an epoch, and latest.pth.tar in between.
 
-    capture: gives the state of the run after its last whole step; None when there is nothing to keep yet.
-    minutes: between two writes of latest.pth.tar, 0 for none. keep_last: checkpoints of epochs to keep, 0 for all.
-    writes: False for all processes of a run but the first.
+    capture: returns the state of the run after its last whole step, or None when there is nothing to keep yet.
+    minutes: between two writes of latest.pth.tar, 0 for none. keep_last: number of epoch checkpoints to keep, 0 for all.
+    writes: True in the first process of a run only.
     """
 
     def __init__(
@@ -158,27 +158,27 @@ class Saver:
         if writes:
             for left in glob.glob(os.path.join(glob.escape(save_dir), "*.pth.tar.tmp*")):
                 with suppress(OSError):
-                    os.remove(left)  # by a run that was killed while it wrote; the lock says that no other one is writing
+                    os.remove(left)  # left by a run killed while writing; the lock keeps other runs out
 
     def epoch(self, epoch: int) -> None:
-        """Write the checkpoint of an epoch, and remove the oldest when there are more than `keep_last`."""
+        """Write the checkpoint of an epoch. Remove the oldest ones beyond `keep_last`."""
         self._write(path_of(self.save_dir, epoch))
         if self.keep_last and self.writes:
-            numbered = _numbered(self.save_dir)  # later ones stay: an earlier run went further, before this one went back
+            numbered = _numbered(self.save_dir)  # an earlier run may have gone further; its later ones stay
             for number in sorted(number for number in numbered if number <= epoch)[: -self.keep_last]:
                 with suppress(OSError):
                     os.remove(numbered[number])
 
     def after_step(self) -> None:
-        """Write latest.pth.tar when it is due."""
+        """Write latest.pth.tar if it is due."""
         if self.minutes and time.monotonic() >= self._due:
             self._write(os.path.join(self.save_dir, LATEST))
 
     @contextmanager
     def rescue(self) -> Iterator[None]:
-        """A block. If an error or a signal ends it early, the run is first saved as it was after its last whole step.
+        """If an error or a signal ends the block early, save the run as it was after its last whole step.
 
-        A RunError says itself whether that can be done (`RunError.rescue`). Faults of ours are not saved.
+        `RunError.rescue` says whether that can be done. After a bug in the project nothing is saved.
         """
         try:
             yield
@@ -189,7 +189,7 @@ class Saver:
             raise
 
     def _write(self, path: str) -> bool:
-        """Write a checkpoint, if there is anything to write. Returns whether it did."""
+        """Write a checkpoint, if there is anything to write. Return True if it was written."""
         state = self.capture() if self.writes and self.capture else None
         self._due = time.monotonic() + 60 * self.minutes
         if state is None:

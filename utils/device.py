@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes: the one place that decides it."""
+"""Chooses the device and the precision of a run, for all of the project."""
 
 import os
 import re
@@ -17,48 +17,48 @@ class Compute(NamedTuple):
     """Device, precision and memory layout of a run."""
 
     device: torch.device
-    amp: torch.dtype | None  # of autocast; None computes in float32
+    amp: torch.dtype | None  # dtype of autocast; None computes in float32
     channels_last: bool
 
     def autocast(self) -> Any:
-        """A context in which the forward pass runs in the chosen precision."""
+        """Return a context in which the forward pass runs in the chosen precision."""
         return torch.autocast(self.device.type, dtype=self.amp) if self.amp else nullcontext()
 
     def scaler(self) -> torch.amp.GradScaler:
-        """The gradient scaler: float16 needs it, for the other precisions it does nothing."""
+        """Return the gradient scaler. float16 needs it; for the other precisions it does nothing."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp == torch.float16)
 
     def place(self, model: Any) -> Any:
-        """The module on the device, in the layout."""
+        """Move a module to the device, in the memory layout."""
         return model.to(self.device, memory_format=torch.channels_last if self.channels_last else torch.preserve_format)
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was given; the CPU never has anything left."""
+        """Wait until the device has finished its work. The CPU never has any left."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
 
     @property
     def scores(self) -> torch.device:
-        """Where similarities of a whole set are computed: on a CUDA device, else on the CPU."""
+        """The device for similarities of a whole set: a CUDA device, else the CPU."""
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     @property
     def pin_memory(self) -> bool:
-        """Whether loaders should put batches into page-locked memory, from which they move to the device in parallel."""
+        """True if loaders should put batches into page-locked memory, for copies to the device in parallel."""
         return self.device.type == "cuda"
 
 
 def choose(device: str = "auto", amp: str = "auto", channels_last: bool | None = None) -> Compute:
-    """The Compute of the settings `device`, `amp` and `channels_last`.
+    """Return the Compute of the settings `device`, `amp` and `channels_last`.
 
-    auto: CUDA (a GPU for each process of torchrun), else MPS, else the CPU; bf16 on GPUs that have it, fp16 on older ones,
-    float32 on the CPU and MPS; channels_last on CUDA and the CPU, where convolutions are faster in it.
+    device "auto": CUDA (a GPU for each process of torchrun), else MPS, else the CPU. amp "auto": bf16 on GPUs that have it,
+    fp16 on older GPUs, float32 on the CPU and MPS. channels_last None: True on CUDA and the CPU, where it is faster.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device == "cuda" and under_torchrun():
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):  # torch knows more, some of them without memory or kernels
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):  # torch names more devices, some without memory or kernels
         raise InputError(f"{device}: unknown; give cpu, cuda, cuda:1 (or another number), mps or auto", setting="device")
     try:
         chosen = torch.device(device)

@@ -1,7 +1,7 @@
-"""Several processes that train one model together, started by torchrun; a single process is a group of one.
+"""Lets several processes, started by torchrun, train one model together. A single process is a group of one.
 
-Every process holds the whole model and makes its share of every batch. `Group.gather` then gives the whole batch to all of
-them, and each computes the same loss. DistributedDataParallel averages the gradients.
+Every process holds the whole model and makes its share of every batch. `Group.gather` then gives all processes the whole
+batch, and each computes the same loss. DistributedDataParallel averages the gradients.
 """
 
 import os
@@ -17,31 +17,31 @@ from torch import Tensor, nn
 
 from utils.errors import RunError
 
-ROWS_AT_ONCE = 2**16  # rows that are sent at once
+ROWS_AT_ONCE = 2**16  # rows in one message
 LOST = ("gloo", "nccl", "connection", "socket", "broken pipe", "process group")
 
 
 def cores_here(most: int = 8) -> int:
-    """This process's share of the machine's cores, 1 to `most`: so many data loading processes suit it."""
+    """Return this process's share of the machine's cores, 1 to `most`: a good number of data loading processes."""
     return min(most, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 class Group:
-    """The processes of a run: `size` of them, of which this is number `rank`. Collective calls are made by all or none."""
+    """The `size` processes of a run. This one is number `rank`. All processes must make each collective call, or none."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     def gather(self, x: Tensor) -> Tensor:
-        """x (n, ...), where n may differ -> the rows of all processes in their order, (sum of n, ...).
+        """Return the rows x (n, ...) of all processes in their order: (sum of n, ...). n may differ between processes.
 
-        For gradients, every process has to compute the same loss from the result, and DistributedDataParallel has to average
-        the gradients of the parameters. They are then those of one process that had the whole batch.
+        The gradients equal those of one process with the whole batch, if every process computes the same loss from the
+        result, and DistributedDataParallel averages the parameters' gradients.
         """
         return x if self.size == 1 else _Gather.apply(x, self)
 
     def total(self, *numbers: int) -> Sequence[int]:
-        """The sum of each number over the processes, as ints."""
+        """Return the sum of each number over the processes, as ints."""
         if self.size == 1:
             return numbers
         sums = torch.tensor(numbers, dtype=torch.int64)
@@ -49,13 +49,13 @@ class Group:
         return sums.tolist()
 
     def sum(self, x: Tensor) -> Tensor:
-        """The sum of a CPU tensor over the processes, in place."""
+        """Sum a CPU tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(x)
         return x
 
     def share_object(self, x: Any) -> Any:
-        """What x is in process 0, in all of them."""
+        """Return process 0's x in all processes."""
         if self.size > 1:
             box = [x]
             dist.broadcast_object_list(box, src=0)
@@ -63,7 +63,7 @@ class Group:
         return x
 
     def gather_objects(self, x: Any) -> list:
-        """[x of process 0, x of process 1, ...], for small things."""
+        """Return [x of process 0, x of process 1, ...], for small objects."""
         if self.size == 1:
             return [x]
         everyone: list = [None] * self.size
@@ -71,13 +71,13 @@ class Group:
         return everyone
 
     def stretch(self, count: int) -> range:
-        """This process's part of range(count); the parts of all processes follow each other."""
+        """Return this process's part of range(count). The parts follow each other in the order of the processes."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def collect(self, rows: np.ndarray, used: int) -> None:
-        """Send the first `used` of the rows (n, d) of each process to process 0, which puts them behind its own, in order.
+        """Send each process's first `used` rows to process 0, which puts them behind its own, in order.
 
-        rows: a NumPy array; that of process 0 has room for all.
+        rows: a NumPy array (n, d); in process 0 it has room for the rows of all processes.
         """
         counts = self.gather_objects(used)
         if self.rank:
@@ -103,7 +103,7 @@ class Group:
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """A block that process 0 goes through before the others, who find what it made on the disk."""
+        """Let process 0 finish the block before the others begin it. They find its files on the disk."""
         if self.size > 1 and self.rank:
             dist.barrier()
         yield
@@ -112,7 +112,7 @@ class Group:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """A block in which the end of another process becomes a RunError."""
+        """Raise a RunError when another process ends during the block."""
         try:
             yield
         except RuntimeError as error:
@@ -123,9 +123,9 @@ class Group:
             raise
 
     def leave(self) -> None:
-        """End the group, when the run is done."""
+        """End the group after the run."""
         if self.size > 1:
-            dist.barrier()  # one that goes while another still works would leave it with broken connections
+            dist.barrier()  # a process that leaves early would break the connections of one that still works
             dist.destroy_process_group()
 
 
@@ -143,20 +143,20 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # Each process passes on the gradient of its own rows. DistributedDataParallel will divide the sum over all processes
-        # by their number, so here it is multiplied by it.
+        # Each process passes on the gradient of its own rows. DistributedDataParallel divides the sum over the processes by
+        # their number; the factor undoes that.
         return gradient[ctx.own] * ctx.size, None
 
 
 def under_torchrun() -> bool:
-    """Whether torchrun started this process as one of several."""
+    """Return True if torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def join(device: torch.device) -> Group:
-    """The Group of this process: those that torchrun started, or itself alone. device: of the model.
+    """Return this process's Group: the processes that torchrun started, or this one alone. device: of the model.
 
-    CPU tensors travel by gloo, those on a GPU by nccl.
+    CPU tensors travel by gloo, GPU tensors by nccl.
     """
     if not under_torchrun():
         return Group()

@@ -1,4 +1,4 @@
-"""What ends a run early: said in one line, with an exit code of its own."""
+"""The exceptions that end a run early, each with one line for the user and its own exit code."""
 
 import logging
 import os
@@ -10,9 +10,9 @@ from typing import NoReturn
 
 
 class InputError(Exception):
-    """Something the user gave is wrong. The message is one line: what is wrong, where (file:line), and the remedy.
+    """An input of the user is wrong. The message is one line: the fault, its place (file:line), and the remedy.
 
-    setting: the name of the setting that the message begins with, if it is about one: an entry point has a flag for it.
+    setting: the name of the setting that the message is about, if any. An entry point puts that flag before the message.
     """
 
     def __init__(self, message: str, setting: str | None = None) -> None:
@@ -26,9 +26,9 @@ class InputError(Exception):
 
 
 class RunError(Exception):
-    """The run cannot go on: a full disk, a lost process, a loss that is not finite. One line, with the remedy.
+    """The run cannot go on: a full disk, a lost process, a loss that is not finite. The message is one line with the remedy.
 
-    rescue: whether the run as it was after its last whole step is worth a checkpoint, and one can be written.
+    rescue: whether a checkpoint of the last whole step is worth keeping and can be written.
     """
 
     def __init__(self, message: str, rescue: bool = False) -> None:
@@ -37,7 +37,7 @@ class RunError(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal asked the run to stop. It is no Exception: a library might catch it and go on.
+    """A signal told the run to stop. It is no Exception: a library might catch it and go on.
 
     code: the exit code, 128 + the signal's number by the shell's custom.
     """
@@ -48,10 +48,10 @@ class Interrupted(BaseException):
 
 
 def exit_on_error(main: Callable[[], None]) -> None:
-    """Run `main()`. An error that a user can do something about ends it with one line, never a traceback.
+    """Run `main()`. An error that the user can mend ends it with one line, never a traceback.
 
-    Exit codes: 2 for an InputError, 1 for a RunError, 143, 130 or 129 when a signal stopped it. Anything else is a fault of
-    ours: its traceback also goes into the log file, for whoever looks at a long run later.
+    Exit codes: 2 for an InputError, 1 for a RunError, 143, 130 or 129 when a signal stopped it. Any other exception is a bug
+    in the project. Its traceback also goes into the log file.
     """
     try:
         main()
@@ -70,7 +70,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
 
 def _leave(title: str, error: object, code: int) -> NoReturn:
     if int(os.environ.get("RANK", 0)) and code == 2:
-        # One of several processes. The first one says what is wrong for all of them, and then torchrun ends the others.
+        # Of several processes, the first reports the error for all. torchrun then ends the others.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(5)
     log = logging.getLogger("udml")

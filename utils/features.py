@@ -1,4 +1,4 @@
-"""Images -> features of all of them, for clustering, for evaluation and for an index."""
+"""Extracts the features of all images of a set, for clustering, for evaluation and for an index."""
 
 import shutil
 import tempfile
@@ -15,26 +15,26 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.progress import bar
 
-Encoder = Callable[[Tensor], Sequence[Tensor]]  # a uint8 image batch (n, 3, H, W) -> features of one or more kinds, (n, d)
+Encoder = Callable[[Tensor], Sequence[Tensor]]  # uint8 images (n, 3, H, W) -> features (n, d) of one or more readouts
 
 
 class Look(NamedTuple):
-    """Which features of all images a method asks for."""
+    """A method's request for features of all images."""
 
-    features: Literal["pooled", "embedding", "description"]  # as in `Embedder.read`
-    enlarged: int | None = None  # the width to which central crops are enlarged for it; None: the run's own crops
+    features: Literal["pooled", "embedding", "description"]  # a readout, as in `Embedder.read`
+    enlarged: int | None = None  # the width to which central crops are enlarged; None: the run's own crops
 
 
 class Extracted(NamedTuple):
-    """Features of those of N images that can be read."""
+    """Features of the n readable images among N images."""
 
-    arrays: list[np.ndarray]  # for each kind of each encoder C-contiguous float32 (n, d), rows of length 1
-    rows: np.ndarray  # int64 (n,): the place of each row's image among the N
+    arrays: list[np.ndarray]  # for each readout of each encoder: C-contiguous float32 (n, d), rows of length 1
+    rows: np.ndarray  # int64 (n,): the place of each row's image among the N images
     bad: list  # the unreadable images
 
 
 def encoder(embedder: Any, kinds: Sequence[str], compute: Compute) -> Encoder:
-    """A function from a uint8 image batch to an Embedder's features of these kinds, as in `Embedder.read`."""
+    """Return a function from a uint8 image batch to an Embedder's features. kinds: readouts, as in `Embedder.read`."""
 
     def encode(images: Tensor) -> tuple[Tensor, ...]:
         with compute.autocast():
@@ -44,7 +44,7 @@ def encoder(embedder: Any, kinds: Sequence[str], compute: Compute) -> Encoder:
 
 
 def report_bad(bad: list, on_bad_image: str) -> None:
-    """Of images that cannot be decoded raise InputError for the first, or, with "skip", log a line for each."""
+    """Raise InputError for the first unreadable image. With on_bad_image "skip", log a line for each instead."""
     if bad and on_bad_image != "skip":
         remedy = "repair or remove it, or take skip to leave such images out"
         raise InputError(f"{on_bad_image}: {bad[0].message}; {remedy}", setting="on_bad_image")
@@ -56,15 +56,15 @@ def report_bad(bad: list, on_bad_image: str) -> None:
 def extract(
     encoders: list[Encoder], batches: Iterable, total: int, say: str = "", folder: str | None = None, group: Group = Group()
 ) -> Extracted:
-    """Run every encoder over every batch of images; each image is decoded once, however many encoders there are.
+    """Run every encoder over every batch of images. Each image is decoded once for all encoders.
 
-    batches: (indices (n,), images, list of bad images) as data.views.collate_crops gives them.
-    total: number of images N. say: what the progress bar is called.
-    folder: where to keep the features in temporary, memory-mapped files, for sets larger than the memory; None: in memory.
-    group: each of several processes extracts its `group.stretch` of the images; its batches hold just that.
+    batches: (indices (n,), images, list of bad images), as from data.views.collate_crops.
+    total: number of images N. say: the label of the progress bar.
+    folder: a folder for temporary, memory-mapped files of features, for sets larger than the memory; None: in memory.
+    group: each of several processes extracts its `group.stretch` of the images; its batches hold just these.
 
-    Returns Extracted. Its arrays are filled in place, batch by batch, so there is never a second copy. The first of several
-    processes has all features, in order, the others only their own; all have the whole `rows` and `bad`.
+    Returns Extracted. Its arrays are filled in place, batch by batch, so there is never a second copy. Of several processes,
+    the first has all features in order, the others have only their own. All have the whole `rows` and `bad`.
     """
     arrays: list = []
     bad: list = []
@@ -77,18 +77,18 @@ def extract(
             if images is None:
                 continue
             new = slice(filled, filled + len(indices))
-            for e, rows_of_kind in enumerate(features for encode in encoders for features in encode(images)):
-                features = torch.nn.functional.normalize(rows_of_kind.float(), dim=1).cpu().numpy()
+            for e, read_out in enumerate(features for encode in encoders for features in encode(images)):
+                features = torch.nn.functional.normalize(read_out.float(), dim=1).cpu().numpy()
                 if e == len(arrays):
                     arrays.append(_empty(rows_here, features.shape[1], folder))
                 arrays[e][new] = features
             rows[new] = indices.numpy()
             filled += len(indices)
-    bad = [item for some in group.gather_objects(bad) for item in some]
+    bad = [item for part in group.gather_objects(bad) for item in part]
     rows = np.concatenate(group.gather_objects(rows[:filled]))
     if group.size > 1:
-        known = group.gather_objects([array.shape[1] for array in arrays])
-        columns: list[int] = next(filter(None, known), [])  # a process whose images are all bad does not know them
+        widths = group.gather_objects([array.shape[1] for array in arrays])
+        columns: list[int] = next(filter(None, widths), [])  # a process whose images are all bad has no widths
         arrays = arrays or [_empty(rows_here, d, folder) for d in columns]
         for array in arrays:
             group.collect(array, filled)
@@ -99,7 +99,7 @@ def extract(
 
 
 def _empty(rows: int, columns: int, folder: str | None) -> np.ndarray:
-    """A float32 (rows, columns) array in memory, or in a file in `folder` that goes when the array does."""
+    """Return a float32 (rows, columns) array, in memory or in a file in `folder` that disappears with the array."""
     if folder is None:
         return np.empty((rows, columns), dtype=np.float32)
     size = 4 * rows * columns

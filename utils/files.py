@@ -1,4 +1,4 @@
-"""Files and folders: written whole or not at all, hashed, and the nearest folder that exists."""
+"""Writes files whole or not at all, hashes files, and finds the nearest existing folder."""
 
 import errno
 import hashlib
@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 def written_whole(path: str | PathLike, sync: bool = True, alone: bool = False) -> Iterator[BinaryIO]:
     """Yield a new file, open for bytes, that takes the place of `path` when the block ends.
 
-    After a crash there is the new file or the one before. An error in the block leaves the one before and nothing else.
+    After a crash there is the new file or the old one. An error in the block leaves only the old file.
     The new file's `name` may be handed to a library that writes by path. Raises OSError.
-    sync: the file and its name are on the disk at the end. Without it, a power cut can leave an empty file.
-    alone: no other process writes this file meanwhile. The next call then overwrites what a killed process left.
+    sync: put the file and its name on the disk before the end. Without it, a power cut can leave an empty file.
+    alone: no other process writes this file meanwhile. The next call then overwrites the remains of a killed process.
     """
     temporary = f"{os.fspath(path)}.tmp" if alone else f"{os.fspath(path)}.tmp{os.getpid()}"
     try:
@@ -35,12 +35,12 @@ def written_whole(path: str | PathLike, sync: bool = True, alone: bool = False) 
 
 
 def _sync_folder(folder: str) -> None:
-    """Have a folder on the disk, and with it the renames in it."""
+    """Put a folder, and the renames in it, on the disk."""
     handle = os.open(folder or ".", os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
             raise
     finally:
         os.close(handle)
@@ -56,7 +56,7 @@ def write_json(path: str | PathLike, value: Any) -> None:
 def file_digest(path: str | PathLike, algorithm: Any = "sha256") -> str:
     """Return the hash of a file in hexadecimal digits. Raises OSError.
 
-    algorithm: a name that hashlib knows, or one of its hashes, which goes on from what it was already given.
+    algorithm: a name for hashlib, or a hash of hashlib, which is then updated.
     """
     total = hashlib.new(algorithm) if isinstance(algorithm, str) else algorithm
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Signs that training goes wrong. They are reported early, before a good checkpoint is written over."""
+"""Detects signs that training goes wrong. They are reported early, before a good checkpoint is overwritten."""
 
 import math
 
@@ -7,26 +7,26 @@ import numpy as np
 from utils import log
 from utils.errors import RunError
 
-COLLAPSED, STEPS = 0.999, 50  # collapsed: all similarities of a batch are above it, for so many steps in a row
+COLLAPSED, STEPS = 0.999, 50  # all similarities of a batch above COLLAPSED in STEPS steps in a row: the embedding collapsed
 GIANT = 0.5  # share of the images in one cluster
 
 
 def diverged(what: str) -> str:
-    """The line about a run whose numbers are not finite any more. what: which number, and where."""
+    """Return the message for a run whose numbers are no longer finite. what: the place and the number."""
     remedy = "Lower --lr and --rot_lr, or --alpha, or try --amp off, and go on from that checkpoint with --override"
     return f"{what}: training has diverged; nothing was written over the last checkpoint. {remedy}, or start anew"
 
 
 class Watch:
-    """Looks at every step's loss and similarities."""
+    """Checks the loss and the similarities of every step."""
 
     def __init__(self) -> None:
         self._collapsed = 0
 
     def step(self, where: str, loss: float, lowest: float) -> None:
-        """Raise RunError unless both numbers are finite: `loss`, and `lowest`, the least similarity of the batch.
+        """Raise RunError unless `loss` and `lowest`, the least similarity of the batch, are finite.
 
-        where: epoch and step, for the message. A loss that keeps only hard pairs may be finite when embeddings are not.
+        where: epoch and step, for the message. A loss of hard pairs alone may be finite when embeddings are not.
         """
         if not math.isfinite(loss):
             raise RunError(diverged(f"{where}: the loss is {loss}"))

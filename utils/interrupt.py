@@ -1,4 +1,4 @@
-"""Signals: a run that is asked to stop finishes its step first, so that it can be saved and resumed."""
+"""Handles signals: a run finishes its step before it stops, so that it can be saved and resumed."""
 
 import os
 import signal
@@ -9,18 +9,18 @@ from typing import Any
 
 from utils.errors import Interrupted
 
-# SLURM is told to send SIGUSR1 ahead of the time limit. The run then ends as if it was terminated.
+# SLURM sends SIGUSR1 ahead of the time limit (scripts/slurm_train.sh). The run then ends as if it was terminated.
 EXIT_CODES: dict[int, int] = {signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
-BOUNCE = 1  # seconds within which a second signal is the same one: torchrun passes on a Ctrl-C that its processes get anyway
+BOUNCE = 1  # seconds in which a second signal counts as the first: torchrun repeats a Ctrl-C that its processes get anyway
 
 
 class Stop:
     """Listens for the signals of EXIT_CODES, except those that were ignored before (as under nohup).
 
-    At first, and inside `at_once`, a signal raises Interrupted where it arrives: nothing is lost by that. Inside `deferred`
-    it only sets `signal`; `check` raises when a step is whole. A second signal ends the process on the spot.
+    At first, and inside `at_once`, a signal raises Interrupted where it arrives, because nothing is lost. Inside `deferred`
+    it only sets `signal`, and `check` raises when a step is whole. A second signal ends the process on the spot.
 
-    step_seconds: how long a step takes, for the message; None while that is not known.
+    step_seconds: seconds of a step, for the message; None while they are unknown.
     """
 
     def __init__(self) -> None:
@@ -32,13 +32,13 @@ class Stop:
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.signal and time.monotonic() - self._since > BOUNCE:
-            os._exit(EXIT_CODES[number])  # leaves no half-written file: they get their names when they are whole
+            os._exit(EXIT_CODES[number])  # no file is left half-written: files get their names when they are whole
         if not self.signal:
             self.signal, self._since = int(number), time.monotonic()
             if self._deferred:
-                known = f" ({self.step_seconds:.1f} s or less)" if self.step_seconds is not None else ""
-                with suppress(OSError):  # SIGHUP says that the terminal has gone
-                    os.write(2, f"\nfinishing the step{known}, then saving; a second signal ends at once\n".encode())
+                duration = f" ({self.step_seconds:.1f} s or less)" if self.step_seconds is not None else ""
+                with suppress(OSError):  # after a SIGHUP the terminal has gone
+                    os.write(2, f"\nfinishing the step{duration}, then saving; a second signal ends at once\n".encode())
             else:
                 self.check(True)
 
@@ -50,7 +50,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A block that signals do not end: inside, call `check` whenever a step is whole."""
+        """Keep signals from ending the block. Inside, call `check` after each whole step."""
         self._deferred = True
         try:
             yield
@@ -59,7 +59,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A block within `deferred` that a signal may end anywhere, because the next run does it again."""
+        """Let signals end this block anywhere inside `deferred`, because the next run repeats it."""
         self._deferred = False
         try:
             self.check(self.signal)
@@ -69,6 +69,6 @@ class Stop:
 
 
 def ignore_in_worker(_: Any = None) -> None:
-    """For data loading processes: a Ctrl-C reaches all processes of a terminal, but only the run itself acts on it."""
+    """Ignore signals in a data loading process: a Ctrl-C reaches all processes, but only the run itself acts on it."""
     for number in EXIT_CODES:
         signal.signal(number, signal.SIG_IGN)

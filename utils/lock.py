@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""Locks a folder, so that one run at a time uses it."""
 
 import fcntl
 import json
@@ -13,13 +13,13 @@ from utils.errors import InputError
 
 @contextmanager
 def locked(folder: str, setting: str | None = "save_dir") -> Iterator[None]:
-    """Hold the lock of `folder`, the file `run.lock` in it; InputError, with host and pid, when another run holds it.
-    setting: that names the folder, if one does.
+    """Hold the lock of `folder`, its file `run.lock`. InputError, with host and pid, when another run holds the lock.
+    setting: the setting that names the folder, if any.
 
     The lock is a POSIX record lock: network file systems have it too, and data loading processes do not inherit it. The
-    system drops it when the process ends, however that happens. So what a dead process of this host left is taken over. What
-    another host left is not: nobody sees from here whether its process lives, and not every network file system tells of
-    locks across hosts. The exception is a SLURM job that was requeued on another host: it is the same job.
+    system drops it however the process ends, so the lock of a dead process of this host is taken over. The lock of another
+    host is not: this host cannot see whether that process lives, and some network file systems do not share locks across
+    hosts. The exception is a SLURM job that was requeued on another host: it is the same job.
 
     Nothing else in this process may open the file: closing it would drop the lock. The package filelock would take as much
     code, and its last version for Python 3.10 empties the file that names the holder.
@@ -36,7 +36,7 @@ def locked(folder: str, setting: str | None = "save_dir") -> Iterator[None]:
             free = True
         except (BlockingIOError, PermissionError):
             free = False
-        except OSError:  # this file system has no locks, so it goes by what the file says
+        except OSError:  # this file system has no locks: the file's content decides
             free = None
         holder = _read(file)
         same_job = me["job"] is not None and holder.get("job") == me["job"]
@@ -59,13 +59,13 @@ def locked(folder: str, setting: str | None = "save_dir") -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):  # the folder may be gone
-                os.ftruncate(file, 0)  # not removed: a run that has just opened it would lock a file that no one sees
+                os.ftruncate(file, 0)  # not removed: a run that has just opened it would lock an invisible file
     finally:
         os.close(file)
 
 
 def _read(file: int) -> dict:
-    """What the holder wrote; {} for nothing."""
+    """Return the host, pid and job that the holder wrote; {} for an empty file."""
     text = os.pread(file, 4096, 0)
     try:
         holder = json.loads(text) if text else {}

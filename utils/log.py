@@ -1,4 +1,4 @@
-"""The log of a run: to the terminal, around progress bars, and to a file."""
+"""Writes the log of a run to the terminal, around progress bars, and to a file."""
 
 import logging
 import os
@@ -21,25 +21,25 @@ say, warn, debug = log.info, log.warning, log.debug
 class _Terminal(logging.Handler):
     """Writes through tqdm, so that a line does not break a progress bar. Warnings and errors go to stderr.
 
-    tqdm's own handler has one stream, and does not survive that it is closed.
+    tqdm's own handler has only one stream, and fails when that is closed.
     """
 
-    remarks = False  # whether all of it goes to stderr, because stdout is for results
+    remarks = False  # True: the whole log goes to stderr, because stdout is for results
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr if self.remarks or record.levelno >= logging.WARNING else sys.stdout
         if stream is None:  # closed before the start (`>&-`)
             return
-        encoding = getattr(stream, "encoding", None) or "utf-8"  # a file name need not fit it
+        encoding = getattr(stream, "encoding", None) or "utf-8"  # may lack characters of a file name
         try:
             tqdm.write(self.format(record).encode(encoding, "backslashreplace").decode(encoding), file=stream)
             stream.flush()
         except OSError:
-            pass  # nobody reads it any more (`| head`, a closed terminal); that must not end a run
+            pass  # no reader is left (`| head`, a closed terminal); this must not end a run
 
 
 class _File(logging.FileHandler):
-    """A log file that is given up, with one line, when it cannot be written: the run matters more."""
+    """A log file that is given up, with one line, when it cannot be written. The run matters more."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log.removeHandler(self)
@@ -48,7 +48,7 @@ class _File(logging.FileHandler):
 
 
 def make_folder(folder: str) -> None:
-    """Make an output folder; InputError when that is not possible."""
+    """Make an output folder. InputError when it cannot be made."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -63,14 +63,14 @@ def listen() -> None:
 
 
 def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | None = None) -> None:
-    """Open the log and write what makes the run repeatable: command, commit, versions, machine, settings.
+    """Open the log, and write the facts that make the run repeatable: command, commit, versions, machine, settings.
 
-    settings: all of them, for the log file. changed: those that are not the defaults; the terminal shows only these.
+    settings: all settings, for the log file. changed: settings that differ from the defaults, for the terminal.
     """
     log.setLevel(logging.DEBUG)
     log.handlers = [_Terminal(logging.INFO)]
     rank = os.environ.get("RANK", "0")
-    if rank != "0":  # the first of several processes speaks for all
+    if rank != "0":  # the first of several processes logs for all
         log.handlers[0].setLevel(logging.ERROR)
         log.handlers[0].setFormatter(logging.Formatter(f"process {rank}: %(message)s"))
     elif log_file:
@@ -86,7 +86,7 @@ def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | Non
 
 
 def versions() -> str:
-    """Of this code and what it needs, and the machine, on a line."""
+    """Return one line with the versions of this code and its libraries, and the machine."""
     libraries = ", ".join(f"{name} {version_of(package)}" for name, package in LIBRARIES.items())
     machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
     return f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}"
@@ -97,7 +97,7 @@ def _listed(settings: dict[str, Any]) -> str:
 
 
 def version_of(package: str) -> str:
-    """The version of a package, which is not imported: that would take seconds."""
+    """Return the version of a package without importing it, which would take seconds."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -105,7 +105,7 @@ def version_of(package: str) -> str:
 
 
 def _commit() -> str:
-    """The git commit of this code, with a + when files differ from it."""
+    """Return the git commit of this code, with a + when files differ from it."""
     command, here = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], os.path.dirname(os.path.abspath(__file__))
     try:
         return subprocess.run(command, check=True, text=True, cwd=here, capture_output=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""A memory for what was used last."""
+"""A cache that keeps the values used last."""
 
 import threading
 from collections import OrderedDict
@@ -9,10 +9,10 @@ Value = TypeVar("Value")
 
 
 class Lru(Generic[Value]):
-    """Values by name, those used last, up to a total size. Threads may share it."""
+    """Keeps the values used last, by name, up to a total size. Threads may share it."""
 
     def __init__(self, most: int, size: Callable[[Value], int] = lambda value: 1) -> None:
-        """most: the sum of sizes that is kept. size: of a value; each counts 1 where there is none."""
+        """most: the largest sum of sizes. size: a function that gives the size of a value (default: 1 for each)."""
         self._most, self._size, self._used = most, size, 0
         self._kept: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = threading.Lock()
@@ -21,14 +21,14 @@ class Lru(Generic[Value]):
         return len(self._kept)
 
     def get(self, name: Hashable) -> Value | None:
-        """The value of a name, which becomes the newest; None where there is none."""
+        """Return the value of a name and make it the newest; None for an unknown name."""
         with self._lock:
             if name in self._kept:
                 self._kept.move_to_end(name)
             return self._kept.get(name)
 
     def put(self, name: Hashable, value: Value) -> None:
-        """Keep a value as the newest, in place of an earlier one of its name."""
+        """Keep a value as the newest. It replaces an earlier value of the same name."""
         with self._lock:
             if name in self._kept:
                 self._used -= self._size(self._kept.pop(name))

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run measured, one JSON object a line; and the same for TensorBoard, where that is asked for."""
+"""Writes the measurements of a run to metrics.jsonl, one JSON object a line, and on request to TensorBoard."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from utils.log import make_folder, say
 
 
 class Metrics:
-    """The file `<save_dir>/metrics.jsonl`, and in `unreported` the steps that it has no line of yet.
+    """Writes the file `<save_dir>/metrics.jsonl`. `unreported` holds the steps that have no line in it yet.
 
-    epoch, step: where the run starts: whole epochs, and steps of the next one. Lines of later steps are removed. An earlier
-    run went further and wrote them; this one makes those steps again, and writes the same lines.
-    unreported: a dict for each step: what it measured (floats), and `images`, `waited` and `seconds`.
-    writes: False for all processes of a run but the first; they leave the file alone.
-    tensorboard: also keep scalars in `<save_dir>/tensorboard`, over steps. InputError where its package is missing.
+    epoch, step: the run's start, in whole epochs and steps of the next one. Lines of later steps are removed. An earlier run
+    went further and wrote them; this run repeats those steps, and writes the same lines.
+    unreported: a dict for each step, with its measurements (floats), `images`, `waited` and `seconds`.
+    writes: True in the first process of a run only; the others leave the file alone.
+    tensorboard: also write scalars over steps to `<save_dir>/tensorboard`. InputError where its package is missing.
     """
 
     def __init__(
@@ -31,14 +31,14 @@ class Metrics:
         tensorboard: bool = False,
     ) -> None:
         self.path, self.unreported, self.writes = os.path.join(save_dir, "metrics.jsonl"), list(unreported), writes
-        self.steps, self.board = 0, None  # in all, that there are lines of
+        self.steps, self.board = 0, None  # steps: the number of steps that have lines
         if not writes:
             return
         kept = []
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
-                    # A line of steps that are unreported was written after the checkpoint, so it goes as well.
+                    # A line about unreported steps was written after the checkpoint, so it is removed as well.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
             with written_whole(self.path, alone=True) as whole:
                 whole.write("".join(kept).encode())
@@ -47,7 +47,7 @@ class Metrics:
             self.board = open_board(save_dir, self.steps)
 
     def write(self, epoch: int, **values: Any) -> None:
-        """Add a line. epoch: in which it was measured, counted from 1."""
+        """Add a line. epoch: the epoch of the measurements, counted from 1."""
         if self.writes:
             make_folder(os.path.dirname(self.path))  # it may have been removed meanwhile
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
@@ -62,7 +62,7 @@ class Metrics:
             self.board.close()
 
     def report(self, epoch: int, epochs: int, step: int) -> None:
-        """Log and write the mean of the unreported steps, the last of which is `step` of `epoch`."""
+        """Log and write the mean of the unreported steps. The last of them is `step` of `epoch`."""
         if not self.unreported:
             return
         total = {name: sum(values.get(name, 0.0) for values in self.unreported) for name in self.unreported[-1]}
@@ -76,14 +76,14 @@ class Metrics:
         self.unreported.clear()
 
     def sync(self) -> None:
-        """Have the lines on the disk. Call it before a checkpoint, which takes them for written."""
+        """Put the lines on the disk. Call this before a checkpoint, which counts on the lines."""
         if self.writes and os.path.exists(self.path):
             with self._reported(), open(self.path, "a", encoding="utf-8") as file:
                 os.fsync(file.fileno())
 
     @contextmanager
     def _reported(self) -> Iterator[None]:
-        """A block in which an error of the file becomes a RunError."""
+        """Turn an error of the file in the block into a RunError."""
         try:
             yield
         except OSError as error:
@@ -92,7 +92,7 @@ class Metrics:
 
 
 def open_board(save_dir: str, step: int) -> Any:
-    """A writer of scalars for TensorBoard, which forgets what an earlier run wrote of later steps."""
+    """Return a TensorBoard writer, which drops an earlier run's scalars of steps after `step`."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -101,7 +101,7 @@ def open_board(save_dir: str, step: int) -> Any:
 
 
 def scalars(values: dict[str, Any], under: str = "") -> Iterator[tuple[str, float]]:
-    """(name, value) of the numbers in a line of metrics.jsonl: `loss`, `test/recall/1`, ..."""
+    """Yield (name, value) for the numbers in a line of metrics.jsonl: `loss`, `test/recall/1`, ..."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from scalars(value, f"{under}{name}/")
@@ -110,7 +110,7 @@ def scalars(values: dict[str, Any], under: str = "") -> Iterator[tuple[str, floa
 
 
 def _is_of(line: str, epoch: int, step: int) -> bool:
-    """Whether a line is one that a run had written by the time of `epoch` whole epochs and `step` steps of the next."""
+    """Return True if a run had written the line by the end of `epoch` whole epochs and `step` steps of the next."""
     try:
         measured = json.loads(line) if line.endswith("\n") else {}  # a run that was killed may have left half a line
         return measured["epoch"] <= epoch or measured["epoch"] == epoch + 1 and measured.get("step", step + 1) <= step

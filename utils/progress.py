@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal only, and of several processes only the first one's."""
+"""Progress bars, shown on a terminal only, and only by the first of several processes."""
 
 import os
 from typing import Any
@@ -7,5 +7,5 @@ from tqdm import tqdm
 
 
 def bar(*args: Any, **settings: Any) -> tqdm:
-    """tqdm, quiet when the output is no terminal."""
+    """Return a tqdm bar, which is quiet when the output is no terminal."""
     return tqdm(*args, disable=True if int(os.environ.get("RANK", 0)) else None, **settings)

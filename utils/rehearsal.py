@@ -1,4 +1,4 @@
-"""A rehearsal of a run, `train.py --dry_run`: a look, some steps, a checkpoint, and how long the whole will take."""
+"""Rehearses a run (`train.py --dry_run`): a look, some steps and a checkpoint tell how long the whole run will take."""
 
 import argparse
 import copy
@@ -24,23 +24,23 @@ from utils.features import Look, report_bad
 from utils.files import existing_folder
 from utils.timing import duration
 
-LOOKED = 4096  # images that are looked at, at most: how many steps some methods make depends on what they find
+LOOKED = 4096  # images in the look, at most; many, because for some methods the look decides the number of steps
 SAMPLE = 256  # images that the closed form is fitted to
-STEPS = 4  # that are made, twice; the first of them warms up
-MOST = 50_000  # images for which what a method makes of a look is tried at full size
+STEPS = 4  # steps, taken twice; the first one warms up
+MOST = 50_000  # images in the trial of `method.prepare`, at most
 
 
 class Part(NamedTuple):
-    """What a run does several times."""
+    """A part of a run, which the run repeats."""
 
     name: str
     times: float
-    seconds: float  # each
+    seconds: float  # each time
 
 
 @contextmanager
 def rehearsed(args: argparse.Namespace) -> Iterator[None]:
-    """With `dry_run`, the run's folder is a temporary one in its own or above it, and nothing goes on from a checkpoint."""
+    """With `dry_run`, run the block in a temporary folder inside (or above) the run's own, and resume no checkpoint."""
     if not args.dry_run:
         yield
         return
@@ -55,7 +55,7 @@ def rehearsed(args: argparse.Namespace) -> Iterator[None]:
 
 
 class Some:
-    """Some images of a data.views.ImageBatches, at even distances."""
+    """Evenly spaced images of a data.views.ImageBatches."""
 
     def __init__(self, batches: Any, most: int) -> None:
         self.batches, self.places = batches, evenly(len(batches), most).tolist()
@@ -74,10 +74,10 @@ class Some:
 def rehearse(
     run: Any, method: Any, optimiser: Any, batches: Any, inputs: Any, fit_readout: Any, test: Callable | None
 ) -> None:
-    """Try each part of a run, and log how long all of it will take. Nothing that it learns is kept.
+    """Try each part of a run, and log how long the whole run will take. Nothing is kept.
 
-    run: a Run that has resumed nothing. batches: data.views.ImageBatches of the training images; inputs: what the method is
-    trained on, these or activations. fit_readout: a models.readout.Fitter. test: as in Run.end_epoch.
+    run: a Run that has resumed nothing. batches: data.views.ImageBatches of the training images. inputs: what the method
+    trains on, these images or activations. fit_readout: a models.readout.Fitter. test: as in Run.end_epoch.
     Raises RunError where the disk has no room for the checkpoints.
     """
     args, begun = run.args, run.clock.total()
@@ -93,7 +93,7 @@ def rehearse(
         parts.append(Part("the closed form", saves, readout(run, method, batches, fit_readout)))
     if test and args.eval_step:
         parts.append(Part("a test", args.epochs // args.eval_step, timed(lambda: test(method.eval().trained(), 0))))
-    run.position.step = 1  # else there would be nothing to save
+    run.position.step = 1  # at step 0 there is nothing to save
     path = os.path.join(args.save_dir, "ckp_ep0.pth.tar")
     parts.append(Part("a checkpoint", saves, timed(lambda: checkpoint.save(path, run.capture()))))
 
@@ -105,19 +105,19 @@ def rehearse(
 
 
 def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) -> Iterator[Part]:
-    """The looks of a run, each with what the method makes of them. The first is tried: the method is then ready for steps.
+    """Yield the Part of a run's looks, each with its `prepare`. The first look is tried; the method is then ready for steps.
 
-    Of LOOKED images there are features; copies of them with noise stand for the others.
+    LOOKED images give features. Copies of these with noise stand for the other images.
     """
     look = method.looks(1)
     if look is None:
         return
-    some, count = Some(batches, LOOKED), min(len(batches), MOST)
+    sample, count = Some(batches, LOOKED), min(len(batches), MOST)
     fitter = copy.copy(fit_readout)
-    fitter.batches = some
+    fitter.batches = sample
     began = time.perf_counter()
-    features, _ = run.extract(method, look, some, fitter)
-    each = (time.perf_counter() - began) / len(some)
+    features, _ = run.extract(method, look, sample, fitter)
+    each = (time.perf_counter() - began) / len(sample)
     rng = np.random.default_rng(0)
     rows = features[np.arange(count) % len(features)]
     copies = rows[len(features) :]
@@ -130,13 +130,13 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
 
 
 def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, float, float]:
-    """Seconds of a step of new views, and of one whose views came before; and views a step."""
+    """Return the seconds of a step with new views, the seconds of a step with views seen before, and the views in a step."""
     draws = list(islice(method.draws(1), STEPS))
     views = statistics.mean(map(len, draws))
     took = []
     for _ in range(2):
         run.before_steps(method)
-        times, asked = [], time.perf_counter()
+        times, requested_at = [], time.perf_counter()
         for batch, bad in inputs.steps(iter(draws)):
             report_bad(sum(run.group.gather_objects(bad), []), run.args.on_bad_image)
             if not run.group.total(len(batch.images))[0]:
@@ -147,30 +147,30 @@ def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, fl
             with torch.no_grad():
                 method.after_step(out, rest)
             run.note(loss, shown)
-            times.append(time.perf_counter() - asked)
-            asked = time.perf_counter()
+            times.append(time.perf_counter() - requested_at)
+            requested_at = time.perf_counter()
         took.append(statistics.median(times[len(times) > 1 :] or [0.0]))
     return took[0], took[1], views
 
 
 def readout(run: Any, method: Any, batches: Any, fit_readout: Any) -> float:
-    """Seconds that fitting the closed form takes: of SAMPLE images, and what more images cost in proportion."""
+    """Return the seconds that fitting the closed form takes: measured on SAMPLE images, and in proportion for the others."""
     fitter = copy.copy(fit_readout)
-    fitter.batches = some = Some(batches, SAMPLE)
+    fitter.batches = sample = Some(batches, SAMPLE)
     whole = timed(lambda: fitter(method.trained()))
-    looked = timed(lambda: run.extract(method, Look("description"), some, fitter)) / 2  # they go through the net twice
-    run.before_steps(method)  # test and checkpoint are tried without it
-    return whole + looked / len(some) * (fit_readout.images_seen - fitter.images_seen)
+    looked = timed(lambda: run.extract(method, Look("description"), sample, fitter)) / 2  # images pass the net twice
+    run.before_steps(method)  # test and checkpoint are tried without a closed form
+    return whole + looked / len(sample) * (fit_readout.images_seen - fitter.images_seen)
 
 
 def share_of_new(drawn: float, views: float) -> float:
-    """The share of so many draws from so many views that none came before, when all are equally likely."""
+    """Return the expected share of first-time views among `drawn` uniform draws from `views` views."""
     return views * -math.expm1(-drawn / views) / drawn if math.isfinite(views) and drawn else 1.0
 
 
 def check_disk(args: argparse.Namespace, size: int, saves: int) -> str:
-    """A line about the room that checkpoints of `size` bytes take; RunError where it is not there."""
-    kept = min(saves, args.keep_last or saves) + 2  # latest.pth.tar, and the one that is being written
+    """Return a line about the room for checkpoints of `size` bytes each. RunError where the disk lacks it."""
+    kept = min(saves, args.keep_last or saves) + 2  # latest.pth.tar, and a checkpoint that is being written
     free = shutil.disk_usage(args.save_dir).free
     need = f"{kept} checkpoints of {size / 1e6:.0f} MB take {kept * size / 1e9:.2g} GB"
     if kept * size > free:
@@ -180,7 +180,7 @@ def check_disk(args: argparse.Namespace, size: int, saves: int) -> str:
 
 
 def timed(work: Callable) -> float:
-    """Seconds."""
+    """Return the seconds that `work()` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

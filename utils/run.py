@@ -1,7 +1,7 @@
-"""A training run: everything that is not the method. It owns log, lock, device, processes, signals, clock, checkpoints,
-health, metrics and progress, and decides when each is due. train.py shows the order of its calls.
+"""A training run: everything but the method. It owns log, lock, device, processes, signals, clock, checkpoints, health,
+metrics and progress, and decides when each is due. train.py shows the order of its calls.
 
-A signal ends it after a whole step, which is saved; so does what befalls it, where anything is worth saving.
+After a signal or an error the run is saved as it was after its last whole step, if that is worth saving.
 """
 
 import argparse
@@ -30,11 +30,11 @@ from utils.run_state import Cost, Position, capture, restore, what_is_left
 from utils.seeding import seed_step
 from utils.timing import TimeByPart, process_age
 
-OF_LOSS = 2**32 - 1  # in place of a process's number, in the seed of what a loss draws
+OF_LOSS = 2**32 - 1  # replaces a process's number in the seed for the random draws of a loss
 
 
 class Run(AbstractContextManager["Run"]):
-    """One process of a run. args: the settings of train.py; changed: those that are not the defaults."""
+    """One process of a run. args: the settings of train.py; changed: the settings that differ from the defaults."""
 
     def __init__(self, args: argparse.Namespace, changed: dict[str, Any]) -> None:
         """Raises InputError where another run uses the folder, and for checkpoints as `checkpoint.find` does."""
@@ -51,19 +51,19 @@ class Run(AbstractContextManager["Run"]):
             opened.enter_context(self.group.watching())
             self.path, self._saved = checkpoint.find(args.resume, args.save_dir)
             self._open = opened.pop_all()
-        self.resumes = self._saved is not None  # whether it goes on from a checkpoint, which then brings all weights
-        self.position, self.epoch = Position(), 0  # where it stands; the epoch that is under way
+        self.resumes = self._saved is not None  # True: it goes on from a checkpoint, which has all weights
+        self.position, self.epoch = Position(), 0  # epoch: the one under way
         self.cost, self.watch = Cost(self.clock), health.Watch()
         first = self.group.rank == 0
         self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, writes=first)
         self._measured: dict[str, float] = {}  # of the step under way
-        later: Any = None  # `resume` fills these, and `epochs` the progress bar
+        later: Any = None  # `resume` sets these, and `epochs` the progress bar
         self.method, self.images = later, later  # a models.methods Method, and the data.lists.ImageList it learns from
         self.optimiser: torch.optim.Optimizer | None = later
         self.passes: ForwardBackward = later
         self.metrics: Metrics = later
         self.progress: tqdm = later
-        torch.manual_seed(args.seed)  # of the weights that start at random
+        torch.manual_seed(args.seed)  # for the weights that start at random
 
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
@@ -77,11 +77,11 @@ class Run(AbstractContextManager["Run"]):
             self.group.leave()
 
     def _write_run_json(self) -> None:
-        if self.group.rank == 0 and self.epoch:  # else nothing was left to do
+        if self.group.rank == 0 and self.epoch:  # at 0 no epoch was left to do
             run_json.write(self.args, self.images, self.clock.seconds, self.cost.before[0])
 
     def resume(self, method: Any, optimiser: torch.optim.Optimizer | None, images: Any) -> None:
-        """Take up the checkpoint, if there is one, and get ready to train. images: the ImageList that is trained on."""
+        """Restore the checkpoint, if there is one, and get ready to train. images: the ImageList to train on."""
         self.method, self.optimiser, self.images = method, optimiser, images
         args, group, unreported, has_readout = self.args, self.group, list[dict](), False
         if self._saved is not None:
@@ -100,7 +100,7 @@ class Run(AbstractContextManager["Run"]):
         log.say(f"{len(images)} images of {images.source}; {how}; {group.size} process(es); {left}")
 
     def epochs(self) -> Iterator[int]:
-        """The epochs that are left. From here on signals wait for a whole step, and what ends the run early is rescued."""
+        """Yield the remaining epochs. From here on signals wait for a whole step, and a run that ends early is saved."""
         self.clock.outside("other")
         for context in (self.stop.deferred(), self.saver.rescue(), self.group.watching()):
             self._open.enter_context(context)
@@ -112,21 +112,21 @@ class Run(AbstractContextManager["Run"]):
     # ---- look at all images ------------------------------------------------------------------------------------------
 
     def due(self, looks: Callable[[int], Look | None], epoch: int) -> Look | None:
-        """The look that a method asks for before this epoch; None if it has looked, before it was resumed."""
+        """Return the look that a method needs before this epoch; None if it has looked before it was resumed."""
         return looks(epoch) if self.position.looked < epoch else None
 
     def extract(self, method: Any, look: Look, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Features of all images as the method's net gives them now, and which images the rows are of.
+        """Return the features of all images by the method's present net, and the image of each row.
 
         A look at descriptions leaves the net a closed form without projection, until the next step.
-        batches: a data.views.ImageBatches, or what stands in for it. fit_readout: a models.readout.Fitter.
-        Returns float32 (n, d), rows of length 1, and int64 (n,); of several processes the first has them all.
+        batches: a data.views.ImageBatches, or a stand-in. fit_readout: a models.readout.Fitter.
+        Returns float32 (n, d), rows of length 1, and int64 (n,). Of several processes only the first has all rows.
         """
         method.eval()
         seed = (self.args.seed, self.epoch) if self.args.cluster_crops == "random" else None
         with self.stop.at_once():
             if look.features == "description":
-                batches = fit_readout.batches  # it looks at stages that may lie below those that are trained
+                batches = fit_readout.batches  # descriptions use stages that may lie below the trained stages
                 with self.clock("feature extraction"):
                     fit_readout.describe_only(method.trained())
             if look.enlarged:
@@ -138,16 +138,16 @@ class Run(AbstractContextManager["Run"]):
         return features, rows
 
     def prepare(self, method: Any, features: np.ndarray, rows: np.ndarray) -> None:
-        """`method.prepare(features, rows)` in the first process; all others then get the state that it made.
+        """Call `method.prepare(features, rows)` in the first process, and give its state to all others.
 
-        A signal may interrupt it anywhere: the state is then as it was, and the next run prepares anew.
+        A signal may interrupt it anywhere. The old state is then restored, and the next run prepares anew.
         """
         began, before = time.perf_counter(), copy.deepcopy(method.state_dict())
         try:
             with self.stop.at_once(), self.clock("clustering"):
                 if self.group.rank == 0:
-                    made = method.prepare(features, rows)
-                    log.say(f"epoch {self.epoch} ({time.perf_counter() - began:.1f} s): {made}")
+                    summary = method.prepare(features, rows)
+                    log.say(f"epoch {self.epoch} ({time.perf_counter() - began:.1f} s): {summary}")
                 self.group.share_state(method)
         except BaseException:
             method.load_state_dict(before)
@@ -158,12 +158,12 @@ class Run(AbstractContextManager["Run"]):
 
     @staticmethod
     def before_steps(method: Any) -> None:
-        """Prepare a method for steps: training mode, and no closed form, because they change what it was fitted to."""
+        """Prepare a method for steps: training mode, and no closed form, because steps change the net it was fitted to."""
         method.train()
         method.trained().closed_form = None
 
     def batches(self, draws: Iterable[list], batches: Any) -> Iterator[Any]:
-        """This process's share of each batch that is left of the epoch; when the next one is asked for, the step is whole.
+        """Yield this process's share of each remaining batch of the epoch. Asking for the next batch completes the step.
 
         draws: lists of data.sampler.Draw, one for each step of the epoch.
         """
@@ -171,7 +171,7 @@ class Run(AbstractContextManager["Run"]):
         left = (self.args.epochs - self.epoch + 1) * length_hint(draws) - done
         self.progress.total = self.progress.n + left if left > 0 else None
         self.before_steps(self.method)
-        asked = time.perf_counter()
+        requested = time.perf_counter()
         loaded = self.clock.over(batches.steps(islice(draws, done, None)), "forward/backward")
         for step, (batch, bad) in enumerate(loaded, done + 1):
             arrived = time.perf_counter()
@@ -184,26 +184,26 @@ class Run(AbstractContextManager["Run"]):
                 yield batch
             self.position.step = step
             if total:
-                took = time.perf_counter() - asked
-                self._step_is_whole({**self._measured, "images": total, "waited": arrived - asked, "seconds": took})
-            asked = time.perf_counter()
+                took = time.perf_counter() - requested
+                self._step_is_whole({**self._measured, "images": total, "waited": arrived - requested, "seconds": took})
+            requested = time.perf_counter()
 
     def forward(self, method: Any, batch: Any) -> tuple[dict[str, Tensor], Any]:
-        """What the method makes of a batch, and the batch's other fields: the rows of all processes."""
+        """Return the method's outputs for a batch, and the batch's other fields, with the rows of all processes."""
         out = {name: self.group.gather(rows) for name, rows in self.passes.forward(batch).items()}
-        seed_step(self.args.seed, self.epoch, self.position.step + 1, OF_LOSS)  # all processes make the same loss
+        seed_step(self.args.seed, self.epoch, self.position.step + 1, OF_LOSS)  # all processes compute the same loss
         fields = (self.group.gather(field.long()).to(field.dtype) for field in batch[1:])
         return out, type(batch)(batch.images[:0], *fields)
 
     def backward(self, loss: Tensor, optimiser: Any) -> None:
-        """Gradients, and a step of the optimiser."""
+        """Compute the gradients, and take a step of the optimiser."""
         optimiser.zero_grad(set_to_none=True)
         self.passes.backward(self.scaler.scale(loss))
         self.scaler.step(optimiser)
         self.scaler.update()
 
     def note(self, loss: Tensor, shown: dict[str, Tensor]) -> None:
-        """Log what a step measured, scalars by name. RunError when the loss is not finite."""
+        """Keep a step's measurements for the log. shown: scalars by name. RunError when the loss is not finite."""
         values = torch.stack([loss.detach(), *(value.detach().to(loss) for value in shown.values())]).tolist()
         self._measured = dict(zip(shown, values[1:]))
         lowest, where = self._measured.pop("lowest", 0.0), f"epoch {self.epoch} step {self.position.step + 1}"
@@ -224,8 +224,8 @@ class Run(AbstractContextManager["Run"]):
     # ---- test and save -----------------------------------------------------------------------------------------------
 
     def end_epoch(self, epoch: int, method: Any, test: Callable | None, fit_readout: Callable | None = None) -> None:
-        """Test and save when it is due. test: of (embedder, epoch), gives a line for the log and the metrics, or None in the
-        other processes. fit_readout: of (embedder), gives the Embedder that is saved a closed form."""
+        """Test and save when due. test(embedder, epoch) returns a line for the log and the metrics, or None in all processes
+        but the first. fit_readout(embedder) gives the Embedder a closed form before it is saved."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
         self.cost.begin_readout()
         if fit_readout and saves and self.args.readout != "embedding":
@@ -248,7 +248,7 @@ class Run(AbstractContextManager["Run"]):
                 self._write_run_json()
 
     def capture(self) -> dict | None:
-        """Of a checkpoint; None while nothing would be lost."""
+        """Return the content of a checkpoint, or None while there is no progress to lose."""
         if not any(vars(self.position).values()):
             return None
         self.metrics.sync()

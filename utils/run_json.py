@@ -1,4 +1,4 @@
-"""run.json: what a run was, for its report."""
+"""Writes run.json, the facts about a run for its report."""
 
 import argparse
 import os
@@ -11,9 +11,9 @@ from utils.files import write_json
 
 
 def write(args: argparse.Namespace, images: Any, seconds: dict[str, float], before: float) -> None:
-    """Write it into the run's folder, or warn that it cannot be written: all that matters is in the checkpoint.
+    """Write run.json into the run's folder. A failure is only a warning, because the checkpoint has all that matters.
 
-    images: the data.lists.ImageList that was trained on. seconds: by part. before: of wall time, before it was resumed.
+    images: the data.lists.ImageList of the training. seconds: by part. before: seconds of wall time before the resumption.
     """
     about = {
         "method": args.method,

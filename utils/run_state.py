@@ -1,4 +1,4 @@
-"""Where a run stands between two steps, and how it is taken up again from a checkpoint."""
+"""The state of a run between two steps, and its restoration from a checkpoint."""
 
 import argparse
 import os
@@ -18,16 +18,16 @@ from utils.timing import TimeByPart
 
 @dataclass
 class Position:
-    """How far a run has come. A later step depends on nothing else but the method's and the optimiser's state: every random
-    draw comes from the seed and the position."""
+    """The progress of a run. Later steps depend only on it and on the method's and the optimiser's state: every random draw
+    comes from the seed and the position."""
 
     epoch: int = 0  # whole epochs
-    step: int = 0  # steps of the next one
+    step: int = 0  # steps of the next epoch
     looked: int = 0  # the last epoch before which the method looked at all images
 
 
 def what_is_left(position: Position, args: argparse.Namespace, has_readout: bool) -> str:
-    """A line for the log: the epochs that are left. has_readout: whether the checkpoint has a closed form."""
+    """Return a log line about the remaining epochs. has_readout: whether the checkpoint has a closed form."""
     if position.epoch < args.epochs:
         step = f", from step {position.step + 1}" if position.step else ""
         return f"epochs {position.epoch + 1} to {args.epochs}{step}"
@@ -36,22 +36,22 @@ def what_is_left(position: Position, args: argparse.Namespace, has_readout: bool
 
 
 class Cost:
-    """The seconds that a run took up to a checkpoint, without tests and without the readouts of earlier checkpoints."""
+    """Counts the seconds of a run up to a checkpoint, without tests and without the readouts of earlier checkpoints."""
 
     def __init__(self, clock: TimeByPart) -> None:
         self._clock = clock
-        self.before = [0.0, 0.0]  # until the run was resumed; by TIMES, as the other lists
-        self._earlier_readouts = [0.0, 0.0]  # of this process
+        self.before = [0.0, 0.0]  # before the run was resumed; one number for each of TIMES, as in the other lists
+        self._earlier_readouts = [0.0, 0.0]  # since the run was resumed
 
     def resume(self, state: Mapping) -> None:
         self.before = [state.get(name, 0.0) - state.get(f"{name}_of_readout", 0.0) for name in TIMES]
 
     def begin_readout(self) -> None:
-        """Leave out the readouts until now: the next one is of the next checkpoint."""
+        """Leave out all readouts so far: the next one belongs to the next checkpoint."""
         self._earlier_readouts = self._readouts()
 
     def capture(self) -> dict[str, float]:
-        """What a checkpoint holds: the seconds, and those of them that its readout took."""
+        """Return the times for a checkpoint: the seconds in all, and the part that its readout took."""
         now = [self._clock.total(without=("evaluation",), cpu=cpu) for cpu in (False, True)]
         took = [before + spent - earlier for before, spent, earlier in zip(self.before, now, self._earlier_readouts)]
         last = [spent - earlier for spent, earlier in zip(self._readouts(), self._earlier_readouts)]
@@ -71,11 +71,11 @@ def capture(
     digest: str,
     args: argparse.Namespace,
 ) -> dict:
-    """What a checkpoint holds: tensors, numbers, strings, lists and dicts of them.
+    """Return the content of a checkpoint: tensors, numbers, strings, lists and dicts of them.
 
-    `state_dict` is the Embedder, which test.py and users need; `method` has all that resuming needs: the closed form is none
-    of it, being fitted to weights that change. Tensors that they share are written once. digest: of the list of images.
-    unreported: steps that metrics.jsonl has no line of yet.
+    `state_dict` is the Embedder, which test.py and users need. `method` is the state that resuming needs. The closed form is
+    no part of it, because it was fitted to weights that change. Tensors that both share are written once.
+    digest: of the list of images. unreported: steps that have no line in metrics.jsonl yet.
     """
     needed = {key: value for key, value in method.state_dict().items() if "closed_form." not in key}
     models = {"state_dict": embedder.state_dict(), "method": needed}
@@ -87,9 +87,9 @@ def capture(
 def restore(
     state: Mapping, path: str, method: nn.Module, optimiser: Any, scaler: Any, digest: str, args: argparse.Namespace
 ) -> tuple[Position, list]:
-    """Fill method, optimiser (or None) and scaler from a checkpoint `state`; returns its Position and unreported steps.
+    """Fill method, optimiser (or None) and scaler from a checkpoint `state`. Returns its Position and unreported steps.
 
-    Raises InputError when it is of other images, or, without `override`, of other settings.
+    Raises InputError for a checkpoint of other images, and without `override` for one of other settings.
     """
     if "method" not in state:
         what = "made by an earlier version or by the original project; it can be tested"
@@ -105,7 +105,7 @@ def restore(
             rates = [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups]
             optimiser.load_state_dict(state["optimiser"])
             for group, (lr, weight_decay) in zip(optimiser.param_groups, rates):
-                group.update(lr=lr, weight_decay=weight_decay)  # the same, unless `override` allows others
+                group.update(lr=lr, weight_decay=weight_decay)  # `override` may allow other values
     except (RuntimeError, ValueError, KeyError):
         remedy = "give the --net, the --method and the settings that it was made with"
         raise InputError(f"{path}: of a net or a method with other parameters; {remedy}") from None
@@ -115,6 +115,6 @@ def restore(
 
 
 def versions() -> dict[str, str | int]:
-    """What the last digits depend on: versions of libraries, and how many threads and processes share the work."""
+    """Return the facts that the last digits depend on: versions of libraries, numbers of threads and processes."""
     libraries = {"torch": version("torch"), "numpy": version("numpy"), "faiss": version("faiss-cpu")}
     return {**libraries, "threads": torch.get_num_threads(), "processes": int(os.environ.get("WORLD_SIZE", 1))}

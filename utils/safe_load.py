@@ -1,4 +1,4 @@
-"""Reads files of torch.save as data: no code in them runs, and no error tells how to let it run."""
+"""Reads files of torch.save as data. No code in them runs, and no error message advises to run it."""
 
 import re
 import warnings
@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
-FOLDER = 0x10  # the mark of one in an entry of a zip file
+FOLDER = 0x10  # the mark of a folder in an entry of a zip file
 
 
 class Unreadable(Exception):
-    """Why a file is not read: a few words, to stand in brackets behind its name."""
+    """A file cannot be read. The message is a few words, to stand in brackets after the file's name."""
 
 
 def read(path: str | PathLike, arrays: bool = False) -> Any:
-    """What the file at `path` holds, its tensors on the CPU.
+    """Return the content of the file at `path`, with tensors on the CPU.
 
-    arrays: whether numpy arrays of numbers may be in it too, as in files that were converted from Caffe.
-    Raises Unreadable for a file that is damaged, of another kind, or holds more than data.
+    arrays: whether the file may also hold numpy arrays of numbers, as files converted from Caffe do.
+    Raises Unreadable for a file that is damaged, in another format, or holds more than data.
     """
     try:
         _check_archive(path)
-        # before it refuses a file, torch warns, and advises to take the guard away
+        # before torch refuses a file it warns, and advises to switch the guard off
         with warnings.catch_warnings(), torch.serialization.safe_globals(_array_parts() if arrays else []):
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -38,24 +38,24 @@ def _reason(error: Exception) -> str:
         return f"refused, because it holds {held[1]} and so could run code; nothing of it was run"
     if re.search("TorchScript|legacy .tar", text):
         return "refused, because files of its kind could run code; nothing of it was run"
-    if "weights_only" in text:  # what else it says is advice
+    if "weights_only" in text:  # the other words of the message are advice
         return "broken, or not in a form that torch.save writes"
     return (text.splitlines() or [type(error).__name__])[0][:200]  # an EOFError may have no text
 
 
 def _check_archive(path: str | PathLike) -> None:
-    """Compare the checksums of a zip file, which torch does not."""
+    """Compare the checksums of a zip file, because torch does not."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"the checksum of {damaged} is wrong")
         if any(entry.external_attr & FOLDER for entry in archive.infolist()):
-            raise ValueError("an entry is marked as a folder")  # torch would leave its tensor as the memory was
+            raise ValueError("an entry is marked as a folder")  # torch would leave its tensor uninitialised
 
 
 def _array_parts() -> list[Any]:
-    """What a pickled array of numbers is made of; none of it can run code.
+    """Return the globals that a pickled array of numbers needs. None of them can run code.
 
     The module that rebuilds arrays was renamed in numpy 2, and files carry either name.
     """

@@ -1,4 +1,4 @@
-"""The random numbers of a step."""
+"""Seeds the random numbers of a step."""
 
 import random
 
@@ -9,8 +9,8 @@ import torch
 def seed_step(seed: int, epoch: int, step: int, rank: int = 0) -> None:
     """Seed Python's, NumPy's and torch's global generators for one step of one process.
 
-    What a net or a loss draws (dropout, say) then depends on (seed, epoch, step, rank) alone, as the sampler's and the
-    crops' draws do. So a run can go on anywhere from its position, without the state of any generator.
+    The draws of a net or a loss (dropout, say) then depend on (seed, epoch, step, rank) alone, like the draws of the sampler
+    and the crops. So a run can go on from any position, without the state of any generator.
     """
     words = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(3)
     random.seed(int(words[0]))

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: its wall time, divided among named parts."""
+"""Divides the wall time of a run among named parts."""
 
 import os
 import time
@@ -9,12 +9,12 @@ BAR = 40  # characters
 
 
 class TimeByPart:
-    """Seconds by part. Each moment counts for one part only, the innermost one that is open, so the parts sum to the whole.
+    """Counts seconds by part. Each moment counts only for the innermost open part, so the parts sum to the whole.
 
     outside: the part that counts when no other is open. already: seconds that it begins with (`process_age`).
 
-    A GPU works behind the program, which only waits for it when it needs a result. That wait counts for the part in which it
-    happens. To count the work of a GPU for the part that ordered it, end the part with `Compute.synchronise`.
+    A GPU works on its own; the program waits for it only when it needs a result. That wait counts for the part in which it
+    happens. To count a GPU's work for the part that ordered it, end the part with `Compute.synchronise`.
     """
 
     def __init__(self, outside: str = "other", already: float = 0.0) -> None:
@@ -25,7 +25,7 @@ class TimeByPart:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """`with clock("clustering"):` counts the time inside for that part, except that of parts inside it."""
+        """`with clock("clustering"):` counts the time inside for that part, without the time of parts inside it."""
         self._count()
         self._open.append(name)
         try:
@@ -35,12 +35,12 @@ class TimeByPart:
             self._open.pop()
 
     def outside(self, name: str) -> None:
-        """From here on, time outside all parts counts for `name`."""
+        """Count time outside all parts for `name` from now on."""
         self._count()
         self._open[0] = name
 
     def over(self, loader: Iterable, body: str) -> Iterator:
-        """Yield from `loader`. Waits for it count for "data", what the loop does with its batches for `body`."""
+        """Yield from `loader`. Waiting for it counts for "data"; the loop's work on its batches counts for `body`."""
         batches = iter(loader)
         while True:
             with self("data"):
@@ -51,12 +51,12 @@ class TimeByPart:
                 yield batch
 
     def total(self, without: Iterable[str] = (), cpu: bool = False) -> float:
-        """The seconds so far, but for those of some parts. cpu: how long cores were busy, in place of wall time."""
+        """Return the seconds so far, without the parts in `without`. cpu: seconds of busy cores, in place of wall time."""
         self._count()
         return sum(seconds for name, seconds in (self.cpu if cpu else self.seconds).items() if name not in without)
 
     def summary(self) -> str:
-        """The seconds so far as lines of text: in all, then each part with its share and a bar, in order of appearance."""
+        """Return the seconds so far as text: the sum, then each part with its share and a bar, in order of appearance."""
         total = self.total()
         width = max(map(len, self.seconds))
         lines = [f"time by part, {total:.1f} s in all:"]
@@ -73,14 +73,14 @@ class TimeByPart:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3.5 h."""
+    """Return a duration as people say it: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def process_age() -> float:
-    """Seconds since this process started, most of them for imports; 0 where /proc does not tell."""
+    """Return the seconds since this process started, most of them for imports; 0 where /proc does not tell."""
     try:
         with open("/proc/self/stat", encoding="ascii") as file:
             started = int(file.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

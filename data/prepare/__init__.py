@@ -1,4 +1,4 @@
-"""Converters: official archives in, `<DATA_ROOT>/<folder>/{train.txt,test.txt,train/,test/}` out.
+"""Converts official archives into `<DATA_ROOT>/<folder>/{train.txt,test.txt,train/,test/}`.
 
     python -m data.prepare cub|car|product|shop --data_root DIR [--archive FILE ...] [--no_check]
 

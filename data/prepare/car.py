@@ -1,4 +1,4 @@
-"""Cars196 (Krause et al. 2013): the first 98 models train, the other 98 test. It comes in two official forms.
+"""Cars196 (Krause et al. 2013): the first 98 models are for training, the other 98 for tests. It has two official forms.
 
 - car_ims.tgz with cars_annos.mat: `annotations` has relative_im_path (car_ims/000001.jpg) and class (from 1).
 - cars_train.tgz, cars_test.tgz and car_devkit.tgz: one `annotations` for each part, with fname (00001.jpg, the same

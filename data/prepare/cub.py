@@ -1,4 +1,4 @@
-"""CUB-200-2011 (Wah et al. 2011): the first 100 bird species train, the other 100 test.
+"""CUB-200-2011 (Wah et al. 2011): the first 100 bird species are for training, the other 100 for tests.
 
 CUB_200_2011.tgz holds images.txt (`image_id class_folder/file`), image_class_labels.txt (`image_id class_id`, from 1)
 and images/. Its train_test_split.txt splits within classes and is not used in metric learning.

@@ -1,4 +1,4 @@
-"""Fetching an official archive, going on after an interruption from what is already there."""
+"""Downloads an official archive. After an interruption it continues the file that is there."""
 
 from http.client import HTTPException
 from pathlib import Path
@@ -15,10 +15,10 @@ CHUNK = 1 << 18
 
 
 def fetch(url: str, folder: str | Path, remedy: str) -> Path:
-    """Download `url` into `folder` and return its path; a file already there is kept.
+    """Download `url` into `folder` and return the file's path. An existing file is kept.
 
-    Bytes go to `<name>.part`, renamed when complete, so the next call asks only for the rest (HTTP Range).
-    remedy: for the error, what to give instead of the download.
+    Bytes go to `<name>.part`, which is renamed when complete. The next call requests only the missing bytes (HTTP Range).
+    remedy: the flags that the error advises in place of the download.
     """
     target = Path(folder) / Path(urlsplit(url).path).name
     if target.is_file():
@@ -27,7 +27,7 @@ def fetch(url: str, folder: str | Path, remedy: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
-        if not _download(url, part):  # what was there does not fit the file on the server
+        if not _download(url, part):  # the part does not fit the file on the server
             part.unlink()
             _download(url, part)
     except (OSError, HTTPException) as error:
@@ -38,12 +38,12 @@ def fetch(url: str, folder: str | Path, remedy: str) -> Path:
 
 
 def _download(url: str, part: Path) -> bool:
-    """Bring `part` to its full length; False where it cannot be continued. OSError if the network fails."""
+    """Bring `part` to its full length. False where it cannot be continued; OSError if the network fails."""
     have = part.stat().st_size if part.exists() else 0
     try:
         reply = urlopen(Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and have:  # nothing after our last byte: complete, or not the same file
+        if error.code == 416 and have:  # no byte after our last one: the part is complete, or of another file
             return error.headers.get("Content-Range") == f"bytes */{have}"
         raise
     with reply:

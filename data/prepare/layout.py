@@ -1,4 +1,4 @@
-"""The layout that training reads: images below train/ and test/, and lists of `path label` lines beside them."""
+"""Writes the layout that training reads: images below train/ and test/, and lists of `path label` lines beside them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ Counts = dict[str, tuple[int, int]]  # list: (images, classes)
 
 
 class Image(NamedTuple):
-    source: str  # how its path ends inside the archives: images/001.Albatross/a.jpg
-    target: str  # where it goes, relative to the data set's folder: train/001.Albatross/a.jpg
+    source: str  # end of its path inside the archives: images/001.Albatross/a.jpg
+    target: str  # its path below the data set's folder: train/001.Albatross/a.jpg
     split: str  # the list that names it: train, test, query, gallery
-    category: int | str  # its class, as the official files call it
+    category: int | str  # its class in the official files
 
 
 Rows = Iterator[tuple[int, list[Any]]]  # (line number, fields); a field is a str, or None where the line is too short
 
 
 def table(files: dict[str, bytes], name: str, columns: int, hint: str, path_last: bool = True) -> Rows:
-    """The text file `name` among the index `files`, in rows of `columns` fields, without its blank lines.
+    """Yield the text file `name` among the index `files` in rows of `columns` fields, without blank lines.
 
     Only the last field may hold spaces, or with `path_last=False` the first one.
     """
@@ -35,7 +35,7 @@ def table(files: dict[str, bytes], name: str, columns: int, hint: str, path_last
 
 
 def integer(text: Any, name: str, number: int) -> int:
-    """A field as an int, or an InputError that names the file and the line."""
+    """Return a field as an int. InputError names the file and the line of another text."""
     try:
         return int(text)
     except (TypeError, ValueError):
@@ -43,14 +43,14 @@ def integer(text: Any, name: str, number: int) -> int:
 
 
 def need(files: dict[str, bytes], names: Iterable[str], hint: str) -> None:
-    """Raise InputError, with the `hint` of what to give, unless all index files in `names` were found."""
+    """Raise InputError unless `files` has all index files in `names`. hint: the flags that the error advises."""
     missing = [name for name in names if name not in files]
     if missing:
         raise InputError(f"{' and '.join(missing)} not found in the archives given; give {hint}")
 
 
 def check_paths(images: Sequence[Image]) -> None:
-    """Index files come out of the archive too: none of their paths may lead out of the folder or break a list line."""
+    """Raise InputError where a path of an index file leads out of the folder or would break a line of a list."""
     targets: dict[str, str] = {}
     sources: dict[str, str] = {}
     for image in images:
@@ -67,7 +67,7 @@ def describe(counts: Counts) -> str:
 
 
 def check_counts(name: str, images: Sequence[Image], official: Counts | None) -> Counts:
-    """Images and classes of each list; InputError without a train image, or if not `official` (None: any will do)."""
+    """Count images and classes of each list. InputError without a train image, or for counts that are not `official`."""
     classes: dict[str, list] = {}
     for image in images:
         classes.setdefault(image.split, []).append(image.category)
@@ -75,16 +75,16 @@ def check_counts(name: str, images: Sequence[Image], official: Counts | None) ->
     if "train" not in counts:
         raise InputError(f"{name}: the index lists no train image; fetch the official archive")
     for split, expected in (official or {}).items():
-        if (got := counts.get(split, (0, 0))) != expected:
-            what = f"found {describe({split: got})}, the official set has {describe({split: expected})}"
+        if (actual := counts.get(split, (0, 0))) != expected:
+            what = f"found {describe({split: actual})}, the official set has {describe({split: expected})}"
             raise InputError(f"{name}: {what}; use the official archives, or --no_check for a subset")
     return counts
 
 
 def write_lists(folder: Path, images: Sequence[Image], splits: Iterable[str]) -> None:
-    """`<split>.txt` for each split, train.txt last: a folder that has it is complete.
+    """Write `<split>.txt` for each split. train.txt comes last: a folder with a train.txt is complete.
 
-    Labels are 0, 1, 2, ... over the sorted train classes and on over the sorted other ones.
+    Labels are 0, 1, 2, ... over the sorted train classes, then over the sorted other classes.
     """
     train = {image.category for image in images if image.split == "train"}
     others = {image.category for image in images} - train
@@ -96,7 +96,7 @@ def write_lists(folder: Path, images: Sequence[Image], splits: Iterable[str]) ->
 
 
 def counts_in_place(folder: Path, splits: Iterable[str]) -> Counts | None:
-    """The counts that the lists in `folder` give, or None if a list or a listed image is missing."""
+    """Return the counts of the lists in `folder`, or None if a list or a listed image is missing."""
     counts = {}
     for split in splits:
         try:
@@ -104,7 +104,7 @@ def counts_in_place(folder: Path, splits: Iterable[str]) -> Counts | None:
             rows = [line.rsplit(None, 1) for line in lines]
             if not all((folder / path).is_file() for path, _ in rows):
                 return None
-        except (OSError, ValueError):  # no list, or one that we did not write
+        except (OSError, ValueError):  # no list, or a list that we did not write
             return None
         counts[split] = (len(rows), len({label for _, label in rows}))
     return counts

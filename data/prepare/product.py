@@ -1,4 +1,4 @@
-"""Stanford Online Products (Song et al. 2016): its own split, 11,318 products train and 11,316 others test.
+"""Stanford Online Products (Song et al. 2016), by its own split: 11,318 products for training, 11,316 others for tests.
 
 Stanford_Online_Products.zip holds Ebay_train.txt and Ebay_test.txt, which begin with the header
 `image_id class_id super_class_id path`, and the images in one folder for each of 12 super-classes.

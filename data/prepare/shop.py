@@ -1,4 +1,4 @@
-"""In-shop Clothes Retrieval (DeepFashion, Liu et al. 2016): train, and a query set searched in a separate gallery.
+"""In-shop Clothes Retrieval (DeepFashion, Liu et al. 2016): a train split, and queries with a gallery of their own.
 
 list_eval_partition.txt begins with the number of images and the header `image_name item_id evaluation_status`; the
 status is train, query or gallery. img.zip holds the images, img/WOMEN/Dresses/id_00000002/02_1_front.jpg.

@@ -1,4 +1,4 @@
-"""Weight loss, forward and backward: ours, the loop over anchors, pytorch-metric-learning, and the matrix products alone.
+"""Times Weight loss, forward and backward: ours, a loop over anchors, pytorch-metric-learning, matrix products alone.
 
 python scripts/benchmarks/loss.py [--batch 80] [--dim 512] [--repeats 50]
 """
@@ -12,7 +12,7 @@ import losses
 
 
 def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):
-    """The way of the original: anchor by anchor, mined with boolean masks."""
+    """Compute the loss as the original does: anchor by anchor, mined with boolean masks."""
     sim = embeddings @ embeddings.T
     total = embeddings.sum() * 0
     for i in range(len(sim)):
@@ -30,7 +30,7 @@ def loop(embeddings, labels, alpha=40.0, beta=2.0, base=0.5, margin=0.1):
 
 
 def steps(batch=80, dim=512):
-    """name -> function that takes the loss of one batch forward and backward."""
+    """Return {name: function}. A function runs the loss of one batch forward and backward."""
     labels = torch.arange(batch) // 5
     generator = torch.Generator().manual_seed(0)
     centres = torch.randn(batch // 5 + 1, dim, generator=generator)

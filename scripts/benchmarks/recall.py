@@ -1,4 +1,4 @@
-"""Recall@K: ours, the plain product as its limit, the original's algorithm, pytorch-metric-learning.
+"""Times Recall@K: ours, the plain product as its limit, the original's algorithm, pytorch-metric-learning.
 
 python scripts/benchmarks/recall.py [--n 60502] [--n_peers 20000] [--curve 10000 20000 40000 80000 200000]
 """
@@ -15,7 +15,7 @@ KS = range(1, 1001)
 
 
 def product(x, block=2040):
-    """The limit: all N x N similarities, block by block, and nothing done with them."""
+    """Compute the limit: all N x N similarities, block by block, without using them."""
     space = torch.empty(block, block)
     for i in range(0, len(x), block):
         for j in range(0, len(x), block):
@@ -24,7 +24,7 @@ def product(x, block=2040):
 
 
 def original(x, labels, ks=(1, 2, 4, 8, 16, 32)):
-    """The original's algorithm: the dense matrix, less a dense identity, and for every query a scan of its row by masks."""
+    """Run the original's algorithm: a dense matrix less a dense identity, and a scan of each query's row by masks."""
     sim = (x @ x.T - torch.eye(len(x))).numpy()
     above = np.empty(len(x))
     for i, row in enumerate(sim):
@@ -39,14 +39,14 @@ def precision_at_1(x, labels):
 
 
 def recall_from_lists(x, labels, depth=1000):
-    """Recall@1..1000 from faiss's lists of neighbours; self is the first of its own list, near enough."""
+    """Compute Recall@1..1000 from faiss's lists of neighbours. An image is taken as the first of its own list."""
     neighbours = faiss.knn(x, x, depth + 1, metric=faiss.METRIC_INNER_PRODUCT)[1][:, 1:]
     first = np.where(hit := labels[neighbours] == labels[:, None], np.arange(depth), depth).min(1)
     return np.cumsum(np.bincount(first, minlength=depth + 1))[:depth] / len(x), hit.any()
 
 
 def against_the_product(n, dim, repeats):
-    """Ours and its limit on the same images, then ours on other inputs."""
+    """Compare ours with its limit on the same images, then time ours on other inputs."""
     x, labels = embeddings(n, dim)
     tensor = torch.from_numpy(x)
     print(
@@ -76,7 +76,7 @@ def against_the_product(n, dim, repeats):
 
 
 def against_peers(n, dim):
-    """Ours, the original's algorithm, and two peers on the same images."""
+    """Compare ours, the original's algorithm and two peers on the same images."""
     x, labels = embeddings(n, dim)
     tensor = torch.from_numpy(x)
     print(

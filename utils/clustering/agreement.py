@@ -1,33 +1,33 @@
-"""Neighbour agreement: how good an embedding is, told without labels."""
+"""Neighbour agreement: a score of an embedding that needs no labels."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-QUERIES_AT_ONCE = 1024  # queries at once
+QUERIES_AT_ONCE = 1024  # queries in one matrix product
 
 
 def neighbour_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
-    """The share of images whose nearest other image is the same for two random crops, over pairs of crops.
+    """Return the share of images whose nearest other image is the same for two random crops, averaged over pairs of crops.
 
-    centre: (N, d), rows of length 1: embeddings of the images' central crops, among which neighbours are sought. crops: two
-    or more tensors (N, d) of the same images' random crops; each is paired with the next one. 0 for fewer than 3 images, of
-    which each has but one other.
+    centre: (N, d), rows of length 1: embeddings of the images' central crops, the candidates for neighbours. crops: two or
+    more tensors (N, d) of the same images' random crops; each is paired with the next one. Fewer than 3 images give 0,
+    because an image then has one other at most.
     """
     if len(centre) < 3:
         return 0.0
-    found = [nearest_other(rows, centre) for rows in crops]
-    pairs = list(zip(found, found[1:])) + ([(found[-1], found[0])] if len(found) > 2 else [])
+    nearest = [nearest_other(rows, centre) for rows in crops]
+    pairs = list(zip(nearest, nearest[1:])) + ([(nearest[-1], nearest[0])] if len(nearest) > 2 else [])
     return float(torch.stack([(a == b).float().mean() for a, b in pairs]).mean())
 
 
 def nearest_other(rows: Tensor, centre: Tensor) -> Tensor:
-    """int64 (N,): for row i of (N, d) the most similar row of `centre` (N, d) but i."""
-    found = []
+    """Return int64 (N,): for row i of (N, d), the most similar row of `centre` (N, d) other than i."""
+    nearest = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         similar = rows[start : start + QUERIES_AT_ONCE] @ centre.T
         own = torch.arange(start, start + len(similar), device=rows.device)
         similar[own - start, own] = -torch.inf
-        found.append(similar.argmax(1))
-    return torch.cat(found)
+        nearest.append(similar.argmax(1))
+    return torch.cat(nearest)

@@ -1,4 +1,4 @@
-"""Groups of look-alikes among any number of embeddings: k-means on a sample, which all others then join."""
+"""Groups look-alikes among any number of embeddings: k-means clusters a sample, then every embedding joins a cluster."""
 
 from typing import NamedTuple
 
@@ -8,24 +8,24 @@ from utils.arrays import blocks, row_blocks, sample_rows
 from utils.clustering.choose_k import centres_of, choose_k, nearest_centre
 from utils.errors import InputError
 
-SAMPLE = 50_000  # images that the centres come from, and at least PER_CLUSTER for each; the others only join one
+SAMPLE = 50_000  # images that the centres come from; more where there are under PER_CLUSTER for each cluster
 PER_CLUSTER = 64
 
 
 class Grouping(NamedTuple):
-    """Clusters of N images, the largest first; of equally large ones that with the first row."""
+    """Clusters of N images, the largest first. Equally large clusters are sorted by their first row."""
 
     labels: np.ndarray  # int64 (N,), values in 0..len(order)-1; each occurs
-    order: list[np.ndarray]  # the rows of each cluster, int64, the most central first; of equally central ones the first row
+    order: list[np.ndarray]  # the rows of each cluster, int64, the most central first; equally central ones by row
 
 
 def group(embeddings: np.ndarray, k: int | None = None, seed: int = 0) -> Grouping:
     """Cluster float32 or float16 (N, d) embeddings of length 1, which may be memory-mapped, by spherical k-means.
 
-    k: the number of clusters; None: `choose_k` finds it. There are fewer where there are fewer different images.
-    The most central image of a cluster is the one with the largest inner product with the mean of all its images.
-    Centres come from a random sample of at least SAMPLE images, and every image joins the most similar one. Beside the
-    sample, memory is blocks of rows. The same embeddings and seed give the same clusters on a machine.
+    k: the number of clusters; None: `choose_k` chooses it. Fewer different images than k give fewer clusters.
+    The most central image of a cluster has the largest inner product with the mean of all its images.
+    Centres come from a random sample of at least SAMPLE images. Every image joins the most similar centre. Memory holds the
+    sample and blocks of rows. The same embeddings and seed give the same clusters on a machine.
     Raises InputError for a k below 1, and when an embedding of the sample is not finite.
     """
     if k is not None and k < 1:
@@ -41,7 +41,7 @@ def group(embeddings: np.ndarray, k: int | None = None, seed: int = 0) -> Groupi
 
 
 def _centrality(embeddings: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """float32 (N,): the inner product of each row with the sum of its cluster. It orders them as that with the mean."""
+    """Return each row's inner product with the sum of its cluster, float32 (N,). The mean would give the same order."""
     from scipy.sparse import csr_matrix
 
     sums = np.zeros((k, embeddings.shape[1]))
@@ -52,9 +52,9 @@ def _centrality(embeddings: np.ndarray, labels: np.ndarray, k: int) -> np.ndarra
 
 
 def _ordered(labels: np.ndarray, centrality: np.ndarray) -> Grouping:
-    """The Grouping of any labels, int64 (N,), and of how central each row is, float32 (N,)."""
+    """Return the Grouping for any labels, int64 (N,), and the centrality of each row, float32 (N,)."""
     _, first, labels, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     by_size = np.lexsort((first, -sizes))
     labels = by_size.argsort()[labels]
-    rows = np.lexsort((-centrality, labels))  # stable: of equally central rows the first comes first
+    rows = np.lexsort((-centrality, labels))  # stable: equally central rows stay in order
     return Grouping(labels, np.split(rows, np.cumsum(sizes[by_size])[:-1]))

@@ -1,4 +1,4 @@
-"""k-means pseudo-labels, and what the log says about them."""
+"""Makes k-means pseudo-labels, and describes them for the log."""
 
 from typing import Any, NamedTuple
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from utils.errors import InputError
 
-ITERATIONS = 100  # at most: it stops when an iteration gains less than SETTLED of the objective
+ITERATIONS = 100  # at most: k-means stops when an iteration gains less than SETTLED of the objective
 SETTLED = 1e-4
-TRIAL_ITERATIONS = 4  # of each restart of a cold start; the best of them goes on
-SMALL = 1000  # up to so many clusters a cold start tries several starts
-CANDIDATES = 48  # points whose distances to all others one matrix product gives
+TRIAL_ITERATIONS = 4  # iterations of each trial of a cold start; the best trial goes on
+SMALL = 1000  # up to this number of clusters, a cold start tries several starts
+CANDIDATES = 48  # points whose distances to all others come from one matrix product
 TRAINING_POINTS = 256  # for each cluster, as faiss's default; the other points are only assigned
 
 
@@ -18,21 +18,21 @@ class Clusters(NamedTuple):
     """A clustering of N features."""
 
     labels: np.ndarray  # int64 (N,), values in 0..k-1; each occurs
-    objective: float  # sum of squared distances to the own centroid
+    objective: float  # sum of the features' squared distances to their centroids
 
 
 def kmeans(
     features: np.ndarray, k: int, warm_labels: np.ndarray | None = None, seed: int = 0, spherical: bool = False
 ) -> Clusters:
-    """k-means (faiss) of float32 (N, d) into k clusters, none of them empty.
+    """Cluster float32 (N, d) features into k clusters by k-means (faiss). No cluster is empty.
 
-    warm_labels: int64 (N,), an earlier clustering to start from. The start is the means of *these* features over its
-    clusters. Its old centroids would not do: since then the network has changed, or the features are of another kind.
-    Without it, greedy k-means++ chooses the start; up to SMALL clusters it does so three times, and the best start wins.
-    spherical: centroids of length 1, for features of length 1 (Dhillon and Modha 2001); the nearest is the most similar.
-    Beyond 4 k * TRAINING_POINTS features the centroids come from a random sample. Features are not copied otherwise, and may
-    be memory-mapped. Uses the GPU where faiss has one.
-    Raises InputError when there are fewer features than clusters, or one is not finite.
+    warm_labels: int64 (N,), an earlier clustering to start from. The start is the mean of *these* features over each of its
+    clusters. The old centroids would not fit: since then the network, or the choice of features, has changed.
+    Without it, greedy k-means++ chooses the start. Up to SMALL clusters it does so three times, and the best start wins.
+    spherical: centroids of length 1, for features of length 1 (Dhillon and Modha 2001). The nearest is the most similar.
+    Beyond 4 k * TRAINING_POINTS features, the centroids come from a random sample. Otherwise features are not copied. They
+    may be memory-mapped. Uses the GPU where faiss has one.
+    Raises InputError when there are fewer features than clusters, or a feature is not finite.
     """
     n = len(features)
     if not 1 <= k <= n:
@@ -55,18 +55,18 @@ def kmeans(
 
 
 def greedy_seeding(features: np.ndarray, k: int, rng: np.random.Generator, trials: int) -> np.ndarray:
-    """k of the float32 (N, d) features to start k-means from: float32 (k, d).
+    """Choose k of the float32 (N, d) features to start k-means from: float32 (k, d).
 
-    k-means++ (Arthur and Vassilvitskii 2007, section 2.2) in its greedy form: each next centroid is the best of `trials`
-    features, drawn with a probability in proportion to D^2, their squared distance from the centroids so far. To save time,
-    the trials of several next centroids are drawn from the same D^2, so that one product gives all their distances. Who
-    wins is then decided centroid by centroid, against the newest D^2.
+    k-means++ (Arthur and Vassilvitskii 2007, section 2.2) in its greedy form. Each next centroid is the best of `trials`
+    features, drawn in proportion to D^2, their squared distance from the centroids so far. To save time, the trials of
+    several next centroids are drawn from the same D^2, so that one product gives all their distances. The winner among the
+    trials is then chosen centroid by centroid, with the newest D^2.
     """
     squares = np.einsum("nd,nd->n", features, features)
     chosen = [rng.integers(len(features))]
     nearest = np.maximum(squares - 2 * (features @ features[chosen[0]]) + squares[chosen[0]], 0)  # D^2
     while len(chosen) < k:
-        together = min(CANDIDATES // trials, 1 + k // 25, k - len(chosen))  # with more, D^2 would be too old
+        together = min(CANDIDATES // trials, 1 + k // 25, k - len(chosen))  # more would make D^2 too old
         mass = np.cumsum(nearest, dtype=np.float64)
         drawn = np.searchsorted(mass, rng.random(together * trials) * mass[-1]).clip(max=len(features) - 1)
         distances = features[drawn] @ features.T
@@ -84,8 +84,8 @@ def greedy_seeding(features: np.ndarray, k: int, rng: np.random.Generator, trial
 def lloyd(
     features: np.ndarray, start: np.ndarray, iterations: int, spherical: bool = False, settled: float = SETTLED
 ) -> Any:
-    """A faiss.Kmeans, trained on float32 (N, d) features from the centroids `start`, float32 (k, d)."""
-    import faiss  # here, as scipy and scikit-learn below: with them `train.py --help` would take seconds
+    """Return a faiss.Kmeans, trained on float32 (N, d) features from the centroids `start`, float32 (k, d)."""
+    import faiss  # imported here, like scipy and scikit-learn below, because `train.py --help` would take seconds
 
     points = {"min_points_per_centroid": 1, "max_points_per_centroid": len(features)}
     gpu, d, k = faiss.get_num_gpus() > 0, features.shape[1], len(start)
@@ -95,17 +95,17 @@ def lloyd(
 
 
 def assign(solver: Any, features: np.ndarray) -> Clusters:
-    """The Clusters of a trained faiss.Kmeans; each empty one is given a feature."""
+    """Assign features to the centroids of a trained faiss.Kmeans. Each empty cluster is given a feature."""
     distances, labels = solver.assign(features)
     if solver.cp.spherical:
-        distances = 2 - 2 * distances  # they were similarities
+        distances = 2 - 2 * distances  # they are similarities
     labels = labels.astype(np.int64)
     _fill_empty(labels, distances, solver.k)
     return Clusters(labels, float(distances.sum(dtype=np.float64)))
 
 
 def _fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
-    """Give each empty cluster the feature farthest from its centroid that is not the last of its cluster; in place."""
+    """Give each empty cluster, in place, the farthest feature from its centroid that is not alone in its cluster."""
     sizes = np.bincount(labels, minlength=k)
     empty = list(np.flatnonzero(sizes == 0))
     for point in np.argsort(-distances, kind="stable") if empty else ():
@@ -115,8 +115,8 @@ def _fill_empty(labels: np.ndarray, distances: np.ndarray, k: int) -> None:
 
 
 def cluster_means(features: np.ndarray, labels: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """Mean of the float32 (N, d) features over each label 0..k-1: float32 (k, d). A label that does not occur gets a
-    random feature; negative labels belong to no cluster."""
+    """Return the mean of the float32 (N, d) features of each label 0..k-1: float32 (k, d). A label that does not occur gets
+    a random feature. Negative labels belong to no cluster."""
     from scipy.sparse import csr_matrix
 
     n, clustered = len(features), np.flatnonzero(labels >= 0)
@@ -131,7 +131,7 @@ def cluster_means(features: np.ndarray, labels: np.ndarray, k: int, seed: int = 
 def describe(
     clusters: Clusters, k: int, last_labels: np.ndarray | None = None, true_labels: np.ndarray | None = None
 ) -> str:
-    """One line about a clustering; `true_labels`, where there are any, are used for nothing else."""
+    """Describe a clustering in one line. `true_labels`, if any, are used for nothing else."""
     from sklearn.metrics import adjusted_rand_score as ari, normalized_mutual_info_score as nmi
 
     labels, sizes = clusters.labels, np.bincount(clusters.labels, minlength=k)

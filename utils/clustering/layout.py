@@ -1,25 +1,25 @@
-"""A map of embeddings: places in two dimensions, on which look-alikes lie close together."""
+"""Makes a map of embeddings in two dimensions, on which look-alikes lie close together."""
 
 import numpy as np
 
 from utils.arrays import nearest_rows, row_blocks, sample_rows
 
-# scikit-learn is imported where it is used: it takes seconds, and `--help` should not.
+# scikit-learn is imported where it is used: its import takes seconds, and `--help` should not.
 
 MAPPED = 4000  # images that t-SNE places, in about 10 s of one core
-FEW = 10  # fewer images have too few neighbours for t-SNE
-PERPLEXITY = 30  # about so many neighbours count
-STEPS = 500  # as good as 1,000 where it was measured, on 2,500 images
-NEIGHBOURS = 5  # placed images that say where another one goes
+FEW = 10  # with fewer images t-SNE has too few neighbours
+PERPLEXITY = 30  # about the number of neighbours that count
+STEPS = 500  # as good as 1,000 when measured on 2,500 images
+NEIGHBOURS = 5  # placed images that decide the place of another image
 
 
 def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A map on which look-alikes lie close together: float32 (N, 2), in [0, 1], of float32 or float16 (N, d) embeddings.
+    """Map float32 or float16 (N, d) embeddings to places, float32 (N, 2) in [0, 1]. Look-alikes lie close together.
 
-    t-SNE (van der Maaten and Hinton 2008, JMLR 9) from the first two principal components: of an image's 10 nearest
-    neighbours it keeps 69 % (groceries) and 63 % (birds) among the 30 nearest on the map, the components alone 10 % and 7 %.
-    Of more than MAPPED images it places a random sample. The others lie beside their nearest placed image, on the side of
-    the next ones; the mean of several would lie between clusters.
+    t-SNE (van der Maaten and Hinton 2008, JMLR 9) starts from the first two principal components. It keeps 69 % (groceries)
+    and 63 % (birds) of an image's 10 nearest neighbours among the 30 nearest on the map; the components alone keep 10 % and
+    7 %. With more than MAPPED images t-SNE places a random sample. Each other image lies beside its nearest placed image,
+    towards the next nearest; a mean of several places would lie between clusters.
     The same embeddings and seed give the same map on a machine.
     Raises InputError when an embedding of the sample is not finite.
     """
@@ -30,7 +30,7 @@ def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     placed, rows = sample_rows(embeddings, MAPPED, seed)
     places = _neighbour_map(rows, seed)
     if len(placed) < len(embeddings):
-        gaps = cKDTree(places).query(places, 4)[0][:, 3]  # to the third neighbour: copies of an image leave no gap
+        gaps = cKDTree(places).query(places, 4)[0][:, 3]  # distance to the third neighbour: copies of an image leave no gap
         others = np.concatenate([_beside(part, rows, places, gaps) for part in row_blocks(embeddings)])
         others[placed] = places
         places = others
@@ -39,7 +39,7 @@ def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def _neighbour_map(rows: np.ndarray, seed: int) -> np.ndarray:
-    """(n, 2): places of the float32 (n, d) rows by t-SNE, of FEW by their principal components."""
+    """Place float32 (n, d) rows by t-SNE, fewer than FEW rows by their principal components: (n, 2)."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -52,18 +52,18 @@ def _neighbour_map(rows: np.ndarray, seed: int) -> np.ndarray:
     if len(rows) < FEW:
         return axes
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    with threadpool_limits(1, "openmp"):  # several threads add up forces in any order, and the map would differ each time
+    with threadpool_limits(1, "openmp"):  # several threads add forces in any order: the map would vary
         start = axes / axes[:, 0].std() * 1e-4
         return TSNE(2, init=start, perplexity=perplexity, max_iter=STEPS, random_state=seed).fit_transform(rows)
 
 
 def _beside(rows: np.ndarray, placed: np.ndarray, places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
-    """float32 (n, 2): places of rows (n, d), half a gap at most from those of the nearest of the placed rows (m, d).
+    """Place rows (n, d), each at most half a gap from its nearest placed row: float32 (n, 2).
 
-    places: (m, 2), of the placed rows. gaps: (m,), how far neighbours on the map lie from each.
+    placed, places: (m, d) and (m, 2), the placed rows and their places. gaps: (m,), their distances to map neighbours.
     """
-    near, _ = nearest_rows(rows, placed, NEIGHBOURS)
-    nearest = near[:, 0]
-    towards = places[near[:, 1:]].mean(1) - places[nearest]
+    neighbours, _ = nearest_rows(rows, placed, NEIGHBOURS)
+    nearest = neighbours[:, 0]
+    towards = places[neighbours[:, 1:]].mean(1) - places[nearest]
     length = np.maximum(np.linalg.norm(towards, axis=1), 1e-12)
     return places[nearest] + towards * np.minimum(gaps[nearest] / 2 / length, 1)[:, None]
