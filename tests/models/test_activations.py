@@ -161,7 +161,7 @@ def test_activations_that_do_not_fit_and_folders_that_are_not_there(paths, embed
         open_(paths, embedder, tmp_path / "missing")
     with torch.no_grad():
         embedder.features[6][1].bn2.weight.fill_(1e9)
-    with pytest.raises(InputError, match="7: what comes from below it does not fit float16"):
+    with pytest.raises(InputError, match="7: the activations below it do not fit float16"):
         next(iter(open_(paths, embedder, tmp_path).steps(STEPS)))
 
 
