@@ -129,8 +129,8 @@ def first_order(pooled: Tensor) -> Tensor:
 def second_order(x: Tensor) -> Tensor:
     """x (N, positions, r) -> (N, r (r + 1) / 2): the upper triangle of the square root of the second moment over positions.
 
-    Entries off the diagonal are multiplied by sqrt(2): inner products then equal those of the whole matrices. The root is
-    taken in float64 if the device has it. With fewer positions than r, eigenvalues are 0, and a rounding error's root is large.
+    Entries off the diagonal are multiplied by sqrt(2): inner products then equal those of the whole matrices. The dtype is
+    float64 if the device has it: with fewer positions than r, eigenvalues are 0, and the root of a rounding error is large.
     """
     r, dtype = x.shape[2], x.dtype
     if x.device.type != "mps":

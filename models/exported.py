@@ -83,8 +83,8 @@ def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str
 def _spare_transposes_of_doubles(graph: Any) -> None:
     """Replace A^T B of float64 matrices (N, p, r), as in the second order, by an Einsum.
 
-    ONNX Runtime (at least 1.20 to 1.24) fuses Transpose and MatMul into one operator. It has this operator for float32 alone,
-    so it then refuses the file.
+    ONNX Runtime (at least 1.20 to 1.24) fuses Transpose and MatMul into one operator. It has that operator for float32
+    alone, so it then refuses the file.
     """
     from onnxscript import ir
 

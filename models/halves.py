@@ -119,8 +119,8 @@ def halves(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
 
     image: float32 (1, 3, H, W), of the size that the halves are for. A tensor that bypasses the stage and depends on this
     size alone becomes a constant of `above`.
-    Raises InputError for an unknown stage. Raises it too if a tensor that depends on the image or on trained weights bypasses
-    the stage: the net cannot be cut there.
+    Raises InputError for an unknown stage. Raises it too if a tensor that depends on the image or on trained weights
+    bypasses the stage: the net cannot be cut there.
     """
     names = _names(backbone, image)
     first = next((name for name in names if _within(name, stage)), None)
@@ -134,9 +134,7 @@ def halves(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
     source = _input_of(above, first)
     with above.graph.inserting_before(next(iter(above.graph.nodes))):
         activations = above.graph.placeholder("activations")
-    later = set(
-        list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :]
-    )  # nodes to read the activations instead
+    later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])  # nodes that read `activations`
     source.replace_all_uses_with(activations, later.__contains__)
     below, above = _tidied(below), _tidied(above)
     trained = {id(parameter) for parameter in above.parameters()}
