@@ -58,7 +58,7 @@ def relaxed_contrastive(relative: Tensor, similarity: Tensor, delta: float) -> T
     """Return the contrastive loss with similarities for labels, a scalar: Kim et al. 2021 (arXiv 2103.14908).
 
     A pair with similarity w and relative distance d costs w d^2 + (1 - w) max(0, delta - d)^2. The loss is the mean over
-    all ordered pairs of two rows. relative, similarity: (N, N). delta: dissimilar pairs are pushed to this relative distance.
+    all ordered pairs of two rows. relative, similarity: (N, N). delta: the relative distance that dissimilar pairs get.
     """
     pull = similarity * relative.square()
     push = (1 - similarity) * (delta - relative).relu().square()
