@@ -38,8 +38,8 @@ class Mined(nn.Module):
 def contrastive() -> nn.Module:
     """`Contrastive`: Hadsell, Chopra, LeCun 2006, on similarities s, with a margin of 0.5 for negatives.
 
-    The loss is the sum of 1 - s over all positives and of s - 0.5 over negatives with s > 0.5, divided by the number of
-    anchors. bnu-wangxun/Deep_Metric, losses/Contrastive.py, sums s over these negatives: another value, the same gradient.
+    A positive adds 1 - s, a negative with s > 0.5 adds s - 0.5. The loss is their sum divided by the number of anchors.
+    bnu-wangxun/Deep_Metric, losses/Contrastive.py, adds s for such a negative: another value, the same gradient.
     """
     return PerAnchor(ContrastiveLoss(pos_margin=1, neg_margin=0.5, distance=CosineSimilarity(), reducer=SumReducer()))
 
@@ -82,9 +82,9 @@ def margin(num_classes: int) -> nn.Module:
     because the loss at the first beta is 0 there.
 
     The returned module learns beta, float32 (num_classes,), starting at 1.2; labels are 0 to num_classes - 1. Give beta no
-    weight decay. A clustering can renumber pseudo-labels, and a beta then goes on with another cluster's images. Our k-means
-    starts from the previous clusters, which keeps most numbers. Triplets are drawn from torch's global generators (the CPU's
-    and the device's): all processes must seed them alike to draw the same triplets.
+    weight decay. A clustering can renumber pseudo-labels, and a beta then serves another cluster. Our k-means starts from
+    the previous clusters, which keeps most numbers. Triplets are drawn from torch's global generators (the CPU's and the
+    device's): all processes must seed them alike to draw the same triplets.
     """
     loss = MarginLoss(margin=0.2, nu=0, beta=1.2, learn_beta=True, num_classes=num_classes)
     return Mined(loss, DistanceWeightedMiner(cutoff=0.5, nonzero_loss_cutoff=1.4))
@@ -95,7 +95,7 @@ def proxy_anchor(dim: int, num_classes: int) -> nn.Module:
 
     Margin (delta) 0.1 and scale (alpha) 32, as in the paper. The returned module learns a proxy for each class,
     float32 (num_classes, dim), drawn from torch's global generator; labels are 0 to num_classes - 1. The paper gives proxies
-    100 times the learning rate of the net. A clustering can renumber pseudo-labels, and a proxy then goes on with another
-    cluster's images. Our k-means starts from the previous clusters, which keeps most numbers.
+    100 times the learning rate of the net. A clustering can renumber pseudo-labels, and a proxy then serves another cluster.
+    Our k-means starts from the previous clusters, which keeps most numbers.
     """
     return ProxyAnchorLoss(num_classes, dim, margin=0.1, alpha=32)

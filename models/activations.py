@@ -95,7 +95,7 @@ class Activations:
             yield batch_of([draw for draw, _ in usable], images), unreadable
 
     def crops(self, seed: tuple | None = None) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
-        """Yield what ImageBatches.crops yields for all images; random crops (with a seed) stay images and are not kept."""
+        """Yield the same as ImageBatches.crops for all images; random crops (with a seed) stay images and are not kept."""
         if seed is not None:
             yield from self.batches.crops(seed)
             return

@@ -82,9 +82,9 @@ class Embedder(nn.Module):
     def start_embedding_at(self, features: np.ndarray | Tensor) -> None:
         """Set the embedding head to the linear map that best keeps the inner products of `features` (N, feature_dim).
 
-        Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936). Training then starts from what the backbone
-        knows; a random head starts from a random part of it. The rows have the size of torch's random start, because Adam's
-        step does not scale with theirs. Rows beyond feature_dim are zero, and so is the bias.
+        Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936). Training then starts from the backbone's
+        knowledge; a random head starts from a random part of it. The rows have the size of torch's random start, because
+        Adam's step does not scale with their size. Rows beyond feature_dim are zero, and so is the bias.
         """
         rows = torch.as_tensor(features)
         vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[: self.dim]

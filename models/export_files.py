@@ -37,8 +37,8 @@ def write_about(folder: str, about: dict[str, Any]) -> None:
 def put_in_place(whole: str, folder: str) -> None:
     """Move the files of an export from `whole` to `folder`, all at once if the folder does not exist yet.
 
-    Otherwise model.json moves first. If the move is interrupted, the hashes in model.json show that the other files are not
-    there yet, and the next export accepts the folder as an earlier export.
+    Otherwise model.json moves first. After an interruption its hashes show that the other files are not there yet. The next
+    export accepts such a folder as an earlier export.
     """
     for name in (ABOUT, GRAPH, WEIGHTS):
         with open(os.path.join(whole, name), "rb") as file:

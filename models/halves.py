@@ -28,8 +28,8 @@ class Cut(NamedTuple):
     def net(self, whole: nn.Module, dtype: torch.dtype, training: bool) -> Callable[[Tensor], Tensor]:
         """Return the function from images, or float16 activations from below the stage, to pooled features.
 
-        If both halves are trained, the backward pass recomputes the large maps of the lower half, which are not kept: 3 GB
-        instead of 4.8, a tenth slower.
+        If both halves are trained, the large maps of the lower half are not kept: the backward pass recomputes them. This
+        takes 3 GB instead of 4.8, and is a tenth slower.
         """
         if self.stage is not None:
             return self.halves.above if dtype == torch.float16 else whole

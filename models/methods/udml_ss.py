@@ -127,7 +127,7 @@ class UDMLSS(Method):
         if k == "auto":  # chosen once: later clusterings start from the previous one
             k = int(self.labels.max()) + 1 or choose_k(features, self.settings.seed)
             if k < 2:
-                what = f"auto: no number of clusters is better than one cluster of all {len(features)} images"
+                what = f"auto: no number of clusters beats one cluster of all {len(features)} images"
                 raise InputError(f"{what}; give a number", setting="num_clusters")
         if self.labels.max() >= 0:
             last = self.labels.cpu().numpy()[rows]

@@ -115,7 +115,5 @@ def test_the_number_of_clusters_can_be_found(monkeypatch):
 
 def test_one_cluster_would_leave_nothing_to_learn():
     method = method_of(models.create("ResNet18", dim=8, pretrained=False), "--num_clusters", "auto")
-    with pytest.raises(
-        InputError, match="auto: no number of clusters is better than one cluster of all 7 images; give a number"
-    ):
+    with pytest.raises(InputError, match="auto: no number of clusters beats one cluster of all 7 images; give a number"):
         method.prepare(np.eye(8, dtype=np.float32)[:7], np.arange(7))
