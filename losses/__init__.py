@@ -1,7 +1,7 @@
-"""Metric losses by name. A new loss is a file here, or a function in library.py, and a line in `LOSSES`.
+"""Metric losses by name. To add one: write a file here or a function in library.py, and add a line to `LOSSES`.
 
 A loss is a module called with embeddings float32 (N, dim), L2-normalised, and labels int64 (N,). It returns a scalar that
-always back-propagates, also when the batch holds no pair for it. Nothing here knows about data or files.
+always back-propagates, even if the batch holds no pair for it. Nothing here knows about data or files.
 """
 
 import math
@@ -18,7 +18,7 @@ from utils.errors import InputError
 
 
 def _library() -> Any:
-    from losses import library  # here, because it takes seconds, and `train.py --help` asks for the names alone
+    from losses import library  # here, because it takes seconds, and `train.py --help` needs only the names
 
     return library
 
@@ -35,7 +35,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {  # each takes the settings of `c
     "SemiHard": lambda **_: _library().semi_hard(),
     "Triplet": lambda **_: _library().triplet(),
 }
-OF_CLASSES = ("Margin", "ProxyAnchor")  # those that learn something for each class
+OF_CLASSES = ("Margin", "ProxyAnchor")  # losses that learn parameters for each class
 
 
 def names() -> list[str]:
@@ -52,12 +52,12 @@ def create(
     base: float = 0.5,
     margin: float = 0.1,
 ) -> nn.Module:
-    """The loss called `name`. Raises InputError for an unknown name and for a setting that is not finite.
+    """Build the loss called `name`. Raises InputError for an unknown name and for a setting that is not finite.
 
-    alpha, beta, base, margin: of `Weight` alone (see there). The other losses keep numbers of these names, on other scales,
-    in their own files.
-    dim, num_classes: of the embedding and of the pseudo-labels. `ProxyAnchor` and `Margin` learn something for each class:
-    their parameters have to be trained and saved with the net.
+    alpha, beta, base, margin: settings of `Weight` alone (see there). The other losses have constants of these names, on
+    other scales, in their own files.
+    dim, num_classes: width of the embedding, and number of classes. `ProxyAnchor` and `Margin` learn parameters for each
+    class, which must be trained and saved with the net.
     """
     settings = {"dim": dim, "num_classes": num_classes, "alpha": alpha, "beta": beta, "base": base, "margin": margin}
     if name not in LOSSES:

@@ -12,11 +12,10 @@ BASE = 0.5  # similarity at which a pair weighs half
 class BinomialLoss(nn.Module):
     """Binomial deviance: Yi, Lei, Li 2014, "Deep Metric Learning for Practical Person Re-Identification" (arXiv 1407.4979).
 
-    Of each anchor, the mean of log(1 + exp(-beta (s - base))) over its positives plus the mean of
-    log(1 + exp(alpha (s - base))) over its negatives; s is the similarity. The numbers are those of
-    bnu-wangxun/Deep_Metric, losses/Binomial.py. As there and unlike `Weight`, the terms are not divided by their steepness.
-    There, an anchor without negatives counts for nothing, and one without positives makes the loss nan; here, it only lacks
-    the term that it has no pairs for.
+    The loss of an anchor is the mean of log(1 + exp(-beta (s - base))) over its positives plus the mean of
+    log(1 + exp(alpha (s - base))) over its negatives; s is the similarity. The constants come from bnu-wangxun/Deep_Metric,
+    losses/Binomial.py. As there, and unlike in `Weight`, the terms are not divided by their steepness. Deep_Metric skips an
+    anchor without negatives, and returns nan for an anchor without positives; here such an anchor only lacks that one term.
     """
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

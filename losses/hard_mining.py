@@ -1,17 +1,17 @@
-"""`HardMining`: similarities themselves as the loss, of the hard pairs alone."""
+"""`HardMining`: a loss made of the plain similarities of hard pairs."""
 
 from torch import Tensor, nn
 
 from losses.pairs import mean_of_rows, mine, pairs
 
-MARGIN = 0.1  # of the mining
+MARGIN = 0.1  # margin of the mining
 
 
 class HardMiningLoss(nn.Module):
-    """Of each anchor, the mean of 1 - s over its hard positives plus the mean of s over its hard negatives.
+    """The loss of an anchor is the mean of 1 - s over its hard positives plus the mean of s over its hard negatives.
 
-    The loss and its margin are those of bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. Pairs are
-    hard when the mining of Wang et al. 2019 (eqs. 11 and 12) keeps them; an anchor without hard pairs counts as 0.
+    The loss and its margin come from bnu-wangxun/Deep_Metric, losses/HardMining.py; no paper describes it. A pair is hard if
+    the mining of Wang et al. 2019 (eqs. 11 and 12) keeps it. An anchor without hard pairs counts as 0.
     """
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

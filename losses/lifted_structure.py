@@ -1,4 +1,4 @@
-"""`LiftedStructure`: the lifted structure loss, as Deep_Metric bettered it."""
+"""`LiftedStructure`: the lifted structure loss, in Deep_Metric's improved form."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ ALPHA, BETA = 40.0, 2.0  # steepness for negatives, for positives
 
 
 class LiftedStructureLoss(nn.Module):
-    """A soft maximum over all positives and one over all negatives of an anchor.
+    """The loss of an anchor is a soft maximum over all its positives plus one over all its negatives.
 
-    After Song et al. 2016, "Deep Metric Learning via Lifted Structured Feature Embedding" (arXiv 1511.06452), eq. 4. Their
-    squared hinge over positive pairs did badly, so bnu-wangxun/Deep_Metric, losses/LiftedStructure.py, has in its place
+    It follows Song et al. 2016, "Deep Metric Learning via Lifted Structured Feature Embedding" (arXiv 1511.06452), eq. 4.
+    Their squared hinge over positive pairs did badly. bnu-wangxun/Deep_Metric, losses/LiftedStructure.py, replaces it by
     2/beta log sum exp(-beta s) over the positives + 2/alpha log sum exp(alpha s) over the negatives; s is the similarity.
-    This is that loss, with the numbers of Deep_Metric. An anchor without positives or without negatives counts as 0. There
-    is no hinge, so the loss may be negative.
+    This is Deep_Metric's loss with its constants. An anchor without positives or without negatives counts as 0. There is no
+    hinge, so the loss may be negative.
     """
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

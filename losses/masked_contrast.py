@@ -1,4 +1,4 @@
-"""The contrastive loss of pairs that need not be a partition: some are positive, some negative, and some neither."""
+"""The contrastive loss over pairs that are positive, negative or neither, and need not form a partition."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def masked_contrast(similarity: Tensor, positive: Tensor, negative: Tensor, temp
 
         - mean over p in P(i) of log( exp(s_ip / t) / sum over k in P(i) and N(i) of exp(s_ik / t) )
 
-    similarity: float (n, n). positive, negative: bool (n, n), without the diagonal; a pair in neither has no part. Returns a
-    scalar, the mean over anchors that have a positive; 0, which back-propagates, where there are none.
+    similarity: float (n, n). positive, negative: bool (n, n), without the diagonal; a pair in neither is ignored. Returns a
+    scalar, the mean over anchors that have a positive; without any, a 0 that back-propagates.
     """
     logits = similarity / temperature
     seen = logits.masked_fill(~(positive | negative), -torch.inf)

@@ -1,14 +1,14 @@
-"""The pairs of a batch: which are positive and which negative, how similar they are, and which of them are hard."""
+"""The pairs of a batch: masks of the positive and the negative pairs, their similarities, and the hard pairs."""
 
 import torch
 from torch import Tensor
 
 
 def pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Similarities (N, N) of all pairs, and bool (N, N) masks of the positive and of the negative ones; row i is anchor i.
+    """Return similarities (N, N) of all pairs, and bool masks (N, N) of the positive and of the negative pairs.
 
-    embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). An anchor is not its own positive. That goes by index:
-    two equal images are a pair.
+    embeddings: float32 (N, dim), L2-normalised; labels: int64 (N,). Row i is anchor i. An anchor is not its own positive,
+    but two equal images are a pair.
     """
     sim = embeddings @ embeddings.T
     positive = labels[:, None] == labels[None, :]
@@ -19,10 +19,10 @@ def pairs(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """Masks of the hard positives and the hard negatives: Wang et al. 2019 (arXiv 1904.06627), eqs. 11 and 12.
+    """Return masks of the hard positives and the hard negatives: Wang et al. 2019 (arXiv 1904.06627), eqs. 11 and 12.
 
     A negative is hard when it is more similar than the anchor's hardest positive less the margin. A positive is hard when it
-    is less similar than the hardest negative plus the margin. An anchor that lacks either kind keeps no pair.
+    is less similar than the hardest negative plus the margin. An anchor without positives or negatives keeps no pair.
     """
     hardest_positive = sim.masked_fill(~positive, torch.inf).amin(1, keepdim=True)
     hardest_negative = sim.masked_fill(~negative, -torch.inf).amax(1, keepdim=True)
@@ -30,16 +30,16 @@ def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tupl
 
 
 def mean_of_rows(x: Tensor, mask: Tensor) -> Tensor:
-    """The mean of each row of x (N, M) where mask (N, M) is True: (N,); 0 for a row without any."""
+    """Return the mean of each row of x (N, M) where mask (N, M) is True: (N,); 0 where no entry is."""
     return x.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
 
 
 @torch.no_grad()
 def similarities(embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What the log says about a batch, whatever its loss: scalars without gradient.
+    """Return similarities of a batch for the log, whatever its loss: scalars without gradient.
 
-    positive, negative: mean similarity of all pairs of that kind, nan if there is none. lowest: similarity of the least
-    similar pair; close to 1 when the embedding has collapsed, nan as soon as one embedding is.
+    positive, negative: mean similarity of all positive or negative pairs, nan without such pairs. lowest: similarity of the
+    least similar pair; close to 1 if the embedding has collapsed, nan if any embedding is.
     """
     sim, positive, negative = pairs(embeddings, labels)
     return {"positive": sim[positive].mean(), "negative": sim[negative].mean(), "lowest": sim.amin()}

@@ -9,9 +9,9 @@ from losses.pairs import mine, pairs
 class WeightLoss(nn.Module):
     """Multi-similarity loss: Wang et al. 2019, "Multi-Similarity Loss with General Pair Weighting" (arXiv 1904.06627).
 
-    margin: of the mining (epsilon in eqs. 11 and 12); smaller keeps only harder pairs.
-    alpha, beta, base: of the loss (eq. 13). Alpha is the steepness for negatives, beta the one for positives: UDML-SS swaps
-        that paper's letters, and so does this. base (lambda) is the similarity at which a pair weighs half.
+    margin: margin of the mining (epsilon in eqs. 11 and 12); a smaller one keeps only harder pairs.
+    alpha, beta, base: settings of the loss (eq. 13). alpha is the steepness for negatives, beta for positives: UDML-SS swaps
+        the paper's letters, and so does this class. base (lambda) is the similarity at which a pair weighs half.
     """
 
     def __init__(self, alpha: float, beta: float, base: float, margin: float) -> None:
@@ -28,6 +28,6 @@ class WeightLoss(nn.Module):
 
 
 def _log1p_sum_exp(x: Tensor, mask: Tensor) -> Tensor:
-    """log(1 + sum of exp(x) where mask) for each row, without overflow: the 1 is one more term, exp(0)."""
+    """Return log(1 + sum of exp(x) where mask) for each row, without overflow: the 1 is one more term, exp(0)."""
     x = x.masked_fill(~mask, -torch.inf)
     return torch.logsumexp(nn.functional.pad(x, (0, 1), value=0.0), dim=1)

@@ -1,14 +1,14 @@
 """The closed form: an embedding from a backbone's features by formulas alone, without labels and without training.
 
-Three parts describe an image, each of length one, times a weight:
+Three parts describe an image; each has length one and is multiplied by a weight:
 
     first order            sqrt of the pooled features, with their sign
     second order, middle   X: positions x channels of a stage, reduced to r channels; (X^T X / positions)^(1/2)
-    second order, last     the same of the last stage
+    second order, last     the same for the last stage
 
-and the embedding is their centred PCA, eigenvalue l of the covariance scaled by l^p, then length one. The root of the second
-moment is that of Li et al. 2017 (MPN-COV, arXiv 1703.08050), computed as in Li et al. 2018 (iSQRT-COV, arXiv 1712.01034).
-`models/readout.py` fits it.
+The embedding is their centred PCA, each direction scaled by l^p (l: its eigenvalue of the covariance), then length one. The
+root of the second moment follows Li et al. 2017 (MPN-COV, arXiv 1703.08050); its computation follows Li et al. 2018
+(iSQRT-COV, arXiv 1712.01034). `models/readout.py` fits the closed form.
 """
 
 import re
@@ -24,19 +24,19 @@ from models.taps import positions
 from utils.distributed import Group
 from utils.errors import InputError
 
-POWER = -0.35  # of the eigenvalues: -0.5 would whiten, and make much of what is noise
-REDUCED = 32  # channels of the second order; 64 take three times as long to fit and found no more on held-out classes
-ROOT_ITERATIONS = 20  # roots of eigenvalues above 1e-6 of their sum are then right to 1e-4
+POWER = -0.35  # exponent of the eigenvalues; -0.5 would whiten, and so amplify noise
+REDUCED = 32  # channels of the second order; 64 take three times as long to fit and are no better on held-out classes
+ROOT_ITERATIONS = 20  # makes roots right to 1e-4, for eigenvalues above 1e-6 of their sum
 LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
-ROWS_AT_ONCE = 4096  # rows at most whose products are summed in float32; the sums over blocks are float64
+ROWS_AT_ONCE = 4096  # most rows whose products are summed in float32; sums over blocks are float64
 
 
 class ClosedForm(nn.Module):
-    """Pooled features and maps -> embedding. All of it is buffers, and linear but for roots and lengths.
+    """Pooled features and maps -> embedding. It holds buffers only, and is linear apart from roots and normalisation.
 
-    reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), of parts not
-    weighted yet. preferred: whether it is what the Embedder gives, rather than its embedding head. pixels: the version of
-    the pixels (data.images.PIXELS) that it was fitted to.
+    reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), both for the
+    unweighted parts. preferred: bool, True if the Embedder gives the closed form, False if its embedding head. pixels: the
+    version of the pixels (data.images.PIXELS) that it was fitted to.
     """
 
     weights: Tensor
@@ -44,10 +44,10 @@ class ClosedForm(nn.Module):
     projection: Tensor
     preferred: Tensor
     pixels: Tensor
-    is_preferred: bool  # the same, read without waiting for the device
+    is_preferred: bool  # a copy of `preferred` that is read without waiting for the device
 
     def __init__(self, feature_dim: int, layers: Mapping[str, tuple[int, int]], dim: int, prefix_tokens: int = 0) -> None:
-        """feature_dim: of the pooled features. layers: names of stages -> their channels, and to how many they are reduced.
+        """feature_dim: width of the pooled features. layers: name of a stage -> (its channels, its reduced channels).
         prefix_tokens: as in `models.taps.positions`."""
         super().__init__()
         self.feature_dim, self.prefix_tokens = feature_dim, prefix_tokens
@@ -67,9 +67,9 @@ class ClosedForm(nn.Module):
     def like(
         cls, tensors: Mapping[str, Tensor], feature_dim: int, channels: Mapping[str, int], dim: int, prefix_tokens: int = 0
     ) -> "ClosedForm":
-        """An empty one of the shapes in a state_dict.
+        """Make an empty closed form with the shapes in a state_dict.
 
-        feature_dim, channels (of each stage), dim: of the net that it is for. Raises InputError if it is of another.
+        feature_dim, channels (of each stage), dim: the net's. Raises InputError for tensors of another net, or not finite.
         """
         reduce = {key: value for key, value in tensors.items() if re.match(r"reduce\.\d+/", key) and value.ndim == 2}
         in_order = sorted(reduce, key=lambda key: int(re.findall(r"\d+", key)[0]))
@@ -82,11 +82,11 @@ class ClosedForm(nn.Module):
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise InputError("its closed form is not finite")
         form = cls(feature_dim, layers, dim, prefix_tokens)
-        form.pixels.copy_(tensors.get("pixels", torch.tensor(1)))  # before versions had a number there was one
+        form.pixels.copy_(tensors.get("pixels", torch.tensor(1)))  # without a number it is version 1
         return form
 
     def prefer(self, preferred: bool) -> None:
-        """Whether it is what the Embedder gives, rather than its embedding head."""
+        """Choose whether the Embedder gives the closed form (True) or its embedding head (False)."""
         self.preferred.fill_(preferred)
         self.is_preferred = preferred
 
@@ -99,9 +99,9 @@ class ClosedForm(nn.Module):
         return self.projection.shape[1]
 
     def describe(self, pooled: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
-        """The parts side by side, each of length one and not weighted: float32 (N, P).
+        """Return the parts side by side, each of length one, without weights: float32 (N, P).
 
-        pooled: (N, feature_dim). maps: layer -> what it gives, as in `models.taps.positions`.
+        pooled: (N, feature_dim). maps: layer -> its output, as in `models.taps.positions`.
         """
         parts = [first_order(pooled)]
         for name, directions in zip(self.layers, self.reduce.buffers()):
@@ -109,19 +109,19 @@ class ClosedForm(nn.Module):
         return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
 
     def project(self, description: Tensor) -> Tensor:
-        """float32 (N, P) from `describe` -> embeddings, float32 (N, dim) of length one; the mean becomes zero."""
+        """Turn float32 (N, P) from `describe` into embeddings, float32 (N, dim) of length one; the mean becomes zero."""
         return F.normalize((description - self.mean) @ self.projection, dim=1, eps=1e-6)
 
     def forward(self, pooled: Tensor, maps: Mapping[str, Tensor]) -> Tensor:
         return self.project(self.describe(pooled, maps))
 
     def scales(self, weights: Tensor) -> Tensor:
-        """A weight for each part -> one for each number of `describe`."""
+        """Repeat the weight of each part for each number of that part: (parts,) -> (P,)."""
         return weights.repeat_interleave(torch.tensor(self.sizes, device=weights.device))
 
 
 def first_order(pooled: Tensor) -> Tensor:
-    """Square roots of the pooled features (N, C), with their signs."""
+    """Return the square roots of pooled features (N, C), with their signs."""
     pooled = pooled.float()
     return pooled.sign() * pooled.abs().sqrt()
 
@@ -129,8 +129,8 @@ def first_order(pooled: Tensor) -> Tensor:
 def second_order(x: Tensor) -> Tensor:
     """x (N, positions, r) -> (N, r (r + 1) / 2): the upper triangle of the square root of the second moment over positions.
 
-    What is off the diagonal counts sqrt(2), so that inner products are those of the whole matrices. In float64, where the
-    device has it: of fewer positions than r the moment has eigenvalues 0, and the root of a rounding error is no small one.
+    Entries off the diagonal are multiplied by sqrt(2): inner products then equal those of the whole matrices. The dtype is
+    float64 if the device has it: with fewer positions than r, eigenvalues are 0, and the root of a rounding error is large.
     """
     r, dtype = x.shape[2], x.dtype
     if x.device.type != "mps":
@@ -141,11 +141,11 @@ def second_order(x: Tensor) -> Tensor:
 
 
 def matrix_root(matrices: Tensor) -> Tensor:
-    """Square roots of symmetric, positive semi-definite matrices (N, r, r), by products alone.
+    """Return the square roots of symmetric, positive semi-definite matrices (N, r, r), by matrix products alone.
 
     The coupled Newton-Schulz iteration (Higham 2008, Functions of Matrices, eq. 6.35): Y_0 = A / trace A, Z_0 = I;
-    T = (3 I - Z Y) / 2; Y <- Y T, Z <- T Z; Y goes to the root of Y_0. It takes as long as an
-    eigendecomposition and, other than one, can be exported to ONNX. The root of a zero matrix is zero.
+    T = (3 I - Z Y) / 2; Y <- Y T, Z <- T Z; Y converges to the root of Y_0. It takes as
+    long as an eigendecomposition but, unlike one, can be exported to ONNX. The root of a zero matrix is zero.
     """
     identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
     trace = matrices.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
@@ -158,7 +158,7 @@ def matrix_root(matrices: Tensor) -> Tensor:
 
 
 class Moments:
-    """Mean and covariance of rows that come in blocks and are not kept.
+    """Sums up the mean and covariance of rows that arrive in blocks, without keeping the rows.
 
     Products are taken around the mean of the first block, so that float32 is enough for them (Chan, Golub, LeVeque 1983).
     """
@@ -171,10 +171,10 @@ class Moments:
         self._waiting: list[Tensor] = []
 
     def add(self, rows: Tensor) -> None:
-        """rows: float32 (n, dim). InputError where one is not finite."""
+        """Add rows, float32 (n, dim). Raises InputError if one is not finite."""
         if len(rows):
             self._waiting.append(rows)
-        if sum(len(some) for some in self._waiting) >= ROWS_AT_ONCE // 4:
+        if sum(len(block) for block in self._waiting) >= ROWS_AT_ONCE // 4:
             self._flush()
 
     def _flush(self) -> None:
@@ -194,7 +194,7 @@ class Moments:
             self.count += len(block)
 
     def total(self, group: Group = Group()) -> "Covariance":
-        """Of the rows of all processes; every process gets the same."""
+        """Return the Covariance of the rows of all processes; it is the same in every process."""
         self._flush()
         origin = torch.zeros(self.dim) if self._origin is None else self._origin.cpu()
         mean = origin.double() + self.sum / max(1, self.count)
@@ -206,7 +206,7 @@ class Moments:
 
 
 def moments_of(blocks: Iterable[Tensor], dim: int) -> "Covariance":
-    """Of all rows of float32 blocks (n, dim), as `Moments` has them."""
+    """Return the Covariance of all rows in blocks, float32 (n, dim)."""
     moments = Moments(dim)
     for block in blocks:
         moments.add(block)
@@ -214,7 +214,7 @@ def moments_of(blocks: Iterable[Tensor], dim: int) -> "Covariance":
 
 
 class Covariance(NamedTuple):
-    """Of rows: how many, their mean float64 (d,), and their covariance float64 (d, d)."""
+    """The number of rows, their mean, float64 (d,), and their covariance matrix, float64 (d, d)."""
 
     rows: int
     mean: Tensor
@@ -222,8 +222,8 @@ class Covariance(NamedTuple):
 
 
 def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The largest eigenvalues, at most so many, and their vectors (d, k), largest first; those that are 0 are left out."""
-    # Numbers that are 0 in all rows can keep LAPACK from an answer. A diagonal nowhere 0 helps, and shifts all values.
+    """Return the largest eigenvalues above 0 (k,), at most `most`, largest first, and their eigenvectors (d, k)."""
+    # LAPACK may fail if a number is 0 in all rows. A shift of the diagonal helps, and shifts all eigenvalues alike.
     shift = 10 * torch.finfo(covariance.dtype).eps * covariance.diagonal().max()
     values, vectors = torch.linalg.eigh(covariance + shift * torch.eye(len(covariance), dtype=covariance.dtype))
     values = values - shift
@@ -233,10 +233,10 @@ def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 
 def projection(covariance: Covariance, scales: Tensor, dim: int, power: float = POWER) -> Tensor:
-    """PCA of rows times `scales`, eigenvalues to the power: (d, dim), to be applied to rows minus the mean, not scaled.
+    """Return the PCA (d, dim) of rows times `scales`, each direction scaled by its eigenvalue to the `power`.
 
-    scales: (d,), a factor for each number; its dtype is that of the eigendecomposition. n rows have n - 1 directions: where
-    they are fewer than dim, the rest are zero.
+    Apply it to rows minus the mean: it includes the scales. scales: (d,), a factor for each number; the eigendecomposition
+    has its dtype. n rows have n - 1 directions; all further columns are zero.
     """
     scaled = covariance.matrix.to(scales) * scales[:, None] * scales
     values, vectors = principal(scaled, max(0, min(dim, covariance.rows - 1)))
@@ -246,10 +246,10 @@ def projection(covariance: Covariance, scales: Tensor, dim: int, power: float = 
 
 
 def _key(place: int, layer: str) -> str:
-    """The name of a layer's buffer: it has no dots, and tells the order of the layers, which a file may not keep."""
+    """Name a layer's buffer, without dots and with the layer's place, because a file may not keep the order of layers."""
     return f"{place}/{layer.replace('.', '/')}"
 
 
 def _name(key: str) -> str:
-    """The layer of such a buffer in a state_dict."""
+    """Return the layer whose buffer has this key, without the state_dict's prefix."""
     return key.partition("/")[2].replace("/", ".")

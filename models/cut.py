@@ -1,4 +1,4 @@
-"""Training an Embedder from one of its stages on: what lies below is frozen, and its activations can be kept."""
+"""Train an Embedder from one of its stages on: the stages below are frozen, and their activations can be kept."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from models.halves import Cut, around_middle, at_large_maps, halves
 
 
 def train_from(embedder: Embedder, stage: str) -> None:
-    """Freeze what lies below a stage of the backbone. From then on the Embedder also takes what `below` gives.
+    """Freeze the backbone below a stage. From then on the Embedder also takes the activations that `below` returns.
 
-    stage: a name, as in `models.halves.halves`; "middle", the stage of that name of the closed form; "top", the one above
-        it; or "all", which freezes nothing, and with a frozen BatchNorm saves memory.
-    Raises InputError for a stage that there is not, or where the net cannot be cut.
+    stage: a name, as in `models.halves.halves`; "middle", the closed form's middle stage; "top", the stage above the middle;
+        or "all", which freezes nothing, and saves memory if BatchNorm is frozen.
+    Raises InputError for an unknown stage, or if the net cannot be cut there.
     """
     width = embedder.transforms.width
     blank = embedder.classifier.linear.weight.new_zeros(1, 3, width, width)
     if stage == "all":
-        # else the second pass would move the statistics again
+        # without freeze_bn, the second pass of the lower half would move the statistics again
         both = at_large_maps(embedder.features, blank) if embedder.freeze_bn else None
         embedder.cut = Cut(both, None) if both else None
         return
@@ -32,11 +32,11 @@ def train_from(embedder: Embedder, stage: str) -> None:
 
 
 def trained_from(embedder: Embedder) -> str | None:
-    """The stage from which on an Embedder is trained; None where all of it is."""
+    """Return the first stage of an Embedder that is trained; None if all of it is trained."""
     return embedder.cut.stage if embedder.cut else None
 
 
 def below(embedder: Embedder, images: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) -> activations from below the cut, in the precision of the net or of autocast, (N, ...)."""
+    """Run uint8 (N, 3, H, W) through the frozen half: activations (N, ...), in the precision of the net or of autocast."""
     assert embedder.cut is not None
     return torch.cat([embedder.cut.halves.below(part) for part in embedder.slices(images)])

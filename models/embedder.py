@@ -1,4 +1,4 @@
-"""The Embedder: a backbone and an embedding head, with the crop and the normalisation that they were made for."""
+"""The Embedder: a backbone and an embedding head, with the crop and the normalisation that they need."""
 
 import os
 from collections import OrderedDict
@@ -21,15 +21,15 @@ from models.normalise import Normalise
 from models.taps import evaluating, prefix_tokens, stages, tapped
 from utils.errors import InputError
 
-# On a CPU images go through the backbone in slices of this many pixels (16 images of 128 x 128), so that no activation
-# exceeds 32 MB: larger blocks the allocator returns to the system at once, and zeroing their pages takes most of the time.
+# On a CPU, images go through the backbone in slices of this many pixels (16 images of 128 x 128): no activation then exceeds
+# 32 MB. The allocator returns larger blocks to the system at once, and zeroing their pages would take most of the time.
 SLICE = 2**18
 
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 
 class Head(nn.Sequential):
-    """Pooled features -> the embedding before it gets length one."""
+    """Pooled features -> the embedding before normalisation."""
 
     linear: nn.Linear
 
@@ -39,32 +39,32 @@ class Head(nn.Sequential):
 
 
 class Origin(NamedTuple):
-    """The checkpoint that an Embedder comes from, and what training it took."""
+    """The checkpoint that an Embedder comes from, and its training time."""
 
     path: str
     epoch: int
-    seconds: float | None  # of wall time, without tests and earlier checkpoints' readouts; None: unknown
-    cpu_seconds: float | None  # that cores were busy; None: unknown
+    seconds: float | None  # wall time, without tests and earlier checkpoints' readouts; None: unknown
+    cpu_seconds: float | None  # busy time of the CPU's cores; None: unknown
 
     @property
     def times(self) -> dict[str, float]:
-        """The seconds that are known, by name."""
+        """Return the recorded times by name, in seconds."""
         times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
         return {name: seconds for name, seconds in times.items() if seconds is not None}
 
 
 class Embedder(nn.Module):
-    """images -> pooled features -> embedding; or, where it has one, its closed form in place of the embedding head.
+    """images -> pooled features -> embedding. A closed form, if there is one, can take the place of the embedding head.
 
     The parts are named as in the original project, so that its checkpoints load: `features`, `classifier.linear`.
     """
 
     origin: Origin | None = None  # the checkpoint that it was loaded from
-    closed_form: ClosedForm | None  # fitted to the weights as they are: it is dropped when training goes on
-    cut: Cut | None = None  # where training takes it in two halves
+    closed_form: ClosedForm | None  # fitted to the present weights; dropped when training goes on
+    cut: Cut | None = None  # set if training runs the backbone in two halves
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
-        """settings: those of models.DEFAULTS: the net's name, dim, width, origin_width. The rest as in `models.create`."""
+        """settings: net, dim, width and origin_width, as in models.DEFAULTS. freeze_bn: as in `models.create`."""
         super().__init__()
         self.features = backbone.features
         self.feature_dim = backbone.feature_dim
@@ -80,27 +80,27 @@ class Embedder(nn.Module):
 
     @torch.no_grad()
     def start_embedding_at(self, features: np.ndarray | Tensor) -> None:
-        """Set the embedding head to the linear map that keeps the inner products of `features` (N, feature_dim) best.
+        """Set the embedding head to the linear map that best keeps the inner products of `features` (N, feature_dim).
 
-        Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936), so training starts from what the backbone
-        knows; a random head starts from a random part of it. Scaled to the size of torch's random start, because
-        Adam's step does not scale with it. Rows beyond feature_dim are zero, as is the bias.
+        Its rows are the leading eigenvectors of F^T F (Eckart and Young 1936). Training then starts from the backbone's
+        knowledge; a random head starts from a random part of it. The rows have the size of torch's random start, because
+        Adam's step does not scale with their size. Rows beyond feature_dim are zero, and so is the bias.
         """
         rows = torch.as_tensor(features)
         vectors = torch.linalg.eigh((rows.T @ rows).double()).eigenvectors.flip(1).T[: self.dim]
         weight = self.classifier.linear.weight
         weight.zero_()
-        self.classifier.linear.bias.zero_()  # that of a checkpoint is for another map
+        self.classifier.linear.bias.zero_()  # a checkpoint's bias is for another map
         weight[: len(vectors)] = vectors.to(weight) / 3**0.5
 
     def slices(self, images: Tensor) -> Iterator[Tensor]:
-        """images as for `pool` -> as the backbone takes them, on a CPU slice by slice."""
-        size = images.shape[0]  # not len(), which would fix it in an exported graph
-        if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need them all
+        """Yield images (as for `pool`) in the form that the backbone takes, on a CPU slice by slice."""
+        size = images.shape[0]  # len() would fix the size in an exported graph
+        if self.classifier.linear.weight.is_cpu and (self.freeze_bn or not self.training):  # batch statistics need all
             pixels = self.transforms.width**2 if images.dtype == torch.float16 else images.shape[2:].numel()
-            size = max(SLICE // pixels, torch.get_num_threads())  # an image for each thread at least
+            size = max(SLICE // pixels, torch.get_num_threads())  # at least one image for each thread
         layout = self.layout
-        # an exported graph takes any number of images, which pieces of a fixed number would not allow
+        # an exported graph takes any number of images, so it cannot split them into pieces of a fixed size
         for part in (images,) if torch.compiler.is_exporting() else images.split(max(1, size)):
             if part.dtype == torch.float16:
                 layout = layout if part.ndim == 4 else torch.contiguous_format
@@ -109,17 +109,17 @@ class Embedder(nn.Module):
                 yield part if part.is_floating_point() else self.normalise(part, layout)
 
     def pool(self, images: Tensor) -> Tensor:
-        """images (N, 3, H, W), uint8 RGB, or float32 and normalised already -> pooled features, float32 (N, feature_dim).
+        """Return the pooled features, float32 (N, feature_dim), of images (N, 3, H, W): uint8 RGB, or normalised float32.
 
-        float16 (N, ...) are activations from below the cut (`models.cut`). On a CPU all are taken slice by slice.
+        It also takes activations from below the cut (`models.cut`), float16 (N, ...). A CPU takes either slice by slice.
         """
         return self.read(images, "pooled")[0]
 
     def read(self, images: Tensor, *kinds: str) -> tuple[Tensor, ...]:
-        """images as for `pool` -> their features of each kind, from one pass through the backbone.
+        """Return the features of images (as for `pool`) by each readout, from one pass through the backbone.
 
-        kinds: "pooled" (N, feature_dim), "embedding" (N, dim), "closed_form" (N, dim), and "description", what the closed
-        form is made of (N, P).
+        kinds: the readouts: "pooled" (N, feature_dim), "embedding" (N, dim), "closed_form" (N, dim), or "description", the
+        parts of the closed form (N, P).
         """
         form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
         if "closed_form" in kinds and form is None:
@@ -144,29 +144,29 @@ class Embedder(nn.Module):
 
     @property
     def kinds(self) -> list[str]:
-        """The embeddings that it can give: of its head, and its closed form where it has one."""
+        """List the readouts that give an embedding: "embedding", and "closed_form" if there is one."""
         return ["embedding"] + ["closed_form"] * (self.closed_form is not None)
 
     @property
     def kind(self) -> str:
-        """The kind of features that it gives: "closed_form" where it has one that is preferred, else "embedding"."""
+        """Return the Embedder's readout: "closed_form" if there is one and it is preferred, else "embedding"."""
         return "closed_form" if self.closed_form is not None and self.closed_form.is_preferred else "embedding"
 
     def project(self, features: Tensor) -> Tensor:
-        """features: (N, feature_dim). Returns float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
+        """Embed pooled features (N, feature_dim): float32 (N, dim) of length one; a zero vector stays zero, never NaN."""
         with full_precision(features):
             # eps bounds the gradient at a zero vector by 1e6; no real embedding is that short.
             return F.normalize(self.classifier(features.float()), dim=1, eps=1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images as for `pool`. Returns their features of its `kind`, float32 (N, dim) of length one."""
+        """Return the embeddings of images (as for `pool`), float32 (N, dim) of length one, by the Embedder's readout."""
         return self.read(images, self.kind)[0]
 
     @torch.inference_mode()
     def embed(self, pictures: Picture | Iterable[Picture], batch_size: int = 64, pooled: bool = False) -> np.ndarray:
-        """Paths, PIL images or uint8 arrays (H, W, 3) -> their embeddings, float32 (N, dim); one or any number of them.
+        """Return the embeddings, float32 (N, dim), of one or more paths, PIL images or uint8 arrays (H, W, 3).
 
-        pooled: the L2-normalised pooled features instead, (N, feature_dim). The net is used in evaluation mode.
+        pooled: return L2-normalised pooled features (N, feature_dim) instead. The net runs in evaluation mode.
         Raises InputError for a file that cannot be read.
         """
         if isinstance(pictures, Picture):
@@ -203,16 +203,16 @@ class Embedder(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Embedder":
-        """As in torch, which `to` and `cuda` come down to; constants of the halves, which are no submodules, go along."""
+        """As in torch, where `to` and `cuda` call it; it also moves the constants of the halves, which are no submodules."""
         super()._apply(fn, recurse)
         for half in self.cut.halves if self.cut else ():
             half._apply(fn)
         return self
 
     def expect_closed_form(self, state_dict: Mapping[str, Any], source: str | os.PathLike) -> None:
-        """Have a closed form of the shapes that a state_dict of an Embedder holds, or none where it holds none.
+        """Make an empty closed form with the shapes in an Embedder's state_dict, or none if the state_dict has none.
 
-        source: what to call it in an error. Raises InputError for one that is damaged, of another net, or of another dim.
+        source: name of the state_dict in errors. Raises InputError if its closed form is damaged, or of another net or dim.
         """
         prefix = "closed_form."
         tensors = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
@@ -230,7 +230,7 @@ class Embedder(nn.Module):
 
     @property
     def layout(self) -> torch.memory_format:
-        """The memory format of the backbone's first convolution, which its images should have too."""
+        """Return the memory format of the backbone's first convolution; images should have the same format."""
         first = next((weight for weight in self.features.parameters() if weight.ndim == 4), None)
         if first is None or not first.is_contiguous(memory_format=torch.channels_last):
             return torch.contiguous_format
@@ -238,5 +238,5 @@ class Embedder(nn.Module):
 
 
 def full_precision(features: Tensor) -> Any:
-    """A context without autocast: heads cost nothing next to a backbone, and similarities are compared to 1e-3."""
+    """Return a context without autocast: heads cost little next to a backbone, and similarities must be exact to 1e-3."""
     return torch.autocast(features.device.type, enabled=False)

@@ -1,19 +1,19 @@
-"""How far crops are enlarged for a look, so that the net sees more in them."""
+"""Choose how far crops are enlarged for a look, so that the net sees more in them."""
 
 import torch
 
 from models.embedder import Embedder
 from models.taps import evaluating
 
-ENLARGED = 1.5  # times the width; on held-out classes 1.75 was hardly better and cost more
-LEARNED = 224  # pixels of the images that most nets learned from
+ENLARGED = 1.5  # largest factor for the width; on held-out classes 1.75 was hardly better and cost more
+LEARNED = 224  # side, in pixels, of the images that most nets learned from
 
 
 def best_width(embedder: Embedder) -> int:
-    """Return the width to which crops are best enlarged: their own from LEARNED pixels on, or if the net takes no other.
+    """Return the best width for enlarged crops: their own if it is LEARNED or more, or if the net takes no larger one.
 
-    In central crops things look smaller than in the random ones that nets learn from (Touvron et al. 2019, arXiv
-    1906.06423), and all the more in crops of fewer pixels. At most ENLARGED times the width: its square is the cost.
+    Objects look smaller in central crops than in the random crops that nets learn from (Touvron et al. 2019, arXiv
+    1906.06423), and smaller still in crops of few pixels. ENLARGED limits the width, because the cost grows by its square.
     """
     width, blank = embedder.transforms.width, embedder.classifier.linear.weight.new_zeros(1, 3, 1, 1)
     with evaluating(embedder), torch.no_grad():
@@ -21,6 +21,6 @@ def best_width(embedder: Embedder) -> int:
             try:
                 embedder.features(blank.expand(1, 3, wider, wider).clone())
                 return wider
-            except (AssertionError, RuntimeError, ValueError):  # as a transformer whose patches do not fit into it
+            except (AssertionError, RuntimeError, ValueError):  # for example, a transformer's patches do not fit
                 continue
     return width

@@ -15,35 +15,35 @@ from torch import Tensor, nn
 from models.embedder import Embedder
 from utils.errors import InputError
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # optional ones, that this needs
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # optional packages that an export needs
 INPUT = "images"
 OPSET = 18  # the oldest that torch's exporter writes, so that older runtimes read it too
-MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is a protobuf message, which ends at 2 GB
+MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is a protobuf message, of at most 2 GB
 
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class Graph(nn.Module):
-    """uint8 RGB crops (N, 3, H, W) -> an Embedder's features of each kind, float32 (N, dim), rows of length one."""
+    """uint8 RGB crops (N, 3, H, W) -> an Embedder's features by each readout, float32 (N, dim), rows of length one."""
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, embedder: Embedder, kinds: Sequence[str]) -> None:
-        """kinds: as for `Embedder.read`."""
+        """kinds: the readouts, as for `Embedder.read`."""
         super().__init__()
         self.embedder, self.kinds, self.bgr = embedder, kinds, embedder.normalise.bgr
         self.register_buffer("scale", embedder.normalise.scale.view(3, 1, 1))
         self.register_buffer("shift", embedder.normalise.shift.view(3, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        # `Normalise` writes into its own memory, which a graph cannot
+        # `Normalise` writes in place, which a graph cannot
         images = images.flip(1) if self.bgr else images
         return self.embedder.read(images.float() * self.scale + self.shift, *self.kinds)
 
 
 def require_packages() -> None:
-    """Raise InputError where a package is missing without which there is no export."""
+    """Raise InputError if a package that an export needs is missing."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise InputError(f"an export needs {', '.join(missing)}; run pip install {' '.join(PACKAGES)}")
 
@@ -53,7 +53,7 @@ def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str
     """Write an Embedder, on the CPU and in evaluation mode, as an ONNX file.
 
     Its input `images` is uint8 (N, 3, width, width), N of any size. Its outputs are float32 (N, dim), rows of length one.
-    kinds: which features those are, each an output of that name; None: of the Embedder's own kind, called `embeddings`.
+    kinds: the readouts, each an output of that name; None: the Embedder's own readout, as the output `embeddings`.
     Raises InputError for a missing package, and for weights that are too large for one file.
     """
     require_packages()
@@ -75,16 +75,16 @@ def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str
             opset_version=OPSET,
             verbose=False,
         )
-        assert program is not None  # it is None of the older exporter only
+        assert program is not None  # only the older exporter returns None
         _spare_transposes_of_doubles(program.model.graph)
         program.save(path, external_data=False)
 
 
 def _spare_transposes_of_doubles(graph: Any) -> None:
-    """Write A^T B of float64 matrices (N, p, r), of which the second order is made, as an Einsum.
+    """Replace A^T B of float64 matrices (N, p, r), as in the second order, by an Einsum.
 
-    ONNX Runtime 1.20 to 1.24 at least turn Transpose and MatMul into one operator that they have for float32 alone, and then
-    refuse the file.
+    ONNX Runtime (at least 1.20 to 1.24) fuses Transpose and MatMul into one operator. It has that operator for float32
+    alone, so it then refuses the file.
     """
     from onnxscript import ir
 
@@ -97,7 +97,7 @@ def _spare_transposes_of_doubles(graph: Any) -> None:
 
 
 def open_graph(path: str | os.PathLike, threads: int = 0) -> Run:
-    """What an ONNX file does on the CPU, by ONNX Runtime: uint8 (N, 3, H, W) -> its outputs. threads: 0 for all cores."""
+    """Return a function that runs an ONNX file on the CPU: uint8 (N, 3, H, W) -> its outputs. threads: 0 for all cores."""
     require_packages()
     import onnxruntime
 
@@ -109,20 +109,20 @@ def open_graph(path: str | os.PathLike, threads: int = 0) -> Run:
 
 @torch.inference_mode()
 def largest_difference(embedder: Embedder, run: Run, crops: Tensor, kinds: Sequence[str] | None = None) -> float:
-    """The largest absolute difference between what `run` and the Embedder give of crops, uint8 (N, 3, H, W).
+    """Return the largest absolute difference between the outputs of `run` and the Embedder for crops, uint8 (N, 3, H, W).
 
-    They go through both one by one, and all at once. NaN where a number is none, on either side.
+    The crops go through both one by one, and then all at once. The result is NaN if either side gives a NaN.
     """
     largest = 0.0
     for batch in (*crops.split(1), crops):
         for ours, expected in zip(run(batch.numpy()), embedder.read(batch, *(kinds or (embedder.kind,)))):
-            largest = np.maximum(largest, abs(ours - expected.numpy()).max())  # which keeps a NaN, other than max()
+            largest = np.maximum(largest, abs(ours - expected.numpy()).max())  # unlike max(), it keeps a NaN
     return float(largest)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A block in which the exporter keeps its remarks to itself: they are about its own code, many, and need no action."""
+    """Silence the exporter in a block: its remarks are many, concern its own code and need no action."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # also torch.__trace, which takes long to write
     try:

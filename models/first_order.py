@@ -1,4 +1,4 @@
-"""The first order of the closed form as a head that learns: roots of the pooled features, around a mean, projected."""
+"""The first order of the closed form as a head that learns: roots of the pooled features, minus a mean, projected."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,8 @@ from models.embedder import full_precision
 
 
 def roots(pooled: Tensor) -> Tensor:
-    """Pooled features (m, feature_dim) -> their square roots with their signs, float32 (m, feature_dim) of length one: the
-    first order of the closed form, with a gradient also at 0."""
+    """Return square roots of pooled features (m, feature_dim), with their signs: float32 (m, feature_dim) of length one.
+    This is the first order of the closed form, with a gradient also at 0."""
     with full_precision(pooled):
         pooled = pooled.float()
         least = 1e-3 * pooled.detach().abs().mean(1, keepdim=True)
@@ -18,7 +18,7 @@ def roots(pooled: Tensor) -> Tensor:
 
 
 class FirstOrder(nn.Module):
-    """Roots (m, feature_dim), around a mean, projected: float32 (m, dim) of length one."""
+    """Projects roots (m, feature_dim), minus their mean, to float32 (m, dim) of length one."""
 
     mean: Tensor
 
@@ -33,7 +33,7 @@ class FirstOrder(nn.Module):
 
     @torch.no_grad()
     def start_at(self, covariance: Covariance) -> None:
-        """Project as the closed form of such roots does."""
+        """Start at the projection that the closed form has for roots with this covariance."""
         size, dim = self.projection.shape
         self.mean.copy_(covariance.mean)
         self.projection.copy_(projection(covariance, torch.ones(size, dtype=torch.float64), dim))

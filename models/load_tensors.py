@@ -1,4 +1,4 @@
-"""Fitting named tensors into a module: all of them or none, and one line that says what does not fit."""
+"""Load named tensors into a module, all of them or none; one line lists everything that does not fit."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from utils.errors import InputError
 
-# Ends of keys that may be missing: torch before 0.4.1 had no batch counts, only our nets say which LRN they have, and closed
-# forms did not always say which pixels they were fitted to.
+# Ends of keys that may be missing. torch before 0.4.1 had no batch counts. Only our nets say which LRN they have. Early
+# closed forms do not say which pixels they were fitted to.
 OPTIONAL = ("num_batches_tracked", "crossmap", "closed_form.pixels")
 
 
 def as_tensors(state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:
-    """key -> tensor, from key -> tensor or numpy array, without the "module." of DataParallel.
+    """Turn key -> tensor or numpy array into key -> tensor, without DataParallel's prefix "module.".
 
-    source: what to call the origin in an error. Raises InputError if it is anything else.
+    source: name of the file in errors. Raises InputError for any other content.
     """
     if not isinstance(state_dict, dict) or not state_dict:
         raise InputError(f"{source}: holds no weights by name; give a file of key -> tensor")
@@ -43,8 +43,8 @@ def load_tensors(
 ) -> list[str]:
     """Copy tensors into a module by name, all or nothing.
 
-    ignored: prefixes of keys that may be there without a use; any other unknown key is an error, because a deeper net's
-        weights would otherwise fit a shallower one. Of the module's own keys those that end in OPTIONAL may be missing.
+    ignored: prefixes of keys that may be present without a use. Any other unknown key is an error, because a deeper net's
+        weights would otherwise fit a shallower one. The module's keys that end in OPTIONAL may be missing.
     source, hint: begin and end of an error.
 
     Returns the ignored keys. Raises InputError naming missing and unknown keys and shapes that differ.
@@ -75,10 +75,10 @@ def load_tensors(
 
 
 def in_order(tensors: Mapping[str, Tensor], module: nn.Module, name: str, source: str | PathLike) -> dict[str, Tensor]:
-    """The tensors under the module's own keys, for a file that names the same layers otherwise but lists them in its order.
+    """Rename the tensors of a file that lists the module's layers in the same order under other names.
 
-    The n-th key becomes the n-th key. Both end in the same word (weight, running_mean, ...), which is checked here;
-    `load_tensors` checks the shapes. Raises InputError, which calls the net `name` and the file `source`.
+    The file's n-th key becomes the module's n-th key. Both must end in the same word (weight, running_mean, ...), or
+    InputError is raised, with the net's `name` and the file's `source`. `load_tensors` checks the shapes.
     """
     ours = list(module.state_dict())
     same = len(tensors) == len(ours) and all(a.split(".")[-1] == b.split(".")[-1] for a, b in zip(tensors, ours))

@@ -1,4 +1,4 @@
-"""Pixels -> what a backbone expects."""
+"""Pixels -> the input of a backbone."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from models.backbones import Preprocessing
 
 
 class Normalise(nn.Module):
-    """uint8 RGB images (N, 3, H, W) -> float32, as a backbone's Preprocessing (mean, std, bgr) says, on the module's device.
+    """uint8 RGB images (N, 3, H, W) -> float32, normalised by a backbone's Preprocessing (mean, std, bgr).
 
-    Normalising waits until a batch is on its device: four times less to move. `layout` is the memory format of the result.
+    Images move to the module's device first: uint8 is four times less to move. layout: the memory format of the result.
     """
 
     scale: Tensor
@@ -19,7 +19,7 @@ class Normalise(nn.Module):
         super().__init__()
         self.bgr = preprocessing.bgr
         mean, std = (torch.tensor(numbers, dtype=torch.float32) for numbers in (preprocessing.mean, preprocessing.std))
-        self.register_buffer("scale", 1 / std, persistent=False)  # not learned: the net's name tells them
+        self.register_buffer("scale", 1 / std, persistent=False)  # not saved: the net's name determines them
         self.register_buffer("shift", -mean / std, persistent=False)
 
     def forward(self, images: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:

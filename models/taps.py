@@ -1,4 +1,4 @@
-"""Feature maps from inside a backbone: which of its stages to tap, and how."""
+"""Feature maps from inside a backbone: choose its stages, and tap them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +12,7 @@ CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 @contextmanager
 def tapped(backbone: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-    """`with tapped(backbone, names) as maps`: after a forward pass `maps` holds what the submodules of these names gave."""
+    """`with tapped(backbone, names) as maps`: after a forward pass `maps` holds the outputs of the named submodules."""
     maps: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
@@ -27,8 +27,8 @@ def tapped(backbone: nn.Module, names: Sequence[str]) -> Iterator[Mapping[str, T
 
 @contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """A block in which a net is in evaluation mode. Afterwards each part is as before."""
-    modes = {part: part.training for part in net.modules()}  # frozen BatchNorms differ from the rest
+    """Keep a net in evaluation mode during a block. Afterwards each part has its previous mode."""
+    modes = {part: part.training for part in net.modules()}  # frozen BatchNorms have a mode of their own
     net.eval()
     try:
         yield
@@ -38,10 +38,10 @@ def evaluating(net: nn.Module) -> Iterator[None]:
 
 
 def positions(output: Tensor, prefix_tokens: int = 0) -> Tensor:
-    """What a stage gives -> (N, positions, channels).
+    """Reshape a stage's output to (N, positions, channels).
 
-    output: maps (N, C, H, W), maps with the channels last (N, H, W, C), as Swin's, or tokens (N, positions, C), of which the
-        first `prefix_tokens` have no place in the image. Maps are of square images, which tells the axes apart.
+    output: maps (N, C, H, W), maps with the channels last (N, H, W, C), as Swin's, or tokens (N, positions, C). The first
+        `prefix_tokens` tokens have no place in the image and are dropped. Maps must be square, which tells the axes apart.
     """
     if output.ndim == 3:
         return output[:, prefix_tokens:]
@@ -50,10 +50,10 @@ def positions(output: Tensor, prefix_tokens: int = 0) -> Tensor:
 
 
 def stages(backbone: nn.Module, images: Tensor) -> dict[str, tuple[int, int]]:
-    """The stages of a backbone in the order in which they end: name -> (positions, channels) of what they give.
+    """List the stages of a backbone in the order in which they end: name -> (positions, channels) of the output.
 
-    images: float32 (1, 3, H, W), H equal to W. A stage is a child of the backbone, or of a sequence in it, that has children
-    itself.
+    images: float32 (1, 3, H, W), H equal to W. A stage is a module that has children. Its parent is the backbone, or a
+    sequence in the backbone.
     """
     parts = dict(backbone.named_children())
     for name, child in list(parts.items()):
@@ -68,16 +68,16 @@ def stages(backbone: nn.Module, images: Tensor) -> dict[str, tuple[int, int]]:
 
 
 def prefix_tokens(backbone: nn.Module) -> int:
-    """How many of a transformer's tokens stand for no place in the image, as timm counts them."""
+    """Return the number of a transformer's tokens that have no place in the image, as timm counts them."""
     return int(getattr(backbone, "num_prefix_tokens", 0))
 
 
 def middle_and_last(sizes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """The stages whose second-order features are worth having: the last before the maps shrink for the last time, and the
-    last one. In a ResNet layer3 and layer4, in EfficientNet-Lite0 blocks.4 and what comes before the pool.
+    """Return the two stages that are worth second-order features: the middle one, after which the maps shrink for the last
+    time, and the last one. ResNets have layer3 and layer4; EfficientNet-Lite0 has blocks.4 and the stage before the pool.
 
-    sizes: from `stages`. Of a net whose maps never shrink, as a ViT, the first is two thirds of the way up. It may be that
-    there is but one, or none.
+    sizes: from `stages`. If the maps never shrink, as in a ViT, the middle stage is two thirds of the way up. The list may
+    hold one stage only, or none.
     """
     maps = [name for name, (places, _) in sizes.items() if places > 1]
     if not maps:
@@ -86,6 +86,6 @@ def middle_and_last(sizes: Mapping[str, tuple[int, int]]) -> list[str]:
     larger = [name for name in maps if sizes[name][0] > sizes[last][0]]
     if larger:
         return [larger[-1], last]
-    alike = [name for name in maps if sizes[name] == sizes[last]]
-    middle = alike[(2 * len(alike)) // 3 - 1] if len(alike) > 2 else last
+    same_size = [name for name in maps if sizes[name] == sizes[last]]
+    middle = same_size[(2 * len(same_size)) // 3 - 1] if len(same_size) > 2 else last
     return [middle, last] if middle != last else [last]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from utils.errors import InputError
 
-# name of the net -> its file in this folder; imported when it is asked for, because timm takes seconds
+# name of the net -> its file in this folder; imported only when used, because timm takes seconds
 FAMILIES = {
     "BN-Inception": "bn_inception",
     "Inception": "inception",
@@ -21,28 +21,28 @@ FAMILIES = {
     **{f"EfficientNet-Lite{size}": "efficientnet_lite" for size in (0, 1, 2)},
     "MobileNetV2": "mobilenet",
 }
-TIMM = "timm/"  # and the name of any model of the timm library
+TIMM = "timm/"  # prefix for the name of any model of the timm library
 
 
 class Preprocessing(NamedTuple):
-    """What a backbone expects: (pixel - mean) / std on 0..255 values, in the channel order of its input."""
+    """The normalisation that a backbone expects: (pixel - mean) / std on 0..255 values, in its input's channel order."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     bgr: bool
 
 
-# The two Caffe-born Inceptions were trained on BGR pixels from which only a mean was taken.
+# The two Inceptions from Caffe were trained on BGR pixels, with only a mean subtracted.
 CAFFE = Preprocessing(mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), bgr=True)
-# As torchvision's models were trained.
+# The normalisation of torchvision's models.
 IMAGENET = Preprocessing((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255), bgr=False)
 
 
 class Original(NamedTuple):
-    """How the original project's checkpoints of a net differ from ours.
+    """The differences between the original project's checkpoints of a net and ours.
 
-    rename: a key of theirs -> ours. implied: our key -> a tensor that they stand for without holding it; says: that, in
-    words for the log.
+    rename: the original's key -> ours. implied: our key -> a tensor that the original's net needs but its checkpoints do not
+    hold. says: a sentence about `implied` for the log.
     """
 
     rename: Callable[[str], str] = str  # str leaves a key as it is
@@ -51,7 +51,7 @@ class Original(NamedTuple):
 
 
 class Backbone(NamedTuple):
-    """What a family's `build` returns.
+    """A backbone, as a family's `build` returns it.
 
     features: (N, 3, H, W) images -> pooled features, (N, feature_dim) or (N, feature_dim, 1, 1).
     """
@@ -63,15 +63,15 @@ class Backbone(NamedTuple):
 
 
 def names() -> list[str]:
-    """Every name that `build` knows; the last entry stands for all models of the timm library."""
+    """List every name that `build` accepts; the last entry stands for all models of the timm library."""
     return [*FAMILIES, f"{TIMM}<any timm model>"]
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None = None) -> Backbone:
-    """The Backbone called `name`, one of `names()`.
+    """Build the Backbone called `name`, one of `names()`.
 
-    pretrained: with ImageNet weights, from the file `weights` if given, else from where they are published.
-    Raises InputError for an unknown name, and for weights that cannot be had, read or fitted.
+    pretrained: load ImageNet weights, from the file `weights` if given, else the published ones.
+    Raises InputError for an unknown name, and for weights that are missing, unreadable or do not fit.
     """
     if name not in FAMILIES and not name.startswith(TIMM):
         close = difflib.get_close_matches(name, FAMILIES, n=1)

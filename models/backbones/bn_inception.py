@@ -1,4 +1,4 @@
-"""BN-Inception (Ioffe and Szegedy 2015, arXiv 1502.03167), as most metric learning papers start from it.
+"""BN-Inception (Ioffe and Szegedy 2015, arXiv 1502.03167), the net that most metric learning papers start from.
 
 As in those papers, it ends in a global maximum, not in an average.
 """
@@ -34,7 +34,7 @@ BLOCKS = {
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
-    """The Backbone; `weights`: a file with the keys of bn_inception-52deb4733.pth, else that file itself."""
+    """Build the Backbone. weights: a file with the keys of bn_inception-52deb4733.pth; None: that file itself."""
     features = BNInception()
     if pretrained:
         source = weights or weight_files.fetch(name, weight_files.BN_INCEPTION)
@@ -105,8 +105,8 @@ class Block(nn.Module):
         self.add_module("double_3x3_1", Unit(double_reduce, double, 3))
         self.add_module("double_3x3_2", Unit(double, double, 3, stride))
         padding = 1 if stride == 1 else 0
-        kind = nn.AvgPool2d if pool == "avg" else nn.MaxPool2d
-        self.pool = kind(3, stride, padding, ceil_mode=True)
+        pooling = nn.AvgPool2d if pool == "avg" else nn.MaxPool2d
+        self.pool = pooling(3, stride, padding, ceil_mode=True)
         if projection:
             branches[3].append("pool_proj")
             self.pool_proj = Unit(channels, projection, 1)
@@ -123,7 +123,7 @@ class Block(nn.Module):
 
 
 def flat_to_blocks(key: str) -> str:
-    """A key of bn_inception-52deb4733.pth -> ours; any other key stays as it is.
+    """Rename a key of bn_inception-52deb4733.pth to ours; any other key stays as it is.
 
     inception_3a_3x3_reduce_bn.weight -> inception_3a.3x3_reduce.bn.weight; conv2_3x3.bias -> conv2_3x3.conv.bias
     """
@@ -135,6 +135,6 @@ def flat_to_blocks(key: str) -> str:
 
 
 def _original_key(key: str) -> str:
-    """A key of the original project's checkpoints, which keep the backbone at top level -> ours."""
+    """Rename a key of the original project's checkpoints to ours; they keep the backbone at top level."""
     block_key = flat_to_blocks(key)
     return key if block_key == key else f"features.{block_key}"

@@ -1,8 +1,8 @@
 """EfficientNet-Lite (Tan and Le 2019, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6), through timm.
 
-Their ImageNet weights come in packages. Lite0's is in requirements.txt: the one net that needs nothing more. Lite1 takes a
-third longer and is better (frozen, R@1 79.0 to 76.9 on CUB100); Lite2, made for larger images, is not at 128 px. Their
-packages are installed by who wants them.
+The ImageNet weights come in Python packages. Lite0's is in requirements.txt, so Lite0 alone of all nets needs nothing more.
+Install the packages of Lite1 and Lite2 yourself. Lite1 takes a third longer and is better: R@1 79.0 against 76.9 on CUB100,
+frozen. Lite2 is made for larger images and is no better at 128 px.
 """
 
 from os import PathLike
@@ -30,9 +30,9 @@ WEIGHTS = {
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
-    """The Backbone; `weights`: a file with the keys of the package or of timm, else the package's.
+    """Build the Backbone. weights: a file with the keys of the package or of timm; None: the package's file.
 
-    timm's "tf_" variant pads SAME and has BatchNorm eps 1e-3, as the weights were trained with.
+    The weights were trained with SAME padding and BatchNorm eps 1e-3, as in timm's "tf_" variant.
     """
     net = timm.create_model(f"tf_{name.lower().replace('-', '_')}", pretrained=False, num_classes=0)
     if pretrained:
@@ -40,6 +40,6 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         tensors = as_tensors(weight_files.read(source), source)
         if "_conv_stem.weight" in tensors:
             theirs = {key: value for key, value in tensors.items() if not key.startswith("_fc.")}
-            tensors = in_order(theirs, net, name, source)  # the package has other names in the same order
+            tensors = in_order(theirs, net, name, source)  # the package lists the same layers under other names
         load_tensors(net, tensors, source, ignored=("classifier.",))
     return Backbone(net, FEATURE_DIM, LITE)

@@ -11,9 +11,9 @@ from models.load_tensors import as_tensors, load_tensors
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
-    """The Backbone; `weights`: a file with torchvision's keys, else torchvision's IMAGENET1K_V1.
+    """Build the Backbone. weights: a file with torchvision's keys; None: torchvision's IMAGENET1K_V1.
 
-    V1 are the weights that papers of 2019 used; V2 come from a longer recipe and would not compare with them.
+    Papers of 2019 used the V1 weights. The V2 weights come from a longer recipe, so their results would not compare.
     """
     net = getattr(torchvision.models, name.lower())(weights=None)
     feature_dim = net.fc.in_features

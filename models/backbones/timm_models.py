@@ -16,9 +16,9 @@ from utils.errors import InputError
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
-    """The Backbone; `weights`: a file that timm reads for this model (.safetensors or torch.save), else timm's own.
+    """Build the Backbone. weights: a file that timm reads for this model (.safetensors or torch.save); None: timm's own.
 
-    Raises InputError for a name that timm does not know, with the closest that it does.
+    Raises InputError for a name that timm does not have, with the closest names; also for weights that do not load.
     """
     model_name = name.removeprefix(TIMM)
     if not timm.is_model(model_name):
@@ -27,15 +27,15 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         raise InputError(f"{name}: timm has no such model; closest are {listed}", setting="net")
     overlay = None
     if pretrained and weights:
-        # timm takes the tensors, and still renames older keys and drops the classifier as it does for its own files.
+        # timm treats these tensors like its own files: it renames older keys and drops the classifier.
         overlay = {"state_dict": as_tensors(weight_files.read(weights), weights)}
     hub, offline = huggingface_hub.constants, huggingface_hub.constants.HF_HUB_OFFLINE
     try:
         if pretrained and not weights and not offline:
-            # Ask once whether it answers. If not, use what is cached or fail now: the client would retry for a minute.
+            # Ask the hub once. If it does not answer, use its cache or fail now: the client would retry for a minute.
             hub.HF_HUB_OFFLINE = not _answers(hub.ENDPOINT)
         net = _create(model_name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay)
-    except Exception as error:  # timm, its hub client and the network each have their own errors
+    except Exception as error:  # timm, its hub client and the network each raise their own types
         reason = weight_files.one_line(error)
         if weights:
             raise InputError(f"{weights}: does not fit {name} ({reason}); give the weights of that net") from None
@@ -47,19 +47,19 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
         hub.HF_HUB_OFFLINE = offline
     config = timm.data.resolve_model_data_config(net)
     mean, std = (tuple(255.0 * value for value in config[key]) for key in ("mean", "std"))
-    # Some nets (MobileNetV3) have a layer between the pool and the classifier: its width is what comes out.
+    # In some nets (MobileNetV3) a layer follows the pool: the features then have that layer's width.
     return Backbone(net, getattr(net, "head_hidden_size", net.num_features), Preprocessing(mean, std, bgr=False))
 
 
 def _create(model_name: str, **settings: Any) -> Any:
-    """timm's model; a transformer takes images of any size that its patches fill, and interpolates its position embedding:
-    it would else take only those it was trained with, 518 x 518 for DINOv2."""
+    """Create timm's model. A transformer interpolates its position embedding to take any size that its patches fill.
+    Otherwise it would take only its training size, 518 x 518 for DINOv2."""
     try:
         return timm.create_model(model_name, dynamic_img_size=True, **settings)
     except TypeError as error:
         if "dynamic_img_size" not in str(error):
             raise
-        return timm.create_model(model_name, **settings)  # of a family without it; the other call has not got to weights
+        return timm.create_model(model_name, **settings)  # this family lacks the option; no weights were loaded yet
 
 
 def _answers(url: str, seconds: float = 5) -> bool:

@@ -15,7 +15,7 @@ from utils.errors import InputError
 
 __all__ = ["Method", "add_flags", "create", "default_settings", "names"]
 
-# name for --method, which is its file in this folder -> its class there
+# name for --method, also the file's name in this folder -> its class there
 METHODS = {
     "udml_ss": "UDMLSS",
     "shared_neighbours": "SharedNeighbours",
@@ -39,14 +39,14 @@ def _class(name: str) -> type[Method]:
 
 
 def add_flags(name: str, parser: argparse.ArgumentParser) -> None:
-    """Add the flags of a run with the method called `name`: those of all programs, those of training, and its own."""
+    """Add the flags of a run with the method called `name`: common flags, training flags, and the method's own flags."""
     flags.add_common(parser)
     flags.add_training(parser)
     _class(name).flags(parser.add_argument_group(f"flags of --method {name}"))
 
 
 def default_settings(name: str, **changed: Any) -> argparse.Namespace:
-    """The settings of a run with that method, all at their defaults but those that are `changed`."""
+    """Return the settings of a run with that method: the defaults, except for the `changed` ones."""
     parser = flags.Parser()
     add_flags(name, parser)
     settings = parser.parse_args(["--save_dir", "results"])
@@ -55,9 +55,9 @@ def default_settings(name: str, **changed: Any) -> argparse.Namespace:
 
 
 def create(name: str, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> Method:
-    """The method called `name`, which trains `embedder` on `images`.
+    """Create the method called `name`, which trains `embedder` on `images`.
 
-    settings: those that all methods share (seed, batch_size, lr, ...) and those of its own flags.
+    settings: values of the flags that all methods share (seed, batch_size, lr, ...) and of the method's own flags.
     Raises InputError for an unknown name, and for settings that do not fit each other or the images.
     """
     return _class(name)(embedder, images, settings)

@@ -6,7 +6,7 @@ from models.methods.frozen import Frozen
 
 
 class ClosedFormAlone(Frozen):
-    """Frozen, with another readout; its embedding head is the PCA of the pooled features."""
+    """Frozen, with the closed form as readout; its embedding head is the PCA of the pooled features."""
 
     @staticmethod
     def flags(parser: Any) -> None:

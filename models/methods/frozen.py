@@ -1,4 +1,4 @@
-"""No training: the backbone as it came, and the PCA of its pooled features as the embedding. What training has to beat."""
+"""No training: the backbone as it is, and the PCA of its pooled features as the embedding. Training has to beat this."""
 
 import argparse
 from typing import Any
@@ -12,7 +12,7 @@ from utils.features import Look
 
 
 class Frozen(Method):
-    """It looks at the images once; a single epoch is enough."""
+    """Looks at the images once; a single epoch is enough."""
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder.requires_grad_(False), images, settings)

@@ -1,4 +1,4 @@
-"""The rotation loss alone: what self-supervision by itself gives."""
+"""The rotation loss alone, to measure self-supervision by itself."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from utils.errors import InputError
 
 
 class RotationAlone(Supervised):
-    """No metric views and no pseudo-labels: labels at random only set how many images an epoch visits."""
+    """Trains without metric views and pseudo-labels; random labels only set how many images an epoch visits."""
 
     metric = False
 

@@ -11,7 +11,7 @@ from utils.features import Look
 
 
 class Supervised(UDMLSS):
-    """Trains on the labels of the list, named 0, 1, ...; it looks at the images only for `--init pca`."""
+    """Trains on the labels of the list, renumbered 0, 1, ...; it looks at the images only for `--init pca`."""
 
     def check(self, images: ImageList) -> None:
         if images.labels is None:
