@@ -133,7 +133,11 @@ def test_names_of_files_stand_in_one_place():
     """Nobody else spells them."""
     root = Path(__file__).parents[2]
     names = [*PLACES, "index.json", "index.faiss", "not_duplicates.txt", "hashes.npy", "done.npy", "plan.json", "making"]
-    ours = [path for room in ("models", "losses", "data", "evaluations", "gallery", "utils") for path in (root / room).rglob("*.py")]
+    ours = [
+        path
+        for room in ("models", "losses", "data", "evaluations", "gallery", "utils")
+        for path in (root / room).rglob("*.py")
+    ]
     assert root / "gallery" / "folder.py" in ours
     for path in {*ours, *root.glob("*.py")} - {root / "gallery" / "folder.py"}:
         text = path.read_text(encoding="utf-8")
