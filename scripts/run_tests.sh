@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up the environment with the test requirements, then runs the tests, two files at a time. Arguments go to pytest.
+# Sets up the environment with the test requirements, then runs the tests, two at a time. Arguments go to pytest.
 set -euo pipefail
 EXTRA_REQUIREMENTS=tests/requirements.txt
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
@@ -16,5 +16,5 @@ if [ -z "${CHROMIUM:-}" ] && ! browser >/dev/null && command -v apt-get >/dev/nu
         echo "chromium could not be installed; the tests of the page will be skipped"
 fi
 
-[ $# -gt 0 ] || set -- -n 2 --dist loadfile
+[ $# -gt 0 ] || set -- -n 2 --dist worksteal
 exec "$PYTHON" -m pytest "$@"

@@ -16,9 +16,6 @@ from typing import NamedTuple
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from study_judged import BOUND, JUDGED, NO_TRAINING, add_judged, due, judged_table, load_judged, read
 
-from evaluations.report.figures import COLOURS
-from evaluations.retrieval import columns
-
 SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
 ENDS = {"embedding": "", "closed_form": ", closed form"}  # of rows' names, by readout
 
@@ -47,6 +44,8 @@ class Row(NamedTuple):
 
 def load(file: str) -> list[Point]:
     """The points of a result file of test.py, in order of epochs."""
+    from evaluations.retrieval import columns  # which imports torch: `due` and `add` do not wait for it
+
     scores: dict[int, Scores] = defaultdict(dict)
     seconds = {}
     for entry in read(file):
@@ -140,6 +139,8 @@ def plot(found: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
+    from evaluations.report.figures import COLOURS
 
     figure, axes = pyplot.subplots(1, len(found), figsize=(5 * len(found), 4.5), squeeze=False)
     methods = sorted({method for runs in found.values() for method in runs if drawn(method)})

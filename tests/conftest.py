@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+import os
 import signal
 from functools import partial
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +19,15 @@ from utils.interrupt import EXIT_CODES
 logging.getLogger("udml").propagate = False  # to pytest, which would pass on names that are no UTF-8 between its processes
 IMPORTED = {"train": train_program, "test": test_program}  # not by their names: the standard library has a `test` too
 torch.set_num_threads(1)  # of small work: several threads on a busy machine wait for each other many times over
+
+
+def pytest_collection_modifyitems(items):
+    """EXAMPLES=10 draws ten times as many examples of each property as a test asks for (scripts/nightly.sh)."""
+    times = int(os.environ.get("EXAMPLES", 1))
+    name = "_hypothesis_internal_use_settings"
+    for function in {item.function for item in items if hasattr(getattr(item, "function", None), name)}:
+        asked = getattr(function, name)
+        setattr(function, name, hypothesis.settings(asked, max_examples=times * asked.max_examples))
 
 
 @pytest.fixture

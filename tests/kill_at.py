@@ -1,19 +1,17 @@
-"""Runs train.py and kills it at a chosen moment: python tests/kill_at.py FUNCTION CALL DELAY train.py's arguments...
+"""train.py that kills itself at a chosen moment.
 
-FUNCTION (`module:name` or `module:class.name`) is watched: DELAY seconds after its call number CALL has begun, the process
-kills itself. SIGKILL is the same whoever sends it; only from here the moment can be chosen.
+A function (`module:name` or `module:class.name`) is watched: so many seconds after its call number `call` has begun, the
+process kills itself. SIGKILL is the same whoever sends it; only from here the moment can be chosen.
 """
 
 import importlib
 import os
-import runpy
 import signal
-import sys
 import threading
 import time
 from functools import reduce
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from forked import train
 
 
 def watch(function, call, delay):
@@ -32,8 +30,7 @@ def watch(function, call, delay):
     setattr(owner, name, watched)
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, ROOT)
-    watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
-    sys.argv[:4] = [os.path.join(ROOT, "train.py")]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+def train_until(moment, *arguments):
+    """moment: (function, call, seconds)."""
+    watch(*moment)
+    train(*arguments)

@@ -1,14 +1,13 @@
-"""One process of several, for test_processes.py: torchrun ... tests/one_of_several.py WHAT FILE [train.py's arguments].
+"""What one process of several does, for test_processes.py.
 
-WHAT: `steps` runs train.py and writes the loss, the summed gradients and the labels of its steps to FILE-<rank>; `features`
-writes features extracted in shares; `dies` runs train.py, in which process 1 kills itself in its third step, and writes to
-FILE when.
+`steps` runs train.py and writes the loss, the summed gradients and the labels of its steps to FILE-<rank>. `features`
+writes features extracted in shares. `torchrun ... tests/one_of_several.py FILE [train.py's arguments]` runs train.py.
+Process 1 kills itself in its third step, and writes FILE.
 """
 
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -17,22 +16,20 @@ sys.path.insert(0, ROOT)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(1)
-rank = int(os.environ.get("RANK", 0))
+from forked import train  # noqa: E402
 
 
-def train(arguments):
-    import train as program
-    from utils.errors import exit_on_error
-
-    sys.argv = ["train.py", *arguments]
-    exit_on_error(program.main)
+def rank():
+    return int(os.environ.get("RANK", 0))
 
 
 def steps(file, *arguments):
+    """Two steps an epoch are enough where a method takes a fixed number."""
+    from models.methods import shared_neighbours
     from utils.grad_cache import ForwardBackward
     from utils.run import Run
 
+    shared_neighbours.STEPS = 2
     recorded = {"loss": [], "gradients": [], "labels": []}
     backward, prepare = ForwardBackward.backward, Run.prepare
 
@@ -45,13 +42,14 @@ def steps(file, *arguments):
 
     def recording_labels(self, method, *more):
         prepare(self, method, *more)
-        recorded["labels"].append(method.labels.clone())
+        if hasattr(method, "labels"):
+            recorded["labels"].append(method.labels.clone())
 
     ForwardBackward.backward, Run.prepare = recording_backward, recording_labels
     try:
-        train(arguments)
+        train(*arguments)
     finally:
-        torch.save(recorded, f"{file}-{rank}")
+        torch.save(recorded, f"{file}-{rank()}")
 
 
 def features(file, count, columns, bad):
@@ -71,7 +69,7 @@ def features(file, count, columns, bad):
     encoders = [lambda x, d=d: (x.double() + torch.arange(d) ** 2,) for d in (int(columns), 3)]
     done = extract(encoders, loader(), int(count), group=group)
     np.savez(
-        f"{file}-{rank}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0], second=done.arrays[1]
+        f"{file}-{rank()}", good=done.rows, bad=np.array(done.bad, dtype=int), first=done.arrays[0], second=done.arrays[1]
     )
     group.leave()
 
@@ -83,14 +81,15 @@ def dies(file, *arguments):
 
     def dying(self, loss):
         calls.append(1)
-        if rank == 1 and len(calls) == 3:
-            Path(file).write_text(str(time.monotonic()))
+        if rank() == 1 and len(calls) == 3:
+            Path(file).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         backward(self, loss)
 
     ForwardBackward.backward = dying
-    train(arguments)
+    train(*arguments)
 
 
 if __name__ == "__main__":
-    {"steps": steps, "features": features, "dies": dies}[sys.argv[1]](*sys.argv[2:])
+    torch.set_num_threads(1)
+    dies(*sys.argv[1:])

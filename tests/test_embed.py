@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -744,23 +742,3 @@ def test_slips_are_one_line(run, folder, tmp_path, monkeypatch, flags, text):
     message = refusal(lambda: run("embed", "--images", folder, "--out", tmp_path / "gallery", *TINY, *flags))
     assert text in message and snapshot(folder) == before
     assert not (tmp_path / "gallery" / "about.json").exists()
-
-
-def imported_by(*command):
-    """Of a finished program: the modules that it imported, its exit code, what it said to stderr."""
-    wrapped = (
-        "import runpy, sys\nsys.argv = sys.argv[1:]\ntry:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "finally:\n    print('imported', *sorted(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", wrapped, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    return set(done.stdout.rpartition("imported")[2].split()), done.returncode, done.stderr
-
-
-@pytest.mark.parametrize("flags, code", [(["--help"], 0), (["--images", "/nowhere", "--out", "/nowhere/new"], 2)])
-def test_questions_and_slips_are_answered_before_the_slow_imports(flags, code):
-    modules, returned, said = imported_by("embed.py", *flags)
-    assert "torch" in modules and returned == code
-    assert not modules & {"torchvision", "timm", "sklearn", "scipy", "faiss", "starlette", "pytorch_metric_learning"}
-    assert said == ("" if code == 0 else "error: --images /nowhere: no such folder or list\n")

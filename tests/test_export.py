@@ -382,14 +382,37 @@ def bare_python(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime==1.20.1"])
-def test_it_runs_without_the_project(export, pictures, bare_python, tmp_path, runtime):
-    """A copy of it beside a copy of the export without the weights, in a bare environment."""
+BARE = """
+import runpy, sys
+class Refuse:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in %r:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+# What this environment has and a bare one has not: the project and its requirements.
+REFUSED = "torch torchvision timm faiss sklearn scipy onnx onnxscript safetensors"
+REFUSED += " data models utils gallery losses evaluations"
+
+
+@pytest.mark.parametrize(
+    "runtime", ["here", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("onnxruntime", "onnxruntime==1.20.1"))]
+)
+def test_it_runs_without_the_project(export, pictures, request, tmp_path, runtime):
+    """A copy of it beside a copy of the export without the weights, where nothing else can be imported."""
     kind, out = export
     shutil.copy(ROOT / "embed_onnx.py", tmp_path)
     shutil.copytree(out, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
-    command = [bare_python(runtime), "embed_onnx.py", "model", *pictures, "--out", "embeddings.npy"]
+    if runtime == "here":
+        python = [sys.executable, "-c", BARE % REFUSED.split()]
+        (tmp_path / "slip.py").write_text("import torch")
+        assert b"ModuleNotFoundError: torch" in subprocess.run([*python, tmp_path / "slip.py"], capture_output=True).stderr
+    else:
+        python = [request.getfixturevalue("bare_python")(runtime)]
+    command = [*python, "embed_onnx.py", "model", *pictures, "--out", "embeddings.npy"]
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     rows, expected = np.load(tmp_path / "embeddings.npy"), models.load(out / "model.safetensors").embed(pictures)

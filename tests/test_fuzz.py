@@ -1,6 +1,6 @@
 """Whatever a user gives, nothing ends in a traceback: lists, images, weights and command lines, drawn and damaged.
 
-FUZZ_CASES of each, 200 unless set; scripts/fuzz.sh takes 2,000, and others every time.
+FUZZ_CASES of each, 100 unless set; scripts/fuzz.sh takes 2,000, and others every time.
 """
 
 import io
@@ -31,7 +31,7 @@ from utils import checkpoint, flags
 from utils.errors import InputError
 
 fuzz = settings(
-    max_examples=int(os.environ.get("FUZZ_CASES", 200)),
+    max_examples=int(os.environ.get("FUZZ_CASES", 100)),
     derandomize="FUZZ_CASES" not in os.environ,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from test_survival import measured
-from thumbnails import TINY, TINY_TRAIN, make_image_folder
+import one_of_several
+from forked import succeed, train
+from thumbnails import TINY, TINY_TRAIN, make_image_folder, measured
 from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -19,26 +20,8 @@ ROOT = Path(__file__).parents[1]
 # Adam's is as long for a gradient of mere rounding as for any other: the second and third ones would start apart.
 FLAGS = (
     *TINY_TRAIN,
-    "--net",
-    "EfficientNet-Lite0",
-    "--pretrained",
-    "True",
-    "--num_clusters",
-    "10",
-    "--batch_size",
-    "20",
-    "--num_instances",
-    "4",
-    "--rot_batch",
-    "7",
-    "--up_step",
-    "1",
-    "--orth_reg",
-    "0.1",
-    "--lr",
-    "1e-6",
-    "--rot_lr",
-    "1e-6",
+    *"--net EfficientNet-Lite0 --pretrained True --num_clusters 10 --batch_size 20 --num_instances 4".split(),
+    *"--rot_batch 7 --up_step 1 --orth_reg 0.1 --lr 1e-6 --rot_lr 1e-6".split(),
 )
 
 # Of the largest number of all gradients, in float32 and through a real net: 1.3e-5 on one of the processors seen, less than
@@ -47,8 +30,8 @@ ROUNDING = 3e-5
 
 
 def torchrun(processes, *command):
-    """The finished torchrun of so many processes (1: none at all)."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    """The finished torchrun of so many processes."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.run(
         [sys.executable, *launch, *map(str, command)],
         cwd=ROOT,
@@ -59,11 +42,6 @@ def torchrun(processes, *command):
     )
 
 
-def succeeds(done):
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return make_image_folder(tmp_path_factory.mktemp("processes") / "images", per_class=11, train_classes=5)
@@ -72,24 +50,8 @@ def images(tmp_path_factory):
 def steps(processes, images, folder, *more):
     """What each process recorded of the first steps, and its save folder."""
     save_dir = folder / f"run-{processes}-{len(more)}"
-    succeeds(
-        torchrun(
-            processes,
-            "tests/one_of_several.py",
-            "steps",
-            f"{save_dir}.pt",
-            *FLAGS,
-            "--data",
-            images,
-            "--save_dir",
-            save_dir,
-            "--epochs",
-            2,
-            "--eval_step",
-            2,
-            *more,
-        )
-    )
+    flags = (*FLAGS, "--data", images, "--save_dir", save_dir, "--epochs", 2, "--eval_step", 2, *more)
+    succeed(processes, folder, one_of_several.steps, f"{save_dir}.pt", *flags)
     return [torch.load(f"{save_dir}.pt-{rank}", weights_only=True) for rank in range(processes)], save_dir
 
 
@@ -154,7 +116,7 @@ def test_what_a_loss_learns_is_shared_too_with_micro_batches(images):
 def test_features_extracted_in_shares(tmp_path, processes, count, bad):
     """Also where a process finds no readable image at all."""
     for n in (1, processes):
-        succeeds(torchrun(n, "tests/one_of_several.py", "features", tmp_path / str(n), count, 5, bad))
+        succeed(n, tmp_path, one_of_several.features, tmp_path / str(n), count, 5, bad)
     expected = np.load(tmp_path / "1-0.npz")
     ours = [np.load(tmp_path / f"{processes}-{rank}.npz") for rank in range(processes)]
     assert all(np.array_equal(ours[0][name], expected[name]) for name in ("good", "bad", "first", "second"))
@@ -164,13 +126,13 @@ def test_features_extracted_in_shares(tmp_path, processes, count, bad):
 
 def test_a_process_that_dies_ends_all_and_the_run_goes_on_with_another_number(images, alone, tmp_path):
     flags = (*FLAGS, "--data", images, "--save_dir", tmp_path / "run", "--epochs", 2, "--eval_step", 2)
-    done = torchrun(3, "tests/one_of_several.py", "dies", tmp_path / "when", *flags)
+    done = torchrun(2, "tests/one_of_several.py", tmp_path / "when", *flags)
     assert done.returncode and (tmp_path / "when").exists()  # and not by the time limit
-    assert "process 0 of 3 has lost another one" in done.stderr, done.stderr
+    assert "process 0 of 2 has lost another one" in done.stderr, done.stderr
     assert "the same command goes on" in done.stderr
     state = checkpoint.load(str(tmp_path / "run" / "latest.pth.tar"))
     assert (state["epoch"], state["step"]) == (1, 0)  # two steps were whole
-    succeeds(torchrun(2, "train.py", *flags))
+    succeed(3, tmp_path, train, *flags)
     ours, theirs = measured(tmp_path / "run"), measured(alone[1])
     assert [(line["epoch"], line.get("step")) for line in ours] == [(line["epoch"], line.get("step")) for line in theirs]
     assert ours[2] == pytest.approx(theirs[2], rel=1e-4)
@@ -197,9 +159,9 @@ def test_every_method_has_the_losses_of_one_process(tmp_path, method):
     flags = ("--data", images, *TINY, "--net", "EfficientNet-Lite0", *settings.split())
     losses = []
     for name, processes, more in (("one", 1, ()), ("two", 2, ()), ("pieces", 2, ("--micro_batch", 7))):
-        done = torchrun(processes, "train.py", *flags, "--save_dir", tmp_path / name, *more)
-        assert done.returncode == 0, done.stdout + done.stderr
-        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        place = tmp_path / name
+        succeed(processes, tmp_path, one_of_several.steps, f"{place}.pt", *flags, "--save_dir", place, *more)
+        lines = map(json.loads, (place / "metrics.jsonl").read_text().splitlines())
         losses.append([line["loss"] for line in lines if "loss" in line][:2])
     assert len(losses[0]) >= 1 and losses[0][0] > 0
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)

@@ -3,7 +3,6 @@
 A recipe that needed more than its one file and its one line would fail here.
 """
 
-import json
 import math
 import re
 import sys
@@ -19,7 +18,7 @@ import losses
 import models
 from data import dataset
 from models import methods
-from thumbnails import TINY, TINY_TRAIN, make_image_folder
+from thumbnails import TINY, TINY_TRAIN, make_image_folder, measured
 from utils import checkpoint
 from utils.errors import InputError
 
@@ -87,12 +86,6 @@ def state_of(save_dir, epoch):
     return checkpoint.load(checkpoint.path_of(str(save_dir), epoch))
 
 
-def steps_of(save_dir):
-    """The lines of metrics.jsonl, without what depends on the clock."""
-    lines = [json.loads(line) for line in (save_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
-
-
 @pytest.mark.parametrize("title, files", [("A method", 1), ("A backbone", 1), ("A loss", 1), ("A data set", 0)])
 def test_a_recipe_is_one_file_and_one_line(title, files):
     recipe = recipes()[title]
@@ -124,7 +117,7 @@ def test_a_method_trains_is_logged_tested_and_loaded(follow, run, image_folder, 
     flags = "--epochs 3 --save_step 1 --eval_step 3 --temperature 0.2 --lr 1e-3".split()
     train(run, image_folder, tmp_path / "run", *flags)
     assert "temperature=0.2" in capsys.readouterr().out
-    *steps, last = steps_of(tmp_path / "run")
+    *steps, last = measured(tmp_path / "run")
     assert last.keys() == {"epoch", "test"} and [line["epoch"] for line in steps] == sorted(6 * [1, 2, 3])
     assert all({"loss", "positive", "negative"} <= line.keys() for line in steps)
     first, last = ([line["loss"] for line in steps if line["epoch"] == epoch] for epoch in (1, 3))
@@ -160,14 +153,14 @@ def test_a_method_that_stops_goes_on_exactly(follow, run, image_folder, tmp_path
     assert moments[0].keys() == moments[1].keys() and len(moments[0]) > 0
     for parameter, values in moments[0].items():
         assert all(torch.equal(value, moments[1][parameter][key]) for key, value in values.items())
-    assert steps_of(tmp_path / "whole") == steps_of(tmp_path / "parts")
+    assert measured(tmp_path / "whole") == measured(tmp_path / "parts")
 
 
 def test_the_loss_of_a_method_by_hand(follow, image_folder):
     """-log of the softmax over the memory, image by image; and each row of the memory moves to its two crops."""
     follow("A method")
     images = dataset.read_train(str(image_folder))
-    embedder = models.create("ResNet18", 16, pretrained=False)
+    embedder = models.create("timm/test_resnet", 16, pretrained=False)
     method = methods.create("instances", embedder, images, methods.default_settings("instances", batch_size=8))
     (draws, *_), before = method.draws(1), method.memory.clone()
     assert [draw.crop for draw in draws] == 4 * [0, 1] and len({draw.index for draw in draws}) == 4
@@ -223,7 +216,7 @@ def test_a_loss_trains(follow, run, refused, image_folder, tmp_path):
     follow("A loss")
     flags = ("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 2)
     run(*flags, "--loss", "Cosine")
-    assert all(0 < line["loss"] < 3 for line in steps_of(tmp_path / "run"))
+    assert all(0 < line["loss"] < 3 for line in measured(tmp_path / "run"))
     assert "Cosine" in refused(*flags, "--loss", "Cosin")
 
 

@@ -3,22 +3,29 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.dataset import Dict
+from data.demo import make_demo
 from data.prepare.__main__ import FORMATS
 from galleries import photo, photos, snapshot
 from gallery.store import Gallery
 from models import methods
 from thumbnails import make_image_folder
+from train import parse_args as parse_train
 from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
+SUFFIX = f"-pytest-{os.getpid()}"  # of the names of logs
+TINY = {"NET": "timm/test_resnet", "PRETRAINED": "False", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
+nightly = pytest.mark.nightly
 
 
 def script(name, *arguments, cwd=None, **environment):
@@ -38,7 +45,7 @@ def script(name, *arguments, cwd=None, **environment):
 def no_logs_left():
     """Removes the logs of this file's runs from scripts/out."""
     yield
-    for log in (ROOT / "scripts" / "out").glob("*-pytest.log"):
+    for log in (ROOT / "scripts" / "out").glob(f"*{SUFFIX}.log"):
         log.unlink()
 
 
@@ -49,8 +56,14 @@ def cub(tmp_path_factory):
     return root
 
 
-def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left):
-    small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": "-pytest"}
+@pytest.mark.parametrize("images", [2, pytest.param(20, marks=nightly)])
+def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left, images):
+    """On a tenth of the demo's images; every night on all, which it draws itself."""
+    small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
+    if images < 20:
+        make_demo(tmp_path / "data" / "demo", images=images)
+        note = tmp_path / "data" / "demo" / "made.txt"
+        note.write_text(note.read_text().replace(f"x {images} images", "x 20 images"))
     done = script("run_train_test.sh", **small)
     assert done.returncode == 0, done.stdout + done.stderr
     header, frozen, closed, trained, read_out, report = table = done.stdout.splitlines()[-6:]
@@ -59,80 +72,74 @@ def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_l
     assert trained.startswith("epoch 1  ") and read_out.startswith("epoch 1, closed form ")
     assert len(frozen.split()) == len(trained.split()) == 9
     assert "pictures find their own class" in Path(report.removeprefix("the report: ")).read_text()
-    again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
-    assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-6:] == table
+    assert "demo set, version 1, seed 0: 40 + 40 classes x 20 images" in done.stdout
+    if images == 20:
+        again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
+        assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-6:] == table
 
 
+PAPER = "lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.00001-self_supervision_rot-0.1-rot_bt-1-"
+PAPER += "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2"
+
+
+@nightly
 @pytest.mark.parametrize("net", ["Inception", "BN-Inception"])
 def test_all_weight_runs_the_papers_settings(cub, tmp_path, no_logs_left, net):
-    done = script(
-        "all_weight.sh",
-        DATA_ROOT=str(cub),
-        ROOT=str(tmp_path),
-        NET=net,
-        PRETRAINED="False",
-        EPOCHS="1",
-        WIDTH="32",
-        ORIGIN_WIDTH="36",
-        RUN_SUFFIX="-pytest",
-    )
+    done = script("all_weight.sh", DATA_ROOT=str(cub), ROOT=str(tmp_path), EPOCHS="1", **{**TINY, "NET": net})
     assert done.returncode == 0, done.stdout + done.stderr
-    logs = list((ROOT / "scripts" / "out").glob(f"cub-Weight-{net}-*-pytest.log"))
+    logs = list((ROOT / "scripts" / "out").glob(f"cub-Weight-{net}-*{SUFFIX}.log"))
     assert done.stdout.count("Epoch-1 ") == 1 and len(logs) == 1  # one run
-    name = (
-        f"{net}-DIM-512-lr-0.00001-ratio-0.16-BatchSize-80-rot_lr-0.00001-self_supervision_rot-0.1-rot_bt-1-"
-        "rot_batch-16-up_step-5-num_clusters-100-ALPHA-40-BETA-2-pytest"
-    )
+    name = f"{net}-DIM-512-{PAPER}{SUFFIX}"
     assert (tmp_path / "ckpt" / "Weight" / "cub" / name / "ckp_ep1.pth.tar").is_file()
     assert json.loads((tmp_path / "result" / "Weight" / "cub" / f"{name}.json").read_text())[0]["epoch"] == 1
     for word in ("clustered 200 images into 100", "Epoch-1 ", "weight_decay=0.0005", "amp=off", "in torch.float32"):
         assert all(word in log.read_text() for log in logs)
 
 
-def test_positional_arguments_keep_their_order(cub, tmp_path, no_logs_left):
-    done = script(
-        "run_train_test.sh",
-        0.3,
-        "cub",
-        "Weight",
-        0.002,
-        41,
-        0,
-        7,
-        0.001,
-        64,
-        6,
-        50,
-        1,
-        "False",
-        "ResNet18",
-        DATA_ROOT=str(cub),
-        ROOT=str(tmp_path),
-        EPOCHS="1",
-        WIDTH="32",
-        ORIGIN_WIDTH="36",
-        RUN_SUFFIX="-pytest",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (log,) = (ROOT / "scripts" / "out").glob("cub-Weight-ResNet18-*-pytest.log")
-    settings = next(line for line in log.read_text().splitlines() if line.startswith("settings:"))
-    for setting in (
-        "self_supervision_rot=0.3",
-        "data=cub",
-        "loss=Weight",
-        "rot_lr=0.002",
-        "alpha=41.0",
-        "rot_bt=False",
-        "rot_batch=7",
-        " lr=0.001",
-        "dim=64",
-        "up_step=6",
-        "num_clusters=50",
-        "method=rotation",
-        "pretrained=False",
-        "net=ResNet18",
-    ):
-        assert setting in settings
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """commands(script, ...) -> settings of the train.py that a script would run, and the flags of its test.py."""
+
+    def call(name, *arguments, **environment):
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\n')
+        python.chmod(0o755)
+        done = script(name, *arguments, PYTHON=str(python), ROOT=str(tmp_path), DATA_ROOT=str(tmp_path), **environment)
+        assert done.returncode == 0, done.stderr
+        calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+        (train,), (test,) = ([call for call in calls if call[0] == program] for program in ("train.py", "test.py"))
+        monkeypatch.setattr("sys.argv", train)
+        return vars(parse_train()[0]), test
+
+    return call
+
+
+def test_all_weight_has_the_papers_settings(commands, tmp_path):
+    """One run; every night it is made."""
+    settings, test = commands("all_weight.sh", RUN_SUFFIX=SUFFIX)
+    saved = tmp_path / "ckpt" / "Weight" / "cub" / f"Inception-DIM-512-{PAPER}{SUFFIX}"
+    expected = {"num_clusters": 100, "weight_decay": 0.0005, "amp": "off", "rot_batch": 16, "save_dir": str(saved)}
+    expected |= {
+        "net": "Inception",
+        "epochs": 600,
+        "batch_size": 80,
+        "lr": 1e-5,
+        "width": 227,
+        "up_step": 5,
+        "loss": "Weight",
+    }
+    assert {name: settings[name] for name in expected} == expected
+    assert test[test.index("--resume") + 1] == str(saved)
+    assert test[test.index("--save_json") + 1] == str(tmp_path / "result" / "Weight" / "cub" / f"{saved.name}.json")
+
+
+def test_positional_arguments_keep_their_order(commands):
+    values = "0.3 cub Weight 0.002 41 0 7 0.001 64 6 50 1 False ResNet18".split()
+    settings, _ = commands("run_train_test.sh", *values, EPOCHS="1", RUN_SUFFIX=SUFFIX)
+    expected = {"self_supervision_rot": 0.3, "data": "cub", "loss": "Weight", "rot_lr": 0.002, "alpha": 41, "rot_bt": False}
+    expected |= {"rot_batch": 7, "lr": 0.001, "dim": 64, "up_step": 6, "num_clusters": 50, "method": "rotation"}
+    expected |= {"pretrained": False, "net": "ResNet18"}
+    assert {name: settings[name] for name in expected} == expected
 
 
 def test_the_scripts_values_are_the_defaults_of_train():
@@ -175,66 +182,38 @@ def boolean_or_number(text):
         return text
 
 
-def test_own_images_without_a_test_list(cub, tmp_path, no_logs_left):
+def test_own_images_without_a_test_list_by_two_processes(cub, tmp_path, no_logs_left):
     photos = tmp_path / "my photos"
     (photos / "train").mkdir(parents=True)
     for i, image in enumerate((cub / Dict["cub"] / "train").rglob("*.jpg")):
         if i < 20:
             (photos / "train" / f"{i}.jpg").write_bytes(image.read_bytes())
-    settings = {"DATA": str(photos), "ROOT": str(tmp_path / "out put"), "NET": "ResNet18", "PRETRAINED": "False"}
-    settings |= {"NUM_CLUSTERS": "6", "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "BATCH_SIZE": "20"}
-    tried = script("run_train_test.sh", RUN_SUFFIX="-pytest", DRY_RUN="1", **settings)
+    settings = {
+        "DATA": str(photos),
+        "ROOT": str(tmp_path / "out put"),
+        "NUM_CLUSTERS": "6",
+        "EPOCHS": "1",
+        "BATCH_SIZE": "20",
+    }
+    tried = script("run_train_test.sh", DRY_RUN="1", **TINY, **settings)
     assert tried.returncode == 0 and "the whole run will take about" in tried.stdout, tried.stdout + tried.stderr
     assert not list((tmp_path / "out put").rglob("*.pth.tar")) and "Nothing to test on" not in tried.stdout
 
-    done = script("run_train_test.sh", RUN_SUFFIX="-pytest", **settings)
+    done = script("run_train_test.sh", NPROC="2", **TINY, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 process(es)" in done.stdout
     assert "Nothing to test on: no test.txt or query.txt; " in done.stdout.splitlines()[-1]
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
-
-
-def test_two_processes(cub, tmp_path, no_logs_left):
-    done = script(
-        "run_train_test.sh",
-        DATA_ROOT=str(cub),
-        ROOT=str(tmp_path),
-        NPROC="2",
-        NET="ResNet18",
-        PRETRAINED="False",
-        NUM_CLUSTERS="8",
-        EPOCHS="1",
-        WIDTH="32",
-        ORIGIN_WIDTH="36",
-        BATCH_SIZE="20",
-        RUN_SUFFIX="-pytest",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 process(es)" in done.stdout and "Epoch-1 " in done.stdout
 
 
 def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_logs_left):
     """With a stand-in for scontrol; the signal reaches the job's script alone, as SLURM sends it."""
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')
     (tmp_path / "scontrol").chmod(0o755)
-    settings = {
-        "DATA_ROOT": str(cub),
-        "ROOT": str(tmp_path / "results"),
-        "EPOCHS": "100000",
-        "NET": "ResNet18",
-        "DIM": "16",
-        "PRETRAINED": "False",
-        "WIDTH": "32",
-        "ORIGIN_WIDTH": "36",
-        "RUN_SUFFIX": "-pytest",
-        "ROT_BATCH": "2",
-        "BATCH_SIZE": "10",
-        "SLURM_JOB_ID": "77",
-        "SLURM_SUBMIT_DIR": str(ROOT),
-        "PYTHON": sys.executable,
-        "OMP_NUM_THREADS": "1",
-        "TRAIN_FLAGS": "--print_freq 1",
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-    }
+    settings = {**TINY, "DATA_ROOT": str(cub), "ROOT": str(tmp_path / "results"), "EPOCHS": "100000", "DIM": "16"}
+    settings |= {"ROT_BATCH": "2", "BATCH_SIZE": "10", "TRAIN_FLAGS": "--print_freq 1", "PYTHON": sys.executable}
+    settings |= {"SLURM_JOB_ID": "77", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1"}
+    settings["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
     job = subprocess.Popen(
         [ROOT / "scripts" / "slurm_train.sh"],
         text=True,
@@ -254,7 +233,7 @@ def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_log
 
 
 def test_wrong_data_root_is_one_line(tmp_path, no_logs_left):
-    done = script("run_train_test.sh", DATA_ROOT=str(tmp_path / "nowhere"), ROOT=str(tmp_path), RUN_SUFFIX="-pytest")
+    done = script("run_train_test.sh", DATA_ROOT=str(tmp_path / "nowhere"), ROOT=str(tmp_path), RUN_SUFFIX=SUFFIX)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --data_root {tmp_path / 'nowhere'}: no such folder")
     assert done.stderr.count("\n") == 1
@@ -338,13 +317,19 @@ BENCHMARKS = ROOT / "scripts" / "benchmarks"
             "--n 300 --k 30 --n_small 200 --k_small 10 --dim 16 --memory_n 500 --memory_k 5 --curve_n 100 200 "
             "--curve_k 10 --iterations 2",
         ),
-        ("export", "--nets timm/test_resnet --width 32 --batches 1 2 --repeats 1 --threads 1"),
+        pytest.param("export", "--nets timm/test_resnet --width 32 --batches 1 2 --repeats 1 --threads 1", marks=nightly),
     ],
 )
-def test_benchmarks_print_tables(script, flags):
-    done = subprocess.run([sys.executable, BENCHMARKS / f"{script}.py", *flags.split()], text=True, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("## ") and "| ours" in done.stdout and "threads" in done.stdout
+def test_benchmarks_print_tables(monkeypatch, capsys, script, flags):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr("sys.argv", [f"{script}.py", *flags.split()])
+    threads = torch.get_num_threads()
+    try:
+        runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
+    finally:
+        torch.set_num_threads(threads)
+    out = capsys.readouterr().out
+    assert out.startswith("## ") and "| ours" in out and "threads" in out
 
 
 # ---- search_folder.sh ------------------------------------------------------------------------------------------------
@@ -377,7 +362,8 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     photos(folder, 101)
     os.rename(folder / "100.jpg", folder / "line\nbreak.jpg")  # no list can hold this name; it is embedded all the same
     before = snapshot(folder)
-    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "TRAIN_FLAGS": "--readout embedding", "SELECT": "0"}
+    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "SELECT": "0"}
+    small["TRAIN_FLAGS"] = "--readout embedding --batch_size 8 --num_instances 2 --views 2"
     done = script("search_folder.sh", folder, TRAIN="1", **small)
     assert done.returncode == 0, done.stdout + done.stderr
     found = galleries_in(root)
@@ -402,12 +388,18 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     row = again["trained"].row_of_path[found["trained"].paths[0]]
     assert again["trained"].embeddings[row] @ found["trained"].embeddings[0] < 0.99  # by the new one
 
-    done = script("search_folder.sh", folder, **{**small, "SELECT": "1"})
+
+@nightly
+def test_search_folder_keeps_the_trained_net_only_if_it_helped(tmp_path):
+    folder, root = tmp_path / "photos", tmp_path / "results"
+    photos(folder, 100)
+    small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "TRAIN": "1"}
+    done = script("search_folder.sh", folder, TRAIN_FLAGS="--readout embedding", **small)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "without labels, by 100 training images:" in done.stdout
     judged = root.glob("search/*/training/select.json")
     before, after = (entry["label_free"]["evidence"] for entry in json.loads(next(judged).read_text()))
-    kept = f"The embeddings are in {found['ready-made'].folder}"
+    kept = f"The embeddings are in {galleries_in(root)['ready-made'].folder}"
     assert (f"{kept}\n" in done.stdout) == ("Training did not help" in done.stdout) == (after <= before)
 
 

@@ -19,7 +19,6 @@ from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from gallery import index as indexes
 from gallery.folder import PLACES
 from gallery.store import Gallery
-from test_embed import imported_by
 from utils.errors import InputError, Interrupted, RunError
 from utils.lock import locked
 
@@ -376,19 +375,6 @@ def test_the_model_of_another_gallery(refusal, folder, made, tmp_path, run):
 def test_slips_are_one_line(refusal, folder, made, arguments, text):
     named = {"FOLDER": folder, "PHOTO": made / "photos" / "000.jpg"}
     assert text in refusal(*(named.get(word, word) for word in arguments))
-
-
-@pytest.mark.parametrize(
-    "arguments, code, text",
-    [
-        (["query", "--help"], 0, ""),
-        (["query", "/no", "x.jpg"], 2, "error: /no: no gallery; make it with embed.py --images FOLDER --out /no\n"),
-    ],
-)
-def test_questions_and_slips_are_answered_before_the_slow_imports(arguments, code, text):
-    modules, returned, said = imported_by("search.py", *arguments)
-    slow = {"torchvision", "timm", "sklearn", "scipy", "faiss", "starlette", "uvicorn", "jinja2", "pytorch_metric_learning"}
-    assert not modules & slow and returned == code and said == text
 
 
 def test_nobody_reads_on(folder, search):

@@ -18,7 +18,9 @@ from PIL import Image
 
 import utils.clustering.kmeans
 import utils.run
-from thumbnails import TINY_TRAIN, make_image_folder
+from forked import Forked, train as train_program
+from kill_at import train_until
+from thumbnails import TINY_TRAIN, make_image_folder, measured
 from utils import checkpoint
 from utils.errors import Interrupted, RunError
 from utils.grad_cache import ForwardBackward
@@ -27,27 +29,11 @@ ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
 
 # Two steps an epoch of a net for tests, and as much of everything else as can be.
-EPOCHS = max(60, 5 * KILLS)
+EPOCHS = max(40, 5 * KILLS)
 FLAGS = (
     *TINY_TRAIN,
-    "--net",
-    "timm/test_resnet",
-    "--num_clusters",
-    "8",
-    "--up_step",
-    "1",
-    "--eval_step",
-    "1",
-    "--cache",
-    "ram",
-    "--print_freq",
-    "3",
-    "--save_step",
-    "4",
-    "--keep_last",
-    "2",
-    "--epochs",
-    str(EPOCHS),
+    *"--num_clusters 8 --up_step 1 --eval_step 1 --cache ram --print_freq 3 --save_step 4 --keep_last 2".split(),
+    *("--epochs", str(EPOCHS)),
 )
 MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
     "step": ("utils.grad_cache:ForwardBackward.backward", 4, 0.03),
@@ -61,31 +47,17 @@ MOMENTS = {  # what the process is doing when it is killed -> the function that 
 
 
 def start(images, save_dir, *more, moment=None):
-    """The real train.py as a process; moment: (function, call, delay) of kill_at.py."""
-    program = ["train.py"] if moment is None else ["tests/kill_at.py", *map(str, moment)]
-    return subprocess.Popen(
-        [sys.executable, *program, *FLAGS, "--data", str(images), "--save_dir", str(save_dir), *map(str, more)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # Tests that run in the background (`&` in a script) ignore Ctrl-C, and so would this process.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    """train.py as a process; moment: (function, call, delay) of kill_at.py."""
+    command = (*FLAGS, "--data", images, "--save_dir", save_dir, *more)
+    output = Path(f"{save_dir}.output")
+    return Forked(output, train_program, *command) if moment is None else Forked(output, train_until, moment, *command)
 
 
-def finish(process, code=0, timeout=600):
-    out = process.communicate(timeout=timeout)[0]
-    assert process.returncode == code, out
+def finish(process, code=0):
+    returned, out = process.wait()
+    assert returned == code, out
     assert "Traceback" not in out, out
     return out
-
-
-def measured(save_dir):
-    """The lines of metrics.jsonl without what a clock measured."""
-    lines = [json.loads(line) for line in (Path(save_dir) / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
 
 
 def learned(save_dir, epoch):
@@ -126,8 +98,7 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
         process = start(
             images, save_dir, "--save_minutes", 1e-9, moment=(function, rng.randint(1, calls), rng.uniform(0, seconds))
         )
-        out = process.communicate(timeout=600)[0]
-        assert "Traceback" not in out and process.returncode == -signal.SIGKILL, (name, out)  # 0: raise EPOCHS
+        finish(process, -signal.SIGKILL)  # 0: raise EPOCHS
         for path in save_dir.glob("*.pth.tar"):
             checkpoint.load(str(path))  # whatever has its final name is whole
     finish(start(images, save_dir, "--save_minutes", 1e-9))
@@ -184,19 +155,7 @@ def train(run, images, tmp_path):
     """train(name, "--flag", value, ...) trains in this process into a folder of that name, and returns it."""
 
     def call(name, *more):
-        run(
-            "train",
-            *TINY_TRAIN,
-            "--net",
-            "timm/test_resnet",
-            "--num_clusters",
-            "8",
-            "--data",
-            images,
-            "--save_dir",
-            tmp_path / name,
-            *more,
-        )
+        run("train", *TINY_TRAIN, "--num_clusters", 8, "--data", images, "--save_dir", tmp_path / name, *more)
         return tmp_path / name
 
     return call
@@ -340,19 +299,8 @@ def test_an_image_breaks_after_the_start(train, at_step, images, refused, tmp_pa
     same = train("whole", *flags)
     contents = {path: path.read_bytes() for path in (images / "train").rglob("*.jpg")}
     at_step(3, lambda: [path.write_bytes(content[:100]) for path, content in contents.items()])
-    message = refused(
-        "train",
-        *TINY_TRAIN,
-        "--net",
-        "timm/test_resnet",
-        "--num_clusters",
-        "8",
-        "--data",
-        images,
-        "--save_dir",
-        tmp_path / "run",
-        *flags,
-    )
+    save_dir = tmp_path / "run"
+    message = refused("train", *TINY_TRAIN, "--num_clusters", 8, "--data", images, "--save_dir", save_dir, *flags)
     assert "cannot be read as an image" in message
     for path, content in contents.items():
         path.write_bytes(content)
@@ -375,24 +323,8 @@ def test_collapse_and_a_giant_cluster_are_warned_of(run, tmp_path, capsys):
     folder = make_image_folder(tmp_path / "alike", per_class=3)
     for path in (folder / "train").rglob("*.jpg"):
         Image.new("RGB", (48, 40), "grey").save(path)
-    run(
-        "train",
-        *TINY_TRAIN,
-        "--net",
-        "timm/test_resnet",
-        "--data",
-        folder,
-        "--save_dir",
-        tmp_path / "run",
-        "--epochs",
-        60,
-        "--up_step",
-        60,
-        "--self_supervision_rot",
-        0,
-        "--print_freq",
-        100,
-    )
+    flags = "--epochs 60 --up_step 60 --self_supervision_rot 0 --print_freq 100".split()
+    run("train", *TINY_TRAIN, "--data", folder, "--save_dir", tmp_path / "run", *flags)
     err = capsys.readouterr().err
     assert "one cluster holds 75% of the images" in err
     assert err.count("all similarities have been above 0.999 for 50 steps") == 1

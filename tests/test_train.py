@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from thumbnails import TINY, TINY_TRAIN, make_image_folder
+from thumbnails import TINY, TINY_TRAIN, make_image_folder, measured
 from utils import checkpoint, timing
 
 
@@ -31,10 +31,6 @@ def same(a, b):
 
 def lines_of(save_dir):
     return [json.loads(line) for line in (save_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def timeless(lines):
-    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
 
 
 def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
@@ -120,7 +116,7 @@ def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsy
 )
 def test_same_seed_same_run(run, image_folder, tmp_path, more):
     a, b = (train(run, image_folder, tmp_path / name, "--epochs", 2, *more) for name in "ab")
-    assert same(weights(a, 2), weights(b, 2)) and timeless(lines_of(a)) == timeless(lines_of(b))
+    assert same(weights(a, 2), weights(b, 2)) and measured(a) == measured(b)
 
 
 @pytest.mark.parametrize("init", ["random", "pca"])
@@ -151,7 +147,7 @@ def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop, more):
         file.write('{"epoch": 4, "of": "a run that died after its last checkpoint"}\n{"epo')
     train(run, image_folder, parts, "--epochs", 5, *flags, "--resume", "yes")
     assert same(weights(whole, 5), weights(parts, 5))
-    assert timeless(lines_of(whole)) == timeless(lines_of(parts))
+    assert measured(whole) == measured(parts)
 
 
 def test_rotation_only_and_metric_only(run, image_folder, tmp_path):

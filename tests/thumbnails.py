@@ -1,30 +1,17 @@
 """Small image folders in the project's layout, and flags of runs on them that take a second."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
-# Small and fast: a randomly initialised ResNet18 on thumbnails.
-TINY = ("--net", "ResNet18", "--width", "32", "--origin_width", "36", "--dim", "16", "--nThreads", "0", "--device", "cpu")
+# Small and fast: a randomly initialised net for tests on thumbnails.
+TINY = tuple("--net timm/test_resnet --width 32 --origin_width 36 --dim 16 --nThreads 0 --device cpu".split())
 TINY_TRAIN = (
     *TINY,
-    "--pretrained",
-    "False",
-    "--num_clusters",
-    "4",
-    "--batch_size",
-    "8",
-    "--num_instances",
-    "2",
-    "--rot_batch",
-    "3",
-    "--up_step",
-    "2",
-    "--lr",
-    "1e-4",
-    "--rot_lr",
-    "1e-4",
-    "--print_freq",
-    "1",
+    *"--pretrained False --num_clusters 4 --batch_size 8 --num_instances 2 --rot_batch 3 --up_step 2".split(),
+    *"--lr 1e-4 --rot_lr 1e-4 --print_freq 1".split(),
 )
 
 
@@ -43,3 +30,9 @@ def make_image_folder(folder, train_classes=4, test_classes=3, per_class=6, size
                 lines.append(f"{name} {label}\n")
         (folder / f"{split}.txt").write_text("".join(lines))
     return folder
+
+
+def measured(save_dir):
+    """The lines of metrics.jsonl without what a clock measured."""
+    lines = [json.loads(line) for line in (Path(save_dir) / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]

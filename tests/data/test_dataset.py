@@ -1,17 +1,11 @@
 """Where data sets are found and which lists are read. Folders without lists: test_find_images.py."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from data.dataset import Dict, locate, read_test, read_train, why_no_test
 from thumbnails import make_image_folder
 from utils import log
 from utils.errors import InputError
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_name_a_folder_or_a_path(tmp_path):
@@ -41,12 +35,6 @@ def test_refuses(tmp_path, monkeypatch, data, root, expected):
     with pytest.raises(InputError) as caught:
         locate(data, root)
     assert expected in caught.value.shown and "--" not in str(caught.value)
-
-
-def test_quick_to_import():
-    """Of a command line that only asks for help, or for a folder."""
-    code = "import sys, data.dataset; print({'torchvision', 'timm', 'sklearn', 'scipy', 'faiss'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_test_txt_or_query_and_gallery(tmp_path):

@@ -1,14 +1,10 @@
-"""One process of several, for test_readout.py: torchrun ... tests/models/fit_in_processes.py IMAGES FILE.
+"""One process of several, for test_readout.py.
 
 It fits closed forms to a net that starts at random, and writes to FILE-<rank>.npz their tensors and the embeddings of all
 images: of images that can all be read, and of some of which the first half cannot.
 """
 
-import os
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 import torch
@@ -36,9 +32,3 @@ def fit(folder, file):
             found[f"{name} {key.replace('/', '-')}"] = value.numpy()
     np.savez(f"{file}-{group.rank}.npz", **found)
     group.leave()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    assert int(os.environ.get("WORLD_SIZE", 1)) > 1
-    fit(*sys.argv[1:])

@@ -1,5 +1,6 @@
 """Every family of backbones through ONNX Runtime, with the embedding head and with the closed form, against PyTorch."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -22,24 +23,26 @@ DIM, MARGIN = 16, 6
 BLOCKS = 4  # of a transformer: they are alike, and each takes a second to export
 # The smallest of each family. net -> width of its crops
 NETS = {
+    "ResNet18": 64,
+    "timm/test_vit": 64,  # its position embedding is interpolated
+    "timm/test_convnext": 64,
+}
+NIGHTLY = {
     "Inception": 64,
     "BN-Inception": 64,
-    "ResNet18": 64,
     "ResNet50": 64,
     "EfficientNet-Lite0": 64,
     "MobileNetV2": 64,
-    "timm/test_vit": 64,  # its position embedding is interpolated
     "timm/test_vit3": 32,  # attention pooling, as SigLIP
     "timm/vit_small_patch14_reg4_dinov2": 28,
     "timm/vit_tiny_patch16_dinov3_qkvb": 32,
-    "timm/test_convnext": 64,
 }
 
 
 def create(net):
     """The net on its packaged weights, or at random, with features that depend on the image; its closed form is drawn."""
     torch.manual_seed(0)
-    width = NETS[net]
+    width = {**NETS, **NIGHTLY}[net]
     embedder = models.create(net, DIM, net == "EfficientNet-Lite0", width=width, origin_width=width + MARGIN)
     if hasattr(embedder.features, "blocks") and net.startswith("timm/"):
         del embedder.features.blocks[BLOCKS:]
@@ -71,13 +74,25 @@ def crops_of(embedder, folder):
     return torch.stack([transforms.centre_crop(transforms.load(path)) for path in paths])
 
 
-@pytest.fixture(scope="module", params=NETS)
-def net(request, tmp_path_factory):
-    """(embedder, what ONNX Runtime runs, five crops of JPEGs); one graph gives both kinds."""
-    folder = tmp_path_factory.mktemp("exported")
-    embedder = create(request.param)
-    exported.write_graph(embedder, folder / "model.onnx", KINDS)
-    return embedder, exported.open_graph(folder / "model.onnx", 1), crops_of(embedder, folder / "photos")
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """export(net) -> (embedder, the file of its graph, which gives both kinds)."""
+
+    @functools.cache
+    def made(net):
+        folder = tmp_path_factory.mktemp("exported")
+        embedder = create(net)
+        exported.write_graph(embedder, folder / "model.onnx", KINDS)
+        return embedder, folder / "model.onnx"
+
+    return made
+
+
+@pytest.fixture(scope="module", params=[*NETS, *(pytest.param(net, marks=pytest.mark.nightly) for net in NIGHTLY)])
+def net(request, export):
+    """(embedder, what ONNX Runtime runs, five crops of JPEGs)"""
+    embedder, file = export(request.param)
+    return embedder, exported.open_graph(file, 1), crops_of(embedder, file.parent / "photos")
 
 
 def test_onnx_gives_what_pytorch_gives(net):
@@ -92,11 +107,10 @@ def test_onnx_gives_what_pytorch_gives(net):
         assert (rows @ rows.T - np.eye(5)).max() < 0.999
 
 
-def test_no_product_is_left_that_older_runtimes_refuse(tmp_path):
+def test_no_product_is_left_that_older_runtimes_refuse(export):
     """They have MatMul with a transposed side for float32 alone. tests/test_export.py runs one of them."""
     onnx = pytest.importorskip("onnx")
-    exported.write_graph(create("timm/test_vit"), tmp_path / "model.onnx")
-    graph = onnx.load(tmp_path / "model.onnx").graph
+    graph = onnx.load(export("timm/test_vit")[1]).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     doubles = [node for node in graph.node if kinds.get(node.output[0]) == onnx.TensorProto.DOUBLE]

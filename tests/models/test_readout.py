@@ -1,10 +1,5 @@
 """Fitting the closed form to images."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +10,7 @@ from torch import nn
 import models
 from data.images import Images
 from data.views import ImageBatches
+from forked import succeed
 from models import readout
 from models.backbones import IMAGENET, Backbone
 from models.closed_form import REDUCED
@@ -315,13 +311,7 @@ def test_more_dimensions_than_there_are(paths):
 
 def test_two_processes_fit_what_one_does(image_folder, tmp_path):
     """Also where one of them finds no image that can be read."""
-    program = Path(__file__).with_name("fit_in_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, program, image_folder / "train", tmp_path / "two"]
-    done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=150, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeed(2, tmp_path, fit_in_processes, image_folder / "train", tmp_path / "two")
     fit_in_processes(image_folder / "train", tmp_path / "one")
     alone, *both = (np.load(tmp_path / f"{name}.npz") for name in ("one-0", "two-0", "two-1"))
     for name in alone:

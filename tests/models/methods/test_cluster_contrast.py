@@ -15,7 +15,6 @@ from models import methods
 from models.methods.cluster_contrast import update_memory
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY
-from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
@@ -375,38 +374,6 @@ def test_the_state_brings_back_clusters_memory_draws_and_loss():
 
 
 RUN = "--method cluster_contrast --pretrained False --batch_size 8 --num_instances 2 --print_freq 1".split()
-
-
-@pytest.mark.parametrize("grouping", ["dbscan --k1 6 --k2 2 --min_samples 2 --eps 0.5", "kmeans --num_clusters 4"])
-def test_a_run_that_stops_goes_on_exactly_without_what_cannot_be_read(run, image_folder, tmp_path, capsys, grouping):
-    """Four epochs at once are one and three more: weights, clusters, memory, optimiser and log."""
-    (image_folder / "train/class 1/2.jpg").write_bytes(b"no image")
-    flags = (*TINY, *RUN, "--grouping", *grouping.split(), "--up_step", 3, "--on_bad_image", "skip", "--data", image_folder)
-    run("train", *flags, "--save_dir", tmp_path / "whole", "--epochs", 4, "--eval_step", 4)
-    out = capsys.readouterr().out
-    expected = "clusters of" if grouping.startswith("dbscan") else "clustered 23 images into 4: "
-    assert out.count(expected) == 2 and "true labels NMI" in out
-    for epochs in (1, 4):
-        run("train", *flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--eval_step", 4)
-
-    whole, parts = (checkpoint.load(checkpoint.path_of(str(tmp_path / name), 4)) for name in ("whole", "parts"))
-    memories = [state["method"].pop("_extra_state")["memory"] for state in (whole, parts)]
-    assert torch.equal(*memories) and len(memories[0]) == whole["method"]["labels"].max() + 1 > 1
-    for name in ("state_dict", "method"):
-        assert whole[name].keys() == parts[name].keys()
-        assert all(torch.equal(value, parts[name][key]) for key, value in whole[name].items())
-    assert whole["method"]["labels"][6 + 2] == -1
-    moments = [state["optimiser"]["state"] for state in (whole, parts)]
-    torch.testing.assert_close(*moments, rtol=0, atol=0)
-
-    def log_of(name):
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
-
-    assert log_of("whole") == log_of("parts")
-    *steps, tested = log_of("whole")
-    assert {line["epoch"] for line in steps} == {1, 2, 3, 4} and "test" in tested
-    assert {"loss", "positive", "negative"} <= steps[0].keys()
 
 
 def test_training_lowers_the_loss(run, image_folder, tmp_path):

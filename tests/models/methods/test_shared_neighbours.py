@@ -239,24 +239,6 @@ def test_its_state_is_all_that_it_needs():
 FLAGS = (*TINY, *"--pretrained False --method shared_neighbours --batch_size 8 --num_instances 2 --k1 6 --near 0.9".split())
 
 
-@pytest.mark.parametrize("stage", ["6", "all"])
-def test_a_run_that_stops_and_goes_on_is_the_same_run(run, tmp_path, monkeypatch, stage):
-    monkeypatch.setattr(shared_neighbours, "STEPS", 2)
-    images = make_image_folder(tmp_path / "images")
-    flags = ("--data", images, *FLAGS, "--train_from", stage, "--views", 2, "--readout", "closed_form", "--print_freq", 1)
-    run("train", *flags, "--save_dir", tmp_path / "whole", "--epochs", 3)
-    for epochs in (2, 3):
-        run("train", *flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--override")
-    whole, parts = (torch.load(tmp_path / name / "ckp_ep3.pth.tar", weights_only=True) for name in ("whole", "parts"))
-    for part in ("state_dict", "method"):
-        assert all(torch.equal(whole[part][key], parts[part][key]) for key in whole[part])
-    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts")]
-    losses = [[json.loads(line).get("loss") for line in some] for some in lines]
-    assert losses[0] == losses[1] and len(losses[0]) == 6
-    assert any(key.startswith("closed_form.") for key in whole["state_dict"])
-    assert not any("closed_form" in key for key in whole["method"])
-
-
 @pytest.mark.parametrize("best", [48, 32])
 def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, monkeypatch, best):
     """Central ones whatever the others are, and crops of 32 pixels follow them either way."""

@@ -1,7 +1,5 @@
 """STML: which images it draws, what its teacher does, and what survives a stop."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -17,8 +15,6 @@ from losses.stml import contextual_similarity, distillation, relative_distances,
 from models import methods
 from models.methods.stml import NeighbourBatches
 from small_nets import DIM, FEATURES, WIDTH, Some, embedder_of
-from thumbnails import TINY
-from utils import checkpoint
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
@@ -401,32 +397,3 @@ def test_training_on_a_few_images_lowers_the_loss(image_folder):
     with torch.no_grad():
         after = np.mean([loss_of(batch).item() for batch in unseen])
     assert after < 0.9 * before
-
-
-def test_a_run_that_stops_goes_on_exactly_without_what_cannot_be_read(run, image_folder, tmp_path, capsys):
-    """Four epochs at once are one and three more: weights, teacher, neighbours, optimiser and log."""
-    (image_folder / "train/class 1/2.jpg").write_bytes(b"no image")
-    flags = "--method stml --pretrained False --batch_size 8 --num_neighbours 2 --up_step 2 --g_dim 20 --print_freq 1"
-    flags = (*TINY, *flags.split(), "--on_bad_image", "skip", "--data", image_folder)
-    run("train", *flags, "--save_dir", tmp_path / "whole", "--epochs", 4, "--eval_step", 4)
-    out = capsys.readouterr().out
-    assert "epoch 1 (" in out and "found the 1 nearest neighbours of 23 images" in out and "as last time" in out
-    for epochs in (1, 4):
-        run("train", *flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--eval_step", 4)
-
-    whole, parts = (checkpoint.load(checkpoint.path_of(str(tmp_path / name), 4)) for name in ("whole", "parts"))
-    for name in ("state_dict", "method"):
-        assert whole[name].keys() == parts[name].keys()
-        assert all(torch.equal(value, parts[name][key]) for key, value in whole[name].items())
-    assert (whole["method"]["neighbours"] >= 0).all(1).sum() == 23
-    moments = [state["optimiser"]["state"] for state in (whole, parts)]
-    torch.testing.assert_close(*moments, rtol=0, atol=0)
-
-    def log_of(name):
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]
-
-    assert log_of("whole") == log_of("parts")
-    *steps, tested = log_of("whole")
-    assert [line["epoch"] for line in steps] == [1, 1, 2, 2, 3, 3, 4, 4] and "test" in tested
-    assert {"loss", "contrastive", "distillation", "positive", "negative"} <= steps[0].keys()
