@@ -59,7 +59,7 @@ def triplet() -> nn.Module:
 
     Distances are squared Euclidean, 2 - 2s. The mean is over the triplets that violate the margin, so that easy triplets do
     not dilute it (Hermans et al. 2017, arXiv 1703.07737). Deep_Metric's losses/triplet.py is not a triplet loss: it is
-    HardMining with a margin of 0.
+    Deep_Metric's HardMining with a margin of 0.
     """
     return TripletMarginLoss(margin=0.2, distance=LpDistance(power=2))
 

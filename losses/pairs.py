@@ -30,7 +30,7 @@ def mine(sim: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tupl
 
 
 def mean_of_rows(x: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of each row of x (N, M) where mask (N, M) is True: (N,); 0 where no entry is."""
+    """Return the mean of each row of x (N, M) where mask (N, M) is True: (N,); 0 for a row without True."""
     return x.masked_fill(~mask, 0).sum(1) / mask.sum(1).clamp(min=1)
 
 

@@ -44,7 +44,7 @@ def squared_distances(x: Tensor) -> Tensor:
 
 
 def relative_distances(x: Tensor) -> Tensor:
-    """Return distances of all pairs of rows (N, d): (N, N), each row divided by its mean with the diagonal.
+    """Return distances of all pairs of rows (N, d): (N, N), each row divided by its mean, diagonal included.
 
     They do not change with the scale of x: the embedding needs no fixed length. They are zero if all rows are the same.
     """

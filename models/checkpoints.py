@@ -1,4 +1,4 @@
-"""Filling an Embedder from a checkpoint of this project or of the original one: as it was, or as a start for training."""
+"""Fill an Embedder from a checkpoint of this project or of the original one: to restore it, or to start training from it."""
 
 import os
 from collections.abc import Mapping
@@ -14,28 +14,28 @@ from utils import checkpoint, log
 from utils.errors import InputError
 
 HEAD = "classifier.linear."
-UNUSED = ("classifier.bn.", "classifier_rot.")  # of the original: a layer that it never runs, and its rotation head
+UNUSED = ("classifier.bn.", "classifier_rot.")  # the original's: a layer that it never runs, and its rotation head
 
 
 def load_state(
     embedder: Embedder, state_dict: Any, source: str | PathLike = "checkpoint", original: bool | None = None
 ) -> list[str]:
-    """Fill an Embedder from a checkpoint of this project or of the original one; all or nothing.
+    """Fill an Embedder from a checkpoint of this project or of the original one; all tensors or none.
 
-    state_dict: key -> tensor, also with the "module." that DataParallel puts before each key. Every parameter and
-        running statistic of the Embedder has to be there.
-    source: what to call the checkpoint in an error, best its path.
-    original: whether it is one of the original project; None: if it has `classifier.bn.*`, as all of those do. What such a
-        checkpoint implies of the net (torch's LRN for Inception) is done and said in the log.
+    state_dict: key -> tensor; keys may carry DataParallel's prefix "module.". Every parameter and running statistic of the
+        Embedder must be present.
+    source: name of the checkpoint in errors, best its path.
+    original: True for a checkpoint of the original project; None: decide by `classifier.bn.*`, which all of them hold. The
+        net is then set up as in the original (torch's LRN for Inception), and the log says so.
 
-    Returns the keys that it has no use for (`classifier.bn.*` of the original, a rotation head).
-    Raises InputError naming the keys that are missing or too many and the shapes that differ.
+    Returns the keys that were not used (`classifier.bn.*` of the original, a rotation head).
+    Raises InputError that names the missing keys, the unknown keys and the shapes that differ.
     """
     return _fill(embedder, _named(embedder, state_dict, source), source, original)
 
 
 def _named(embedder: Embedder, state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:
-    """The tensors under our own keys."""
+    """Return the tensors under our own keys."""
     return {embedder.original.rename(key): value for key, value in as_tensors(state_dict, source).items()}
 
 
@@ -49,7 +49,7 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
         hint = f"its embedding has {width} numbers, not {embedder.dim}"
     before = embedder.closed_form
     try:
-        if not width:  # else load_tensors says so
+        if not width:  # load_tensors reports a wrong width
             embedder.expect_closed_form(tensors, source)
         ignored = (*UNUSED, "closed_form.") if width else UNUSED
         unused = load_tensors(embedder, {**tensors, **implied}, source, ignored, hint)
@@ -62,7 +62,7 @@ def _fill(embedder: Embedder, tensors: Mapping[str, Tensor], source: str | PathL
 
 
 def _width(tensors: Mapping[str, Tensor], embedder: Embedder) -> int | None:
-    """The dim of a checkpoint's embedding head, where that is all that keeps the head from fitting."""
+    """Return the dim of a checkpoint's embedding head if it differs from the Embedder's dim, else None."""
     weight = tensors.get(f"{HEAD}weight")
     if weight is None or weight.ndim != 2 or weight.shape[0] == embedder.dim:
         return None
@@ -70,7 +70,7 @@ def _width(tensors: Mapping[str, Tensor], embedder: Embedder) -> int | None:
 
 
 def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
-    """What a checkpoint holds, or the .safetensors of an export. InputError names a file that is neither."""
+    """Read a checkpoint, or the .safetensors of an export. Raises InputError, with the path, if the file is neither."""
     if not str(path).endswith(".safetensors"):
         return checkpoint.load(path)
     if not os.path.isfile(path):
@@ -79,18 +79,18 @@ def read_checkpoint(path: str | PathLike) -> dict[str, Any]:
 
 
 class Start(NamedTuple):
-    """A checkpoint to start from: what its file holds."""
+    """The content of a checkpoint file from which training starts."""
 
     path: str | PathLike
     state_dict: Any
-    about: dict[str, Any]  # what stands beside the state_dict: epoch, settings, method, ...
+    about: dict[str, Any]  # the entries beside state_dict: epoch, settings, method, ...
     original: bool | None  # as in load_state
 
 
 def read_start(path: str | PathLike) -> Start | None:
-    """The checkpoint in a weights file; None if it is of a backbone's weights, which have no `classifier.linear.weight`.
+    """Read the checkpoint in a weights file; None if it holds a backbone alone, without `classifier.linear.weight`.
 
-    Raises InputError if the file is missing, broken or more than data.
+    Raises InputError if the file is missing, broken or holds more than data.
     """
     content = weight_files.contents(path)
     wrapped = isinstance(content, dict) and isinstance(content.get("state_dict"), dict)
@@ -101,9 +101,9 @@ def read_start(path: str | PathLike) -> Start | None:
 
 
 def start_from(embedder: Embedder, start: Start) -> None:
-    """Fill an Embedder from a checkpoint that training starts from, and say in the log which parts that leaves out.
+    """Fill an Embedder from a checkpoint to start training; the log names the parts that are left out.
 
-    An embedding of another dim is left out too: the Embedder then keeps its own head, which starts at random.
+    An embedding head of another dim is left out too: the Embedder then keeps its own head, which starts at random.
     Raises InputError for a checkpoint of another net.
     """
     settings = start.about.get("settings")
@@ -116,9 +116,9 @@ def start_from(embedder: Embedder, start: Start) -> None:
     own_head = ""
     if width := _width(tensors, embedder):
         tensors |= {key: value for key, value in embedder.state_dict().items() if key.startswith(HEAD)}
-        own_head = f"; the embedding starts at random, because that one's has {width} numbers, not {embedder.dim}"
+        own_head = f"; the embedding starts at random, because the checkpoint's has {width} numbers, not {embedder.dim}"
     unused = _fill(embedder, tensors, start.path, start.original)
-    method = start.about.get("method")  # of ours: all that it learns, the Embedder included
+    method = start.about.get("method")  # in our checkpoints: all that the method learns
     left_out = {key.split(".")[0] for key in method} - {"embedder"} if isinstance(method, dict) else set()
     if any(key.startswith("classifier_rot.") for key in unused):
         left_out.add("rotation_head")

@@ -222,7 +222,7 @@ class Covariance(NamedTuple):
 
 
 def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Return the largest eigenvalues above 0 (k,), at most `most`, largest first, and their eigenvectors (d, k)."""
+    """Return at most `most` eigenvalues that are not 0, largest first, (k,), and their eigenvectors (d, k)."""
     # LAPACK may fail if a number is 0 in all rows. A shift of the diagonal helps, and shifts all eigenvalues alike.
     shift = 10 * torch.finfo(covariance.dtype).eps * covariance.diagonal().max()
     values, vectors = torch.linalg.eigh(covariance + shift * torch.eye(len(covariance), dtype=covariance.dtype))
@@ -251,5 +251,5 @@ def _key(place: int, layer: str) -> str:
 
 
 def _name(key: str) -> str:
-    """Return the layer whose buffer has this key, without the state_dict's prefix."""
+    """Return the layer that a buffer's key in a state_dict stands for."""
     return key.partition("/")[2].replace("/", ".")

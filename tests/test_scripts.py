@@ -373,7 +373,7 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     assert found["trained"].name == "trained" and found["trained"].about["kind"] == "embedding"
     (listed,) = root.rglob("train.txt")
     assert listed.read_text().splitlines() == [path for path in found["trained"].paths if "\n" not in path]
-    assert "positives an image" in done.stdout and "of 100 have some" in done.stdout
+    assert "positives per image" in done.stdout and "of 100 have at least one" in done.stdout
 
     (path,) = root.rglob("ckp_ep*.pth.tar")
     state = checkpoint.load(path)

@@ -1,6 +1,6 @@
 """GoogLeNet with local response normalisation (Szegedy et al. 2014, arXiv 1409.4842), as converted from Caffe.
 
-No BatchNorm anywhere: the original project's best results come from this net.
+It has no BatchNorm. The original project's best results come from this net.
 """
 
 import re
@@ -33,18 +33,18 @@ BLOCKS = {
 
 ORIGINAL = Original(
     implied={f"features.conv{number}.lrn.crossmap": torch.tensor(True) for number in (1, 2)},
-    says="its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them",
+    says="its LRN layers are torch's CrossMapLRN2d, as in the original project; this is not Caffe's LRN",
 )
 
 
 def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbone:
-    """The Backbone; `weights`: a Caffe-converted file of 57 convolutions, arrays or tensors, else the published one."""
+    """Build the Backbone. weights: a file of 57 convolutions from Caffe, arrays or tensors; None: the published one."""
     features = _features()
     if pretrained:
         source = weights or weight_files.fetch(name, weight_files.INCEPTION)
         tensors = as_tensors(weight_files.read(source), source)
         tensors = {_branch_key(key): value for key, value in tensors.items()}
-        load_tensors(features, tensors, source, ignored=("loss",))  # loss1..3: Caffe's classifiers
+        load_tensors(features, tensors, source, ignored=("loss",))  # loss1 to loss3: Caffe's classifiers
     return Backbone(features, FEATURE_DIM, CAFFE, ORIGINAL)
 
 
@@ -58,7 +58,7 @@ def _features() -> nn.Sequential:
         if block in ("4a", "5a"):
             parts[f"pool{int(block[0]) - 1}"] = _pool()
         parts[f"inception_{block}"] = InceptionBlock(*widths)
-    # Equal to Caffe's 7x7 average at the 224 and 227 pixels it was made for, and defined at every other size.
+    # This equals Caffe's 7x7 average at its own sizes, 224 and 227 pixels, and works at every other size.
     parts["pool5"] = nn.AdaptiveAvgPool2d(1)
     return nn.Sequential(parts)
 
@@ -87,9 +87,9 @@ class LRN(nn.Module):
 
     x_c / (1 + 1e-4 / 5 * sum of x_j^2 over |j - c| <= 2) ^ 0.75. The same as nn.LocalResponseNorm(5).
 
-    crossmap: a bool, the output of nn.CrossMapLRN2d(5, 1e-4, 0.75, 1) instead, in which channel 0 stays in every sum from
-        channel 3 on. The original project's nets were trained with that, and a checkpoint says which it is. The gradient
-        is that of the output; CrossMapLRN2d's own is of neither (its window sits a channel too low).
+    crossmap: bool; True gives the output of nn.CrossMapLRN2d(5, 1e-4, 0.75, 1), where channel 0 stays in every sum from
+        channel 3 on. The original project trained its nets with it, and our checkpoints hold the bool. The gradient here
+        belongs to the output. CrossMapLRN2d's own gradient belongs to neither output: its window sits a channel too low.
     """
 
     crossmap: Tensor
@@ -97,10 +97,10 @@ class LRN(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("crossmap", torch.tensor(False))
-        self._crossmap = False  # the same, read without waiting for the device
+        self._crossmap = False  # a copy that is read without waiting for the device
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        state_dict.setdefault(f"{prefix}crossmap", torch.tensor(False))  # Caffe's weights, and our early checkpoints
+        state_dict.setdefault(f"{prefix}crossmap", torch.tensor(False))  # Caffe and our early checkpoints lack it
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._crossmap = bool(self.crossmap)
 
@@ -112,7 +112,7 @@ class LRN(nn.Module):
         if self._crossmap:
             total[:, 3:] += squares[:, 2:3]
         root = torch.rsqrt(1 + total * (1e-4 / 5))
-        return x * (root * root.sqrt())  # ^ -0.75 by roots: pow is the slow part
+        return x * (root * root.sqrt())  # ^ -0.75 by roots, because pow is slow
 
 
 def _named(*parts: tuple[str, nn.Module]) -> nn.Sequential:
@@ -134,6 +134,6 @@ def _pool() -> nn.MaxPool2d:
 
 
 def _branch_key(key: str) -> str:
-    """A key of the converted file -> ours: inception_3a.3x3_reduce.weight -> inception_3a.b.3x3_reduce.weight."""
+    """Rename a key of the converted file to ours: inception_3a.3x3_reduce.weight -> inception_3a.b.3x3_reduce.weight."""
     branches = {"1x1": "a", "3x3": "b", "5x5": "c", "pool": "d"}
     return re.sub(r"^(inception_\w+)\.(1x1|3x3|5x5|pool)", lambda m: f"{m[1]}.{branches[m[2]]}.{m[2]}", key)

@@ -1,8 +1,8 @@
-"""Cluster Contrast (Dai et al. 2021, arXiv 2103.11568): DBSCAN pseudo-labels, and a memory that holds one vector a cluster.
+"""Cluster Contrast (Dai et al. 2021, arXiv 2103.11568): DBSCAN pseudo-labels, and a memory that holds a vector per cluster.
 
-Before each epoch DBSCAN groups the features of all images by their shared neighbours (`utils/clustering/reciprocal.py`);
-images that belong nowhere are left out. Each image of a batch learns to find its cluster among the vectors of all of them,
-which then move towards it. What the paper leaves open is as in the official code (alibaba/cluster-contrast-reid).
+Before each epoch DBSCAN clusters the features of all images by their shared neighbours (`utils/clustering/reciprocal.py`)
+and leaves out outliers. Each image of a batch learns to find its cluster's vector among all vectors; this vector then moves
+towards the image. Details that the paper leaves open follow the official code (alibaba/cluster-contrast-reid).
 """
 
 import argparse
@@ -28,16 +28,16 @@ FEATURES_AT_ONCE = 2**16  # features that the embedding head takes at once
 
 
 class ClusterContrast(Method):
-    """Labels by DBSCAN or k-means, and the cluster memory, whose length changes with the number of clusters."""
+    """Learns from labels by DBSCAN or k-means, and holds the cluster memory, whose length is the number of clusters."""
 
     labels: Tensor  # int64 (N,), the cluster of each image; -1 for outliers and unreadable images
     memory: Tensor  # float32 (clusters, dim), rows of length 1
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
-        check_pk(settings.batch_size, settings.num_instances, metric=False)  # one image has a positive too: its cluster
+        check_pk(settings.batch_size, settings.num_instances, metric=False)  # a lone image has its cluster as positive
         if settings.grouping == "kmeans" and not 2 <= settings.num_clusters <= len(images):
-            what = f"{settings.num_clusters} is not within 2 and the {len(images)} images of {images.source}"
+            what = f"{settings.num_clusters} is not between 2 and the {len(images)} images of {images.source}"
             raise InputError(what, setting="num_clusters")
         if settings.k2 > settings.k1:
             raise InputError(f"{settings.k2} is more than k1, {settings.k1}", setting="k2")
@@ -47,27 +47,27 @@ class ClusterContrast(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        about = "dbscan finds the number of clusters, and outliers, which are left out; kmeans where it leaves out too many"
+        about = "dbscan finds the number of clusters and leaves out outliers; kmeans if dbscan leaves out too many images"
         add("--grouping", choices=("dbscan", "kmeans"), default="dbscan", help=about)
-        about = "of kmeans: about the number of kinds you expect, or a few times more; too few merge look-alikes"
+        about = "kmeans: about the number of classes you expect, or a few times more; too few merge similar classes"
         add("--num_clusters", type=flags.positive_int, default=100, help=about)
-        about = "of dbscan: distance up to which images are neighbours, below 1; 0.5 or 0.4 where clusters merge kinds"
+        about = "dbscan: largest distance between neighbours, below 1; 0.5 or 0.4 if clusters merge classes"
         add("--eps", type=flags.number(float, 0, above=True, most=0.99), default=0.6, help=about)
-        about = "of dbscan: neighbours, itself included, by which an image begins a cluster; fewer for kinds of few images"
+        about = "dbscan: neighbours, itself included, that an image needs to start a cluster; fewer if classes are small"
         add("--min_samples", type=flags.positive_int, default=4, help=about)
-        about = "of dbscan: nearest images that tell how far apart two are; about as many as a kind has, if that is fewer"
+        about = "dbscan: nearest images that decide a distance; about the number of images per class, if that is fewer"
         add("--k1", type=flags.positive_int, default=30, help=about)
-        about = "of dbscan: nearest images that each is averaged with; fewer for kinds of few images, or more outliers"
+        about = "dbscan: nearest images to average each image with; fewer if classes are small, or to get more outliers"
         add("--k2", type=flags.positive_int, default=6, help=about)
-        about = "epochs between groupings; more where epochs are short: the original makes 200 to 400 steps between two"
+        about = "epochs between clusterings; more if epochs are short: the original makes 200 to 400 steps between two"
         add("--up_step", type=flags.positive_int, default=1, help=about)
-        about = "pca: the embedding starts at the PCA of the features; better where the frozen net is good already"
+        about = "pca: the embedding starts at the PCA of the features; better if the frozen net is good already"
         add("--init", choices=("random", "pca"), default="random", help=about)
-        about = "K, images of each cluster in a step; more for large clusters (the original: 16 in a batch of 256)"
+        about = "K: images of each cluster in a step; more for large clusters (the original: 16 in a batch of 256)"
         add("--num_instances", type=flags.positive_int, default=5, help=about)
-        about = "of the softmax over clusters; higher where many images are in a wrong one, lower for finer differences"
+        about = "softmax temperature; higher if many images are in a wrong cluster, lower for finer differences"
         add("--temperature", type=flags.positive_float, default=0.05, help=about)
-        about = "how much of a cluster's vector stays when it meets an image; nearer to 1 where clusters hold several kinds"
+        about = "share of a cluster's vector that stays at each image; nearer to 1 if clusters hold several classes"
         add("--momentum", type=flags.number(float, 0, most=1), default=0.1, help=about)
         parser.set_defaults(lr=1e-4)
 
@@ -75,7 +75,7 @@ class ClusterContrast(Method):
 
     def looks(self, epoch: int) -> Look | None:
         if self.labels.max() < 0:
-            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+            return Look("pooled")  # the backbone is trained already; the embedding starts at random
         return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
@@ -83,33 +83,33 @@ class ClusterContrast(Method):
         if first and self.settings.init == "pca":
             self.embedder.start_embedding_at(features)
         last = None if first else self.labels.cpu().numpy()[rows]
-        found = self.group(features, last)
-        inside = np.flatnonzero(found.labels >= 0)
-        k = int(found.labels.max()) + 1
+        clusters = self.group(features, last)
+        inside = np.flatnonzero(clusters.labels >= 0)
+        k = int(clusters.labels.max()) + 1
 
-        fill(self.labels, rows, found.labels, -1)
-        means = kmeans.cluster_means(self.project(features) if first else features, found.labels, k)
+        fill(self.labels, rows, clusters.labels, -1)
+        means = kmeans.cluster_means(self.project(features) if first else features, clusters.labels, k)  # (k, dim)
         self.memory = normalize(torch.from_numpy(means)).to(self.labels.device)
 
         true_labels = None if self.true_labels is None else self.true_labels[rows][inside]
         last = None if last is None else last[inside]
-        about = kmeans.describe(found._replace(labels=found.labels[inside]), k, last, true_labels)
+        about = kmeans.describe(clusters._replace(labels=clusters.labels[inside]), k, last, true_labels)
         if self.settings.grouping == "kmeans":
             return f"clustered {len(rows)} images into {k}: {about}"
         return f"{k} clusters of {len(inside)} images: {about}; outliers: {len(rows) - len(inside)} other images"
 
     def group(self, features: np.ndarray, last: np.ndarray | None) -> kmeans.Clusters:
-        """Clusters of float32 (n, d) features: labels int64 (n,), 0 to k - 1 for k of two or more, and -1 for outliers.
+        """Cluster float32 (n, d) features. Returns labels, int64 (n,): 0 to k - 1 with k at least 2, and -1 for outliers.
 
-        last: int64 (n,), the labels so far, which stay where DBSCAN finds less than two clusters; InputError without.
+        last: int64 (n,), the previous labels, which stay if DBSCAN finds fewer than two clusters; InputError if None then.
         """
-        chosen = self.settings
-        if chosen.grouping == "kmeans":
-            warm = None if last is None or last.max() >= chosen.num_clusters else last  # resumed with fewer clusters
-            found = kmeans.kmeans(features, chosen.num_clusters, warm, chosen.seed)
-            health.watch_clusters(found.labels, chosen.num_clusters)
-            return found
-        numbers = (chosen.k1, chosen.k2, chosen.eps, chosen.min_samples)
+        settings = self.settings
+        if settings.grouping == "kmeans":
+            warm = None if last is None or last.max() >= settings.num_clusters else last  # resumed with fewer clusters
+            clusters = kmeans.kmeans(features, settings.num_clusters, warm, settings.seed)
+            health.watch_clusters(clusters.labels, settings.num_clusters)
+            return clusters
+        numbers = (settings.k1, settings.k2, settings.eps, settings.min_samples)
         labels = reciprocal.groups(features, *numbers, device=self.labels.device)
         if labels.max() < 1:
             labels = self.last_instead(labels, last)
@@ -121,30 +121,30 @@ class ClusterContrast(Method):
         return kmeans.Clusters(labels, float(spread))
 
     def last_instead(self, labels: np.ndarray, last: np.ndarray | None) -> np.ndarray:
-        """The last labels, int64 (n,), numbered anew, with a warning. `labels` (n,) have less than two clusters."""
+        """Return the previous labels, int64 (n,), renumbered, and warn. `labels` (n,) have fewer than two clusters."""
         kept = np.full_like(labels, -1)
         if last is not None:
             kept[last >= 0] = np.unique(last[last >= 0], return_inverse=True)[1]
-        found, remedy = "one cluster alone", "a smaller one, or a smaller k1"
+        result, remedy = "one cluster alone", "a smaller one, or a smaller k1"
         if labels.max() < 0:
-            found, remedy = "no cluster", "a larger one, or a smaller min_samples"
-        what = f"{self.settings.eps}: DBSCAN finds {found} in {len(labels)} images"
+            result, remedy = "no cluster", "a larger one, or a smaller min_samples"
+        what = f"{self.settings.eps}: DBSCAN finds {result} in {len(labels)} images"
         if kept.max() < 1:
             raise InputError(f"{what}, so there is nothing to tell apart; give {remedy}, or group by kmeans", setting="eps")
-        log.warn(f"warning: --eps {what}; the clusters that they were in before stay. Give {remedy}")
+        log.warn(f"warning: --eps {what}; the previous clusters stay. Give {remedy}")
         return kept
 
     @torch.no_grad()
     def project(self, features: np.ndarray) -> np.ndarray:
-        """Pooled features (n, feature_dim) of length 1 -> what the embedding head makes of them now, float32 (n, dim).
+        """Apply the present embedding head to pooled features (n, feature_dim) of length 1: float32 (n, dim).
 
-        Their lengths, which they have lost, would not matter: the bias starts at 0.
+        The features' own lengths would not matter: the bias starts at 0.
         """
         blocks = (torch.from_numpy(features[i : i + FEATURES_AT_ONCE]) for i in range(0, len(features), FEATURES_AT_ONCE))
         return np.concatenate([self.embedder.project(block.to(self.labels.device)).cpu().numpy() for block in blocks])
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The memory: a buffer's length could not change from one checkpoint to the next."""
+        """Return the memory. It is not a buffer, because a buffer cannot change its length from checkpoint to checkpoint."""
         return {"memory": self.memory.cpu()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
@@ -153,27 +153,27 @@ class ClusterContrast(Method):
     # ---- a step ------------------------------------------------------------------------------------------------------
 
     def draws(self, epoch: int) -> PKBatches:
-        chosen = self.settings
+        settings = self.settings
         labels = self.labels.cpu().numpy()
-        return PKBatches(labels, chosen.batch_size, chosen.num_instances, self.views, chosen.seed, epoch)
+        return PKBatches(labels, settings.batch_size, settings.num_instances, self.views, settings.seed, epoch)
 
     def views(self, picks: list[Pick]) -> list[Draw]:
         return [Draw(pick.index, pick.label, pick.seed) for pick in picks]
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"embedding": self.embedder.project(self.embedder.pool(images))}
+        return {"embedding": self.embedder.project(self.embedder.pool(images))}  # (m, dim)
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The cross-entropy of finding the own cluster among all, by similarity to their vectors."""
-        embeddings = out["embedding"]
-        labels = batch.label.to(embeddings.device)
-        loss = cross_entropy(embeddings @ self.memory.to(embeddings).T / self.settings.temperature, labels)
+        """Return the cross-entropy of each image's own cluster among all, by similarity to the clusters' vectors."""
+        embeddings = out["embedding"]  # (m, dim)
+        labels = batch.label.to(embeddings.device)  # (m,)
+        loss = cross_entropy(embeddings @ self.memory.to(embeddings).T / self.settings.temperature, labels)  # (m, clusters)
         return loss, {"loss": loss, **similarities(embeddings, labels)}
 
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
-        """The images of a batch move the memory one after another, in an order that is drawn anew.
+        """Move the memory by the images of the batch, one after another, in a random order.
 
-        It comes from the seed and what the batch holds: rows arrive in another order where several processes share them.
+        The order depends only on the seed and the batch's content, because several processes deliver rows in another order.
         """
         embeddings = out["embedding"].detach()
         by_image = np.lexsort((embeddings[:, 0].cpu().numpy(), batch.index.numpy()))  # two views of an image differ
@@ -184,11 +184,12 @@ class ClusterContrast(Method):
 
 
 def update_memory(memory: Tensor, embeddings: Tensor, labels: Tensor, momentum: float) -> None:
-    """For each row x of embeddings (m, dim), one after another, memory[y] becomes momentum * memory[y] + (1 - momentum) * x,
-    then scaled to length 1; y is its label, of int64 (m,). memory: (clusters, dim), changed in place.
+    """Set memory[y] to momentum * memory[y] + (1 - momentum) * x, scaled to length 1, for each row x with label y in turn.
 
-    Image by image, as in the official code (clustercontrast/models/cm.py). Clusters do not depend on each other: the first
-    images of all are taken at once, then the second ones, ...
+    memory: (clusters, dim), changed in place. embeddings: (m, dim). labels: int64 (m,).
+
+    Rows go one by one, as in the official code (clustercontrast/models/cm.py). Clusters are independent, so the first rows
+    of all clusters go at once, then the second rows, ...
     """
     order = labels.argsort(stable=True)
     counts = labels[order].unique_consecutive(return_counts=True)[1]

@@ -34,24 +34,24 @@ from utils.clustering import reciprocal
 from utils.errors import InputError
 from utils.features import Look
 
-WEIGHTS = (1.0, 1.0, 0.5)  # of the parts of a description: first order, second order of the middle and of the last stage
-STEPS = 10  # of an epoch
+WEIGHTS = (1.0, 1.0, 0.5)  # of a description's parts: first order, second order of the middle and of the last stage
+STEPS = 10  # steps of an epoch
 MOMENTUM = 0.98  # of the moving average
 ROWS_AT_ONCE = 2**14  # descriptions that are projected at once
 
 
 def blocks(rows: np.ndarray) -> Iterator[Tensor]:
-    """The rows of an array, ROWS_AT_ONCE at once."""
+    """Yield the rows of an array in blocks of ROWS_AT_ONCE."""
     return (torch.from_numpy(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE))
 
 
 class SharedNeighbours(Method):
-    """The net that is trained, its moving average, and each image's neighbours and what was seen in it at the start."""
+    """Holds the trained net, its moving average, and for each image its neighbours and its features at the start."""
 
-    neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), of each image, nearest first; -1 where there are no more
+    neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), nearest first; -1 after an image's last neighbour
     distance: Tensor  # float32 (N, reciprocal.MOST * k1), Jaccard distances, 1 where there is no neighbour
-    seen: Tensor  # float16 (N, feature_dim), roots of what it saw at the start, zero for unreadable images
-    steps: Tensor  # int64, how many there were
+    seen: Tensor  # float16 (N, feature_dim), roots of the features at the start; zero for unreadable images
+    steps: Tensor  # int64, the number of steps made
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
@@ -69,16 +69,16 @@ class SharedNeighbours(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        about = "nearest images that tell how far apart two are; about as many as a kind has, if that is fewer"
+        about = "nearest images that decide a distance; about the number of images per class, if that is fewer"
         add("--k1", type=flags.positive_int, default=30, help=about)
-        about = "Jaccard distance below which two images belong together; less where kinds are mixed up"
+        about = "Jaccard distance below which two images belong together; less if classes get mixed up"
         add("--near", type=flags.number(float, 0, above=True, most=0.95), default=0.7, help=about)
-        about = "Jaccard distance from which on they do not; what lies between the two is left out"
+        about = "Jaccard distance from which on two images do not belong together; pairs between near and far are left out"
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
-        add("--num_instances", type=flags.positive_int, default=4, help="an image and so many less one of its positives")
-        add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; lower looks at hard negatives alone")
-        about = "weight of following what the frozen net sees in central crops (enlarged under 224 pixels); less for images "
-        about += "unlike those that it learned from"
+        add("--num_instances", type=flags.positive_int, default=4, help="K: one image plus K - 1 of its positives")
+        add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; if lower, only hard negatives count")
+        about = "weight of following the frozen net's features of central crops (enlarged under 224 pixels); less for "
+        about += "images unlike its training images"
         add("--follow", type=flags.weight, default=5.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
@@ -106,15 +106,15 @@ class SharedNeighbours(Method):
         if not positive.any():
             what = f"{self.settings.near}: no two images of {self.source} have that many neighbours in common"
             raise InputError(f"{what}; give a larger one, or a smaller k1", setting="near")
-        line = f"seen at {best_width(self.embedder)} pixels: {positive.sum() / len(rows):.1f} positives an image, "
-        line += f"{positive.any(1).mean():.1%} of {len(rows)} have some"
-        if self.true_labels is not None:  # for nothing else
+        line = f"seen at {best_width(self.embedder)} pixels: {positive.sum() / len(rows):.1f} positives per image, "
+        line += f"{positive.any(1).mean():.1%} of {len(rows)} have at least one"
+        if self.true_labels is not None:  # for the log only
             right = self.true_labels[named] == self.true_labels[rows, None]
             line += f", {right[positive].mean():.1%} of the pairs with the true label"
         return line
 
     def place(self, features: np.ndarray, scales: Tensor) -> np.ndarray:
-        """Descriptions (n, P), and a weight for each number -> their closed form, float32 (n, dim), rows of length one."""
+        """Return the closed form, float32 (n, dim) of length one, of descriptions (n, P) with a weight for each number."""
         covariance = moments_of(blocks(features), features.shape[1])
         matrix, mean = projection(covariance, scales.cpu().double(), self.embedder.dim).float(), covariance.mean.float()
         placed = [F.normalize((block - mean) @ matrix, dim=1, eps=1e-6).numpy() for block in blocks(features)]
@@ -122,13 +122,13 @@ class SharedNeighbours(Method):
 
     @torch.no_grad()
     def start_heads(self, features: np.ndarray) -> None:
-        """The head that is trained starts at the closed form of the first order, the Embedder's own at the PCA."""
+        """Start the trained head at the closed form of the first order, and the Embedder's own head at the PCA."""
         size = self.embedder.feature_dim
         first = (F.normalize(block, dim=1) for block in blocks(features[:, :size]))
         self.head.start_at(moments_of(first, size))
-        some = torch.from_numpy(features[:: -(-len(features) // ROWS_AT_ONCE), :size])  # lists are often in order of kinds
+        sample = torch.from_numpy(features[:: -(-len(features) // ROWS_AT_ONCE), :size])  # lists are often sorted by class
         for embedder in (self.embedder, self.average):
-            embedder.start_embedding_at(F.normalize(some.sign() * some.square(), dim=1))
+            embedder.start_embedding_at(F.normalize(sample.sign() * sample.square(), dim=1))
 
     # ---- a step ------------------------------------------------------------------------------------------------------
 
@@ -147,24 +147,24 @@ class SharedNeighbours(Method):
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        rows = roots(self.embedder.pool(images))
-        return {"embedding": self.head(rows), "roots": rows}
+        rows = roots(self.embedder.pool(images))  # (m, feature_dim)
+        return {"embedding": self.head(rows), "roots": rows}  # (m, dim), (m, feature_dim)
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        embeddings = out["embedding"]
-        distance = self.distances_of(batch.index.to(self.neighbours.device)).to(embeddings.device)
-        similarity = embeddings @ embeddings.T
-        positive, negative = distance < self.settings.near, distance >= self.settings.far
+        embeddings = out["embedding"]  # (m, dim)
+        distance = self.distances_of(batch.index.to(self.neighbours.device)).to(embeddings.device)  # (m, m)
+        similarity = embeddings @ embeddings.T  # (m, m)
+        positive, negative = distance < self.settings.near, distance >= self.settings.far  # (m, m) each
         positive.fill_diagonal_(False)
         loss = masked_contrast(similarity, positive, negative, self.settings.temperature)
         shown = {"positive": similarity[positive].mean(), "negative": similarity[negative].mean()}
-        seen = self.seen[batch.index.to(self.seen.device)].to(out["roots"])
+        seen = self.seen[batch.index.to(self.seen.device)].to(out["roots"])  # (m, feature_dim)
         shown["followed"] = (out["roots"] * seen).sum(1).mean()
         loss = loss + self.settings.follow * (1 - shown["followed"])
         return loss, {"loss": loss, **{name: value.detach() for name, value in shown.items()}, "lowest": similarity.amin()}
 
     def distances_of(self, index: Tensor) -> Tensor:
-        """Jaccard distances of all pairs of a batch: float32 (m, m), 1 where neither lists the other. index: int64 (m,)."""
+        """Return Jaccard distances of all pairs, float32 (m, m); 1 if neither image lists the other. index: int64 (m,)."""
         images, place = index.unique(return_inverse=True)
         listed = self.neighbours[index].long()
         column = torch.searchsorted(images, listed).clamp(max=len(images) - 1)
@@ -175,7 +175,7 @@ class SharedNeighbours(Method):
 
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
         self.steps += 1
-        keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # at first the average is young
+        keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # a shorter memory for the first steps
         move(self.average, self.embedder, 1 - keep)
 
     def trained(self) -> Embedder:

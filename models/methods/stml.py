@@ -1,9 +1,9 @@
 """STML (Kim, Kim, Cho, Kwak 2022, arXiv 2205.01903): a slow copy of the net says how similar images are, without clusters.
 
 A batch holds queries and their nearest neighbours, two views of each. The teacher, a moving average of the net, gives every
-pair of views a soft similarity (`losses/stml.py`). Two heads learn to put their distances accordingly: g, large and dropped
-in the end, and f, the embedding, which also learns from g. What the paper leaves open is as in the official code
-(tjddus9597/STML-CVPR22).
+pair of views a soft similarity (`losses/stml.py`). Two heads fit their distances to these similarities: g, which is large
+and dropped in the end, and f, the embedding, which also learns from g. Details that the paper leaves open follow the
+official code (tjddus9597/STML-CVPR22).
 """
 
 import argparse
@@ -32,7 +32,7 @@ VIEWS = 2  # of each image in a batch
 
 
 class STML(Method):
-    """Student, teacher, and for each image its nearest neighbours, by which batches are drawn."""
+    """Holds the student, the teacher, and each image's nearest neighbours, from which batches are drawn."""
 
     neighbours: Tensor  # int64 (N, num_neighbours), each image its own first; -1 for unreadable images
 
@@ -43,9 +43,9 @@ class STML(Method):
         if settings.batch_size % k:
             what = f"{settings.batch_size} is not a multiple of num_neighbours {k}; a batch is queries x {k} images"
             raise InputError(what, setting="batch_size")
-        self.head = nn.Linear(embedder.feature_dim, settings.g_dim, bias=False)  # g; no distance would see a bias
+        self.head = nn.Linear(embedder.feature_dim, settings.g_dim, bias=False)  # g; a bias would not change a distance
         nn.init.orthogonal_(self.head.weight)
-        # Nor does any see that of f, as long as lengths are free: its gradient is rounding, of which Adam makes steps.
+        # With free lengths, f's bias changes no distance: its gradient is rounding error, and Adam would make steps of it.
         embedder.classifier.linear.bias.requires_grad_(settings.student_norm)
         self.teacher, self.teacher_head = copy.deepcopy(embedder), copy.deepcopy(self.head)
         for module in (self.teacher, self.teacher_head):
@@ -55,27 +55,27 @@ class STML(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        about = "images of a query in a step, itself and its nearest; 2 where there are few images of a kind (products)"
+        about = "images per query in a step, the query and its nearest; 2 if classes have few images (products)"
         add("--num_neighbours", type=flags.number(int, 2), default=5, help=about)
         add("--up_step", type=flags.positive_int, default=1, help="epochs between searches for neighbours; more saves time")
-        about = "pca: the embedding starts at the PCA of the features; better where the frozen net is good already"
+        about = "pca: the embedding starts at the PCA of the features; better if the frozen net is good already"
         add("--init", choices=("random", "pca"), default="random", help=about)
-        add("--g_dim", type=flags.positive_int, default=1024, help="size of g; about that of the pooled features")
-        about = "of the teacher; 0.9 for large sets, where it would fall behind"
+        add("--g_dim", type=flags.positive_int, default=1024, help="size of g; about the size of the pooled features")
+        about = "of the teacher; 0.9 for large sets, or the teacher falls behind"
         add("--momentum", type=flags.number(float, 0, most=1), default=0.999, help=about)
-        about = "distance at which images look similar; less for look-alikes"
+        about = "distance at which images count as similar; less if all images look alike"
         add("--sigma", type=flags.positive_float, default=3, help=about)
         about = "how far dissimilar images are pushed; 1 is the mean distance"
         add("--delta", type=flags.positive_float, default=1, help=about)
-        about = f"neighbours in a batch, in views, that are compared (default: {VIEWS} x num_neighbours)"
+        about = f"nearest views in a batch that are compared (default: {VIEWS} x num_neighbours)"
         add("--context_k", type=flags.positive_int, default=None, help=about)
-        about = "True: the loss is of embeddings of length one, as tests are; False: of free ones, as in the official code"
+        about = "True: the loss takes embeddings of length one, as tests do; False: of any length, as in the official code"
         add("--student_norm", type=flags.boolean, default=False, help=about)
         add("--head_lr", type=flags.positive_float, default=None, help="learning rate of f and g (default: as --lr)")
         parser.set_defaults(batch_size=120, lr=1e-4, epochs=90)
 
     def check(self, readable: int) -> None:
-        """Raise InputError where there are fewer images than a query needs."""
+        """Raise InputError if there are fewer images than a query needs."""
         if (k := self.settings.num_neighbours) > readable:
             what = f"{k}, a query and its nearest, are more than the {readable} images of {self.source}"
             raise InputError(what, setting="num_neighbours")
@@ -84,7 +84,7 @@ class STML(Method):
 
     def looks(self, epoch: int) -> Look | None:
         if self.neighbours.max() < 0:
-            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+            return Look("pooled")  # the backbone is trained already; the embedding starts at random
         return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
@@ -98,7 +98,7 @@ class STML(Method):
         line = f"found the {new.shape[1] - 1} nearest neighbours of {len(rows)} images"
         if last.max() >= 0:
             line += f", {(new[:, :, None] == last[:, None]).any(2)[:, 1:].mean():.1%} as last time"
-        if self.true_labels is not None:  # for nothing else
+        if self.true_labels is not None:  # for the log only
             line += f", {(self.true_labels[new[:, 1:]] == self.true_labels[rows, None]).mean():.1%} with the true label"
         return line
 
@@ -119,22 +119,22 @@ class STML(Method):
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        pooled = self.embedder.pool(images)
+        pooled = self.embedder.pool(images)  # (m, feature_dim)
         with full_precision(pooled):
-            out = {"f": self.embedder.classifier(pooled), "g": self.head(pooled)}
+            out = {"f": self.embedder.classifier(pooled), "g": self.head(pooled)}  # (m, dim), (m, g_dim)
         with torch.no_grad():
-            pooled = self.teacher.pool(images)
+            pooled = self.teacher.pool(images)  # (m, feature_dim)
             with full_precision(pooled):
-                out["teacher"] = normalize(self.teacher_head(pooled), dim=1, eps=1e-6)
+                out["teacher"] = normalize(self.teacher_head(pooled), dim=1, eps=1e-6)  # (m, g_dim)
         return out
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        settings, f, g = self.settings, out["f"], out["g"]
+        settings, f, g = self.settings, out["f"], out["g"]  # f: (m, dim), g: (m, g_dim)
         if settings.student_norm:
             f, g = (normalize(rows, dim=1, eps=1e-6) for rows in (f, g))
         k = settings.context_k or VIEWS * settings.num_neighbours
-        similarity = contextual_similarity(out["teacher"], batch.index.to(f.device), settings.sigma, k)
-        of_f, of_g = relative_distances(f), relative_distances(g)
+        similarity = contextual_similarity(out["teacher"], batch.index.to(f.device), settings.sigma, k)  # (m, m)
+        of_f, of_g = relative_distances(f), relative_distances(g)  # (m, m) each
         terms = [relaxed_contrastive(relative, similarity, settings.delta) for relative in (of_f, of_g)]
         contrastive, distilled = torch.stack(terms).mean(), distillation(of_f, of_g)
         loss = contrastive + distilled
@@ -152,11 +152,11 @@ class NeighbourBatches:
     """The batches of one epoch: queries with their nearest neighbours, two crops of each image.
 
     neighbours: int64 (N, k), each image its own first; an image whose row is negative is no query.
-    batch_size: images of a step, queries x k; an image that is near two queries is drawn twice, in other crops.
-    seed, epoch: together with the neighbours they decide every draw, so that resuming needs no generator's state.
+    batch_size: images of a step, queries x k; an image that is near two queries is drawn twice, with different crops.
+    seed, epoch: they decide every draw, together with the neighbours, so that resuming needs no generator's state.
 
-    As in the official code, an epoch has as many steps as the images fill batches, at least one. The queries are drawn at
-    random, here each at most once in an epoch; where the images are fewer than the queries of a step, all are.
+    As in the official code, an epoch has as many steps as the images fill batches, at least one. Queries are drawn at
+    random, here at most once per epoch. If a step has room for more queries than there are images, all images are queries.
     """
 
     def __init__(self, neighbours: np.ndarray, batch_size: int, seed: int, epoch: int) -> None:

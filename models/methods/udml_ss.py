@@ -34,7 +34,7 @@ ROTATIONS = 4
 class RotationHead(nn.Sequential):
     """Pooled features (m, feature_dim) -> float32 (m, 4), logits for 0, 90, 180 and 270 degrees.
 
-    No ReLU after the last layer, where the original has one: it would cut the gradient of negative logits.
+    The original has a ReLU after the last layer. It would cut the gradient of negative logits, so it is left out here.
     """
 
     def __init__(self, feature_dim: int) -> None:
@@ -49,10 +49,10 @@ class RotationHead(nn.Sequential):
 
 
 class UDMLSS(Method):
-    """Labels by k-means, metric loss and rotation loss. A buffer holds the labels, int64 (N,), -1 for unreadable images."""
+    """Learns a metric loss from labels by k-means, and a rotation loss."""
 
     metric = True  # whether it trains the metric loss
-    labels: Tensor
+    labels: Tensor  # int64 (N,), the cluster of each image; -1 for unreadable images
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__(embedder, images, settings)
@@ -76,22 +76,22 @@ class UDMLSS(Method):
     @staticmethod
     def flags(parser: Any) -> None:
         add = parser.add_argument
-        about = "about the number of kinds you expect, or a few times more; too few merge look-alikes; auto: as many as "
-        about += "two halves of the images agree on, at most 2,048"
+        about = "about the number of classes you expect, or a few times more; too few merge similar classes; auto: the "
+        about += "number on which two halves of the images agree best, at most 2,048"
         add("--num_clusters", type=flags.number_or_auto, default=100, help=about)
         add("--up_step", type=flags.positive_int, default=5, help="epochs between clusterings; more for a slow start")
         add("--spherical", type=flags.boolean, default=False, help="k-means with centroids of length 1: clusters by cosine")
-        about = "pca: the embedding starts at the PCA of the features; better where the frozen net is good already"
+        about = "pca: the embedding starts at the PCA of the features; better if the frozen net is good already"
         add("--init", choices=("random", "pca"), default="random", help=about)
         add("--loss", default="Weight", help=f"metric loss: {', '.join(losses.names())}")
-        about = "K, images of each cluster in a step; fewer give more clusters and harder negatives"
+        about = "K: images of each cluster in a step; fewer give more clusters and harder negatives"
         add("--num_instances", type=flags.positive_int, default=5, help=about)
-        add("--alpha", type=flags.positive_float, default=40, help="of Weight: steepness for negative pairs")
-        add("--beta", type=flags.positive_float, default=2, help="of Weight: steepness for positive pairs")
-        add("--loss_base", type=float, default=0.5, help="of Weight: similarity at which a pair weighs half")
-        add("--margin", type=float, default=0.1, help="of Weight's pair mining; smaller keeps only harder pairs")
+        add("--alpha", type=flags.positive_float, default=40, help="Weight: steepness for negative pairs")
+        add("--beta", type=flags.positive_float, default=2, help="Weight: steepness for positive pairs")
+        add("--loss_base", type=float, default=0.5, help="Weight: similarity at which a pair weighs half")
+        add("--margin", type=float, default=0.1, help="Weight: margin of its mining; smaller: only harder pairs")
         add("--orth_reg", type=flags.weight, default=0, help="weight of the orthogonal regularisation of the linear layers")
-        about = "weight of the rotation loss; 0 where images have no up (satellite, microscope)"
+        about = "weight of the rotation loss; 0 if images have no upright side (satellite, microscope)"
         add("--self_supervision_rot", type=flags.weight, default=0.1, help=about)
         add("--rot_batch", type=flags.natural, default=16, help="images of a step that also come in four rotations")
         about = "1: rotate, then crop each copy by itself; 0: rotate one crop"
@@ -104,7 +104,7 @@ class UDMLSS(Method):
         """Raise InputError for images that the settings do not fit."""
         if self.settings.num_clusters == "auto":
             if self.settings.loss in losses.OF_CLASSES:
-                what = f"auto: --loss {self.settings.loss} learns something of each cluster and has to know their number"
+                what = f"auto: --loss {self.settings.loss} learns parameters for each cluster and must know their number"
                 raise InputError(what, setting="num_clusters")
         elif self.settings.num_clusters > len(images):
             what = f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}"
@@ -114,20 +114,20 @@ class UDMLSS(Method):
         return 0 if self.settings.num_clusters == "auto" else self.settings.num_clusters
 
     def first_labels(self, images: ImageList) -> Tensor:
-        """int64 (N,); all of them -1 where they are yet to be made."""
+        """Return the labels at the start, int64 (N,); -1 for all images until the first clustering."""
         return torch.full((len(images),), -1)
 
     def looks(self, epoch: int) -> Look | None:
         if self.labels.max() < 0:
-            return Look("pooled")  # what the backbone knows already; the embedding starts at random
+            return Look("pooled")  # the backbone is trained already; the embedding starts at random
         return Look("embedding") if (epoch - 1) % self.settings.up_step == 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         last, k = None, self.settings.num_clusters
-        if k == "auto":  # chosen once: later clusterings start from the one before
+        if k == "auto":  # chosen once: later clusterings start from the previous one
             k = int(self.labels.max()) + 1 or choose_k(features, self.settings.seed)
             if k < 2:
-                what = f"auto: no number of clusters is more sure than one, of {len(features)} images"
+                what = f"auto: no number of clusters beats one cluster of all {len(features)} images"
                 raise InputError(f"{what}; give a number", setting="num_clusters")
         if self.labels.max() >= 0:
             last = self.labels.cpu().numpy()[rows]
@@ -143,12 +143,12 @@ class UDMLSS(Method):
     # ---- batches -----------------------------------------------------------------------------------------------------
 
     def draws(self, epoch: int) -> Iterable[list[Draw]]:
-        labels, chosen = self.labels.cpu().numpy(), self.settings
-        return PKBatches(labels, chosen.batch_size, chosen.num_instances, self.views, chosen.seed, epoch, self.rotated)
+        labels, settings = self.labels.cpu().numpy(), self.settings
+        return PKBatches(labels, settings.batch_size, settings.num_instances, self.views, settings.seed, epoch, self.rotated)
 
     def views(self, picks: list[Pick]) -> list[Draw]:
-        """A metric view of each image; then four rotations of some, each of a crop of its own (--rot_bt 1), or of one crop,
-        whose copy at 0 degrees is the metric view."""
+        """Return a metric view of each image, then four rotations of the images with `rotate`. With --rot_bt 1 each rotation
+        has its own crop. With --rot_bt 0 all have one crop, and the metric view is its copy at 0 degrees."""
         own_crops = self.settings.rot_bt
         turned_metric = self.metric and not own_crops  # the metric view serves as the copy at 0 degrees
         rows = []
@@ -168,20 +168,20 @@ class UDMLSS(Method):
         groups: list[dict] = [{"params": list(part.parameters())} for part in (embedder.features, embedder.classifier)]
         if self.rotation_head is not None:
             groups.append({"params": list(self.rotation_head.parameters()), "lr": self.settings.rot_lr})
-        # Proxies: the rate of Kim et al. 2020 (arXiv 2003.13911). Unlike theirs they do not decay.
+        # Proxies learn at the rate of Kim et al. 2020 (arXiv 2003.13911). Unlike theirs, they do not decay.
         if own := list(self.metric_loss.parameters()):
             groups.append({"params": own, "lr": 100 * self.settings.lr, "weight_decay": 0.0})
         return groups
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         if self.embedder.freeze_bn or batch.metric.all() or not batch.metric.any():
-            features = self.embedder.pool(images)  # one pass for all views
-        else:  # rotated copies would disturb the batch statistics of the others
-            kinds = [torch.nonzero(mask)[:, 0] for mask in (batch.metric, ~batch.metric)]
-            features = torch.cat([self.embedder.pool(images[rows]) for rows in kinds])[torch.cat(kinds).argsort()]
-        out = {"embedding": self.embedder.project(features)}
+            features = self.embedder.pool(images)  # (m, feature_dim), one pass for all views
+        else:  # rotated copies would disturb the batch statistics of the metric views
+            parts = [torch.nonzero(mask)[:, 0] for mask in (batch.metric, ~batch.metric)]
+            features = torch.cat([self.embedder.pool(images[rows]) for rows in parts])[torch.cat(parts).argsort()]
+        out = {"embedding": self.embedder.project(features)}  # (m, dim)
         if self.rotation_head is not None:
-            out["rotation"] = self.rotation_head(features)
+            out["rotation"] = self.rotation_head(features)  # (m, 4)
         return out
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -189,13 +189,13 @@ class UDMLSS(Method):
         shown: dict[str, Tensor] = {}
         device = out["embedding"].device
         if batch.metric.any():
-            embeddings, labels = out["embedding"][batch.metric], batch.label[batch.metric].to(device)
+            embeddings, labels = out["embedding"][batch.metric], batch.label[batch.metric].to(device)  # (n, dim), (n,)
             metric_loss = self.metric_loss(embeddings, labels)
             loss = loss + metric_loss
             shown.update(loss=metric_loss, **similarities(embeddings, labels))
         rotated = batch.turn >= 0
         if self.rotation_head is not None and rotated.any():
-            logits, quarters = out["rotation"][rotated], batch.turn[rotated].to(device)
+            logits, quarters = out["rotation"][rotated], batch.turn[rotated].to(device)  # (r, 4), (r,)
             rotation_loss = cross_entropy(logits, quarters)
             loss = loss + self.settings.self_supervision_rot * rotation_loss
             shown.update(rotation_loss=rotation_loss, rotation_accuracy=(logits.argmax(1) == quarters).float().mean())

@@ -161,14 +161,14 @@ def test_activations_that_do_not_fit_and_folders_that_are_not_there(paths, embed
         open_(paths, embedder, tmp_path / "missing")
     with torch.no_grad():
         embedder.features[6][1].bn2.weight.fill_(1e9)
-    with pytest.raises(InputError, match="7: what comes from below it does not fit float16"):
+    with pytest.raises(InputError, match="7: the activations below it do not fit float16"):
         next(iter(open_(paths, embedder, tmp_path).steps(STEPS)))
 
 
 @pytest.mark.parametrize("more", [(), ("--rot_bt", "0", "--cluster_crops", "random"), ("--labels", "True")])
 def test_a_run_that_stops_and_goes_on_is_the_same_run_and_trains_what_is_above(tmp_path, run, more):
     images = make_image_folder(tmp_path / "images")
-    flags = ("--data", images, *TINY_TRAIN, "--train_from", "7", "--views", 2, "--save_step", 2, *more)
+    flags = ("--data", images, *TINY_TRAIN, "--train_from", "layer4", "--views", 2, "--save_step", 2, *more)
     run("train", *flags, "--save_dir", tmp_path / "whole", "--epochs", 4)
     for epochs in (2, 4):
         run("train", *flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--override")
@@ -178,7 +178,7 @@ def test_a_run_that_stops_and_goes_on_is_the_same_run_and_trains_what_is_above(t
     )
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
     changed = {key.split(".")[1] for key in whole if key.startswith("features.") and not torch.equal(whole[key], first[key])}
-    assert changed == {"7"}
+    assert changed == {"layer4"}
 
 
 def test_a_stage_that_is_not_there(refused, image_folder, tmp_path):

@@ -81,7 +81,7 @@ def test_an_embedding_of_another_dim_starts_at_random_and_that_is_said(path, sai
     assert head.weight.shape == (16, 512) and not head.bias.any()
     torch.testing.assert_close(head.weight.std().item(), (1 / 512 / 3) ** 0.5, rtol=0.05, atol=0)  # torch's own start
     (line,) = said()
-    assert line.endswith("; the embedding starts at random, because that one's has 8 numbers, not 16")
+    assert line.endswith("; the embedding starts at random, because the checkpoint's has 8 numbers, not 16")
 
 
 def test_a_checkpoint_of_another_net_is_refused(path):

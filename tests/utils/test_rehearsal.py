@@ -66,7 +66,7 @@ def test_a_dry_run_counts_what_the_run_does_and_leaves_nothing(run, image_folder
         ("closed_form --readout closed_form", {"start-up", "a look", "the closed form", "a checkpoint"}),
         ("frozen", {"start-up", "a look", "a checkpoint"}),
         (
-            "shared_neighbours --readout embedding --train_from 6 --views 2 --k1 6 --near 0.9"
+            "shared_neighbours --readout embedding --train_from layer3 --views 2 --k1 6 --near 0.9"
             " --batch_size 8 --num_instances 2",
             {"start-up", "a look", "a step", "a checkpoint"},
         ),

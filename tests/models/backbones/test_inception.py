@@ -144,7 +144,7 @@ def test_original_checkpoint_loads_with_its_own_lrn(caffe, said, size):
     unused = [key for key in old if key.startswith(("classifier.bn.", "classifier_rot."))]
     assert models.load_state(model, {f"module.{key}": value for key, value in old.items()}, "ckp_ep600.pth.tar") == unused
     assert said() == [
-        "ckp_ep600.pth.tar: its LRN layers are torch's CrossMapLRN2d, which is not Caffe's, as the original project has them"
+        "ckp_ep600.pth.tar: its LRN layers are torch's CrossMapLRN2d, as in the original project; this is not Caffe's LRN"
     ]
     check_pools_as(model, caffe, ORIGINALS_LRN, size)
 

@@ -179,7 +179,7 @@ def test_less_than_two_clusters(eps, found, remedy, said):
     method.settings.eps, method.settings.k1 = eps, 20
     said()
     assert method.prepare(same, READABLE).startswith(f"{len(memory)} clusters of ")
-    assert said() == [f"warning: --eps {what}; the clusters that they were in before stay. Give {remedy}"]
+    assert said() == [f"warning: --eps {what}; the previous clusters stay. Give {remedy}"]
     assert torch.equal(method.labels, before) and not torch.equal(method.memory, memory)
     mean = same[(method.labels[READABLE] == 2).numpy()].mean(0)
     np.testing.assert_allclose(method.memory[2], mean / np.linalg.norm(mean), atol=1e-5)
@@ -221,8 +221,8 @@ def test_one_cluster_of_most_images_is_warned_of(said):
     [
         ({"batch_size": 7}, "batch_size", "^7 is not a multiple of num_instances 4"),
         ({"k2": 9}, "k2", "^9 is more than k1, 8$"),
-        ({"grouping": "kmeans", "num_clusters": 61}, "num_clusters", "^61 is not within 2 and the 60 images of train.txt$"),
-        ({"grouping": "kmeans", "num_clusters": 1}, "num_clusters", "^1 is not within 2 and"),
+        ({"grouping": "kmeans", "num_clusters": 61}, "num_clusters", "^61 is not between 2 and the 60 images of train.txt$"),
+        ({"grouping": "kmeans", "num_clusters": 1}, "num_clusters", "^1 is not between 2 and"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, setting, message):

@@ -45,8 +45,10 @@ RUNS = {  # the method, with what tells several runs of it apart
         2,
         {"loss", "positive", "negative"},
     ),
-    "shared_neighbours": Case(NEIGHBOURS, "of 23 have some", 1, {"loss", "followed"}),
-    "shared_neighbours, all of the net": Case(f"{NEIGHBOURS} --train_from all", "of 23 have some", 1, {"loss", "followed"}),
+    "shared_neighbours": Case(NEIGHBOURS, "of 23 have at least one", 1, {"loss", "followed"}),
+    "shared_neighbours, all of the net": Case(
+        f"{NEIGHBOURS} --train_from all", "of 23 have at least one", 1, {"loss", "followed"}
+    ),
 }
 
 

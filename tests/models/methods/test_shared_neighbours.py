@@ -87,7 +87,7 @@ def test_it_says_how_many_pairs_are_right():
     labels = np.full(55, -1)
     labels[READABLE] = np.arange(50) % KINDS
     said = prepared(labels=labels).said
-    assert "of 50 have some" in said and said.endswith("of the pairs with the true label")
+    assert "of 50 have at least one" in said and said.endswith("of the pairs with the true label")
     assert float(said.split(", ")[-1].split("%")[0]) > 95
 
 

@@ -109,11 +109,11 @@ def test_the_number_of_clusters_can_be_found(monkeypatch):
     assert len(set(zip(method.labels.tolist(), [i % 3 for i in range(20)]))) == 3
     monkeypatch.setattr(udml_ss, "choose_k", lambda *_: pytest.fail("chosen anew"))
     assert "clustered 20 images into 3: " in method.prepare(features, np.arange(20))
-    with pytest.raises(InputError, match="--loss ProxyAnchor learns something of each cluster"):
+    with pytest.raises(InputError, match="--loss ProxyAnchor learns parameters for each cluster"):
         method_of(embedder, "--num_clusters", "auto", "--loss", "ProxyAnchor")
 
 
 def test_one_cluster_would_leave_nothing_to_learn():
     method = method_of(models.create("ResNet18", dim=8, pretrained=False), "--num_clusters", "auto")
-    with pytest.raises(InputError, match="auto: no number of clusters is more sure than one, of 7 images; give a number"):
+    with pytest.raises(InputError, match="auto: no number of clusters beats one cluster of all 7 images; give a number"):
         method.prepare(np.eye(8, dtype=np.float32)[:7], np.arange(7))
