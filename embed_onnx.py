@@ -18,8 +18,8 @@ from PIL import Image, ImageOps
 def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray:
     """Resize the first axis to `size`, bilinear and antialiased, and return `count` rows from `start`: uint8 (count, ...).
 
-    The pixels equal those of torch's interpolate(antialias=True) for uint8. Its weights are whole numbers of 16 bits.
-    Pillow's are not, so Pillow's pixels differ by 1 here and there.
+    The pixels equal the result of torch's interpolate(antialias=True) for uint8, whose weights are whole numbers of 16 bits.
+    Pillow's weights are not, so its pixels differ by 1 here and there.
     """
     scale = len(pixels) / size
     support, centre = max(scale, 1.0), (np.arange(size) + 0.5) * scale

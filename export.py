@@ -1,4 +1,4 @@
-"""A trained net -> files that run without this project: ONNX, safetensors, and what belongs to them in JSON.
+"""Exports a trained net to files that run without this project: ONNX, safetensors, and a JSON file about both.
 
 python export.py --checkpoint results/.../ckp_ep600.pth.tar --out exported     # model.onnx, model.safetensors, model.json
 python embed_onnx.py exported photo.jpg other.jpg                              # needs onnxruntime, numpy and Pillow alone
@@ -31,19 +31,19 @@ from utils.files import existing_folder
 from utils.interrupt import Stop
 
 TOLERANCE = 1e-4  # largest difference between ONNX and PyTorch, in numbers of an embedding of length 1
-COMPARED = 8  # images that the two are compared on
+COMPARED = 8  # images for the comparison of ONNX with PyTorch
 LIBRARIES = ("torch", "timm", "safetensors", *exported.PACKAGES)
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
-    """The settings, and those of them that are not the defaults."""
+    """Return all settings, and the settings that differ from their defaults."""
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--checkpoint", required=True, help="a trained net: ckp_ep<N>.pth.tar, or model.pth.tar of embed.py")
     add("--out", required=True, help="the folder for the three files; an earlier export there is replaced")
-    about = "what reads the net out: its embedding head, or its closed form (default: what the checkpoint gives)"
+    about = "how an embedding is taken from the net: embedding head or closed form (default: the checkpoint's readout)"
     add("--readout", "--head", choices=("embedding", "closed_form"), default=None, help=about)
-    about = f"a folder or list of images; {COMPARED} of them are compared in ONNX and PyTorch (default: drawn ones)"
+    about = f"a folder or list of images, {COMPARED} of which test that ONNX and PyTorch agree (default: drawn images)"
     add("--images", default=None, help=about)
     add("--log_file", default=None, help="also append the log to this file")
     args = parser.parse_args()
@@ -57,14 +57,14 @@ def main() -> None:
     exported.require_packages()
     export_files.refuse_foreign(args.out)
     if read_checkpoint(args.checkpoint).get("gallery", {}).get("kind") == "pooled":
-        what = "gives pooled features of an untrained net, no embedding"
-        raise InputError(f"{args.checkpoint}: {what}; run embed.py with --head closed_form, or train", setting="checkpoint")
+        what = "gives pooled features of an untrained net, no embedding; run embed.py with --readout closed_form"
+        raise InputError(f"{args.checkpoint}: {what}, or train", setting="checkpoint")
     embedder = models.load(args.checkpoint, readout=args.readout)
     crops = crops_to_compare(embedder, args.images)
     out = os.path.abspath(args.out)
-    beside = existing_folder(out)  # on the same disk, where moving is renaming
+    parent = existing_folder(out)  # on the same disk, where moving is renaming
     try:
-        with tempfile.TemporaryDirectory(dir=beside, prefix=".export-", ignore_cleanup_errors=True) as temporary:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".export-", ignore_cleanup_errors=True) as temporary:
             whole = os.path.join(temporary, "whole")
             os.mkdir(whole)
             difference = write(embedder, crops, whole)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def crops_to_compare(embedder: Embedder, images: str | None) -> Tensor:
-    """A few crops, uint8 (n, 3, width, width): of the images that are given, else of creatures that are drawn."""
+    """Return a few crops of the given images, or else of drawn creatures: uint8 (n, 3, width, width)."""
     transforms = embedder.transforms
     if images is None:
         drawn = [snapshot(recipe(0, 0, i), np.random.default_rng(i)) for i in range(COMPARED)]
@@ -97,20 +97,20 @@ def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
     graph = os.path.join(folder, export_files.GRAPH)
     exported.write_graph(embedder, graph)
     difference = exported.largest_difference(embedder, exported.open_graph(graph), crops)
-    if not difference <= TOLERANCE:  # also where it is not a number
+    if not difference <= TOLERANCE:  # also true for NaN
         raise RunError(
             f"ONNX and PyTorch differ by {difference:.1e} on {len(crops)} images, more than {TOLERANCE:.0e}; nothing is "
             "exported. Give another version of torch, onnxscript or onnxruntime, or --images like those it was trained on"
         )
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in embedder.state_dict().items()}
-    with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # save_file would let no other user read it
+    with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # save_file would hide it from other users
         file.write(save(tensors, metadata={"format": "pt"}))
     export_files.write_about(folder, about(embedder, difference))
     return difference
 
 
 def about(embedder: Embedder, difference: float) -> dict[str, Any]:
-    """What model.json says besides the hashes of the files."""
+    """Return the content of model.json, without the hashes of the files."""
     width, normalise, origin = embedder.transforms.width, embedder.normalise, embedder.origin
     steps = [
         "decode, a JPEG at 1/2, 1/4 or 1/8 where its sides stay at least origin_width; turn it upright by EXIF orientation",

@@ -1,10 +1,10 @@
-"""Look-alikes among the images that embed.py has embedded: queries, duplicates, clusters, and a page for all of it.
+"""Searches the images that embed.py has embedded: queries, duplicates, clusters, and a page for all of these.
 
-python search.py index DIR                         # DIR: what embed.py --out made
+python search.py index DIR                         # DIR: the gallery that embed.py --out made
 python search.py query DIR photo.jpg -k 10         # a table; --json, or --html FILE with pictures
-python search.py duplicates DIR --turned           # the same bytes, copies, look-alikes
+python search.py duplicates DIR --turned           # identical files, copies, look-alikes
 python search.py clusters DIR --out sheets         # contact sheets
-python search.py serve DIR [DIR2]                  # the page; several galleries of the same images side by side
+python search.py serve DIR [DIR2]                  # the page; shows galleries of the same images side by side
 """
 
 import argparse
@@ -33,42 +33,42 @@ def parse_args() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, about: str) -> Any:
-        added = commands.add_parser(name, help=about, description=about)
-        added.add_argument("gallery", help="the folder that embed.py --out made")
-        return added.add_argument
+        subparser = commands.add_parser(name, help=about, description=about)
+        subparser.add_argument("gallery", help="the folder that embed.py --out made")
+        return subparser.add_argument
 
     add = command("index", "prepare the embeddings for searching: exactly, or for many images with measured recall")
-    add("--exact_up_to", type=flags.natural, default=indexes.EXACT, help="images up to which all are compared")
+    add("--exact_up_to", type=flags.natural, default=indexes.EXACT, help="up to this number of images, search is exact")
 
-    add = command("query", "the images most similar to one, or to several")
+    add = command("query", "find the images most similar to one image, or to several")
     add("images", nargs="+", metavar="IMAGE", help="image files")
-    add("-k", type=flags.positive_int, default=10, help="how many")
-    add("--together", action="store_true", help="one query of all images: what is similar to their mean")
+    add("-k", type=flags.positive_int, default=10, help="number of results")
+    add("--together", action="store_true", help="search once, with the mean of all query images")
     add("--json", action="store_true", help="print JSON")
     add("--html", default=None, metavar="FILE", help="write a page with pictures, in one file")
-    add("--device", default="cpu", help="where the query is embedded: cpu, cuda, mps, auto")
+    add("--device", default="cpu", help="device that embeds the query: cpu, cuda, mps, auto")
 
-    add = command("duplicates", "groups of the same bytes, of copies, and of look-alikes")
+    add = command("duplicates", "find groups of identical files, of copies, and of look-alikes")
     add("--turned", action="store_true", help="find mirrored and turned copies too")
-    about = "similarity of look-alikes (default: one that a quarter of the images have a neighbour above)"
+    about = "least similarity of look-alikes (default: a quarter of the images have a neighbour above it)"
     add("--threshold", type=flags.number(float, -1, most=1), default=None, help=about)
     add("--json", action="store_true", help="print JSON")
-    about = "images that are no duplicates of each other, to be remembered"
+    about = "remember that these images are no duplicates of each other"
     add("--not_duplicate", nargs="+", default=None, metavar="IMAGE", help=about)
 
-    add = command("clusters", "groups of similar images")
-    add("-k", default="auto", help="how many; auto finds a number")
-    add("--out", default=None, metavar="FOLDER", help="write a contact sheet of each group")
+    add = command("clusters", "put similar images into groups")
+    add("-k", default="auto", help="number of groups; auto chooses it")
+    add("--out", default=None, metavar="FOLDER", help="write a contact sheet of each group into this folder")
     add("--json", action="store_true", help="print JSON")
-    add("--seed", type=flags.natural, default=0, help="of the start of k-means")
+    add("--seed", type=flags.natural, default=0, help="seed of the start of k-means")
 
-    add = command("serve", "a page to look, search and tidy up in, on this machine")
+    add = command("serve", "serve a page on this machine, to look, search and tidy up in")
     add("more", nargs="*", metavar="GALLERY", help="more galleries of the same images, to compare")
-    add("--host", default="127.0.0.1", help="address to listen at; anything but loopback shows your photos to the network")
-    add("--port", type=flags.number(int, 0, most=65535), default=8420, help="the next free one is taken")
-    add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may ask for")
+    add("--host", default="127.0.0.1", help="address to listen at; any but loopback shows your photos to the network")
+    add("--port", type=flags.number(int, 0, most=65535), default=8420, help="port of the page; if taken, the next free one")
+    add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may use")
     add("--open", action="store_true", help="open the page in a browser")
-    add("--device", default="cpu", help="where uploads are embedded: cpu, cuda, mps, auto")
+    add("--device", default="cpu", help="device that embeds uploads: cpu, cuda, mps, auto")
     return parser.parse_args()
 
 
@@ -84,7 +84,7 @@ def main() -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         raise Interrupted("by SIGINT", 130) from None
-    except BrokenPipeError:  # nobody reads on (`| head`)
+    except BrokenPipeError:  # the reader has gone (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -124,9 +124,9 @@ def query(args: argparse.Namespace) -> None:
     if args.html:
         from gallery.page.html_export import write_results
 
-        found = [[{**item, "file": gallery.paths[item["row"]]} for item in result["found"]] for result in results]
+        items = [[{**item, "file": gallery.paths[item["row"]]} for item in result["found"]] for result in results]
         pictures = [paths for _, paths, _ in named]
-        write_results(args.html, [{**r, "pictures": p, "found": f} for r, p, f in zip(results, pictures, found)])
+        write_results(args.html, [{**r, "pictures": p, "found": f} for r, p, f in zip(results, pictures, items)])
         log.say(f"written: {args.html}")
     if args.json:
         print(json.dumps(results, indent=1))
@@ -145,7 +145,7 @@ def model_of(gallery: Gallery, device: Any) -> Any:
 
 
 def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[str, Any]:
-    """An image as JSON shows it."""
+    """Return an image's entry for JSON output."""
     shown_similarity = {} if similarity is None else {"similarity": round(similarity, 4)}
     return {"path": gallery.shown(row), "row": row, **shown_similarity}
 
@@ -164,19 +164,19 @@ def duplicates(args: argparse.Namespace) -> None:
     if threshold is None:
         threshold = derived.usual_threshold(gallery, opened_index)
         log.say(f"look-alikes have a similarity of {threshold} or more")
-    found = {kind: derived.duplicates(gallery, opened_index, kind, threshold, args.turned) for kind in derived.KINDS}
-    groups = {kind: list(zip(each.similarities.tolist(), map(np.ndarray.tolist, each.rows))) for kind, each in found.items()}
+    by_class = {name: derived.duplicates(gallery, opened_index, name, threshold, args.turned) for name in derived.KINDS}
+    groups = {name: list(zip(d.similarities.tolist(), map(np.ndarray.tolist, d.rows))) for name, d in by_class.items()}
     if args.json:
         as_json = {
-            kind: [{"similarity": round(s, 4), "images": [entry(gallery, row) for row in rows]} for s, rows in each]
-            for kind, each in groups.items()
+            name: [{"similarity": round(s, 4), "images": [entry(gallery, row) for row in rows]} for s, rows in each]
+            for name, each in groups.items()
         }
         print(json.dumps(as_json, indent=1))
         return
-    for kind, title in TITLES.items():
-        images = sum(len(rows) for _, rows in groups[kind])
-        print(f"{title}: {images} images in {len(groups[kind])} groups")
-        for similarity, rows in groups[kind]:
+    for name, title in TITLES.items():
+        images = sum(len(rows) for _, rows in groups[name])
+        print(f"{title}: {images} images in {len(groups[name])} groups")
+        for similarity, rows in groups[name]:
             print(f"  {similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in rows))
 
 
@@ -184,7 +184,7 @@ TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed,
 
 
 def row_of(gallery: Gallery, path: str) -> int:
-    """The row of an image that the user names, from where they stand or below the folder of the images."""
+    """Return the row of an image. path: as the user names it, from the working folder or below the folder of the images."""
     for whole in (os.path.abspath(path), os.path.join(gallery.root or "", path)):
         if (row := gallery.row_of_path.get(whole)) is not None:
             return row

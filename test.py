@@ -1,10 +1,10 @@
-"""Checkpoints -> Recall@K, NMI and other metrics on the classes that training never saw.
+"""Tests checkpoints: Recall@K, NMI and other metrics on the classes that training never saw.
 
 python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
 python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
-python test.py ... --pretrained True --readout closed_form           # and its closed form, fitted to the training images
+python test.py ... --pretrained True --readout closed_form           # also its closed form, fitted to the training images
 python test.py ... --metrics recall map_at_r nmi --save_json result.json
-python test.py --data ~/photos --resume results/mine --select          # which checkpoint to take, told without labels
+python test.py --data ~/photos --resume results/mine --select          # chooses a checkpoint without labels
 """
 
 import argparse
@@ -36,32 +36,32 @@ from utils.features import encoder
 class Net(NamedTuple):
     epoch: int | None  # None: the frozen backbone
     embedder: models.Embedder
-    readouts: list[str]  # of `Embedder.read`, and "auto" until it is fitted
+    readouts: list[str]  # readouts of `Embedder.read`; "auto" until the net is fitted
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
-    """The settings, and those of them that are not the defaults."""
+    """Return all settings, and the settings that differ from their defaults."""
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     flags.add_common(parser)
-    about = "checkpoints, or folders of them, tested in one go"
+    about = "checkpoints or folders of checkpoints, all tested in one go"
     add("--resume", "-r", nargs="*", default=[], metavar="CHECKPOINT", help=about)
     add("--pretrained", type=flags.boolean, default=False, help="True: also test the frozen pretrained backbone")
     flags.add_readout(parser, several=True)
     add("--net", default=None, help="backbone (default: the checkpoint's)")
     add("--dim", "-d", type=flags.positive_int, default=None, help="embedding size (default: the checkpoint's)")
-    add("--width", type=flags.side, default=None, help="side of the crop (default: the checkpoint's)")
-    add("--origin_width", type=flags.side, default=None, help="shorter side before it (default: the checkpoint's)")
+    add("--width", type=flags.side, default=None, help="side of the crops (default: the checkpoint's)")
+    add("--origin_width", type=flags.side, default=None, help="shorter side before cropping (default: the checkpoint's)")
     add("--batch_size", "-b", type=flags.positive_int, default=100, help="images in one forward pass")
-    about = f"any of {', '.join(METRICS)}; the values come in the order asked for. The last three share a k-means; ami "
-    about += "takes 15 s more for 10,000 classes (default: recall nmi)"
+    about = f"any of {', '.join(METRICS)}; the values come in the order given. The last three share one k-means; ami takes "
+    about += "15 s more for 10,000 classes (default: recall nmi)"
     add("--metrics", nargs="+", choices=METRICS, default=("recall", "nmi"), metavar="METRIC", help=about)
-    about = "mean of the entropies in NMI; geometric gives what old tables used, a little higher"
+    about = "how NMI averages the two entropies; old tables used geometric, which gives slightly higher values"
     add("--nmi_average", choices=("arithmetic", "geometric"), default="arithmetic", help=about)
-    about = "also judge each net without labels, by its training images, and say which to take; needs no test list"
+    about = "also judge each net without labels, on its training images, and choose one; needs no test list"
     add("--select", action="store_true", help=about)
     add("--save_json", default=None, help="write the results to this file")
-    about = f"write the {NEIGHBOURS} nearest images of each query, by the last row of the table, to this file (.npz)"
+    about = f"write the {NEIGHBOURS} nearest images of each query to this file (.npz), by the net in the table's last row"
     add("--save_neighbours", "--save_txt", default=None, metavar="FILE", help=about)
     args = parser.parse_args()
     return args, parser.changed(args)
@@ -72,9 +72,9 @@ def main() -> None:
     log.start(vars(args), changed, args.log_file)
     compute = device.choose(args.device, args.amp, args.channels_last)
 
-    # what is tested, and on what
+    # the test lists and the nets
     lists = held_out_lists(folder := locate(args.data, args.data_root), args)
-    nets = [Net(epoch, compute.place(embedder), asked(args, epoch, embedder)) for epoch, embedder in embedders(args)]
+    nets = [Net(epoch, compute.place(embedder), requested(args, epoch, embedder)) for epoch, embedder in embedders(args)]
     training = functools.cache(lambda: read_train(folder).paths)
 
     def load(paths: Any) -> ImageBatches:
@@ -84,33 +84,33 @@ def main() -> None:
     def fit(images: ImageBatches, embedder: models.Embedder, readout: str = "closed_form") -> None:
         Fitter(images, compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
 
-    # with training images: closed forms that are missing, and scores without labels
+    # on training images: missing closed forms, and scores without labels
     if lists:
         fit_missing(nets, lambda *what: fit(load(training()), *what))
     about = [facts(net.embedder) for net in nets]
     if args.select:
         sample = [training()[place] for place in evenly(len(training()), label_free.SAMPLE).tolist()]
         scores = select(args, nets, load(sample), compute, fit)
-        about = [{**known, "label_free": found} for known, found in zip(about, scores)]
+        about = [{**net_facts, "label_free": score} for net_facts, score in zip(about, scores)]
     if not lists:
         return write(args, entries([(net.epoch, net.embedder.kind) for net in nets], about), None)
 
-    # with test images
+    # on test images
     nets = [net._replace(readouts=resolved(net.readouts, net.embedder)) for net in nets]
     encoders = [encoder(net.embedder, net.readouts, compute) for net in nets]
-    found = extract_lists(encoders, lists, lambda part: load(part.paths).crops(), args.on_bad_image, args.features_dir)
-    scored = score_lists(found, recall_ks(folder), args.metrics, args.nmi_average, args.seed, compute.scores)
+    extracted = extract_lists(encoders, lists, lambda part: load(part.paths).crops(), args.on_bad_image, args.features_dir)
+    scored = score_lists(extracted, recall_ks(folder), args.metrics, args.nmi_average, args.seed, compute.scores)
     rows = [(net.epoch, readout) for net in nets for readout in net.readouts]
     log.say(summary(rows, scored, args.nmi_average))
-    about_rows = [known for known, net in zip(about, nets) for _ in net.readouts]
-    results = entries(rows, [{**result, **known} for result, known in zip(scored, about_rows)])
-    write(args, results, neighbours(found) if args.save_neighbours else None)
+    about_rows = [net_facts for net_facts, net in zip(about, nets) for _ in net.readouts]
+    results = entries(rows, [{**result, **net_facts} for result, net_facts in zip(scored, about_rows)])
+    write(args, results, neighbours(extracted) if args.save_neighbours else None)
     if args.report == "yes" and "checkpoint" in about[-1]:
-        report_tested(os.path.dirname(about[-1]["checkpoint"]), folder, lists, found, results)
+        report_tested(os.path.dirname(about[-1]["checkpoint"]), folder, lists, extracted, results)
 
 
 def held_out_lists(folder: str, args: argparse.Namespace) -> tuple[ImageList, ...]:
-    """The queries and the gallery; nothing where there is no test list and --select needs none."""
+    """Read the queries and the gallery. Returns () where there is no test list and --select needs none."""
     why = why_no_test(folder, args.gallery_eq_query) if args.select else None
     if why is None:
         return read_test(folder, args.gallery_eq_query)
@@ -120,40 +120,40 @@ def held_out_lists(folder: str, args: argparse.Namespace) -> tuple[ImageList, ..
 
 
 def embedders(args: argparse.Namespace) -> Iterator[tuple[int | None, models.Embedder]]:
-    """(epoch, Embedder) of all that is to be tested; the frozen backbone, without an epoch, comes first."""
+    """Yield (epoch, Embedder) for each net to test. The frozen backbone, whose epoch is None, comes first."""
     paths = [path for given in args.resume for path in (checkpoint.all_in(given) if os.path.isdir(given) else [given])]
     if not paths and not args.pretrained:
         raise InputError("nothing to test: give checkpoints with --resume, or --pretrained True for the frozen backbone")
     if args.weights and not args.pretrained:
-        raise InputError("--weights is of the frozen backbone: it needs --pretrained True")
+        raise InputError("--weights belongs to the frozen backbone: it needs --pretrained True")
     settings = {name: getattr(args, name) for name in models.DEFAULTS}
     trained = [models.load(path, **settings) for path in paths]
     if args.pretrained:
         like: dict[str, Any] = trained[0].settings if trained else models.DEFAULTS
-        known = {name: like[name] if value is None else value for name, value in settings.items()}
-        yield None, models.create(known.pop("net"), weights=args.weights, **known).eval()
+        complete = {name: like[name] if value is None else value for name, value in settings.items()}
+        yield None, models.create(complete.pop("net"), weights=args.weights, **complete).eval()
     for path, embedder in zip(paths, trained):
-        for name in ("width", "origin_width"):  # all see the same crops
+        for name in ("width", "origin_width"):  # all nets see the same crops
             if embedder.settings[name] != trained[0].settings[name]:
                 what = f"its --{name} is {embedder.settings[name]}, the first checkpoint's is {trained[0].settings[name]}"
                 raise InputError(f"{path}: {what}; test them one by one")
         yield embedder.origin.epoch if embedder.origin else None, embedder
 
 
-def asked(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
-    """What to test of an Embedder: readouts of `Embedder.read`, and "auto"."""
-    if epoch is None or args.pool_feature:  # the frozen backbone's embedding head is a random one
+def requested(args: argparse.Namespace, epoch: int | None, embedder: models.Embedder) -> list[str]:
+    """Return the readouts of an Embedder to test: names for `Embedder.read`, or "auto"."""
+    if epoch is None or args.pool_feature:  # the frozen backbone's embedding head is random
         return ["pooled", *(readout for readout in args.readout or () if readout != "embedding")]
     return args.readout or embedder.kinds
 
 
 def facts(embedder: models.Embedder) -> dict[str, Any]:
-    """What files say about a net: its checkpoint, and how long it was trained."""
+    """Return facts about a net for result files: its checkpoint and its training time."""
     return {"checkpoint": embedder.origin.path, **embedder.origin.times} if embedder.origin else {}
 
 
 def fit_missing(nets: Sequence[Net], fit: Callable) -> None:
-    """Give a closed form, by fit(embedder, readout), to nets that need one and have none. Say which have one already."""
+    """Give a closed form, by fit(embedder, readout), to nets that need one. Log the nets that have one already."""
     for epoch, embedder, readouts in nets:
         if embedder.closed_form is None and {"auto", "closed_form"} & set(readouts):
             fit(embedder, "auto" if "auto" in readouts else "closed_form")
@@ -162,7 +162,7 @@ def fit_missing(nets: Sequence[Net], fit: Callable) -> None:
 
 
 def resolved(readouts: list[str], embedder: models.Embedder) -> list[str]:
-    """The readouts, with the one that the Embedder chose in place of "auto"; each once."""
+    """Replace "auto" by the readout that the Embedder chose, and drop repeated readouts."""
     chosen = "pooled" if embedder.kind == "embedding" and "pooled" in readouts else embedder.kind
     return list(dict.fromkeys(chosen if readout == "auto" else readout for readout in readouts))
 
@@ -170,10 +170,10 @@ def resolved(readouts: list[str], embedder: models.Embedder) -> list[str]:
 def select(
     args: argparse.Namespace, nets: list[Net], images: ImageBatches, compute: device.Compute, fit: Callable
 ) -> list[dict[str, float]]:
-    """Judge each net without labels, say which to take, and return the scores of each.
+    """Judge each net without labels, log the net to take, and return the scores of each.
 
-    All are compared with the net before training: the frozen one that is tested, or one like the first.
-    images: some training images. fit: gives an Embedder a closed form, fitted to them.
+    All nets are compared with the net before training: the tested frozen net, or a frozen net like the first one.
+    images: a sample of the training images. fit: gives an Embedder a closed form, fitted to given images.
     """
     compared = nets
     if nets[0].epoch is not None:
@@ -182,10 +182,10 @@ def select(
         compared = [Net(None, compute.place(frozen), []), *nets]
     before = copy.deepcopy(compared[0].embedder)
     fit(images, before)
-    known = encoder(before, ["closed_form"], compute)
+    reference = encoder(before, ["closed_form"], compute)
     encoders = [encoder(net.embedder, ["pooled"], compute) for net in compared]
     crops = lambda seed: images.crops(seed, ratio=label_free.RATIO)
-    scores = label_free.judge(encoders, known, crops, len(images), args.on_bad_image, args.seed)
+    scores = label_free.judge(encoders, reference, crops, len(images), args.on_bad_image, args.seed)
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
     paths = [origin.path if origin else None for origin in origins]
     log.say(label_free.verdict(names, paths, scores, len(images)))
@@ -193,16 +193,16 @@ def select(
 
 
 def entries(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> list[dict]:
-    """The results as files have them."""
+    """Return the results as result files hold them."""
     return [{"epoch": epoch or 0, **result, "readout": readout} for (epoch, readout), result in zip(rows, results)]
 
 
 def write(args: argparse.Namespace, results: list[dict], nearest: dict[str, np.ndarray] | None) -> None:
-    """Write the files that the settings ask for."""
+    """Write the files that the settings name."""
     for path in filter(None, (args.save_json, args.save_neighbours)):
         log.make_folder(os.path.dirname(os.path.abspath(path)))
     if args.save_json:
-        with open(args.save_json, "w", encoding="utf-8") as file:  # in place: it may be a device or a link
+        with open(args.save_json, "w", encoding="utf-8") as file:  # written in place: it may be a device or a link
             json.dump(results, file, indent=1)
     if nearest is not None:
         with open(args.save_neighbours, "wb") as opened:

@@ -31,7 +31,7 @@ from utils.run import Run
 
 
 def parse_args() -> tuple[argparse.Namespace, dict[str, object]]:
-    """Return the settings, and those that differ from the defaults."""
+    """Return all settings, and the settings that differ from their defaults."""
     first = flags.Parser(add_help=False, allow_abbrev=False)
     flags.add_method(first, methods.names())
     name = flags.method_of(first.parse_known_args()[0])

@@ -1,9 +1,8 @@
-"""The images of a training list, decoded once and kept in memory: bit by bit what decoding them each time gives.
+"""Keeps the decoded images of a training list in memory. Their pixels are exactly those of decoding at each use.
 
-A cache on the disk would gain little, since JPEGs are decoded at a fraction of their size. On a CPU with photos of 1600 x
-1200, a training step without any cache takes 1.03 to 1.09 times as long as with this one, a look at all images 1.1 to 1.5
-times (scripts/benchmarks/input.py). If your photos are too many for the memory and keep a GPU waiting, shrink them once
-with any tool.
+A cache on the disk would gain little, since JPEGs are decoded at a fraction of their size. Measured without any cache, on a
+CPU with photos of 1600 x 1200 (scripts/benchmarks/input.py): a training step takes 1.03 to 1.09 times as long, a look at all
+images 1.1 to 1.5 times. If your photos do not fit the memory and keep a GPU waiting, shrink the files once.
 """
 
 import time
@@ -21,14 +20,14 @@ from utils.errors import InputError
 from utils.progress import bar
 
 IMAGES_A_TASK = 64  # images that one task of the thread pool decodes
-SMALL = 4e9  # bytes of pixels that `auto` keeps in memory, if they are no more than a quarter of what is free
+SMALL = 4e9  # bytes: `auto` keeps up to so many in memory, and never more than a quarter of the free memory
 
 
 class Cached(Images):
     """Images whose pixels are already decoded; worker processes share them.
 
-    places: int64 (N, 3). For each image the offset of its pixels, their height and width; height 0 if it is unreadable.
-    pixels: uint8 (bytes,). The (height, width, 3) of every image, one after the other.
+    places: int64 (N, 3), the offset, height and width of each image's pixels. Height 0 marks an unreadable image.
+    pixels: uint8 (bytes,), the (height, width, 3) pixels of all images, one image after another.
     """
 
     def __init__(self, paths: Paths, transforms: Transforms, places: Tensor, pixels: Tensor) -> None:
@@ -38,23 +37,23 @@ class Cached(Images):
     def __getitem__(self, index: int) -> Tensor:
         offset, height, width = self.places[index].tolist()
         if not height:
-            return super().__getitem__(index)  # raises the error that says what is wrong with it
+            return super().__getitem__(index)  # raises the InputError of the unreadable file
         return _view(self.pixels, offset, height, width)
 
 
-def open_images(images: ImageList, transforms: Transforms, kind: str = "none") -> Images:
-    """The images of a list. kind: "none" decodes each when it is asked for, "ram" all of them now, "auto" is "ram" for a
-    set whose pixels are few (SMALL) and else "none". Raises InputError when the pixels do not fit the free memory."""
+def open_images(images: ImageList, transforms: Transforms, mode: str = "none") -> Images:
+    """Open the images of a list. mode: "none" decodes an image at each use; "ram" decodes all images now; "auto" is "ram" up
+    to SMALL bytes of pixels, else "none". Raises InputError when the pixels do not fit the free memory."""
     plain = Images(images.paths, transforms)
     free = _free_memory()
     few = min(SMALL, free / 4)
-    if kind == "none" or kind == "auto" and 3 * transforms.origin_width**2 * len(images) > few:  # the least they can be
+    if mode == "none" or mode == "auto" and 3 * transforms.origin_width**2 * len(images) > few:  # the least they can take
         return plain
     places, total = _survey(images.paths, transforms)
-    if kind == "auto" and total > few:
+    if mode == "auto" and total > few:
         return plain
     if total > free:
-        need = f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory are free"
+        need = f"{total / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free"
         raise InputError(f"ram: the decoded images need {need}; take none, or a smaller origin_width", setting="cache")
     pixels = torch.empty(total, dtype=torch.uint8)
     _fill(pixels, places, plain)
@@ -62,12 +61,12 @@ def open_images(images: ImageList, transforms: Transforms, kind: str = "none") -
 
 
 def _view(pixels: Tensor, offset: int, height: int, width: int) -> Tensor:
-    """One image among the pixels of all: uint8 (3, height, width), channels last in memory."""
+    """Return one image out of the pixels of all images: uint8 (3, height, width), channels last in memory."""
     return pixels[offset : offset + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
 
 
 def _survey(paths: Paths, transforms: Transforms) -> tuple[Tensor, int]:
-    """The `places` of Cached, and how many bytes all pixels take, from the files' headers."""
+    """Return the `places` of Cached and the bytes that all pixels take, both read from the files' headers."""
 
     def size(path: str) -> tuple[int, int]:
         try:
@@ -81,7 +80,7 @@ def _survey(paths: Paths, transforms: Transforms) -> tuple[Tensor, int]:
 
 
 def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
-    """Decode every image into its place, in threads; the places of those that fail get height 0."""
+    """Decode every image into its place, in threads. An image that cannot be decoded gets height 0."""
 
     def decode(begin: int) -> None:
         for index in range(begin, min(begin + IMAGES_A_TASK, len(images))):
@@ -89,7 +88,7 @@ def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
             if height:
                 try:
                     image = images[index]
-                    fits = image.shape[1:] == (height, width)  # or the file was replaced since it was measured
+                    fits = image.shape[1:] == (height, width)  # no, if the file was replaced after it was measured
                 except InputError:
                     fits = False
                 if fits:
@@ -99,7 +98,7 @@ def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
             progress.update()
 
     began, threads = time.perf_counter(), torch.get_num_threads()
-    torch.set_num_threads(1)  # in each thread of the pool
+    torch.set_num_threads(1)  # the threads of the pool take the cores
     try:
         progress = bar(total=len(images), desc="decoding images", unit="img", leave=False)
         with progress, ThreadPoolExecutor(threads) as pool:
@@ -114,7 +113,7 @@ def _fill(pixels: Tensor, places: Tensor, images: Images) -> None:
 
 
 def _free_memory() -> float:
-    """Bytes of memory that can be had; infinity where there is no /proc/meminfo."""
+    """Return the available memory in bytes; infinity where there is no /proc/meminfo."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

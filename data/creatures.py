@@ -1,7 +1,7 @@
 """Draws the invented creatures of the demo set. A class is a recipe; an image is a snapshot of a creature of that recipe.
 
-A recipe is a body plan, parts, a pattern and colours. Classes come in families that share a body plan and differ in a few
-details, as species do, so telling them apart takes more than a glance at the shape. A snapshot has a random posture, view,
+A recipe is a body plan, parts, a pattern and colours. Like species, classes come in families that share a body plan and
+differ in a few details. Telling them apart takes more than a glance at the shape. A snapshot has a random posture, view,
 place and light, and is partly hidden by clutter.
 """
 

@@ -1,7 +1,7 @@
-"""The registry of data sets, where they lie and which images they have. A new data set is one line in `Dict`.
+"""The registry of data sets, their folders and their images. A new data set is one line in `Dict`.
 
-A data set is a folder. train.txt in it names the images to train on; without one they are all images in the folder and
-below it. test.txt, or query.txt and gallery.txt, name the held-out images, with labels; they are only read for a test.
+A data set is a folder. Its train.txt names the images to train on; without one, training takes all images in the folder and
+below it. test.txt, or query.txt and gallery.txt, name the held-out images and their labels, for tests.
 """
 
 import os
@@ -20,44 +20,44 @@ Dict = {
     "demo": "demo",  # made by data/demo.py
 }
 
-# folder -> K of Recall@K, where the field's tables use other values than 1, 2, 4, 8, 16, 32
+# folder -> K of Recall@K; for a folder that is not named here K is 1, 2, 4, 8, 16, 32
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
 
 NOT_DECODED = (".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")  # pictures that Pillow does not read
 
-# A folder that holds one of these is that of a training run; its images do not belong to the data set.
+# A sub-folder that holds one of these files belongs to a training run; its images are no part of the data set.
 RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar")
 
 
 def recall_ks(folder: str) -> tuple[int, ...]:
-    """The K of Recall@K for the data set in `folder`."""
+    """Return the values of K in Recall@K for the data set in `folder`."""
     return RECALL_KS.get(os.path.basename(os.path.abspath(folder)), (1, 2, 4, 8, 16, 32))
 
 
 def locate(data: str, data_root: str | None) -> str:
-    """The folder of data set `data`: a name in `Dict`, the name of a folder under `data_root`, or a path."""
+    """Return the folder of data set `data`, which is a name in `Dict`, the name of a folder under `data_root`, or a path."""
     root = data_root or "."
     if data_root and not os.path.isdir(root):
         reason = "no such folder; set DATA_ROOT to the folder that holds the data sets"
         raise InputError(f"{shown(root)}: {reason}", setting="data_root")
     folder = os.path.normpath(os.path.join(root, Dict.get(data, data)))
-    for found in (folder, data):
-        if data and os.path.isdir(found) and (found == folder or data not in Dict):
-            return found
+    for candidate in (folder, data):
+        if data and os.path.isdir(candidate) and (candidate == folder or data not in Dict):
+            return candidate
     if data in Dict:
         maker = f"python -m data.demo {shown(folder)}" if data == "demo" else f"scripts/prepare_data.sh {data}"
         remedy = f"set DATA_ROOT to the folder that holds {Dict[data]}/, or make it with {maker}"
         raise InputError(f"{shown(folder)}: no such folder; {remedy}")
-    known = f"{', '.join(Dict)}, the name of a folder under {shown(root)}, or a path"
-    raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {known}", setting="data")
+    choices = f"{', '.join(Dict)}, the name of a folder under {shown(root)}, or a path"
+    raise InputError(f"{shown(data) or '(nothing)'}: unknown; give one of {choices}", setting="data")
 
 
 def read_train(folder: str) -> ImageList:
-    """The images that train.txt names. Without a train.txt: those that `find_images` finds and no test list names.
+    """Read the images that train.txt names; without a train.txt, the images of `find_images` that no test list names.
 
-    Labels are optional in train.txt, and None without it. Raises InputError for a faulty list (see `read_list`), a folder
-    without images, a folder named like a data set of `Dict` without its train.txt (it is half-made, and also holds test
-    images), and a faulty test list where there is no train.txt: the images it should name would be trained on.
+    Labels are optional in train.txt, and None without it. Raises InputError for a faulty list (see `read_list`) and a folder
+    without images. A folder named as in `Dict` must have its train.txt: without one it is half-made, and holds test images
+    too. Without a train.txt, a faulty test list is an error as well: training would take the images that it should name.
     """
     if _has(folder, "train.txt") or os.path.basename(os.path.abspath(folder)) in Dict.values():
         return read_list(os.path.join(folder, "train.txt"), labels_required=False)
@@ -79,19 +79,19 @@ def read_train(folder: str) -> ImageList:
 
 
 def find_images(folder: str) -> list[str]:
-    """The absolute names of the images in `folder` and below it, sorted; an image is known by its extension.
+    """Return the sorted absolute names of the images in `folder` and below it. The extension marks a file as an image.
 
     Hidden files and folders (their names begin with a dot) are left out, and so are folders of training runs. Links to files
     are followed. Links to folders are not: they may go in circles. A sub-folder that may not be read (on many disks
-    `lost+found`) is left out with a warning. Any other folder that cannot be read raises InputError: on a failing disk the
-    data set would otherwise just be smaller.
+    `lost+found`) is left out with a warning. Any other folder that cannot be read raises InputError: else a failing disk
+    would just make the data set smaller.
     """
     top = os.path.abspath(folder)
     images, runs, closed, others, waiting = [], [], [], [], [top]
     while waiting:
         here = waiting.pop()
         try:
-            with os.scandir(here) as scanned:  # knows files from folders without a look at each
+            with os.scandir(here) as scanned:  # tells files from folders without a system call for each
                 entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in scanned if entry.name[0] != "."]
         except OSError as error:
             if here == top or not isinstance(error, PermissionError):
@@ -108,25 +108,25 @@ def find_images(folder: str) -> list[str]:
     if runs:
         log.say(f"{shown(folder)}: folders of training runs left out ({len(runs)}): {first_few(sorted(runs))}")
     if others:
-        what = f"pictures of kinds that are not read ({', '.join(NOT_DECODED)}) left out ({len(others)})"
+        what = f"pictures of formats that are not read ({', '.join(NOT_DECODED)}) left out ({len(others)})"
         log.warn(f"{shown(folder)}: {what}: {first_few(sorted(others))}; convert them to JPEG")
     if closed:
-        log.warn(f"{shown(folder)}: folders left out that may not be read ({len(closed)}): {first_few(sorted(closed))}")
+        log.warn(f"{shown(folder)}: left out folders that may not be read ({len(closed)}): {first_few(sorted(closed))}")
     return sorted(images)
 
 
 def _is_file(entry: os.DirEntry) -> bool:
-    """Whether it is a file, or a link to one; a link may lead nowhere, or to itself."""
+    """Return True for a file or a link to a file. A link may lead nowhere, or to itself."""
     return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
 
 
 def _has(folder: str, name: str) -> bool:
-    """Whether the folder has the list `name`. A broken link counts: which images it should name is then not known."""
+    """Return True if the folder has the list `name`. A broken link counts: the images that it should name are unknown."""
     return os.path.lexists(os.path.join(folder, name))
 
 
 def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None:
-    """Why there is nothing to test on; None when the test lists are in order. The images themselves are not looked for."""
+    """Return the reason why nothing can be tested, None when the test lists are in order. The images need not exist."""
     if not any(os.path.exists(os.path.join(folder, name)) for name in ("test.txt", "query.txt")):
         return "no test.txt or query.txt"
     for name in _test_lists(folder, gallery_eq_query):
@@ -139,11 +139,11 @@ def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None
 
 
 def read_test(folder: str, gallery_eq_query: bool | None = None) -> tuple[ImageList, ImageList]:
-    """The held-out (query, gallery) ImageLists; `gallery is query` when one list, test.txt, serves as both.
+    """Read the held-out (query, gallery) ImageLists; `gallery is query` when test.txt serves as both.
 
-    gallery_eq_query: True takes test.txt, False takes query.txt and gallery.txt, None whichever is there.
-    Raises InputError for a faulty list, and for images that train.txt also names. The images of train.txt need not exist. If
-    train.txt itself cannot be read, that is only a warning: perhaps nobody trains here.
+    gallery_eq_query: True takes test.txt, False takes query.txt and gallery.txt, None takes the lists that exist.
+    Raises InputError for a faulty list, and for images that train.txt also names. The images of train.txt need not exist.
+    A train.txt that cannot be read is only a warning: perhaps nobody trains here.
     """
     lists = [read_list(os.path.join(folder, name), labels_required=True) for name in _test_lists(folder, gallery_eq_query)]
     if _has(folder, "train.txt"):

@@ -1,4 +1,4 @@
-"""A data set for choosing settings: the training list of another one, every second of its classes kept for tests.
+"""Splits a training list by class, to choose settings on: every second class is kept for tests.
 
 python -m data.held_out DATA FOLDER
 """
@@ -16,11 +16,11 @@ from utils.files import written_whole
 
 
 def hold_out(data: str, folder: str) -> None:
-    """Write `folder`/train.txt and `folder`/test.txt, which name the images of the training list of the data set `data`.
+    """Write `folder`/train.txt and `folder`/test.txt, which split the training list of the data set `data` by class.
 
-    In order of the labels the first class is to train on, the second to test on, and so on. The images stay where they
-    are; the test images of `data` are not looked at. Raises InputError where the training list lacks labels or has fewer
-    than two classes, and for a folder that cannot be written or has other lists.
+    In order of the labels, the first class is for training, the second for tests, and so on. The images stay in place. The
+    test images of `data` are not used. Raises InputError where the training list lacks labels or has fewer than two
+    classes, and for a folder that cannot be written or has other lists.
     """
     images = read_train(data)
     if images.labels is None:
@@ -38,14 +38,14 @@ def hold_out(data: str, folder: str) -> None:
 
 
 def _lines(images: ImageList, classes: np.ndarray) -> bytes:
-    """A list file of the images of some classes."""
+    """Return a list file, as bytes, of the images of these classes."""
     assert images.labels is not None
     rows = np.flatnonzero(np.isin(images.labels, classes))
     return "".join(f"{images.paths[row]} {images.labels[row]}\n" for row in rows.tolist()).encode("utf-8", "surrogateescape")
 
 
 def _write(file: str, lines: bytes) -> None:
-    """At once or not at all; nothing where the file is there already. InputError where it is another list."""
+    """Write the file whole or not at all. An equal file is left alone; InputError where the file is another list."""
     if os.path.exists(file):
         if Path(file).read_bytes() != lines:
             raise InputError(f"{shown(file)}: is another list; give another folder")
@@ -57,7 +57,7 @@ def _write(file: str, lines: bytes) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hold out every second class of a training list, to choose settings on.")
     parser.add_argument("data", help="the folder of a data set whose train.txt has labels")
-    parser.add_argument("folder", help="where the two lists go")
+    parser.add_argument("folder", help="the folder that the two lists are written into")
     args = parser.parse_args()
     hold_out(args.data, args.folder)
     print(f"{args.folder}: lists of {args.data}/train.txt, every second class held out")

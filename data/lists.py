@@ -92,8 +92,8 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
     A line ends at \\n or \\r\\n and nowhere else: any other byte but NUL may be part of a file's name. Spaces and tabs
     around path and label are not.
 
-    Raises InputError, with file and line number, for an unreadable file, an empty list, a line without a path, a label that
-    is not an integer of 64 bits, and a NUL. With `check_files` it also raises one for listed files that do not exist.
+    Raises InputError for an unreadable file, an empty list, and (with `check_files`) listed files that do not exist. With
+    the line number, it raises one for a line without a path, a label that is not an integer of 64 bits, and a NUL.
     """
     folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
     try:

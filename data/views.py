@@ -1,4 +1,4 @@
-"""The images of a list in batches: the views of a training step, or one crop of each image."""
+"""Loads the images of a list in batches: the views of a training step, or one crop of each image."""
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,24 +21,24 @@ from utils.interrupt import ignore_in_worker
 
 
 class BadImage(NamedTuple):
-    """An image that cannot be decoded. It is a value, because an exception loses its type in a loader's worker."""
+    """An image that cannot be decoded. A value, because an exception loses its type in a loader's worker."""
 
     index: int  # type: ignore[assignment]
     message: str
 
 
 class Batch(NamedTuple):
-    """The rows of a step: one view of one image each, as its `Draw` asked for it."""
+    """The rows of a step. Each row is one view of one image, and belongs to one `Draw`."""
 
-    images: Tensor  # uint8 (M, 3, width, width), or what models.activations has in their place
-    index: Tensor  # type: ignore[assignment]  # int64 (M,), in the list of images
+    images: Tensor  # uint8 (M, 3, width, width), or activations (see models.activations)
+    index: Tensor  # type: ignore[assignment]  # int64 (M,), places in the list of images
     label: Tensor  # int64 (M,)
-    turn: Tensor  # int64 (M,), quarter turns by which it is rotated, -1 for none
-    metric: Tensor  # bool (M,), whether it is a view for the metric loss
+    turn: Tensor  # int64 (M,), quarter turns of each view, -1 for none
+    metric: Tensor  # bool (M,), True for views for the metric loss
 
 
 class Views(Dataset):
-    """One item is all rows that a step needs of one image, which is decoded once. The index is a list of (row, Draw)."""
+    """An item holds all views that a step needs of one image, decoded once. The index is a list of (row, Draw)."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -51,13 +51,13 @@ class Views(Dataset):
             return BadImage(first.index, str(error))
         with self.images.transforms.seeded(first.seed) as crop:
             crops = [crop(image) for _ in range(1 + max(draw.crop for _, draw in rows))]
-        # Rotating a crop is as good as cropping a rotated image: crops are upright as often as they are lying. But the flip
-        # has to come first: after it, a quarter turn to the left would be one to the right.
+        # Rotating a crop is as good as cropping a rotated image: crops are as often tall as they are wide. But the flip has
+        # to come first: a flip after the turn would make a left turn a right turn.
         return [(row, draw, crops[draw.crop].rot90(max(draw.turn, 0), (1, 2))) for row, draw in rows]
 
 
 def collate_views(items: list) -> tuple[Batch, list[BadImage]]:
-    """Items of Views -> a Batch, its rows in order, and the images that cannot be decoded."""
+    """Collate items of Views into a Batch with its rows in order, and a list of the images that cannot be decoded."""
     bad = [item for item in items if isinstance(item, BadImage)]
     rows = sorted((row for item in items if not isinstance(item, BadImage) for row in item), key=lambda row: row[0])
     images = _stack([view for *_, view in rows]) if rows else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
@@ -65,15 +65,15 @@ def collate_views(items: list) -> tuple[Batch, list[BadImage]]:
 
 
 def batch_of(draws: Sequence[Draw], images: Tensor) -> Batch:
-    """The Batch of these draws, whose images (M, ...) are in the same order."""
+    """Return the Batch of these draws and their images (M, ...), which are in the same order."""
     numbers = torch.tensor([(d.index, d.label, d.turn, d.metric) for d in draws], dtype=torch.int64).view(-1, 4)
     index, label, turn, metric = numbers.T.contiguous()
     return Batch(images, index, label, turn, metric.bool())
 
 
 class Crops(Dataset):
-    """One item is one uint8 (3, width, width) crop. The index is (image, seed, ratio): central where seed is None, else
-    random, ratio as in `Transforms.random_crop`."""
+    """An item is one uint8 (3, width, width) crop. The index is (image, seed, ratio): seed None gives the central crop, else
+    the crop is random. ratio: as in `Transforms.random_crop`."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -92,7 +92,7 @@ class Crops(Dataset):
 
 
 def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
-    """Items of Crops -> indices int64 (n,), images uint8 (n, 3, width, width) or None, and what cannot be decoded."""
+    """Collate items of Crops: indices int64 (n,), images uint8 (n, 3, width, width) or None, and the undecodable images."""
     readable = [item for item in items if not isinstance(item, BadImage)]
     bad = [item for item in items if isinstance(item, BadImage)]
     indices = torch.tensor([index for index, _ in readable], dtype=torch.int64)
@@ -100,7 +100,7 @@ def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
 
 
 class Plan:
-    """What a loader loads next. Set `items` before each pass: workers that live on keep the data set as they got it."""
+    """The items that a loader loads next. Set `items` before each pass: persistent workers keep their first data set."""
 
     items: Iterable = ()
 
@@ -109,15 +109,15 @@ class Plan:
 
 
 class Loader(DataLoader):
-    """A DataLoader that raises a RunError when a worker was killed, at the moment when the next batch is asked for."""
+    """A DataLoader that raises a RunError for a killed worker, and only when the next batch is requested."""
 
     def __iter__(self) -> Any:
-        # what the main process finds where a worker is killed while it hands over a batch
+        # errors in the main process when a worker is killed while it hands over a batch
         lost = (ConnectionError, EOFError, FileNotFoundError) if self.num_workers else ()
         try:
             batches = super().__iter__()
             if self.num_workers:
-                # torch's handler would raise at once, in the middle of a step that is then half done
+                # torch's handler would raise at once, in the middle of a step
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             yield from batches
         except (RuntimeError, *lost) as error:
@@ -129,10 +129,10 @@ class Loader(DataLoader):
 
 
 class ImageBatches:
-    """The images of a list as a run asks for them, shared out among its processes.
+    """Loads the images of a list for one process of a run: its share of each batch.
 
-    images: decoded when asked for, or cached. workers: data loading processes; persistent: they live on for the next pass.
-    group: the processes of the run, of which this one loads its share.
+    images: decoded at each use, or cached. workers: data loading processes; persistent: they live on for the next pass.
+    group: the processes of the run.
     """
 
     def __init__(
@@ -148,8 +148,8 @@ class ImageBatches:
         self._steps, self._indices = Plan(), Plan()
         common: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent and workers > 0}
         common |= {"pin_memory": pin_memory, "worker_init_fn": ignore_in_worker, "generator": torch.Generator()}
-        # The generator is their own: else a loader takes a number from torch's, and a resumed run, which has made other
-        # loaders before, goes on with other random numbers.
+        # The loaders have their own generator. A loader without one draws a number from torch's. A resumed run has made
+        # other loaders before, so it would go on with other random numbers.
         self._views = Loader(Views(images), batch_sampler=self._steps, collate_fn=collate_views, **common)
         self._crops = Loader(Crops(images), batch_size, sampler=self._indices, collate_fn=collate_crops, **common)
 
@@ -157,39 +157,39 @@ class ImageBatches:
         return len(self.images)
 
     def enlarged(self, width: int) -> "ImageBatches":
-        """The same images for central crops of the same part of each, but of another width; decoded when asked for."""
-        have = self.images.transforms
-        if width == have.width:
+        """Return the same images with central crops of the same part at another width. They are decoded at each use."""
+        own = self.images.transforms
+        if width == own.width:
             return self
-        transforms = Transforms(width, round(have.origin_width * width / have.width), have.ratio)
+        transforms = Transforms(width, round(own.origin_width * width / own.width), own.ratio)
         return ImageBatches(Images(self.images.paths, transforms), *self._loading, group=self.group)
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
-        """Of each step this process's share of the rows, and those of its images that cannot be read."""
+        """Yield, for each step, this process's share of the rows, and its unreadable images."""
         return self.load(share_of(step, self.group.rank, self.group.size) for step in draws)
 
     def load(self, shares: Iterable[list[list[tuple[int, Draw]]]]) -> Iterator[tuple[Batch, list[BadImage]]]:
-        """Batches of what `share_of` gives, and the images in them that cannot be read."""
+        """Yield a Batch for each share (see `share_of`), and the unreadable images in it."""
         self._steps.items = shares
         for batch, bad in self._views:
-            if not len(batch.images):  # they have the right size all the same
+            if not len(batch.images):  # an empty batch has the right width all the same
                 batch = batch._replace(images=batch.images.new_empty(0, 3, *2 * [self.images.transforms.width]))
             yield batch, bad
 
     def crops(
         self, seed: tuple | None = None, indices: Sequence[int] | None = None, ratio: float | None = None
     ) -> Iterator[tuple[Tensor, Tensor | None, list[BadImage]]]:
-        """This process's share of the images, or of those at `indices`, in order: central crops, or random ones drawn from
-        `seed`. ratio: of the random ones, in place of the run's own."""
-        wanted = range(len(self.images)) if indices is None else indices
-        self._indices.items = ((wanted[place], seed, ratio) for place in self.group.stretch(len(wanted)))
+        """Load crops of this process's share of the images, in order. indices: the images; None takes all. seed: for random
+        crops; None gives central crops. ratio: for random crops, in place of the run's own."""
+        rows = range(len(self.images)) if indices is None else indices
+        self._indices.items = ((rows[place], seed, ratio) for place in self.group.stretch(len(rows)))
         return iter(self._crops)
 
 
 def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[int, Draw]]]:
-    """Those draws of a step that process `rank` makes, by image: lists of (row, Draw).
+    """Return the draws of a step that process `rank` makes: for each image a list of (row, Draw).
 
-    Images with many rows are dealt out first, so that all processes get about as many rows.
+    Images with many rows are dealt out first, so that all processes get about equally many rows.
     """
     by_image: dict[tuple[int, int], list[tuple[int, Draw]]] = {}
     for row, draw in enumerate(step):
@@ -197,38 +197,38 @@ def share_of(step: list[Draw], rank: int = 0, size: int = 1) -> list[list[tuple[
     return list(by_image.values()) if size == 1 else sorted(by_image.values(), key=len, reverse=True)[rank::size]
 
 
-def count_workers(asked: int | None, images: int, device: str) -> int:
-    """How many data loading processes: as asked for, else up to 8.
+def count_workers(requested: int | None, images: int, device: str) -> int:
+    """Return the number of data loading processes: `requested`, or for None up to 8.
 
-    0 on the CPU, because the network needs its cores. 0 for under 1,000 images, which are read before workers would start.
+    None gives 0 on the CPU, where the network needs the cores, and for under 1,000 images: they load before workers start.
     """
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     if device == "cpu" or images < 1000:
         return 0
     return cores_here()
 
 
 def _stack(views: list[Tensor]) -> Tensor:
-    """(3, H, W) tensors -> (M, 3, H, W), channels last in memory as they are."""
+    """Stack (3, H, W) tensors to (M, 3, H, W), channels last in memory like each of them."""
     return torch.stack([view.permute(1, 2, 0) for view in views]).permute(0, 3, 1, 2)
 
 
 class Loading(NamedTuple):
-    """How each process of a run loads images."""
+    """The settings by which each process of a run loads images."""
 
     transforms: Transforms
     batch_size: int
-    workers: int | None  # data loading processes; None: as `count_workers` chooses
+    workers: int | None  # data loading processes; None: `count_workers` chooses
     compute: Compute
     group: Group = Group()
 
     def load(self, images: ImageList, cache: str | None = None) -> ImageBatches:
-        """The images of a list in batches.
+        """Return the images of a list in batches.
 
-        cache: as in `open_images`, for images that come again and again, whose loading processes live on; None: neither.
+        cache: a mode of `open_images`, for images that are loaded many times. Loading processes then live on. None: neither.
         """
-        alone = self.group.size == 1  # auto: not once for each process
+        alone = self.group.size == 1  # with several processes auto caches nothing: each would hold its own copy
         decoded = open_images(images, self.transforms, "none" if cache is None or cache == "auto" and not alone else cache)
         workers = count_workers(self.workers, len(images), self.compute.device.type)
         return ImageBatches(decoded, self.batch_size, workers, self.compute.pin_memory, cache is not None, self.group)

@@ -28,7 +28,7 @@ class Settings(NamedTuple):
 
     rate: float = 1e-3  # learning rate of Adam
     epochs: int = 30
-    covariance: str = "sum"  # of squared covariances, or their "mean"
+    covariance: str = "sum"  # the loss takes the "sum" or the "mean" of squared covariances
 
     def __str__(self) -> str:
         return f"rate {self.rate:g}, {self.epochs} epochs, {self.covariance} of covariances"

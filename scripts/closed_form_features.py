@@ -1,4 +1,4 @@
-"""Features of a data set by a frozen net, made once and kept in files, for scripts/closed_form_table.py."""
+"""Extracts features of a data set by a frozen net, once, and keeps them in files, for scripts/closed_form_table.py."""
 
 import json
 import os
@@ -26,23 +26,23 @@ BATCH = 100
 
 
 class Recorder:
-    """Stands in for an Embedder's `read`, and keeps the pooled features and descriptions of what passes."""
+    """Replaces an Embedder's `read`, and keeps the pooled features and descriptions of all images that pass."""
 
     def __init__(self, embedder):
         self.read, self.pooled, self.descriptions, self.seconds = embedder.read, [], [], []
         embedder.read = self
 
-    def __call__(self, images, *kinds):
-        *asked, pooled, description = self.read(images, *kinds, "pooled", "description")
+    def __call__(self, images, *readouts):
+        *outputs, pooled, description = self.read(images, *readouts, "pooled", "description")
         self.pooled.append(F.normalize(pooled))
         self.descriptions.append(description)
         self.seconds.append(time.process_time())
-        return tuple(asked)
+        return tuple(outputs)
 
 
 class Frozen:
-    """A set as a frozen net sees it: `array(name)` of the training images (pooled; description; crops: the descriptions of
-    the sample's random crops, in passes) and of the test images (test_pooled; test_description)."""
+    """The features of a set by a frozen net. `array(name)` gives, for training images, "pooled", "description" and "crops":
+    descriptions of the sample's random crops, in passes; for test images, "test_pooled" and "test_description"."""
 
     def __init__(self, folder, net, width, scratch):
         self.folder, self.net, self.width = folder, net, width
@@ -62,12 +62,12 @@ class Frozen:
     def _test_list(self):
         query, gallery = read_test(self.folder)
         if gallery is not query:
-            raise InputError(f"{self.folder}: has a query.txt and a gallery.txt; this table is of sets with a test.txt")
+            raise InputError(f"{self.folder}: has a query.txt and a gallery.txt; this table is for sets with a test.txt")
         return query
 
     @cached_property
     def meta(self):
-        """feature_dim, layers, sample (how many images have random crops), seconds of the centre pass and of all passes."""
+        """feature_dim, layers, sample (number of images with random crops), seconds of the centre pass and of all passes."""
         if not (self.cache / "meta.json").exists():
             self._extract()
         return json.loads((self.cache / "meta.json").read_text())
@@ -77,14 +77,14 @@ class Frozen:
         return np.load(self.cache / f"{name}.npy")
 
     def form(self, dim):
-        """A closed form that describes as this set's does; it is not fitted yet."""
+        """Return a closed form, not yet fitted, that describes images as this set's closed form does."""
         form = ClosedForm(self.meta["feature_dim"], self.meta["layers"], dim)
         for number, buffer in enumerate(form.reduce.buffers()):
             buffer.copy_(torch.from_numpy(self.array(f"reduce_{number}")))
         return form
 
     def describe_test(self, other):
-        """The descriptions of another set's test images, with the channels reduced as this set has it."""
+        """Return the descriptions of another set's test images, with this set's reduction of the channels."""
         name = f"test_description_of_{other.set}"
         if not (self.cache / f"{name}.npy").exists():
             embedder = self._embedder()
@@ -101,7 +101,7 @@ class Frozen:
 
     @torch.inference_mode()
     def _pass(self, embedder, images):
-        """Pooled features and descriptions of centre crops."""
+        """Return pooled features and descriptions of centre crops."""
         recorder = Recorder(embedder)
         for _, batch, bad in self._batches(images, embedder).crops():
             if bad:
@@ -110,7 +110,7 @@ class Frozen:
         return torch.cat(recorder.pooled), torch.cat(recorder.descriptions)
 
     def _extract(self):
-        """Fit as a user does, and keep what the Fitter sees: centre crops of all images, then passes over crops of some."""
+        """Fit as a user does, and keep the Fitter's features: centre crops of all images, then passes over sampled crops."""
         print(f"{self.name}: features", file=sys.stderr, flush=True)
         embedder, train = self._embedder(), read_train(self.folder)
         recorder, began = Recorder(embedder), time.process_time()

@@ -18,7 +18,7 @@ from utils.clustering.agreement import neighbour_agreement
 from utils.files import write_json
 
 LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # weights for which agreement is measured; the closed form has the first
-SHARES = (0.3, 0.1, 0.03)  # of the training images
+SHARES = (0.3, 0.1, 0.03)  # shares of the training images
 
 
 class Sight:

@@ -1,4 +1,4 @@
-"""The results of scripts/closed_form_table.py as Markdown tables, and its plot of neighbour agreement against Recall@1."""
+"""Prints the results of scripts/closed_form_table.py as Markdown tables, and plots neighbour agreement against Recall@1."""
 
 import sys
 from itertools import cycle
@@ -15,7 +15,7 @@ MARKERS = "osD^vP"
 
 
 def table(title, headings, rows):
-    """A Markdown table; floats are shares, and shown in per cent."""
+    """Print a Markdown table. Floats are shares, shown in per cent."""
     if not rows:
         return
     print(f"\n### {title}\n\n| " + " | ".join(headings) + " |\n|" + "---|" * len(headings))
@@ -23,10 +23,10 @@ def table(title, headings, rows):
         print("| " + " | ".join(f"{100 * cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
 
 
-def print_tables(found, scratch):
-    """found: what the JSON files hold. Also plots agreement, and writes its points to agreement.json."""
+def print_tables(results, scratch):
+    """Print all tables, plot agreement, and write its points to agreement.json. results: contents of the JSON files."""
     metrics = ("R@1", "R@8", "MAP@R", "NMI")
-    sets = [(f["set"], f["net"], f["width"], f) for f in found]
+    sets = [(f["set"], f["net"], f["width"], f) for f in results]
 
     def marks(row):
         return [row.get(metric, "") for metric in metrics]
@@ -46,7 +46,7 @@ def print_tables(found, scratch):
         for dim, row in f.get("search", {}).items()
     ]
     headings = ["set", "net", "px", "dim", "best settings", "R@1 on held-out training classes"]
-    table("AE-SVC: what the search chose, for both dims", headings, rows)
+    table("AE-SVC: the settings that the search chose, for both dims", headings, rows)
     rows = []
     for name, net, width, f in sets:
         whole = f.get("methods", {}).get(f"closed form, weight by agreement, {DIMS[0]}")
@@ -61,7 +61,7 @@ def print_tables(found, scratch):
     rows = []
     for name, net, width, f in sets:
         for key, row in f.get("cross", {}).items():
-            other = next(g for n, *at, g in sets if (n, *at) == (key.split(",")[0], net, width))["methods"]
+            other = next(g for n, *how, g in sets if (n, *how) == (key.split(",")[0], net, width))["methods"]
             own = other[f"closed form, weight by agreement, {row['dim']}"]["R@1"]
             rows.append([name, key.split(",")[0], row["dim"], *marks(row), own, other["frozen, pooled, all"]["R@1"]])
     headings = ["fitted to", "tested on", "dim", *metrics, "R@1 fitted to its own", "R@1 frozen"]
@@ -70,12 +70,12 @@ def print_tables(found, scratch):
 
 
 def note(row):
-    """The weights of the parts, or a learned one's settings."""
+    """Return the weights of the parts, or the settings of a learned embedding."""
     return ", ".join(f"{weight:g}" for weight in row["weights"]) if "weights" in row else row.get("settings", "")
 
 
 def print_agreement(sets, scratch):
-    """How well agreement tells the good weights from the bad."""
+    """Print how well agreement tells good weights from bad ones."""
     points = [
         {"set": name, "net": net, "width": width, "weights": row["weights"], "dim": dim, **row[str(dim)]}
         for name, net, width, f in sets
@@ -88,27 +88,27 @@ def print_agreement(sets, scratch):
     rows = []
     for name, net, width, _ in sets:
         for dim in DIMS:
-            some = [p for p in points if (p["set"], p["net"], p["width"], p["dim"]) == (name, net, width, dim)]
-            if some:
-                chosen = max((p for p in some if p["weights"][2] == LAST_WEIGHT), key=lambda p: p["agreement"])
-                recalls = [p["R@1"] for p in some]
-                rows.append([name, net, width, dim, correlation(some), len(some), chosen["R@1"], max(recalls), min(recalls)])
+            here = [p for p in points if (p["set"], p["net"], p["width"], p["dim"]) == (name, net, width, dim)]
+            if here:
+                chosen = max((p for p in here if p["weights"][2] == LAST_WEIGHT), key=lambda p: p["agreement"])
+                recalls = [p["R@1"] for p in here]
+                rows.append([name, net, width, dim, correlation(here), len(here), chosen["R@1"], max(recalls), min(recalls)])
     for dim in DIMS:
         for name in [*dict.fromkeys(p["set"] for p in points), "all"]:
-            some = [p for p in points if p["dim"] == dim and name in (p["set"], "all")]
-            rows.append([name, "all", "all", dim, correlation(some), len(some), "", "", ""])
+            here = [p for p in points if p["dim"] == dim and name in (p["set"], "all")]
+            rows.append([name, "all", "all", dim, correlation(here), len(here), "", "", ""])
     headings = ["set", "net", "px", "dim", "Spearman's rho", "weights", "R@1 of the chosen", "of the best", "of the worst"]
     table("Neighbour agreement against R@1 on held-out classes, over the weights", headings, rows)
     plot([p for p in points if p["dim"] == DIMS[0]], scratch / "agreement.png")
 
 
 def correlation(points):
-    """Spearman's, in words: NaN where one of the two is constant."""
+    """Return Spearman's rho of agreement and R@1 as text: "nan" where one of the two is constant."""
     return f"{spearmanr([p['agreement'] for p in points], [p['R@1'] for p in points]).statistic:.2f}"
 
 
 def plot(points, path):
-    """Agreement and R@1: a marker for each set, a colour for each net and width."""
+    """Plot R@1 against agreement, with a marker for each set and a colour for each net and width."""
     try:
         import matplotlib
     except ImportError:
@@ -122,9 +122,9 @@ def plot(points, path):
     nets = list(dict.fromkeys((p["net"], p["width"]) for p in points))
     for marker, name in zip(cycle(MARKERS), sets):
         for colour, (net, width) in zip(cycle(COLOURS), nets):
-            some = [p for p in points if (p["set"], p["net"], p["width"]) == (name, net, width)]
-            if some:
-                x, y = ([100 * p[key] for p in some] for key in ("agreement", "R@1"))
+            here = [p for p in points if (p["set"], p["net"], p["width"]) == (name, net, width)]
+            if here:
+                x, y = ([100 * p[key] for p in here] for key in ("agreement", "R@1"))
                 axes.scatter(x, y, s=22, marker=marker, color=colour, alpha=0.7, label=f"{name}, {net}, {width} px")
     axes.set_xlabel("neighbour agreement of two random crops, training images without labels (%)")
     axes.set_ylabel("R@1 on held-out classes (%)")

@@ -1,11 +1,11 @@
-"""The closed form on data sets: what each part of it brings, how few images are enough, whether it carries over to another
-set, and whether neighbour agreement, which needs no labels, tells the weights that are good.
+"""Studies the closed form on data sets: the gain of each part, fewer images, transfer to another set, and the choice of
+weights by neighbour agreement, which needs no labels.
 
     python scripts/closed_form_table.py FOLDER ... [--net EfficientNet-Lite0] [--width 128] [--ae_svc] [--cross]
-    python scripts/closed_form_table.py               # prints what is there, and plots it
+    python scripts/closed_form_table.py               # prints and plots the existing results
 
-FOLDER: a data set with train.txt and test.txt. Features of each set are kept below --scratch and results in a JSON file for
-each set, net and width; neither is made a second time. Labels are for scores only. Seconds are of the CPU, over all cores.
+FOLDER: a data set with train.txt and test.txt. Features of each set, and a JSON file of results for each set, net and width,
+are kept below --scratch, and are not made again. Labels are for scores only. Seconds are CPU seconds over all cores.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from utils.errors import exit_on_error
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="data sets; without one, what is there is printed")
+    parser.add_argument("folders", nargs="*", metavar="FOLDER", help="data sets; without any, existing results are printed")
     parser.add_argument("--net", default="EfficientNet-Lite0")
-    parser.add_argument("--width", type=int, default=128, help="side of the crops; images come with 9/8 of it")
-    parser.add_argument("--scratch", type=Path, default=Path("results/closed_form"), help="features and results")
-    parser.add_argument("--ae_svc", action="store_true", help="also AE-SVC, which takes about as long as all the rest")
-    parser.add_argument("--cross", action="store_true", help="also fit to each of the sets and test on the others")
+    parser.add_argument("--width", type=int, default=128, help="side of the crops; an image's shorter side is 9/8 of it")
+    parser.add_argument("--scratch", type=Path, default=Path("results/closed_form"), help="folder for features and results")
+    parser.add_argument("--ae_svc", action="store_true", help="also train AE-SVC, which about doubles the time")
+    parser.add_argument("--cross", action="store_true", help="also test each set's closed form on the other sets")
     args = parser.parse_args()
     sets = []
     for folder in args.folders:
@@ -46,8 +46,8 @@ def main():
         for other, _ in sets:
             if args.cross and other is not frozen:
                 across(frozen, other, results)
-    found = [json.loads(path.read_text()) for path in args.scratch.glob("*.json") if path.name != "agreement.json"]
-    print_tables(sorted(found, key=lambda f: (f["width"], f["net"], f["set"])), args.scratch)
+    contents = [json.loads(path.read_text()) for path in args.scratch.glob("*.json") if path.name != "agreement.json"]
+    print_tables(sorted(contents, key=lambda f: (f["width"], f["net"], f["set"])), args.scratch)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
 
     later.write_text(json.dumps([entry(1, "embedding", 0.5)]))
     done = run_study(tmp_path, "0", METHODS="supervised", JUDGE="1", ROOT=str(root), real=True)
-    assert done.returncode == 2 and "udml_ss-seed-0.json: does not say of which checkpoints it is" in done.stderr
+    assert done.returncode == 2 and "udml_ss-seed-0.json: does not name its checkpoints" in done.stderr
 
 
 def test_the_plot_has_methods_and_what_changes_the_time_of_a_step():

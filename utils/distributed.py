@@ -35,8 +35,8 @@ class Group:
     def gather(self, x: Tensor) -> Tensor:
         """Return the rows x (n, ...) of all processes in their order: (sum of n, ...). n may differ between processes.
 
-        The gradients equal those of one process with the whole batch, if every process computes the same loss from the
-        result, and DistributedDataParallel averages the parameters' gradients.
+        Every process has to compute the same loss from the result, and DistributedDataParallel has to average the gradients.
+        Then the gradients equal the gradients of one process with the whole batch.
         """
         return x if self.size == 1 else _Gather.apply(x, self)
 

@@ -33,12 +33,12 @@ class Extracted(NamedTuple):
     bad: list  # the unreadable images
 
 
-def encoder(embedder: Any, kinds: Sequence[str], compute: Compute) -> Encoder:
-    """Return a function from a uint8 image batch to an Embedder's features. kinds: readouts, as in `Embedder.read`."""
+def encoder(embedder: Any, readouts: Sequence[str], compute: Compute) -> Encoder:
+    """Return a function from a uint8 image batch to an Embedder's features. readouts: as in `Embedder.read`."""
 
     def encode(images: Tensor) -> tuple[Tensor, ...]:
         with compute.autocast():
-            return embedder.read(images, *kinds)
+            return embedder.read(images, *readouts)
 
     return encode
 

@@ -21,7 +21,7 @@ class ForwardBackward:
 
     With `micro_batch`, at most so many images are in the network at once (GradCache, Gao et al. 2021, arXiv 2101.06983,
     section 3.2). A first pass without gradients gives the outputs of the whole batch, and the loss its gradient by each
-    output. A second pass, piece by piece, carries these gradients to the weights. The result equals that of a single pass,
+    output. A second pass, piece by piece, carries these gradients to the weights. The gradient is that of a single pass,
     at the price of one more forward pass. Splitting the loss instead would lose the pairs across pieces.
     """
 
@@ -31,7 +31,7 @@ class ForwardBackward:
         batch_norm = any(isinstance(module, _BatchNorm) and module.training for module in method.modules())
         if micro_batch and batch_norm:
             what = f"{micro_batch} needs frozen BatchNorm (freeze_BN, with pretrained weights)"
-            raise InputError(f"{what}: the statistics of a piece are not those of the batch", setting="micro_batch")
+            raise InputError(f"{what}: the statistics of a piece differ from the batch's", setting="micro_batch")
         self.local = method
         self.wrapped: Any = method
         # A method that trains nothing has no gradients to average.

@@ -15,7 +15,7 @@ BOUNCE = 1  # seconds in which a second signal counts as the first: torchrun rep
 
 
 class Stop:
-    """Listens for the signals of EXIT_CODES, except those that were ignored before (as under nohup).
+    """Listens for the signals of EXIT_CODES. A signal that was ignored before (as under nohup) stays ignored.
 
     At first, and inside `at_once`, a signal raises Interrupted where it arrives, because nothing is lost. Inside `deferred`
     it only sets `signal`, and `check` raises when a step is whole. A second signal ends the process on the spot.

@@ -56,7 +56,7 @@ class Run(AbstractContextManager["Run"]):
         self.cost, self.watch = Cost(self.clock), health.Watch()
         first = self.group.rank == 0
         self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, writes=first)
-        self._measured: dict[str, float] = {}  # of the step under way
+        self._measured: dict[str, float] = {}  # measurements of the step under way
         later: Any = None  # `resume` sets these, and `epochs` the progress bar
         self.method, self.images = later, later  # a models.methods Method, and the data.lists.ImageList it learns from
         self.optimiser: torch.optim.Optimizer | None = later
@@ -213,7 +213,7 @@ class Run(AbstractContextManager["Run"]):
         self.metrics.unreported.append(measured)
         took = measured["seconds"]
         if self.stop.step_seconds is None:
-            log.say(f"a step takes about {took:.1f} s, as long as a signal may have to wait; a second one ends at once")
+            log.say(f"a step takes about {took:.1f} s; a signal may wait as long, and a second signal ends the run at once")
         self.stop.step_seconds = max(took, self.stop.step_seconds or 0)
         self.progress.update()
         if len(self.metrics.unreported) >= self.args.print_freq:

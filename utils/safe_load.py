@@ -37,7 +37,7 @@ def _reason(error: Exception) -> str:
     if held := re.search(r"GLOBAL ([\w.]+)", text):
         return f"refused, because it holds {held[1]} and so could run code; nothing of it was run"
     if re.search("TorchScript|legacy .tar", text):
-        return "refused, because files of its kind could run code; nothing of it was run"
+        return "refused, because such files could run code; nothing of it was run"
     if "weights_only" in text:  # the other words of the message are advice
         return "broken, or not in a form that torch.save writes"
     return (text.splitlines() or [type(error).__name__])[0][:200]  # an EOFError may have no text

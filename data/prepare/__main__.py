@@ -1,4 +1,4 @@
-"""The command: find the archives, read their index, extract the images, check the counts, write the lists."""
+"""The command. It finds the archives, reads their index, extracts the images, checks the counts and writes the lists."""
 
 import argparse
 import os
@@ -15,10 +15,10 @@ FORMATS = {"cub": cub, "car": car, "product": product, "shop": shop}
 
 
 def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (), check: bool = True) -> None:
-    """Make `<data_root>/<folder>` for the data set `name`. Raises InputError; after that or a stop it can be run again.
+    """Make `<data_root>/<folder>` for the data set `name`. Raises InputError. After an error or a stop, call it again.
 
-    archive_paths: local archives, index files or extracted folders; none of them means download. check: False accepts any
-    counts, and leaves listed images that the archives lack out of the lists.
+    archive_paths: local archives, index files or extracted folders; without any, the archives are downloaded. check: False
+    accepts any counts, and leaves out listed images that the archives lack.
     """
     form = FORMATS[name]
     folder = Path(data_root) / form.FOLDER
@@ -33,22 +33,22 @@ def prepare(name: str, data_root: str | Path, archive_paths: Sequence[str] = (),
     layout.check_paths(images)
     layout.check_counts(name, images, official)  # a wrong archive shows here, before gigabytes are written
 
-    found = archives.extract(sources, {image.source: folder / image.target for image in images})
-    missing = [image.source for image in images if image.source not in found]
+    extracted = archives.extract(sources, {image.source: folder / image.target for image in images})
+    missing = [image.source for image in images if image.source not in extracted]
     if missing:
         what = f"{name}: {len(missing):,} of {len(images):,} listed images are not in the archives given"
         what += f", the first is {missing[0]!r}"
-        if check or not found:
+        if check or not extracted:
             raise InputError(f"{what}; add the archive that holds them with --archive")
         print(f"{what}: left out of the lists")
-    images = [image for image in images if image.source in found]
+    images = [image for image in images if image.source in extracted]
     counts = layout.check_counts(name, images, official)
     layout.write_lists(folder, images, list(form.COUNTS))
     print(f"{name}: {layout.describe(counts)} in {folder}")
 
 
 def find_archives(form: ModuleType, data_root: Path, archive_paths: Sequence[str]) -> list[Path]:
-    """The given paths, or else the official archives downloaded into `<data_root>/downloads`."""
+    """Return the given paths; without any, download the official archives into `<data_root>/downloads`."""
     if archive_paths:
         for path in archive_paths:
             if not os.path.exists(path):
@@ -65,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="prepare_data.sh", description=about)
     add = parser.add_argument
     add("data", choices=list(FORMATS), help="the data set")
-    text = "where the data sets live (default: the environment variable DATA_ROOT)"
+    text = "the folder of all data sets (default: the environment variable DATA_ROOT)"
     add("--data_root", default=os.environ.get("DATA_ROOT"), metavar="DIR", help=text)
     text = "official archives and index files, or a folder they were extracted to (default: download into DIR/downloads)"
     add("--archive", nargs="+", action="extend", default=[], metavar="FILE", help=text)
-    text = "for a subset: print the counts instead of comparing them with the official ones"
+    text = "for a subset: print the counts, and do not compare them with the official ones"
     add("--no_check", action="store_true", help=text)
     args = parser.parse_args(argv)
     if not args.data_root:

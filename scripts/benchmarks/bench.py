@@ -1,4 +1,4 @@
-"""What the benchmarks share: how time and memory are measured, the tables they print, synthetic embeddings."""
+"""Shared code of the benchmarks: measures time and memory, prints tables, makes synthetic embeddings."""
 
 import argparse
 import gc
@@ -15,30 +15,30 @@ import torch
 import torchvision
 from scipy.optimize import nnls
 
-# The project, for all of them.
+# Puts the project on the path, for all benchmarks.
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 
 
 class Measured(NamedTuple):
-    """What one function took."""
+    """Time, memory and result of one function."""
 
     seconds: float  # median over the repeats
-    peak_mb: float  # highest resident memory (anonymous and shared) above that before, in MB of 10^6 bytes
-    result: object  # what the last call returned
+    peak_mb: float  # highest resident memory (anonymous and shared) above its start, in MB of 10^6 bytes
+    result: object  # result of the last call
 
 
 def measure(function, repeats=1, warm_up=0):
-    """Time `function()` and watch the memory of the process meanwhile (sampled from /proc, 0 without it)."""
+    """Time `function()`, and watch the memory of the process meanwhile (sampled from /proc; 0 without /proc)."""
     return measure_together({"": function}, repeats, warm_up)[""]
 
 
 def measure_together(functions, repeats=1, warm_up=0):
-    """The same for a dict of functions, taken in turns, so that a slow minute of the machine meets them all alike."""
+    """Measure a dict of functions as `measure` does. They take turns, so that a slow minute meets all alike."""
     seconds, peaks, results = ({name: [] for name in functions} for _ in range(3))
     gc.collect()
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
-            results[name] = None  # what the last call returned is no memory of this one
+            results[name] = None  # the last result must not count as memory of this call
             with _PeakMemory() as memory:
                 began = time.perf_counter()
                 results[name] = function()
@@ -57,7 +57,7 @@ class _PeakMemory:
         return self
 
     def _watch(self):
-        while not self._stop.wait(0.02):  # seldom enough not to disturb what takes milliseconds
+        while not self._stop.wait(0.02):  # rarely enough not to disturb calls of milliseconds
             self.peak_mb = max(self.peak_mb, _resident_mb() - self._before)
 
     def __exit__(self, *_):
@@ -67,7 +67,7 @@ class _PeakMemory:
 
 
 def _resident_mb():
-    """Memory that the system cannot take back: pages of mapped files, which it can, do not count."""
+    """Return the memory that the system cannot take back. Pages of mapped files, which it can, do not count."""
     try:
         with open("/proc/self/status", encoding="ascii") as lines:
             return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))) * 1024 / 1e6
@@ -76,16 +76,16 @@ def _resident_mb():
 
 
 def embeddings(n, dim=512, classes=None, noise=0.1, seed=0):
-    """Clustered unit vectors: float32 (n, dim), int64 (n,).
+    """Return clustered unit vectors and their labels: float32 (n, dim), int64 (n,).
 
-    Class centres plus noise of standard deviation `noise` in each dimension (a centre has length 1), normalised. Class
-    sizes are unequal (Dirichlet, concentration 3); classes: 11,316 for 60,502, as in Stanford Online Products' test half,
-    and in that proportion for other n, unless given.
+    A vector is its class centre, of length 1, plus noise of standard deviation `noise` in each dimension, normalised. Class
+    sizes are unequal (Dirichlet, concentration 3). classes: by default 11,316 for 60,502 vectors, as in the test half of
+    Stanford Online Products, and in that proportion for other n.
     """
     rng = np.random.default_rng(seed)
     classes = classes or max(2, round(n * 11316 / 60502))
     share = rng.dirichlet(np.full(classes, 3.0))
-    twice = np.tile(np.arange(classes), 2)[:n]  # each has a positive, as far as n reaches
+    twice = np.tile(np.arange(classes), 2)[:n]  # every class gets two vectors, as far as n reaches
     labels = np.concatenate([twice, rng.choice(classes, n - len(twice), p=share)])
     centres = rng.standard_normal((classes, dim), dtype=np.float32)
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
@@ -98,10 +98,10 @@ def embeddings(n, dim=512, classes=None, noise=0.1, seed=0):
 
 
 def parser(doc):
-    """An ArgumentParser with --threads."""
-    made = argparse.ArgumentParser(description=doc.split("\n")[0])
-    made.add_argument("--threads", type=int, default=0, help="0: as many as the machine has cores, or OMP_NUM_THREADS")
-    return made
+    """Return an ArgumentParser with --threads."""
+    flags = argparse.ArgumentParser(description=doc.split("\n")[0])
+    flags.add_argument("--threads", type=int, default=0, help="number of threads; 0: OMP_NUM_THREADS, or one a core")
+    return flags
 
 
 def set_threads(threads):
@@ -112,7 +112,7 @@ def set_threads(threads):
 
 
 def heading(title):
-    """The title of a section, and the machine under it."""
+    """Print the title of a section, and the machine under it."""
     print(
         f"## {title}\n\n{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; torch "
         f"{torch.__version__}, torchvision {torchvision.__version__}, faiss {faiss.__version__}, numpy {np.__version__}"
@@ -131,7 +131,7 @@ def _processor():
 
 
 def table(header, rows):
-    """Print a Markdown table; cells may be strings or numbers (3 significant digits)."""
+    """Print a Markdown table. Cells are strings or numbers (shown with 3 significant digits)."""
 
     def text(cell):
         if not isinstance(cell, float):
@@ -145,10 +145,10 @@ def table(header, rows):
 
 
 def curve(name, rows, predict=(), powers=(1, 2)):
-    """Print a cost curve and what it says of larger sizes.
+    """Print a measured cost curve, and a model's prediction for the sizes in `predict`.
 
-    rows: (size, seconds, MB), measured, by size. The model is a sum of `powers` of the size with coefficients of 0 or more,
-    fitted to relative errors; the exponent printed beside it is the slope between the last two sizes, in logarithms.
+    rows: (size, seconds, MB), sorted by size. The model is a sum of `powers` of the size with coefficients of 0 or more,
+    fitted to relative errors. The printed exponent is the logarithmic slope between the last two sizes.
     """
     sizes, seconds = (np.array([row[i] for row in rows], dtype=float) for i in (0, 1))
     basis = np.stack([sizes**p for p in powers], axis=1) / seconds[:, None]
@@ -166,7 +166,7 @@ def curve(name, rows, predict=(), powers=(1, 2)):
 
 
 def compare(measured, unit="s", scale=1.0):
-    """Print a table of {name: Measured}, the first of which is ours: time, ratio to ours, memory."""
+    """Print a table of {name: Measured}: time, ratio to ours, memory. The first entry is ours."""
     ours = next(iter(measured.values())).seconds
     table(
         ["", unit, "x ours", "MB above the inputs"],

@@ -1,4 +1,4 @@
-"""The closed form: what it adds to the backbone's forward pass, its covariance against the plain product, and its solvers.
+"""Measures the closed form: its time beyond the backbone's forward pass, its covariance, and its solvers.
 
 python scripts/benchmarks/closed_form.py [--nets EfficientNet-Lite0 ResNet50] [--widths 128 224] [--rows 100000]
 """
@@ -15,7 +15,7 @@ BATCH, DIM = 100, 512
 
 
 def embedder_of(net, width):
-    """A frozen net with random weights and a closed form of random numbers; what they are takes no time."""
+    """Return a frozen net with random weights and a random closed form. Their values do not affect the time."""
     torch.manual_seed(0)
     embedder = models.create(net, DIM, False, width=width, origin_width=width * 9 // 8).eval()
     sizes = stages(embedder.features, torch.zeros(1, 3, width, width))
@@ -28,7 +28,7 @@ def embedder_of(net, width):
 
 @torch.inference_mode()
 def embedding(nets, widths, repeats):
-    """(net, pixels, ours, limit, limit / ours, MB of each), in turns, so that a slow minute meets both."""
+    """Return rows (net, pixels, ours, limit, limit / ours, MB of each). Both take turns: a slow minute meets both."""
     rows = []
     for net in nets:
         for width in widths:
@@ -43,7 +43,7 @@ def embedding(nets, widths, repeats):
 
 
 def made(rows, dim, block):
-    """Random rows in blocks, float32 (block, dim); never all of them in memory."""
+    """Yield random rows in blocks, float32 (block, dim). Memory never holds all of them."""
     generator = torch.Generator().manual_seed(0)
     for start in range(0, rows, block):
         yield torch.rand(min(block, rows - start), dim, generator=generator)
@@ -57,7 +57,7 @@ def moments(rows, dim, block):
 
 
 def product(rows, dim, block=4096):
-    """The limit: X^T X in float32, in blocks as large as they may be, around no mean."""
+    """Compute the limit: X^T X in float32, in large blocks, without subtracting a mean."""
     total = torch.zeros(dim, dim)
     for x in made(rows, dim, block):
         total.addmm_(x.T, x)
@@ -74,7 +74,7 @@ def main():
     flags.add_argument("--nets", nargs="*", default=["EfficientNet-Lite0", "ResNet50"])
     flags.add_argument("--widths", type=int, nargs="+", default=[128, 224])
     flags.add_argument("--rows", type=int, default=100_000)
-    flags.add_argument("--dim", type=int, default=3360, help="numbers that describe an image: 3,104 of ResNet50")
+    flags.add_argument("--dim", type=int, default=3360, help="numbers that describe an image; ResNet50 has 3,104")
     flags.add_argument("--repeats", type=int, default=5)
     args = flags.parse_args()
     bench.set_threads(args.threads)
@@ -86,7 +86,7 @@ def main():
         embedding(args.nets, args.widths, args.repeats),
     )
 
-    print(f"Covariance of {args.rows:,} x {args.dim:,} float32 rows that come in blocks of 100; making them is in both.\n")
+    print(f"Covariance of {args.rows:,} x {args.dim:,} float32 rows in blocks of 100; both times include making the rows.\n")
     bench.compare(
         bench.measure_together(
             {
@@ -97,7 +97,7 @@ def main():
         )
     )
 
-    print(f"Eigendecomposition of {args.dim:,} x {args.dim:,}: float64 is of the final weights, float32 of those tried.\n")
+    print(f"Eigendecomposition of {args.dim:,} x {args.dim:,}: float64 for the final weights, float32 for those tried.\n")
     matrix = product(2 * args.dim, args.dim)
     bench.compare(
         {

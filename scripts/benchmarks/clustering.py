@@ -1,4 +1,4 @@
-"""k-means: ours, scikit-learn (the original's call), raw faiss; cold and warm starts; time and memory against size.
+"""Compares our k-means with scikit-learn (the original's call) and raw faiss: cold and warm starts, time, memory.
 
 python scripts/benchmarks/clustering.py [--n 59551 --k 10000] [--curve_n 20000 59551 200000] [--memory_n 1000000]
 python scripts/benchmarks/clustering.py --features before.npy after.npy      # warm start on your own float32 (N, d)
@@ -18,7 +18,7 @@ from utils.clustering.kmeans import assign, cluster_means, greedy_seeding, kmean
 
 
 def original(x, k):
-    """The original's call."""
+    """Run scikit-learn with the original's arguments, and return the objective."""
     return KMeans(k, init="k-means++", n_init=10, max_iter=100, random_state=0).fit(x).inertia_
 
 
@@ -31,8 +31,8 @@ def raw_faiss(x, k, start=None, iterations=25, restarts=1):
 
 
 def drifted(x, labels, k, strength=0.3, seed=1):
-    """What some epochs of training do to features: they move towards their clusters' means, all are rotated and distorted by
-    a random linear map, and each moves a little by itself."""
+    """Change features as a few epochs of training do: move them towards their clusters' means, rotate and distort all by a
+    random linear map, and move each a little by itself."""
     rng = np.random.default_rng(seed)
     n, d = x.shape
     moved = x + strength * cluster_means(x, labels, k)[labels]
@@ -44,14 +44,14 @@ def drifted(x, labels, k, strength=0.3, seed=1):
 def against_scikit_learn(n, dim, k):
     print(
         f"### N = {n:,}, d = {dim}, {k} clusters: the original's call of scikit-learn\n\nGoal: 10 times faster, the "
-        "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension; three "
-        "seeds of ours.\n"
+        "objective within 0.3 %. `noise` is the standard deviation about the class centres, in each dimension. Ours runs "
+        "with three seeds.\n"
     )
     rows = []
-    kmeans(embeddings(n, dim, k)[0], k)  # threads and libraries awake
+    kmeans(embeddings(n, dim, k)[0], k)  # wakes threads and libraries
     for noise in (0.03, 0.05, 0.1, 0.2):
         x, _ = embeddings(n, dim, k, noise)
-        got = measure_together(
+        measured = measure_together(
             {
                 "ours": lambda: [kmeans(x, k, seed=seed).objective for seed in (0, 1, 2)],
                 "scikit-learn": lambda: original(x, k),
@@ -59,8 +59,8 @@ def against_scikit_learn(n, dim, k):
                 "faiss 10 x 100": lambda: raw_faiss(x, k, iterations=100, restarts=10),
             }
         )
-        best, ours = got["scikit-learn"], got["ours"].seconds / 3
-        excess = " ".join(f"{100 * (objective / best.result - 1):+.2f}" for objective in got["ours"].result)
+        best, ours = measured["scikit-learn"], measured["ours"].seconds / 3
+        excess = " ".join(f"{100 * (objective / best.result - 1):+.2f}" for objective in measured["ours"].result)
         rows.append(
             (
                 noise,
@@ -71,7 +71,7 @@ def against_scikit_learn(n, dim, k):
                 *(
                     cell
                     for name in ("faiss 25", "faiss 10 x 100")
-                    for cell in (got[name].seconds, f"{100 * (got[name].result / best.result - 1):+.2f}")
+                    for cell in (measured[name].seconds, f"{100 * (measured[name].result / best.result - 1):+.2f}")
                 ),
             )
         )
@@ -140,10 +140,10 @@ def warm(pairs):
     for name, (x, after, k) in pairs.items():
         labels = kmeans(x, k).labels
         after = drifted(x, labels, k) if after is None else after
-        got = measure_together(
+        measured = measure_together(
             {"warm": lambda: kmeans(after, k, warm_labels=labels), "cold": lambda: kmeans(after, k)}, repeats=3
         )
-        warm, cold = got["warm"], got["cold"]
+        warm, cold = measured["warm"], measured["cold"]
         rows.append(
             (
                 name,
@@ -178,14 +178,14 @@ def main():
     flags = parser(__doc__)
     for name, default, text in (
         ("dim", 512, None),
-        ("n", 6000, "for raw faiss; 59551 is Stanford Online Products' training half"),
-        ("k", 1000, "clusters there; 10000"),
-        ("classes", 0, "classes there (default: by size)"),
-        ("iterations", 10, "of the comparison with raw faiss"),
-        ("n_small", 5924, "for scikit-learn; CUB-200-2011's test half"),
-        ("k_small", 100, "clusters there"),
-        ("memory_n", 50000, "images of the memory test; 1000000"),
-        ("memory_k", 100, "clusters there"),
+        ("n", 6000, "images for raw faiss; 59551 is Stanford Online Products' training half"),
+        ("k", 1000, "clusters for raw faiss; the full size is 10000"),
+        ("classes", 0, "classes for raw faiss (default: by size)"),
+        ("iterations", 10, "iterations for raw faiss"),
+        ("n_small", 5924, "images for scikit-learn; 5924 is CUB-200-2011's test half"),
+        ("k_small", 100, "clusters for scikit-learn"),
+        ("memory_n", 50000, "images of the memory test; the full size is 1000000"),
+        ("memory_k", 100, "clusters of the memory test"),
     ):
         flags.add_argument(f"--{name}", type=int, default=default, help=text)
     flags.add_argument("--curve_n", type=int, nargs="*", default=[5000, 10000, 20000], help="sizes for the time model")

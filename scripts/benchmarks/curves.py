@@ -1,5 +1,5 @@
-"""How the cost of each part grows: Recall@K with dimension, k-means with N, clusters and dimension, decoding with the size
-of photos, the network with the width of crops; and what these curves say of larger sets.
+"""Measures how the cost of each part grows, and predicts it for larger sets: Recall@K with dimension, k-means with N,
+clusters and dimension, decoding with the size of photos, the network with the width of crops.
 
     python scripts/benchmarks/curves.py [--n 20000] [--net EfficientNet-Lite0]
 """
@@ -29,14 +29,14 @@ def recall_seconds(n, dim):
 
 
 def kmeans_seconds(n, k, dim):
-    """Of one iteration: a mean over ITERATIONS, or as many as it takes to settle, and the assignment."""
+    """Return the seconds of one iteration, a mean over the assignment and up to ITERATIONS, and the peak MB."""
     x, _ = embeddings(n, dim, classes=max(2, n // 10), noise=0.5)
     took = measure(lambda: (solver := lloyd(x, x[:k].copy(), ITERATIONS, settled=0), assign(solver, x)))
     return took.seconds / (len(took.result[0].obj) + 1), took.peak_mb
 
 
 def decode_seconds(width, count=16):
-    """Of one photo, width x 3/4 width, decoded and shrunk to 256, on one thread."""
+    """Return seconds and MB for a photo, width x 3/4 width, which is decoded and shrunk to 256 on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         make_photos(f"{folder}/photos", count, (width, width * 3 // 4), 88)
         images = Images(read_train(f"{folder}/photos").paths, Transforms())
@@ -45,7 +45,7 @@ def decode_seconds(width, count=16):
 
 
 def network_seconds(net, width, count=64):
-    """Of the features of one crop."""
+    """Return seconds and MB for the features of one crop."""
     compute = device.choose("cpu")
     model = compute.place(models.create(net, pretrained=False, width=width)).eval()
     encode = encoder(model, ["embedding"], compute)
@@ -61,7 +61,7 @@ def main():
     flags.add_argument("--dims", type=int, nargs="+", default=[128, 256, 512, 1024])
     flags.add_argument("--clusters", type=int, nargs="+", default=[250, 500, 1000, 2000])
     flags.add_argument("--photos", type=int, nargs="+", default=[320, 640, 1280, 2560], help="widths of photos")
-    flags.add_argument("--widths", type=int, nargs="+", default=[96, 128, 160, 224], help="of crops")
+    flags.add_argument("--widths", type=int, nargs="+", default=[96, 128, 160, 224], help="widths of crops")
     flags.add_argument("--net", default="EfficientNet-Lite0")
     args = flags.parse_args()
     bench.set_threads(args.threads)
@@ -105,8 +105,8 @@ def main():
             )
         )
     print(
-        f"### What that makes of larger sets, on this machine, d = {dim}\n\nPhotos {args.photos[2]} pixels wide, crops of "
-        f"{args.widths[1]}; each part once. By the constants of the largest sizes above.\n"
+        f"### Prediction for larger sets, on this machine, d = {dim}\n\nPhotos {args.photos[2]} pixels wide, crops of "
+        f"{args.widths[1]}; each part once, with the constants of the largest sizes above.\n"
     )
     table(
         ["", "images", "clusters", "features, GB", "decoding", "features", "one iteration of k-means", "Recall@K, exact"],

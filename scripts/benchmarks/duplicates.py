@@ -1,11 +1,11 @@
-"""Duplicates among made prints and embeddings with planted copies: seconds, memory, recall, beside the exact search.
+"""Finds planted copies among synthetic prints and embeddings: seconds, memory, recall, beside the exact search.
 
 python scripts/benchmarks/duplicates.py [--sizes 10000 100000 1000000] [--exact_up_to 100000] [--turned_up_to 100000]
 
-One row in a hundred is a copy of another: a print of the same picture without 5 % at each side, with noise of one grey
-level; an embedding with a cosine of about 0.95. Recall: the copies that are in one group with their original, and nothing
-else. Beside it, the inverted files against exact search: of prints, the share of the candidates of 2,000 prints that are
-found; of embeddings, the recall@10 that the index measured when it was built.
+One row in a hundred is a copy of another. A copied print lacks 5 % of the picture at each side, and has noise of one grey
+level. A copied embedding has a cosine of about 0.95. Recall: the share of copies whose group is just the copy and its
+original. Inverted files are also compared with exact search: for prints, by the share of the candidates of 2,000 prints that
+they find; for embeddings, by the recall@10 that the index measured when it was built.
 """
 
 import numpy as np
@@ -16,36 +16,36 @@ from gallery.duplicates import alike, near
 from gallery.index import build, exact_neighbours
 from gallery.thumbprints import SIDE
 
-COPIES = 100  # one copy in so many rows
+COPIES = 100  # rows for each copy
 CROP = 0.05
-STEEPNESS = 1.1  # the amplitude falls with frequency^-1.1: then as many pairs are candidates as among photos (CUB100)
-THRESHOLD = 0.9  # of look-alikes
+STEEPNESS = 1.1  # amplitude ~ frequency^-1.1 gives as many candidate pairs as photos do (CUB100)
+THRESHOLD = 0.9  # least similarity of look-alikes
 SAMPLE = 2_000
 ROWS_AT_ONCE = 10_000
 
 
 def planted(n):
-    """(originals, copies): rows."""
+    """Return the rows of the originals and of their copies."""
     copies = np.arange(n - n // COPIES, n)
     return copies - n // 2, copies
 
 
 def made_prints(n, seed=0):
-    """uint8 (n, SIDE, SIDE): random pictures with the spectrum of photos, the last n // COPIES cropped from others."""
+    """Make random pictures with the spectrum of photos, the last n // COPIES cropped from others: uint8 (n, SIDE, SIDE)."""
     originals, copies = planted(n)
     prints = np.empty((n, SIDE, SIDE), np.uint8)
     for begin in range(0, n, ROWS_AT_ONCE):
         rows = np.arange(begin, min(begin + ROWS_AT_ONCE, n))
         prints[rows] = _pictures(rows, 0, seed)
     for begin in range(0, len(copies), ROWS_AT_ONCE):
-        rows, those = copies[begin : begin + ROWS_AT_ONCE], originals[begin : begin + ROWS_AT_ONCE]
+        rows, sources = copies[begin : begin + ROWS_AT_ONCE], originals[begin : begin + ROWS_AT_ONCE]
         noise = np.random.default_rng((seed, 1, rows[0])).standard_normal((len(rows), SIDE, SIDE))
-        prints[rows] = (_pictures(those, CROP, seed) + noise).clip(0, 255)
+        prints[rows] = (_pictures(sources, CROP, seed) + noise).clip(0, 255)
     return prints
 
 
 def _pictures(rows, crop, seed):
-    """float32 (m, SIDE, SIDE), the picture of each row without the share `crop` at each edge: cosines of random size."""
+    """Draw each row's picture, without the share `crop` at each edge, as random cosines: float32 (m, SIDE, SIDE)."""
     frequency = np.hypot(*np.mgrid[:SIDE, :SIDE])
     frequency[0, 0] = np.inf
     size = (frequency**-STEEPNESS).astype(np.float32)
@@ -57,8 +57,8 @@ def _pictures(rows, crop, seed):
 
 
 def made_embeddings(n, dim, seed=0):
-    """float32 (n, dim), rows of length 1, the last n // COPIES near others."""
-    x, _ = embeddings(n, dim, classes=max(2, n // 100), noise=0.05, seed=seed)  # an index finds its way by classes
+    """Make embeddings: float32 (n, dim), rows of length 1. The last n // COPIES are near others."""
+    x, _ = embeddings(n, dim, classes=max(2, n // 100), noise=0.05, seed=seed)  # classes guide an index
     originals, copies = planted(n)
     noise = np.random.default_rng((seed, 2)).standard_normal((len(copies), dim), np.float32)
     moved = x[originals] + noise / np.linalg.norm(noise, axis=1, keepdims=True) / 3  # cosine: 1 / sqrt(1 + 1/9) = 0.949
@@ -67,7 +67,7 @@ def made_embeddings(n, dim, seed=0):
 
 
 def recall(groups, n):
-    """The share of copies whose group is they and their original; and how many other groups there are."""
+    """Return the share of copies whose group is just the copy and its original, and the number of other groups."""
     pairs = {tuple(pair) for pair in np.stack(planted(n), 1).tolist()}
     right = sum(tuple(group.rows) in pairs for group in groups)
     return right / len(pairs), len(groups) - right
@@ -78,33 +78,33 @@ def near_rows(sizes, exact_up_to, turned_up_to):
         prints = made_prints(n)
         sample = np.sort(np.random.default_rng(1).choice(n, min(n, SAMPLE), replace=False))
         for turned in (False, True)[: 1 + (n <= turned_up_to)]:
-            got = measure(lambda: near(prints, turned=turned))
+            took = measure(lambda: near(prints, turned=turned))
             exact, kept = "", ""
             if not turned:
                 if n <= exact_up_to:
                     exact = measure(lambda: candidates(prints, exact_up_to=n)).seconds
                 if n > EXACT:
-                    every, some = (set(zip(*candidates(prints, queries=sample, exact_up_to=most))) for most in (n, 0))
-                    kept = len(every & some) / max(1, len(every))
-            yield n, "turned too" if turned else "upright", got.seconds, got.peak_mb, *recall(got.result, n), exact, kept
+                    exact_pairs, pairs = (set(zip(*candidates(prints, queries=sample, exact_up_to=most))) for most in (n, 0))
+                    kept = len(exact_pairs & pairs) / max(1, len(exact_pairs))
+            yield n, "turned too" if turned else "upright", took.seconds, took.peak_mb, *recall(took.result, n), exact, kept
 
 
 def alike_rows(sizes, dim, exact_up_to):
     for n in sizes:
         x = made_embeddings(n, dim)
         index = measure(lambda: build(x))
-        got = measure(lambda: alike(x, index.result.search, THRESHOLD))
+        took = measure(lambda: alike(x, index.result.search, THRESHOLD))
         exact = measure(lambda: exact_neighbours(x, x, 33)).seconds if n <= exact_up_to else ""
         at_10 = index.result.about.get("recall", 1.0)
-        yield n, index.seconds, got.seconds, got.peak_mb, *recall(got.result, n), exact, at_10
+        yield n, index.seconds, took.seconds, took.peak_mb, *recall(took.result, n), exact, at_10
 
 
 def main():
     flags = parser(__doc__)
     flags.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000])
-    flags.add_argument("--dim", type=int, default=256, help="of the embeddings")
-    flags.add_argument("--exact_up_to", type=int, default=100_000, help="size up to which the exact search is timed too")
-    flags.add_argument("--turned_up_to", type=int, default=100_000, help="size up to which turned copies are looked for too")
+    flags.add_argument("--dim", type=int, default=256, help="numbers in an embedding")
+    flags.add_argument("--exact_up_to", type=int, default=100_000, help="largest size for which exact search is timed too")
+    flags.add_argument("--turned_up_to", type=int, default=100_000, help="largest size for which turned copies count too")
     args = flags.parse_args()
     set_threads(args.threads)
     heading("Duplicates")

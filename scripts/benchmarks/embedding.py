@@ -1,4 +1,4 @@
-"""Images a second of embed.py, from files to rows on the disk, against the backbone's forward pass over ready crops.
+"""Measures embed.py in images a second, from files to rows on the disk, against a forward pass over ready crops.
 
 python scripts/benchmarks/embedding.py --images FOLDER [--nets EfficientNet-Lite0 ResNet50] [--widths 128 224] [--count 1000]
 """
@@ -21,11 +21,11 @@ BATCH = 64
 
 
 def rows_on_the_disk(model, compute, files, workers, folder):
-    """What embed.py does between its first and its last image."""
+    """Do the work of embed.py between its first and its last image."""
     writer = Writer(tempfile.mkdtemp(dir=folder), model.digest, model.dim, "float32")
     todo = writer.plan(files)
-    for taken, rows in embedded(model, compute, [file.path for file in files], todo, BATCH, workers):
-        writer.put(taken.indices, rows, taken.prints, taken.hashes)
+    for batch, rows in embedded(model, compute, [file.path for file in files], todo, BATCH, workers):
+        writer.put(batch.indices, rows, batch.prints, batch.hashes)
     writer.finish([], {"name": "", "root": None})
 
 
@@ -36,7 +36,7 @@ def forward(embedder, crops, times):
 
 
 def compared(net, width, files, repeats):
-    """A row of the table; ours and the limit are taken in turns."""
+    """Return a row of the table. Ours and the limit take turns."""
     embedder, compute = embedder_of(net, width), device.choose("cpu")
     model = Model(embedder, "closed_form", {}, 0)
     crops = torch.randint(256, (BATCH, 3, width, width), dtype=torch.uint8)
@@ -50,7 +50,7 @@ def compared(net, width, files, repeats):
             },
             repeats,
         )
-    ours, alone, limit = (len(files) / found.seconds for found in both.values())
+    ours, alone, limit = (len(files) / measured.seconds for measured in both.values())
     return net, width, ours, alone, limit, ours / limit
 
 
@@ -59,7 +59,7 @@ def main():
     flags.add_argument("--images", required=True, help="a folder of images")
     flags.add_argument("--nets", nargs="*", default=["EfficientNet-Lite0", "ResNet50"])
     flags.add_argument("--widths", type=int, nargs="+", default=[128, 224])
-    flags.add_argument("--count", type=int, default=2048, help="how many of them")
+    flags.add_argument("--count", type=int, default=2048, help="number of images to embed")
     flags.add_argument("--repeats", type=int, default=3)
     args = flags.parse_args()
     bench.set_threads(args.threads)

@@ -1,8 +1,8 @@
-"""Query speed of an exported net: ONNX Runtime against PyTorch, one image and a batch, and the multiplications alone.
+"""Measures queries by an exported net: ONNX Runtime against PyTorch, for one image and a batch, and the limit.
 
 python scripts/benchmarks/export.py [--nets EfficientNet-Lite0 ResNet50] [--width 224] [--batches 1 32] --threads 1
 
-The limit is what the net's multiplications take at the speed of a large matrix product.
+The limit is the time of the net's multiplications at the speed of a large matrix product.
 """
 
 import os
@@ -29,14 +29,14 @@ def forward(embedder, normalised):
 
 
 def work_of(embedder, width):
-    """Floating point operations of the backbone for one image."""
+    """Return the floating point operations of the backbone for one image."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         embedder.features(torch.zeros(1, 3, width, width))
     return counter.get_total_flops()
 
 
 def compared(net, args, peak):
-    """Rows of the table for one net with the closed form; the three are taken in turns, so that a slow minute meets all."""
+    """Return the rows for one net with the closed form. The three passes take turns, so that a slow minute meets all."""
     embedder, rows = embedder_of(net, args.width), []
     work = work_of(embedder, args.width)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def compared(net, args, peak):
             args.repeats * max(1, 32 // batch),
             warm_up=2,
         )
-        ours, torchs, bare = (1000 * found.seconds for found in took.values())
+        ours, torchs, bare = (1000 * measured.seconds for measured in took.values())
         limit = 1000 * batch * work / peak
         rows.append((net, batch, ours, torchs, bare, limit, torchs / ours, ours / limit))
     return rows
@@ -66,7 +66,7 @@ def main():
     flags.add_argument("--nets", nargs="+", default=["EfficientNet-Lite0", "ResNet50"])
     flags.add_argument("--width", type=int, default=224)
     flags.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="images in one call")
-    flags.add_argument("--repeats", type=int, default=5, help="of a batch of 32; of smaller ones more")
+    flags.add_argument("--repeats", type=int, default=5, help="repeats of a batch of 32; smaller batches repeat more often")
     args = flags.parse_args()
     bench.set_threads(args.threads)
     bench.heading("Queries by an exported net")

@@ -1,10 +1,10 @@
-"""The input pipeline: one training step's crops on one core, and what a long list costs in worker processes.
+"""Measures the input pipeline: one training step's crops on one core, and the memory of a long list in worker processes.
 
     OMP_NUM_THREADS=1 python scripts/benchmarks/input.py [--images FOLDER] [--entries 1000000 --workers 8]
 
-A step is 80 metric views and 16 images in four rotations of their own crops, decoded, cropped from 256 to 227, normalised.
-A look is the central crops of 80 images: before each clustering, all images are looked at.
-FOLDER is a data set with a train.txt; without it, images of 227 x 227 are made. Photos of 1600 x 1200 always are.
+A step has 80 metric views, and 16 images in four rotations of their own crops: decoded, cropped from 256 to 227, normalised.
+A look has the central crops of 80 images: before each clustering, training looks at all images.
+FOLDER is a data set with a train.txt. Without it, images of 227 x 227 are made. Photos of 1600 x 1200 are always made.
 """
 
 import multiprocessing
@@ -35,7 +35,7 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def make_photos(folder, count, size, quality):
-    """JPEGs with the smooth parts, the edges and the fine texture of photos, and their train.txt."""
+    """Make JPEGs with the smooth parts, the edges and the fine texture of photos, and their train.txt."""
     os.makedirs(folder)
     rng = np.random.default_rng(0)
     for i in range(count):
@@ -50,7 +50,7 @@ def make_photos(folder, count, size, quality):
 
 
 def usual_crop():
-    """The usual transforms of a PIL image."""
+    """Return the usual torchvision transforms of a PIL image."""
     return peer.Compose(
         [
             peer.Resize(256),
@@ -68,7 +68,7 @@ def open_pil(path):
 
 
 def usual(paths, picks, crop):
-    """The same views as ours, each from the PIL image by the usual transforms; one decode an image."""
+    """Make the same views as ours, each from the PIL image by the usual transforms. Each image is decoded once."""
     metric, turned = [], []
     for pick in picks:
         image = open_pil(paths[pick.index])
@@ -79,19 +79,19 @@ def usual(paths, picks, crop):
 
 
 def original(paths, picks, crop):
-    """The original's way: four rotations of every image, each by the usual transforms; the step uses some of them."""
+    """Make views as the original does: four rotations of every image by the usual transforms. A step uses some of them."""
     images = [open_pil(paths[pick.index]) for pick in picks]
     return [torch.stack([crop(image.rotate(90 * k)) for image in images]) for k in range(4)]
 
 
 def picks_of(count):
-    """What the sampler picks for a step of 80 from `count` images."""
+    """Return the sampler's picks for a step of 80 from `count` images."""
     labels = np.arange(max(80, count)) % 16
     return [pick._replace(index=pick.index % count) for pick in next(iter(PKBatches(labels, 80, 5, list, 0, 1, 16)))]
 
 
 def ours(opened):
-    """A function that makes our views of a step."""
+    """Return a function that makes our views of a step."""
     picks, views, normalise = picks_of(len(opened)), Views(opened), Normalise(IMAGENET)
     draws = [Draw(*pick[:3]) for pick in picks]
     draws += [Draw(*pick[:3], False, turn, 1 + turn) for pick in picks if pick.rotate for turn in range(4)]
@@ -102,7 +102,7 @@ def ours(opened):
 
 
 def look(opened):
-    """A function that makes our crops of 80 images."""
+    """Return a function that makes our crops of 80 images."""
     crops = Crops(opened)
     return lambda: [crops[pick.index, None] for pick in picks_of(len(opened))]
 
@@ -135,9 +135,9 @@ def step(title, folder, repeats):
 
 
 def worth_of_a_cache(folder, shrunk, repeats, net, width, origin_width):
-    """Print what one core takes for a step and a look, network and images together, with and without a cache.
+    """Print one core's time for a step and a look, network and images together, with and without a cache.
 
-    shrunk: a new folder for the photos as JPEGs of quality 95 that are no larger than need be: a cache on the disk.
+    shrunk: a new folder for the photos as JPEGs of quality 95 at the size that is needed: a cache on the disk.
     """
     images, transforms = read_train(folder), Transforms(width, origin_width)
     os.makedirs(shrunk)
@@ -175,15 +175,15 @@ def worth_of_a_cache(folder, shrunk, repeats, net, width, origin_width):
     rows = []
     for name in opened:
         row = [name]
-        for kind, views in (("step", 144), ("look", 80)):
-            data, network = measured[f"{kind} {name}"].seconds, measured[kind].seconds * views / len(few)
-            row += [1e3 * data, 1e3 * network, (data + network) / (measured[f"{kind} --cache ram"].seconds + network)]
+        for part, views in (("step", 144), ("look", 80)):
+            data, network = measured[f"{part} {name}"].seconds, measured[part].seconds * views / len(few)
+            row += [1e3 * data, 1e3 * network, (data + network) / (measured[f"{part} --cache ram"].seconds + network)]
         rows.append(row)
     bench.table(["", "a step: images, ms", "network, ms", "x ram", "a look: images, ms", "network, ms", "x ram"], rows)
 
 
 def proportional_mb():
-    """Memory of this process and its workers, shared pages counted once, in MB of 10^6 bytes."""
+    """Return the memory of this process and its workers in MB of 10^6 bytes. Shared pages count once."""
     total = 0
     for pid in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
@@ -191,11 +191,11 @@ def proportional_mb():
     return total / 1e6
 
 
-def memory_of_list(kind, entries, workers):
-    """MB of all processes once the workers have read a list of `entries` made-up names from end to end."""
-    paths = kind([f"/home/user/data/Stanford_Online_Products/class_{i // 5:06d}/{i:012d}.jpg" for i in range(entries)])
+def memory_of_list(sequence, entries, workers):
+    """Return the MB of all processes after the workers have read a list of `entries` made-up names from end to end."""
+    paths = sequence([f"/home/user/data/Stanford_Online_Products/class_{i // 5:06d}/{i:012d}.jpg" for i in range(entries)])
     batches = ImageBatches(Images(paths, Transforms()), 1000, workers, persistent=True)
-    for _ in batches.crops():  # no such file: each comes back as a BadImage
+    for _ in batches.crops():  # the files do not exist: each gives a BadImage
         pass
     return proportional_mb()
 
@@ -203,10 +203,10 @@ def memory_of_list(kind, entries, workers):
 def main():
     parser = bench.parser(__doc__)
     parser.add_argument("--images", default=None, help="a data set's folder (default: images of 227 x 227 are made)")
-    parser.add_argument("--photos", type=int, default=16, help="how many large photos are made")
+    parser.add_argument("--photos", type=int, default=16, help="number of large photos to make")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--entries", type=int, default=100_000, help="of the long list")
-    parser.add_argument("--workers", type=int, default=8, help="that read the long list")
+    parser.add_argument("--entries", type=int, default=100_000, help="names in the long list")
+    parser.add_argument("--workers", type=int, default=8, help="worker processes that read the long list")
     args = parser.parse_args()
     bench.set_threads(args.threads or 1)
     log.log.setLevel("ERROR")
@@ -227,17 +227,17 @@ def main():
 
     if os.path.exists("/proc/self/smaps_rollup"):
         bench.heading(f"Memory of a list of {args.entries:,} images in {args.workers} workers")
-        # each in a process of its own: memory that one has freed would count for the next
+        # each row in a process of its own: memory freed by one would count for the next
         with_workers = multiprocessing.get_context("spawn")
         rows = {"ours": (Paths, args.entries), "a Python list of str": (list, args.entries), "": (Paths, 1000)}
-        taken = {}
-        for name, (kind, entries) in rows.items():
+        megabytes = {}
+        for name, (sequence, entries) in rows.items():
             receiver, sender = with_workers.Pipe(duplex=False)
-            process = with_workers.Process(target=_send, args=(sender, kind, entries, args.workers))
+            process = with_workers.Process(target=_send, args=(sender, sequence, entries, args.workers))
             process.start()
-            taken[name] = receiver.recv()
+            megabytes[name] = receiver.recv()
             process.join()
-        bench.table(["", "MB, all processes together"], [(name, taken[name] - taken[""]) for name in rows if name])
+        bench.table(["", "MB, all processes together"], [(name, megabytes[name] - megabytes[""]) for name in rows if name])
 
 
 def _send(sender, *arguments):

@@ -1,9 +1,9 @@
-"""Memory of a training step: how much, what for, and what making large maps twice (as train.py does), `--micro_batch` and
-`--train_from` save at which price.
+"""Measures the memory of a training step, and how much memory and time three ways of saving it take: making large maps twice
+(as train.py does), `--micro_batch` and `--train_from`.
 
     python scripts/benchmarks/memory.py [--net EfficientNet-Lite0] [--width 128]
 
-A process for each row, because what one has held it does not give back. BatchNorm is frozen, as by default.
+Each row has its own process, because a process does not give memory back. BatchNorm is frozen, as by default.
 """
 
 import os
@@ -28,15 +28,15 @@ METRIC, ROTATED = 80, 64  # the paper's views of a step
 
 
 def megabytes(name):
-    """VmRSS or VmHWM (its highest so far) of this process, in MB of 10^6 bytes."""
+    """Return this process's VmRSS, or VmHWM (the highest VmRSS so far), in MB of 10^6 bytes."""
     with open("/proc/self/status", encoding="ascii") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
 def measure(net, width, micro_batch, stage, steps=4):
-    """Prints: MB before, MB that autograd keeps between forward and backward pass, highest MB, seconds of the last step.
+    """Print MB before, MB that autograd keeps between forward and backward pass, highest MB, and seconds of the last step.
 
-    stage: of `models.cut.train_from`, whose activations are then there already; "kept": no large maps are made twice.
+    stage: as in `models.cut.train_from`; the activations below it are given. "kept": no large maps are made twice.
     """
     row = torch.arange(METRIC + ROTATED)
     images = torch.randint(256, (len(row), 3, width, width), dtype=torch.uint8)
@@ -73,13 +73,13 @@ def main():
     flags.add_argument("--net", default="EfficientNet-Lite0")
     flags.add_argument("--width", type=int, default=128)
     flags.add_argument("--micro_batches", type=int, nargs="*", default=[72, 48, 16])
-    flags.add_argument("--measure", nargs=2, default=None, help="one row, by the process for it: MICRO_BATCH STAGE")
+    flags.add_argument("--measure", nargs=2, default=None, help="measure one row, MICRO_BATCH STAGE, in this process")
     args = flags.parse_args()
     bench.set_threads(args.threads)
     if args.measure is not None:
         return measure(args.net, args.width, int(args.measure[0]), args.measure[1])
     heading(f"Memory of a step, {args.net}, {METRIC} + {ROTATED} views of {args.width} px")
-    kinds = {
+    ways = {
         "all maps kept": (0, "kept"),
         "large maps made twice": (0, "all"),
         **{f"--micro_batch {number}": (number, "all") for number in args.micro_batches},
@@ -87,7 +87,7 @@ def main():
         "--train_from top, activations known": (0, "top"),
     }
     rows = []
-    for name, (micro_batch, stage) in kinds.items():
+    for name, (micro_batch, stage) in ways.items():
         command = [sys.executable, __file__, "--net", args.net, "--width", str(args.width)]
         if args.threads:
             command += ["--threads", str(args.threads)]

@@ -1,10 +1,10 @@
-"""How well copies are found: plants copies of some images of a folder among all of them, and looks for duplicates.
+"""Measures how well copies are found: plants copies of images of a folder among all its images, and looks for duplicates.
 
 python scripts/benchmarks/planted_copies.py --images FOLDER [--each 300] [--threshold 0.85] [--sheet FILE.png]
 
-Each image is copied in one way at most. Recall: the copies that are in one group with their original. Precision: these
-pairs, of all pairs of a copy and another image in one group that are not the folder's own. Its own are those that are in one
-group when nothing is planted; they are counted apart, and --sheet shows them.
+Each image is copied in one way at most. Recall: the share of copies that share a group with their original. Precision: the
+share of such pairs among all pairs of a copy and another image in its group. Pairs that share a group without any planted
+copies are the folder's own duplicates. They do not count here; --sheet shows them.
 """
 
 import io
@@ -29,7 +29,7 @@ def resized(image, share):
 
 
 def cropped(image, left, top, right, bottom):
-    """Without these shares of its sides."""
+    """Crop these shares off the image's sides."""
     width, height = image.size
     return image.crop((round(left * width), round(top * height), round((1 - right) * width), round((1 - bottom) * height)))
 
@@ -39,7 +39,7 @@ def turned(image, how):
 
 
 MIDDLE, CORNER, HARD = (0.025,) * 4, (0.05, 0.05, 0, 0), (0.05,) * 4
-KINDS: dict[str, Any] = {  # name -> the copy, the quality of its JPEG
+WAYS: dict[str, Any] = {  # name -> the copy, the quality of its JPEG
     "resized to 50 %": (lambda image: resized(image, 0.5), 90),
     "resized to 70 %": (lambda image: resized(image, 0.7), 90),
     "JPEG quality 30": (lambda image: image, 30),
@@ -58,13 +58,13 @@ KINDS: dict[str, Any] = {  # name -> the copy, the quality of its JPEG
 
 
 def images_below(folder):
-    found = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in found if path.lower().endswith(ENDINGS))
+    paths = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in paths if path.lower().endswith(ENDINGS))
 
 
-def print_of_copy(path, kind):
-    """The thumbprint of a copy, through a file in memory."""
-    change, quality = KINDS[kind]
+def print_of_copy(path, way):
+    """Return the thumbprint of a copy, which is made as a file in memory."""
+    change, quality = WAYS[way]
     file = io.BytesIO()
     with Image.open(path) as image:
         change(image.convert("RGB")).save(file, "JPEG", quality=quality)
@@ -73,7 +73,7 @@ def print_of_copy(path, kind):
 
 
 def group_of(groups, count):
-    """The number of the group of each row, or minus its row - 1."""
+    """Return the group number of each row; -1 - row for a row without a group."""
     numbers = -1 - np.arange(count)
     for number, group in enumerate(groups):
         numbers[group.rows] = number
@@ -81,7 +81,7 @@ def group_of(groups, count):
 
 
 def evaluate(own, groups, originals, count):
-    """Of each copy: whether its original is in its group, and how many are that do not belong there."""
+    """Yield for each copy: whether its original is in its group, and the number of wrong images in its group."""
     before, after = group_of(own, count), group_of(groups, count + len(originals))
     stands_for = np.concatenate([np.arange(count), originals])
     partners = {number: np.asarray(group.rows) for number, group in enumerate(groups)}
@@ -92,23 +92,23 @@ def evaluate(own, groups, originals, count):
         yield bool((others == original).any()), int(wrong.sum())
 
 
-def report(title, own, groups, originals, kinds, count):
+def report(title, own, groups, originals, ways, count):
     rows, results = [], np.array(list(evaluate(own, groups, originals, count)))
-    for name in KINDS:
-        chosen = kinds == name
+    for name in WAYS:
+        chosen = ways == name
         if chosen.any():
-            found, wrong = results[chosen].sum(0).tolist()
+            right, wrong = results[chosen].sum(0).tolist()
             rows.append(
-                (name, int(chosen.sum()), found, f"{found / chosen.sum():.4f}", f"{found / max(1, found + wrong):.4f}")
+                (name, int(chosen.sum()), right, f"{right / chosen.sum():.4f}", f"{right / max(1, right + wrong):.4f}")
             )
-    found, wrong = results.sum(0).tolist()
-    rows.append(("all", len(kinds), found, f"{found / len(kinds):.4f}", f"{found / max(1, found + wrong):.4f}"))
+    right, wrong = results.sum(0).tolist()
+    rows.append(("all", len(ways), right, f"{right / len(ways):.4f}", f"{right / max(1, right + wrong):.4f}"))
     print(f"{title}\n")
     table(["copies", "planted", "found", "recall", "precision"], rows)
 
 
 def sheet(path, groups, files, most=40):
-    """The first groups as a picture, one a line, with their similarity."""
+    """Save a picture of the last `most` groups, one group a line, with their similarity."""
     side = 120
     groups = groups[-most:]
     width = max([len(group.rows) for group in groups], default=1)
@@ -123,11 +123,11 @@ def sheet(path, groups, files, most=40):
 
 def main():
     flags = parser(__doc__)
-    flags.add_argument("--images", required=True, help="a folder; the images below it are read, nothing is written")
-    flags.add_argument("--each", type=int, default=300, help="copies of each kind, at most; of different images")
+    flags.add_argument("--images", required=True, help="a folder; the images below it are only read")
+    flags.add_argument("--each", type=int, default=300, help="copies made in each way, at most, all of different images")
     flags.add_argument("--threshold", type=float, default=COPY)
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--sheet", help="a picture of the folder's own duplicates, the least similar last")
+    flags.add_argument("--sheet", help="a file for a picture of the folder's own duplicates, the least similar last")
     args = flags.parse_args()
     set_threads(args.threads)
     heading("Planted copies")
@@ -139,23 +139,23 @@ def main():
     began = time.perf_counter()
     prints = np.stack([thumbprint(image) for image in decoded])
     printing = time.perf_counter() - began
-    each = min(args.each, len(files) // len(KINDS))
+    each = min(args.each, len(files) // len(WAYS))
     order = np.random.default_rng(args.seed).permutation(len(files))
-    originals, kinds = order[: each * len(KINDS)], np.repeat(list(KINDS), each)
-    copies = np.stack([print_of_copy(files[row], kind) for row, kind in zip(originals, kinds)])
+    originals, ways = order[: each * len(WAYS)], np.repeat(list(WAYS), each)
+    copies = np.stack([print_of_copy(files[row], way) for row, way in zip(originals, ways)])
     print(
         f"{len(files):,} images, {len(copies):,} copies, threshold {args.threshold}; an image took "
         f"{1e3 * decoding / len(files):.2f} ms to decode, its thumbprint {1e3 * printing / len(files):.3f} ms.\n"
     )
     for title, views in (("not turned", False), ("turned", True)):
-        chosen = np.array([views or "mirrored" not in kind and "turned" not in kind for kind in kinds])
+        chosen = np.array([views or "mirrored" not in way and "turned" not in way for way in ways])
         own = near(prints, turned=views, threshold=args.threshold)
         began = time.perf_counter()
         groups = near(np.concatenate([prints, copies[chosen]]), turned=views, threshold=args.threshold)
         seconds = time.perf_counter() - began
         pairs = sum(len(group.rows) * (len(group.rows) - 1) // 2 for group in own)
         title = f"{title}: {seconds:.1f} s; the folder's own duplicates: {len(own)} groups, {pairs} pairs"
-        report(title, own, groups, originals[chosen], kinds[chosen], len(files))
+        report(title, own, groups, originals[chosen], ways[chosen], len(files))
     if args.sheet:
         sheet(args.sheet, own, files)
 

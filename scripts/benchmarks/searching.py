@@ -1,4 +1,4 @@
-"""Index and queries at growing numbers of embeddings, and how long the page takes to show its first neighbours.
+"""Times index and queries at growing numbers of embeddings, and the page until it shows its first neighbours.
 
 python scripts/benchmarks/searching.py [--sizes 10000 100000 1000000] [--page 100000]
 """
@@ -26,27 +26,27 @@ QUERIES = 200
 
 
 def searched(size):
-    """A row of the table: one query at a time, against the product of one query with all embeddings."""
+    """Return a row of the table: one query at a time, against the product of one query with all embeddings."""
     vectors, _ = bench.embeddings(size, classes=max(2, size // 100), noise=0.05)
     built = bench.measure(lambda: index.build(vectors))
-    made, queries = built.result, vectors[:QUERIES]
+    searcher, queries = built.result, vectors[:QUERIES]
 
     def one_by_one():
         for row in queries:
-            made.search(row[None], 10)
+            searcher.search(row[None], 10)
 
     def products():
         for row in queries:
             vectors @ row
 
     both = bench.measure_together({"ours": one_by_one, "limit": products}, 1, 0)
-    ours, limit = (1000 * found.seconds / QUERIES for found in both.values())
-    about = made.about
+    ours, limit = (1000 * measured.seconds / QUERIES for measured in both.values())
+    about = searcher.about
     return size, about["kind"], built.seconds, built.peak_mb, ours, limit, about.get("recall", 1.0), about.get("probes", "")
 
 
 def gallery_of(folder, size):
-    """A gallery of made embeddings; its images are names only."""
+    """Make a gallery of synthetic embeddings. Its images are names only."""
     model = Model(models.create("EfficientNet-Lite0", 512, False, width=128, origin_width=144).eval(), "embedding", {}, 0)
     model.save(GalleryFolder(folder).making.model)
     writer = Writer(folder, model.digest, model.dim, "float32")
@@ -61,7 +61,7 @@ def gallery_of(folder, size):
 
 
 def page(size):
-    """Seconds from the command to the address, to the first answer, and of a later answer."""
+    """Return the size, the seconds from the command to the address and to the first answer, and the ms of later answers."""
     with tempfile.TemporaryDirectory() as folder:
         gallery = gallery_of(folder, size)
         index.save(index.build(gallery.embeddings), folder, gallery.about["model"], gallery.stamp)
@@ -90,12 +90,12 @@ def main():
     args = flags.parse_args()
     bench.set_threads(args.threads)
     bench.heading("Search")
-    print("Made embeddings of 512 numbers, in classes of about 100. One query at a time, 10 neighbours.\n")
+    print("Synthetic embeddings of 512 numbers, in classes of about 100. One query at a time, 10 neighbours.\n")
     bench.table(
         ["embeddings", "index", "build, s", "build, MB", "query, ms", "limit: one product, ms", "recall@10", "probes"],
         [searched(size) for size in args.sizes],
     )
-    print("`search.py serve` on made embeddings, by click on an image, 60 neighbours.\n")
+    print("`search.py serve` on synthetic embeddings: 60 neighbours after a click on an image.\n")
     bench.table(
         ["images", "start to address, s", "start to first neighbours, s", "a later answer, ms", "the slowest of 99, ms"],
         [page(size) for size in args.page],

@@ -1,9 +1,9 @@
-"""One training step: ours, one forward pass for all views, the original's two; memory layouts, torch.compile, the limit.
+"""Times a training step: ours, one forward pass for all views, the original's two; memory layouts, torch.compile, the limit.
 
     python scripts/benchmarks/step.py            # small batches, about a minute
     python scripts/benchmarks/step.py --full [--compile ResNet18 EfficientNet-Lite0]    # the paper's, 10 minutes
 
-The images are made up and there from the start, so that no decoding is in it; BatchNorm is frozen, as by default.
+The images are random and in memory from the start, so no decoding is timed. BatchNorm is frozen, as by default.
 """
 
 import time
@@ -28,7 +28,7 @@ FULL = {"batch": 80, "rotations": 16}
 
 
 class Images:
-    """What the method asks of its images: how many there are."""
+    """A stand-in for a method's images, which only has their number."""
 
     labels, source = None, ""
 
@@ -37,9 +37,9 @@ class Images:
 
 
 class Step:
-    """A step as train.py takes it, on the same batch each time.
+    """A training step as in train.py, on the same batch each time.
 
-    schedule: "ours"; "one", a single call of the backbone; "two", one for each kind of views, as the original has it.
+    schedule: "ours"; "one", one backbone call; "two", the original's two calls, one for metric and one for rotated views.
     """
 
     def __init__(self, net, args, compute, schedule="ours", compiled=False):
@@ -69,7 +69,7 @@ class Step:
         self.calls = []
 
     def __call__(self):
-        """Take the step, and note its seconds by part in `calls`. Normalising and the heads count as part of the passes."""
+        """Take the step, and note its seconds by part in `calls`. The passes include normalising and the heads."""
         clock = TimeByPart()
         with clock("forward"):
             out = self.passes.forward(self.batch)
@@ -87,21 +87,21 @@ class Step:
         self.calls.append(clock.seconds)
 
     def parts(self, repeats):
-        """Median seconds of each part in the last `repeats` calls."""
+        """Return the median seconds of each part in the last `repeats` calls."""
         return {name: median(call[name] for call in self.calls[-repeats:]) for name in self.calls[-1]}
 
     def flops(self):
-        """Floating point operations of both passes: counted in a forward pass of two images, a backward pass has twice
-        as many. (torch's counter takes depthwise convolutions for full ones on the way back.)"""
+        """Return the floating point operations of both passes. A forward pass of two images is counted; a backward pass has
+        twice as many. (torch's counter takes depthwise convolutions for full ones in the backward pass.)"""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.method.embedder.pool(self.batch.images[:2])
         return 3 * counter.get_total_flops() * len(self.batch.images) / 2
 
 
 def machine_flops(compute, n=2048, channels=256, side=16, images=64):
-    """Floating point operations a second in the run's precision: of a matrix product, and of a 3 x 3 convolution.
+    """Return the floating point operations a second, in the run's precision, of a matrix product and a 3 x 3 convolution.
 
-    The two come from different libraries, and either can be the slower one.
+    The two come from different libraries, and either can be slower.
     """
     a = torch.randn(n, n, device=compute.device, dtype=compute.amp)
     x = torch.randn(images, channels, side, side, device=compute.device, dtype=compute.amp)
@@ -117,7 +117,7 @@ def machine_flops(compute, n=2048, channels=256, side=16, images=64):
 
 
 def steps_of(net, args):
-    """The steps to compare, by (layout, eager or compiled, schedule); and what the first compiled step of a layout took."""
+    """Return the steps to compare, by (layout, eager or compiled, schedule), and the time of the first compiled steps."""
     steps, first_steps = {}, {}
     for layout, channels_last in (("contiguous", False), ("channels_last", True)):
         compute = device.choose(args.device, channels_last=channels_last)
@@ -137,7 +137,7 @@ def steps_of(net, args):
 
 
 def cells_of(layout, how, steps, measured, repeats, limit):
-    """The cells of one layout, eager or compiled, but for these two and its first step."""
+    """Return the cells of a row between its first two, layout and eager or compiled, and its last, the first step."""
     if (layout, how, "ours") not in steps:
         return [""] * 9
     keys = [(layout, how, schedule) for schedule in ("ours", "one", "two")]
@@ -150,7 +150,7 @@ def cells_of(layout, how, steps, measured, repeats, limit):
 
 
 def compare(net, args, peak):
-    """The table of one net."""
+    """Print the table of one net."""
     steps, first_steps = steps_of(net, args)
     limit = next(iter(steps.values())).flops() / peak
     measured = measure_together(steps, args.repeats, warm_up=1)
@@ -168,7 +168,7 @@ def compare(net, args, peak):
 def main():
     flags = bench.parser(__doc__)
     flags.add_argument("--nets", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
-    flags.add_argument("--batch", type=int, default=20, help="metric views")
+    flags.add_argument("--batch", type=int, default=20, help="number of metric views")
     flags.add_argument("--rotations", type=int, default=4, help="images that also come in four rotations")
     flags.add_argument("--full", action="store_true", help=f"the paper's sizes: {FULL}")
     flags.add_argument(
@@ -177,7 +177,7 @@ def main():
         default=[],
         choices=list(WIDTHS),
         metavar="NET",
-        help="nets to try with torch.compile too; Inception takes it more than four minutes to start",
+        help="nets to try with torch.compile too; for Inception it takes more than four minutes to start",
     )
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--repeats", type=int, default=3)

@@ -115,7 +115,7 @@ def test_no_room(images, monkeypatch):
         open_images(images, TRANSFORMS, "ram")
     message = caught.value.shown
     assert "\n" not in message and message.startswith("--cache ram: ")
-    assert "need 0.0 GB, 0.0 GB of memory are free" in message and "take none" in message
+    assert "need 0.0 GB, but 0.0 GB of memory are free" in message and "take none" in message
 
 
 def test_auto_keeps_few_pixels_in_memory(images, monkeypatch, said):

@@ -160,7 +160,7 @@ def test_a_closed_sub_folder_is_left_out_with_a_warning(tmp_path, monkeypatch, s
     fill(tmp_path, "a.jpg", "lost+found/b.jpg")
     fail(monkeypatch, tmp_path / "lost+found", errno.EACCES)
     assert below(tmp_path) == ["a.jpg"]
-    assert said == [f"warn: {tmp_path}: folders left out that may not be read (1): {tmp_path}/lost+found"]
+    assert said == [f"warn: {tmp_path}: left out folders that may not be read (1): {tmp_path}/lost+found"]
 
 
 @pytest.mark.parametrize("name, number", [("", errno.EACCES), ("", errno.EIO), ("deep", errno.EIO), ("deep", errno.ESTALE)])

@@ -132,7 +132,7 @@ def test_other_files_that_torch_warns_of_are_refused_in_our_words(tmp_path, kind
             torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1)).save(str(path))
     else:
         torch.save({"a": payloads.Payload(tmp_path / "ran")}, path, pickle_protocol=5)
-    reason = "refused, because files of its kind" if kind == "program" else "broken, or not in a form that torch.save writes"
+    reason = "refused, because such files" if kind == "program" else "broken, or not in a form that torch.save writes"
     with pytest.raises(InputError, match=rf"odd\.pth: not a readable weights file \({reason}") as caught:
         weights.read(path)
     assert "weights_only" not in str(caught.value) and "\n" not in str(caught.value)

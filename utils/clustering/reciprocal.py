@@ -1,7 +1,7 @@
-"""How far apart images are by the neighbours they share: Jaccard distances of k-reciprocal neighbours, and groups by them.
+"""Computes Jaccard distances between images from the k-reciprocal neighbours that they share, and clusters by them.
 
-Zhong et al. 2017 (arXiv 1701.08398), with the numbers of Cluster Contrast (Dai et al. 2021, arXiv 2103.11568). Nothing is
-N x N: the distances are a sparse matrix of the short ones.
+Zhong et al. 2017 (arXiv 1701.08398), with the numbers of Cluster Contrast (Dai et al. 2021, arXiv 2103.11568). No array is
+N x N: the distances are a sparse matrix, which holds the short ones.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ import torch
 
 from utils.errors import InputError
 
-NUMBERS_AT_ONCE = 2**22  # numbers of the largest array of a step: 16 MB of float32
-PAIRS = 2**21  # pairs whose distances are made at once
+NUMBERS_AT_ONCE = 2**22  # numbers in the largest array of a step: 16 MB of float32
+PAIRS = 2**21  # pairs whose distances are computed at once
 ROWS = 2**13  # images whose neighbours are expanded at once
-TIE = 1e-6  # weights are multiples of 1/k2, so many distances between copies are just eps: rounding must not decide those
-MOST = 4  # times k1: so many nearest neighbours of an image keep their distance
+TIE = 1e-6  # weights are multiples of 1/k2, so many distances between copies equal eps; rounding must not decide them
+MOST = 4  # an image keeps its distances to MOST * k1 nearest neighbours
 
 
 def groups(
@@ -26,21 +26,21 @@ def groups(
     min_samples: int = 4,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """DBSCAN (Ester et al. 1996) of float32 (N, d) rows of length 1: int64 (N,), groups 0, 1, ..., and -1 for outliers.
+    """Cluster float32 (N, d) rows of length 1 by DBSCAN (Ester et al. 1996). Returns int64 (N,): 0, 1, ..., -1 for outliers.
 
-    k1, k2: as in `encode`. eps: Jaccard distance up to which two images are neighbours, below 1; TIE more is as near.
-    min_samples: neighbours, itself included, that make an image the core of a group. device: where all pairs are compared.
+    k1, k2: as in `encode`. eps: largest Jaccard distance between neighbours, below 1; a tolerance of TIE is added.
+    min_samples: neighbours, itself included, that make an image the core of a cluster. device: where all pairs are compared.
     Raises InputError where a feature is not finite.
     """
-    from sklearn.cluster import DBSCAN  # here, as scipy below: with them `train.py --help` would take seconds
+    from sklearn.cluster import DBSCAN  # imported here, like scipy below, because `train.py --help` would take seconds
 
     distances = jaccard_distances(features, k1, k2, eps + TIE, MOST * max(k1, min_samples), device)
-    found = DBSCAN(eps=eps + TIE, min_samples=min_samples, metric="precomputed").fit_predict(distances)
-    return found.astype(np.int64)
+    labels = DBSCAN(eps=eps + TIE, min_samples=min_samples, metric="precomputed").fit_predict(distances)
+    return labels.astype(np.int64)
 
 
 def jaccard_distances(features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str) -> Any:
-    """float32 (N, d) rows of length 1 -> their Jaccard distances, as of `jaccard`: the steps below, one after another.
+    """Return the Jaccard distances of float32 (N, d) rows of length 1, as `jaccard` does. Runs the steps below in order.
 
     k1, k2: as in `encode`. radius, most: as in `jaccard`. device: where all pairs are compared.
     Raises InputError where a feature is not finite.
@@ -49,14 +49,14 @@ def jaccard_distances(features: np.ndarray, k1: int, k2: int, radius: float, mos
 
 
 def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") -> np.ndarray:
-    """The k nearest rows of each of the float32 (N, d) rows of length 1, the nearest first: int32 (N, min(k, N)).
+    """Return the k nearest rows of each float32 (N, d) row of length 1, the nearest first: int32 (N, min(k, N)).
 
-    An image is its own nearest. Of equally near ones the first in the list come first, so that many copies of one picture
-    name the same neighbours, and stay together.
+    An image is its own nearest. Equally near images come in the order of the list. So many copies of one picture have the
+    same neighbours, and stay together.
     Raises InputError where a feature is not finite.
     """
     n, k = len(features), min(k, len(features))
-    rows, found = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
+    rows, neighbours = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
     step = max(1, NUMBERS_AT_ONCE // n)
     for start in range(0, n, step):
         similar = rows[start : start + step] @ rows.T
@@ -66,19 +66,19 @@ def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") ->
         own = torch.arange(len(similar), device=similar.device)
         similar[own, start + own] = torch.inf
         values, columns = similar.topk(k)
-        tied = (similar >= values[:, -1:]).sum(1) > k  # topk would take any of them
+        tied = (similar >= values[:, -1:]).sum(1) > k  # topk would take arbitrary ones
         if tied.any():
             columns[tied] = similar[tied].sort(descending=True, stable=True).indices[:, :k]
         columns = columns.sort().values
         order = similar.gather(1, columns).sort(descending=True, stable=True).indices
-        found[start : start + step] = columns.gather(1, order).cpu().numpy()
-    return found
+        neighbours[start : start + step] = columns.gather(1, order).cpu().numpy()
+    return neighbours
 
 
 def reciprocal(lists: np.ndarray, k: int) -> Any:
-    """Which images are among each other's first k neighbours (section 3.2): a symmetric CSR matrix (N, N) of ones.
+    """Return a symmetric CSR matrix (N, N), 1 where two images are among each other's first k neighbours (section 3.2).
 
-    lists: int32 (N, k or more), as of `nearest`.
+    lists: int32 (N, k or more), from `nearest`.
     """
     from scipy.sparse import csr_matrix
 
@@ -88,14 +88,14 @@ def reciprocal(lists: np.ndarray, k: int) -> Any:
 
 
 def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
-    """Each image as weights of the images that it belongs with, which sum to 1: a float32 CSR matrix (N, N).
+    """Encode each image as weights of related images, which sum to 1: a float32 CSR matrix (N, N).
 
-    features: float32 (N, d), rows of length 1. lists: int32 (N, k1), as of `nearest`. The set of an image is its
-    k1-reciprocal neighbours, and of each of these the k1/2-reciprocal ones, where over 2/3 of them are in the set already
-    (section 3.2, where it is "at least"). Weights fall as exp(-d^2), d the distance (section 3.3, where it is exp(-d)). Then
-    an image takes the mean of its first k2 neighbours, itself included (section 3.4).
-    As in Cluster Contrast's code (clustercontrast/utils/faiss_rerank.py), also in that k1 counts the image itself and k1/2
-    does not.
+    features: float32 (N, d), rows of length 1. lists: int32 (N, k1), from `nearest`. An image's set holds its k1-reciprocal
+    neighbours. It also takes the k1/2-reciprocal neighbours of each of these, if over 2/3 of them are in the set already
+    (section 3.2, which says "at least"). Weights fall as exp(-d^2) with distance d (section 3.3 has exp(-d)). Then each
+    image gets the mean weights of its first k2 neighbours, itself included (section 3.4).
+    All this is as in Cluster Contrast's code (clustercontrast/utils/faiss_rerank.py). There, too, k1 counts the image itself
+    and k1/2 does not.
     """
     from scipy.sparse import csr_matrix, vstack
 
@@ -104,7 +104,7 @@ def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
     parts = []
     for start in range(0, len(lists), ROWS):
         own = near[start : start + ROWS]
-        shared = (own @ half).multiply(own).tocsr()  # how many of the half of each neighbour are in the set
+        shared = (own @ half).multiply(own).tocsr()  # images in both the set and the half list of each neighbour
         shared.data = (3 * shared.data > 2 * sizes[shared.indices]).astype(np.int32)
         rows, columns = (own + shared @ half).nonzero()
         weights = np.exp(2 * similarities(features, start + rows, columns) - 2)  # 2 - 2 s is the squared distance
@@ -120,49 +120,49 @@ def encode(features: np.ndarray, lists: np.ndarray, k1: int, k2: int) -> Any:
 
 
 def similarities(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The inner products of features[rows] and features[columns], row by row: float32 (m,). rows, columns: int (m,)."""
-    step, found = max(1, NUMBERS_AT_ONCE // features.shape[1]), np.empty(len(rows), np.float32)
+    """Return the inner product of each pair features[rows], features[columns]: float32 (m,). rows, columns: int (m,)."""
+    step, products = max(1, NUMBERS_AT_ONCE // features.shape[1]), np.empty(len(rows), np.float32)
     for start in range(0, len(rows), step):
-        some = slice(start, start + step)
-        np.einsum("nd,nd->n", features[rows[some]], features[columns[some]], out=found[some])
-    return found
+        part = slice(start, start + step)
+        np.einsum("nd,nd->n", features[rows[part]], features[columns[part]], out=products[part])
+    return products
 
 
 def jaccard(encoded: Any, radius: float, most: int) -> Any:
-    """Jaccard distances of all images that are no farther apart than `radius`: a symmetric float32 CSR matrix (N, N).
+    """Return the Jaccard distances up to `radius` between all images: a symmetric float32 CSR matrix (N, N).
 
-    encoded: as of `encode`. The distance is 1 - o / (2 - o), o the sum of the lesser of two images' weights, 2 - o of the
-    greater ones (section 3.3). What is not stored is farther. An image's distance from itself is stored, 0. radius: below 1.
-    most: an image keeps its distance from so many nearest, and from those that keep it: at most 2 N most numbers in all.
+    encoded: from `encode`. The distance is 1 - o / (2 - o): o is the sum of the lesser of two images' weights, 2 - o of the
+    greater (section 3.3). An image's distance from itself, 0, is stored. radius: below 1. most: an image keeps its distances
+    to the `most` nearest, and to images that keep a distance to it: at most 2 N most numbers in all.
     """
     from scipy.sparse import csr_matrix, vstack
 
     n = encoded.shape[0]
-    least = 2 * (1 - radius) / (2 - radius)  # overlap at that distance
+    least = 2 * (1 - radius) / (2 - radius)  # overlap at distance `radius`
     by_column, step = encoded.tocsc(), max(1, PAIRS // n)
     parts = []
     for start in range(0, n, step):
         overlap = overlaps(encoded[start : start + step], by_column)
         own = np.arange(len(overlap))
-        overlap[own, start + own] = 2  # nearest of all, copies of it included
+        overlap[own, start + own] = 2  # nearer than even its copies
         rows, columns = np.nonzero(overlap >= least)
         values = overlap[rows, columns]
         counts = np.bincount(rows, minlength=len(overlap))
         if counts.max() > most:
-            order = np.lexsort((-values, rows))  # by row, there the nearest first
+            order = np.lexsort((-values, rows))  # by row, the nearest first
             place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
             kept = np.sort(order[place < most])
             rows, columns, values = rows[kept], columns[kept], values[kept]
         parts.append(csr_matrix((values.clip(max=1).astype(np.float32), (rows, columns)), shape=overlap.shape))
     distances = vstack(parts, format="csr")
-    distances = distances.maximum(distances.T).tocsr()  # of overlaps: it would drop distances of 0
+    distances = distances.maximum(distances.T).tocsr()  # still overlaps: a maximum of distances would drop zeros
     distances.data = 1 - distances.data / (2 - distances.data)
     return distances
 
 
 def nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """A symmetric CSR matrix (n, n) of distances -> the nearest other images of each, int32 (n, most), and their distances,
-    float32; -1 and 1 where there are no more."""
+    """Return each image's nearest other images, int32 (n, most), and their distances, float32, from a symmetric CSR matrix
+    (n, n) of distances. Missing neighbours are -1, at distance 1."""
     entries = distances.tocoo()
     other = entries.row != entries.col
     rows, columns, values = entries.row[other], entries.col[other], entries.data[other]
@@ -170,26 +170,26 @@ def nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     rows, columns, values = rows[order], columns[order], values[order]
     place = np.arange(len(rows)) - np.searchsorted(rows, rows)
     kept = place < most
-    near = np.full((distances.shape[0], most), -1, np.int32)
-    distance = np.ones(near.shape, np.float32)
-    near[rows[kept], place[kept]] = columns[kept]
+    neighbours = np.full((distances.shape[0], most), -1, np.int32)
+    distance = np.ones(neighbours.shape, np.float32)
+    neighbours[rows[kept], place[kept]] = columns[kept]
     distance[rows[kept], place[kept]] = values[kept]
-    return near, distance
+    return neighbours, distance
 
 
-def overlaps(some: Any, by_column: Any) -> np.ndarray:
-    """The sum over columns of the lesser of two weights, for all pairs of rows: float64 (m, N).
+def overlaps(block: Any, by_column: Any) -> np.ndarray:
+    """Sum the lesser of two weights over the columns, for all pairs of rows: float64 (m, N).
 
-    some: CSR (m, N), rows of the matrix. by_column: CSC (N, N), all of it.
+    block: CSR (m, N), a block of rows of the matrix. by_column: CSC (N, N), the whole matrix.
     """
-    m, n = some.shape
-    lengths = np.diff(by_column.indptr)[some.indices]  # of each entry: how many images have that column
-    rows = np.repeat(np.arange(m), np.diff(some.indptr))
+    m, n = block.shape
+    lengths = np.diff(by_column.indptr)[block.indices]  # for each entry, the number of images with that column
+    rows = np.repeat(np.arange(m), np.diff(block.indptr))
     total = np.zeros(m * n)
     for part in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(np.cumsum(lengths) // PAIRS)) + 1):
-        length, column = lengths[part], some.indices[part]
+        length, column = lengths[part], block.indices[part]
         firsts = by_column.indptr[column] - (np.cumsum(length) - length)
         places = np.repeat(firsts, length) + np.arange(length.sum())
-        lesser = np.minimum(by_column.data[places], np.repeat(some.data[part], length))
+        lesser = np.minimum(by_column.data[places], np.repeat(block.data[part], length))
         total += np.bincount(np.repeat(rows[part] * n, length) + by_column.indices[places], lesser, minlength=m * n)
     return total.reshape(m, n)
