@@ -1,0 +1,159 @@
+"""Image file -> RGB pixels, upright and in sRGB, and what the file says about its picture.
+
+Training, galleries, the page and exported models read every picture here, so they never disagree about what is in it. Needs
+only Pillow and NumPy: export.py copies this module, formats.py and colours.py beside an exported model.
+"""
+
+import io
+import os
+from contextlib import suppress
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from data.colours import CONSTANT, name_of, srgb
+from data.formats import ORIENTATION, Unreadable, opened, refuse_large
+
+MEMORY = 2 * 10**9  # bytes that one picture may take, by `formats.refuse_large`, unless the caller says otherwise
+MAX_ASPECT = 100  # longer side / shorter side; a more elongated picture is squeezed to this
+ENOUGH_ROWS = 0.75  # share of its rows that a cut-off JPEG must still have
+
+NOTES = {  # the keys of Picture.notes, and what they mean
+    "incomplete": "cut off: the missing rows are grey",
+    "profile": "with a broken colour profile, which is ignored",
+    "bits": "16-bit grey of which only 10, 12 or 14 bits are used: brightened to the full range",
+}
+
+
+class Facts(NamedTuple):
+    """What a file says about its picture."""
+
+    width: int  # pixels of the upright picture
+    height: int
+    format: str  # as Pillow names it, or "RAW"
+    taken: str | None  # "2024-05-01 12:30:00", by the camera's clock
+    camera: str | None
+    orientation: int  # Exif, 1 to 8: how the rows and columns of the file lie
+    profile: str | None  # the name of its colour profile
+
+
+class Picture(NamedTuple):
+    """A decoded image file."""
+
+    pixels: np.ndarray  # uint8 (H, W, 3): RGB, upright; not resized yet, but perhaps decoded at a fraction of its size
+    size: tuple[int, int]  # the (H, W) to resize to
+    facts: Facts
+    notes: tuple[str, ...]  # keys of NOTES
+
+
+def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY) -> Picture:
+    """Decode an image file, open or by name, to be resized to a shorter side of `side` pixels.
+
+    A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled decoding). This is several
+    times faster; its pixels differ a little from a whole image that is shrunk. It keeps at least `detail` pixels.
+    An animation gives its first frame with content. Transparent pixels become white, because the colour that they hold is
+    arbitrary; they become grey or black if nothing could be seen on white. Grey of more than 8 bits: see `_grey`.
+    Colours are converted from the file's profile to sRGB.
+
+    Raises Unreadable, also for a picture that would take more than `memory` bytes.
+    """
+    with opened(file) as (image, source, tags):
+        whole = image.size
+        if image.format in ("JPEG", "MPO"):
+            image.draft(None, (max(side, detail),) * 2)
+        refuse_large(image, memory)
+        size, orientation = _target(image, whole, side, tags), image.getexif().get(ORIENTATION, 1)
+        notes: set[str] = set()
+        image = _loaded(image, source, notes)
+        facts = _facts(image, whole, size, orientation, tags)
+        if image.format != "TIFF":  # Pillow turns these itself
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = srgb(image, size, notes)
+    return Picture(pixels, size, facts, tuple(sorted(notes)))
+
+
+def from_pil(image: Image.Image, side: int) -> Picture:
+    """Convert a PIL image as `read` does a file. Raises OSError or ValueError."""
+    size = _target(image, image.size, side, None)
+    image = ImageOps.exif_transpose(image)
+    notes: set[str] = set()
+    return Picture(srgb(image, size, notes), size, _facts(image, image.size, size, 1, None), tuple(sorted(notes)))
+
+
+def target_size(file: str | os.PathLike | BinaryIO, side: int, memory: int = MEMORY) -> tuple[int, int]:
+    """Return the (H, W) that `read` would give for `side`, from the file's header. Raises Unreadable.
+
+    A PNG may have its orientation at its very end; it is decoded to find it.
+    """
+    with opened(file) as (image, _, tags):
+        if image.format == "PNG":
+            refuse_large(image, memory)
+        return _target(image, image.size, side, tags)
+
+
+def _target(image: Any, whole: tuple[int, int], side: int, tags: Image.Exif | None) -> tuple[int, int]:
+    """Return (H, W) of a PIL image once it is upright and its shorter side is `side`. Rounded as in torchvision.
+
+    whole: its (width, height) before scaled decoding. tags: of the raw file of which the image is the preview.
+    """
+    if tags is not None and ORIENTATION not in image.getexif():
+        image.getexif()[ORIENTATION] = tags.get(ORIENTATION, 1)
+    width, height = whole
+    if image.format == "TIFF":  # some versions of Pillow swap `size` already here, others when the pixels are read
+        width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    long = int(side * min(max(width, height) / min(width, height), MAX_ASPECT))
+    return (long, side) if width <= height else (side, long)
+
+
+def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
+    """Read the pixels of an image. A JPEG that is cut off gets its missing end, if most of its rows are there."""
+    try:
+        image.load()
+        return image
+    except OSError as error:
+        if image.format not in ("JPEG", "MPO") or "truncated" not in str(error):
+            raise
+    source.seek(0)
+    mended = Image.open(io.BytesIO(source.read() + b"\xff\xd9"))
+    if image.decoderconfig:
+        mended.draft(None, image.size)
+    mended.load()
+    grey = np.asarray(mended.convert("L"))
+    detailed = np.flatnonzero(np.ptp(grey, axis=1) > CONSTANT)
+    if not len(detailed) or detailed[-1] + 1 < ENOUGH_ROWS * len(grey):
+        raise Unreadable("the file is cut off")
+    notes.add("incomplete")
+    return mended
+
+
+def _facts(image: Any, whole: tuple[int, int], size: tuple[int, int], orientation: int, tags: Image.Exif | None) -> Facts:
+    """Return what the file says. whole: its (width, height) before it was turned or scaled. size: of `_target`."""
+    sources = [image.getexif(), *([] if tags is None else [tags])]
+
+    def text(tag: int, of: int | None = None) -> str | None:
+        for exif in sources:
+            with suppress(Exception):  # damaged tags can fail in any way
+                value = str((exif.get_ifd(of) if of else exif)[tag]).replace("\0", " ").strip()
+                if value:
+                    return "".join(char if char.isprintable() else "?" for char in value)[:100]
+        return None
+
+    taken = text(ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif) or text(ExifTags.Base.DateTimeOriginal)
+    make, model = text(ExifTags.Base.Make), text(ExifTags.Base.Model)
+    camera = model if not make or (model or "").startswith(make.split()[0]) else " ".join(filter(None, (make, model)))
+    landscape = size[1] > size[0]
+    width, height = sorted(whole, reverse=landscape)
+    orientation = image.info.get("original_orientation") or orientation  # a HEIC comes upright
+    profile = image.info.get("icc_profile")
+    return Facts(
+        width,
+        height,
+        "RAW" if tags is not None else image.format,
+        f"{taken[:10].replace(':', '-')} {taken[11:19]}" if taken and taken[:4].isdigit() and len(taken) >= 19 else None,
+        camera,
+        orientation if orientation in range(1, 9) else 1,
+        name_of(profile) if profile else None,
+    )
