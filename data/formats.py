@@ -40,6 +40,11 @@ CONTENTS = (  # what a file begins with, and what it is
     (rb"\xff\x0a|\0\0\0\x0cJXL ", "JPEG XL"),
     (rb"II[*+]\0|MM\0[*+]", "TIFF of a kind that is not read"),
 )
+NOTES = {  # notes on a picture that was read all the same (data.pixels.Picture), and what they mean
+    "incomplete": "cut off: the missing rows are grey",
+    "profile": "with a broken colour profile, which is ignored",
+    "bits": "16-bit grey that uses 10, 12 or 14 bits: brightened to the full range",
+}
 NEEDED = {"HEIC": "pi-heif", "JPEG XL": "pillow-jxl-plugin"}
 
 # Pillow warns of odd metadata and of large images. An unreadable file is an error here, and the warnings do not matter.

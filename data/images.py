@@ -43,10 +43,12 @@ def decode(path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: 
 
     detail, memory: see `data.pixels.read`. Raises InputError for a file that it cannot read; the message names the file.
     """
-    return picture(path, side, detail, memory)[0]
+    return decode_picture(path, side, detail, memory)[0]
 
 
-def picture(path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY) -> tuple[Tensor, Picture]:
+def decode_picture(
+    path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY
+) -> tuple[Tensor, Picture]:
     """Return what `decode` does, and the picture before it was resized, with what the file says about it."""
     try:
         read = pixels.read(path, side, detail, memory)

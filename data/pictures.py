@@ -4,14 +4,17 @@ import base64
 import io
 import os
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from data.images import decode
 from utils.errors import InputError
 
 THUMB = 200  # pixels of a thumbnail's shorter side
+KEPT = 256  # pixels of the shorter side of a thumbnail that a gallery keeps
+WIDEST = 4  # longer side / shorter side of such a thumbnail
 GREY = 160  # grey level of the square shown for an unreadable file
 
 
@@ -23,6 +26,20 @@ def to_pil(pixels: Tensor) -> Image.Image:
 def as_jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def thumbnail_of(pixels: np.ndarray) -> bytes:
+    """Return a JPEG of a picture whose shorter side is at most KEPT pixels. pixels: uint8 (H, W, 3)."""
+    image = Image.fromarray(pixels)
+    long, short = max(image.size), min(image.size)
+    if short > KEPT:
+        image = image.resize([round(length * KEPT / short) for length in image.size], reducing_gap=2)
+    if long > WIDEST * min(image.size):  # the middle of a panorama
+        width, height = (min(length, WIDEST * min(image.size)) for length in image.size)
+        image = ImageOps.fit(image, (width, height))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=75)
     return file.getvalue()
 
 

@@ -19,12 +19,6 @@ MEMORY = 2 * 10**9  # bytes that one picture may take, by `formats.refuse_large`
 MAX_ASPECT = 100  # longer side / shorter side; a more elongated picture is squeezed to this
 ENOUGH_ROWS = 0.75  # share of its rows that a cut-off JPEG must still have
 
-NOTES = {  # the keys of Picture.notes, and what they mean
-    "incomplete": "cut off: the missing rows are grey",
-    "profile": "with a broken colour profile, which is ignored",
-    "bits": "16-bit grey of which only 10, 12 or 14 bits are used: brightened to the full range",
-}
-
 
 class Facts(NamedTuple):
     """What a file says about its picture."""

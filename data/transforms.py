@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from data.images import decode, resize
+from data.images import decode_picture, resize
+from data.pixels import MEMORY, Picture
 from utils.errors import InputError
 
 
@@ -24,10 +25,15 @@ class Transforms:
         if not 0 < ratio <= 1:
             raise InputError(f"{ratio} is not a share of the image's area: give 0 < ratio <= 1", setting="ratio")
         self.width, self.origin_width, self.ratio = width, origin_width, ratio
+        self.detail, self.memory = 0, MEMORY  # of data.pixels.read; a gallery sets them
 
     def load(self, path: str) -> Tensor:
         """Read a file: uint8 (3, H, W), RGB, upright, shorter side `origin_width`. InputError names an unreadable file."""
-        return decode(path, self.origin_width)
+        return self.load_picture(path)[0]
+
+    def load_picture(self, path: str) -> tuple[Tensor, Picture]:
+        """Read a file as `load` does, and return the picture as it was decoded too."""
+        return decode_picture(path, self.origin_width, self.detail, self.memory)
 
     def centre_crop(self, image: Tensor) -> Tensor:
         """Crop the centre: uint8 (3, H, W) -> uint8 (3, width, width)."""

@@ -4,7 +4,8 @@ about.json         net, readout, model, pixel version, stamp, source
 model.pth.tar      the Embedder that made the gallery, for queries and for later images
 embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
 prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
-images.sqlite      table `images`: row, path, size, mtime_ns, hash; table `bad`: path, size, mtime_ns, reason
+images.sqlite      what is known of each file: `images`, `bad` (unreadable) and `left_out`; see gallery/table.py
+contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works, and belongs to no stamp
 index.json         the index of `gallery/index.py`; beside it index.faiss for an inverted file
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
@@ -36,7 +37,8 @@ from data.lists import shown
 from utils.errors import InputError
 from utils.files import write_json
 
-FORMAT = 1  # of the folder; other formats are refused
+FORMAT = 2  # of the folder; 1 had no facts, no thumbnails and no list of what was left out
+READ = (1, 2)  # formats that are read; others are refused
 KNOWN = ("name", "root", "source", "kind", "net", "dim", "model", "dtype", "stamp")  # about.json must have these keys
 PLACES = ("embeddings.npy", "prints.npy", "images.sqlite", "model.pth.tar", "about.json")  # about.json comes last
 OF_MAKING = ("hashes.npy", "done.npy", "plan.json")
@@ -49,6 +51,7 @@ class GalleryFolder:
         self.path = os.path.abspath(path)
         self.about, self.model, self.table = map(self._in, ("about.json", "model.pth.tar", "images.sqlite"))
         self.index, self.inverted_file, self.plan = map(self._in, ("index.json", "index.faiss", "plan.json"))
+        self.contents = self._in("contents.sqlite")
         self.not_duplicates = self._in("not_duplicates.txt")
 
     def __fspath__(self) -> str:
@@ -86,7 +89,7 @@ class GalleryFolder:
             raise InputError(f"{name}: no gallery; make it with embed.py --images FOLDER --out {name}") from None
         except Exception as error:  # a damaged file can fail in any way
             raise InputError(f"{shown(self.about)}: damaged ({shown(str(error))}); run embed.py with --again") from None
-        if about.get("format") != FORMAT or not set(KNOWN) <= set(about):
+        if about.get("format") not in READ or not set(KNOWN) <= set(about):
             raise InputError(f"{shown(self.about)}: of another version of this program; run embed.py with --again")
         return about
 

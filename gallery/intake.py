@@ -1,4 +1,4 @@
-"""Reads an image file for a gallery: the crop that the network embeds, the thumbprint, the hash of the bytes."""
+"""Reads an image file for a gallery, once: its hash, the crop that the network embeds, thumbprint, facts and thumbnail."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.lists import shown
+from data.pictures import thumbnail_of
 from data.transforms import Transforms
 from data.views import BadImage, Loader, Plan
-from gallery.store import HASH_BYTES
+from gallery.contents import Entry
+from gallery.table import HASH_BYTES, Content
 from gallery.thumbprints import SIDE, thumbprint
 from utils.errors import InputError
 from utils.files import file_digest
@@ -30,6 +32,7 @@ class Taken(NamedTuple):
     crops: Tensor | None  # uint8 (n, 3, width, width); None for n = 0
     prints: np.ndarray  # uint8 (n, S, S)
     hashes: np.ndarray  # uint8 (n, HASH_BYTES)
+    entries: list[Entry]  # n: what is kept of each content
     bad: list[BadImage]
 
 
@@ -42,31 +45,33 @@ def hash_of(path: str) -> bytes:
 
 
 class Intake(Dataset):
-    """A data set whose items are (index, crop, thumbprint, hash) of an image, or a BadImage."""
+    """A data set whose items are (index, crop, thumbprint, Entry) of an image, or a BadImage."""
 
-    def __init__(self, paths: Sequence[str], transforms: Transforms) -> None:
-        self.paths, self.transforms = paths, transforms
+    def __init__(self, paths: Sequence[str], transforms: Transforms, thumbnails: bool = True) -> None:
+        self.paths, self.transforms, self.thumbnails = paths, transforms, thumbnails
 
-    def __getitem__(self, index: int) -> BadImage | tuple[int, Tensor, np.ndarray, bytes]:
+    def __getitem__(self, index: int) -> BadImage | tuple[int, Tensor, np.ndarray, Entry]:
         try:
             digest = hash_of(self.paths[index])
         except InputError as error:
             return Unopened(index, str(error))
         try:
-            image = self.transforms.load(self.paths[index])
+            image, picture = self.transforms.load_picture(self.paths[index])
         except InputError as error:
             return BadImage(index, str(error))
-        return index, self.transforms.centre_crop(image), thumbprint(image), digest
+        thumbnail = thumbnail_of(picture.pixels) if self.thumbnails else None
+        entry = Entry(digest, Content(picture.facts, picture.notes), thumbnail)
+        return index, self.transforms.centre_crop(image), thumbprint(image), entry
 
 
 def collate(items: list) -> Taken:
     """Collate items of Intake into a Taken."""
     bad = [item for item in items if isinstance(item, BadImage)]
     readable = [item for item in items if not isinstance(item, BadImage)]
-    indices, crops, thumbprints, hashes = zip(*readable) if readable else ((),) * 4
+    indices, crops, thumbprints, entries = zip(*readable) if readable else ((),) * 4
     prints = np.array(thumbprints, np.uint8).reshape(-1, SIDE, SIDE)
-    hashed = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
-    return Taken(np.array(indices, np.int64), torch.stack(crops) if crops else None, prints, hashed, bad)
+    hashes = np.frombuffer(b"".join(entry.digest for entry in entries), np.uint8).reshape(-1, HASH_BYTES)
+    return Taken(np.array(indices, np.int64), torch.stack(crops) if crops else None, prints, hashes, list(entries), bad)
 
 
 def take_in(
@@ -76,12 +81,13 @@ def take_in(
     batch_size: int,
     workers: int = 0,
     pin_memory: bool = False,
+    thumbnails: bool = True,
 ) -> Iterator[Taken]:
     """Read the images at these indices of `paths`, in order, batch by batch. workers: data loading processes."""
     plan = Plan()
     plan.items = indices
     loader = Loader(
-        Intake(paths, transforms),
+        Intake(paths, transforms, thumbnails),
         batch_size,
         sampler=plan,
         collate_fn=collate,

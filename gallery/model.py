@@ -11,6 +11,7 @@ from PIL import Image
 
 import models
 from data.images import PIXELS
+from data.pictures import KEPT
 from gallery.store import Gallery
 from models.embedder import Embedder
 from models.readout import ENOUGH
@@ -73,7 +74,17 @@ def load(path: str, device: Any = "cpu") -> Model:
         raise InputError(f"{error}; run embed.py with --again") from None
     if not isinstance(content, dict) or not {"kind", "request", "fitted_to"} <= set(content):
         raise InputError(f"{path}: not the model of a gallery; run embed.py with --again")
-    return Model(models.load(path, device), content["kind"], content["request"], content["fitted_to"])
+    return Model(_detailed(models.load(path, device)), content["kind"], content["request"], content["fitted_to"])
+
+
+def _detailed(embedder: Embedder) -> Embedder:
+    """Let JPEGs be decoded at a scale that serves thumbnails too, for rows, fits and queries alike.
+
+    The crop's pixels change a little where another scale serves the crop alone: at crops of 144 pixels, for shorter sides
+    from 288 to 511, 576 to 1,023 and 1,152 to 2,047.
+    """
+    embedder.transforms.detail = KEPT
+    return embedder
 
 
 def of_gallery(gallery: Gallery, device: Any = "cpu") -> Model:
@@ -103,6 +114,7 @@ def make(
         net, dim = request["net"], request["dim"]
         embedder = models.create(net, dim, weights=weights, width=width, origin_width=origin_width).eval()
         readout = untrained_kind(head, images)
+    _detailed(embedder)
     if readout != "closed_form" or embedder.closed_form is not None:
         fitted_to = 0
     else:

@@ -4,61 +4,31 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import compress
 from sqlite3 import Error as TableError
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from data.images import PIXELS, Images
+from data.images import PIXELS
 from data.lists import shown
-from data.views import BadImage, ImageBatches
-from gallery import model as gallery_model
+from data.views import BadImage
+from gallery import summary
 from gallery.folder import GalleryFolder, refuse_among_photos
 from gallery.intake import Taken, Unopened, take_in
-from gallery.model import MOST_FITTED, Model
-from gallery.store import UNNUMBERED, Bad, File
+from gallery.model import Model
+from gallery.model_choice import Machine, Settings, choose_model, loading_processes
+from gallery.store import UNNUMBERED, Gallery
 from gallery.survey import Survey, survey
+from gallery.table import Bad, File, replace_left_out
 from gallery.writer import Writer, is_current, known_bad
-from models.readout import Fitter
 from utils import log
-from utils.arrays import evenly
 from utils.device import Compute
-from utils.distributed import Group, cores_here
 from utils.errors import InputError, RunError
 from utils.features import encoder
-from utils.files import file_digest
-from utils.interrupt import Stop
 from utils.lock import locked
 from utils.progress import bar
-
-FEW = 500  # images: fewer are read sooner than loading processes start
-
-
-class Settings(NamedTuple):
-    """The flags of embed.py."""
-
-    images: str
-    out: str
-    name: str
-    dtype: str  # "float32" or "float16"
-    again: bool
-    checkpoint: str | None
-    net: str | None
-    weights: str | None
-    head: str
-    dim: int | None
-    width: int | None
-    origin_width: int | None
-    batch_size: int
-    nThreads: int | None
-    seed: int
-
-
-class Machine(NamedTuple):
-    compute: Compute
-    group: Group
-    stop: Stop
 
 
 def renew(settings: Settings, machine: Machine) -> None:
@@ -70,7 +40,8 @@ def renew(settings: Settings, machine: Machine) -> None:
     with ExitStack() as until_the_end:
         images: Survey = group.share_object(survey(settings.images) if not group.rank else None)
         if group.rank == 0:
-            refuse_among_photos(settings.out, images.root)
+            for root in images.roots:
+                refuse_among_photos(settings.out, root)
             log.make_folder(settings.out)
             until_the_end.enter_context(locked(settings.out, "out"))
             until_the_end.enter_context(clear_words(settings.out))
@@ -92,99 +63,37 @@ def clear_words(out: str) -> Iterator[None]:
         raise RunError(f"{shown(out)}: cannot be written ({reason}); make room and run the same command again") from None
 
 
-# ---- by which model --------------------------------------------------------------------------------------------------
-
-
-def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, paths: list[str]) -> Model:
-    """Return the gallery's model if it fits the settings and the number of images; else make one and save it in `making`."""
-    request = {name: getattr(settings, name) for name in ("net", "head", "dim", "width", "origin_width")}
-    request |= {name: hash_of_setting(getattr(settings, name)) for name in ("checkpoint", "weights")}
-    group = machine.group
-    usable = group.share_object(find_model(settings, place, request, len(paths)) if not group.rank else None)
-    if usable:
-        model = gallery_model.load(usable)
-    else:
-        sample = [paths[row] for row in evenly(len(paths), MOST_FITTED).tolist()]
-
-        def fit(embedder: Any) -> None:
-            machine.compute.place(embedder)
-            workers = loading_processes(settings.nThreads, len(sample))
-            batches = ImageBatches(Images(sample, embedder.transforms), settings.batch_size, workers, group=group)
-            Fitter(batches, machine.compute, group, "closed_form", settings.seed, "skip")(embedder)
-
-        model = gallery_model.make(request, settings.checkpoint, settings.weights, len(paths), fit, len(sample))
-        if group.rank == 0:
-            model.save(place.making.model)
-    machine.compute.place(model.embedder).eval()
-    return model
-
-
-def find_model(settings: Settings, place: GalleryFolder, request: dict[str, Any], images: int) -> str | None:
-    """Return the file of a model to use again, or None. Without --again, another model in the gallery raises InputError."""
-    for path in [place.making.model] if settings.again else [place.making.model, place.model]:
-        in_place = path == place.model
-        if not os.path.exists(path):
-            continue
-        try:
-            model = gallery_model.load(path)
-        except InputError:
-            if in_place:
-                raise
-            continue
-        if model.request != request:
-            if in_place:
-                differ = ", ".join(name for name in request if model.request.get(name) != request[name])
-                what = f"holds embeddings of another model ({differ}); give another folder, or --again to embed all anew"
-                raise InputError(f"{shown(settings.out)}: {what}", setting="out")
-        elif reason := gallery_model.outgrown(model, images):
-            log.say(f"the model is made anew: {reason}")
-        else:
-            if in_place and os.path.exists(place.making.model):
-                os.remove(place.making.model)
-            return path
-    return None
-
-
-def hash_of_setting(path: str | None) -> str | None:
-    """Hash a file that a flag names (SHA-256), to recognise a checkpoint wherever it lies."""
-    try:
-        return None if path is None else file_digest(path)
-    except OSError as error:
-        raise InputError(f"{shown(str(path))}: cannot be read ({error.strerror})") from None
-
-
-# ---- embedding -------------------------------------------------------------------------------------------------------
-
-
 def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder, model: Model, images: Survey) -> None:
     """Embed the images that the gallery lacks, put the gallery in place, and say what was done."""
     group, everything = machine.group, len(images.files) + len(images.gone)
     previously_bad = [] if settings.again or group.rank else known_bad(settings.out, images.files)
     bad: list[Bad] = group.share_object(images.gone + previously_bad)
     unreadable = {entry.file.path for entry in bad}
-    files = [file for file in images.files if file.path not in unreadable]
+    readable = [file.path not in unreadable for file in images.files]
+    files, details = list(compress(images.files, readable)), list(compress(images.details, readable))
     digest, source = model.digest, shown(settings.images)
-    about: dict[str, Any] = {"name": settings.name, "root": images.root, "source": os.path.abspath(settings.images)}
-    about |= {"kind": model.kind, "net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
-    current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad)
+    about = about_of(settings, model, images)
+    current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad, details)
     if group.share_object(current):
+        log.say(f"{len(files)} images of {source}: all are embedded already")
         if not group.rank:
             place.amend(about)
-        log.say(f"{len(files)} images of {source}: all are embedded already")
-        report(bad)
+            replace_left_out(place.table, images.left_out)
+            summary.say_of_gallery(Gallery(settings.out))
         return
     if not group.rank and not settings.again:
         say_if_pixels_changed(place)
-    writer = Writer(settings.out, digest, model.dim, settings.dtype, group)
-    todo = writer.plan(files, settings.again)
+    writer = Writer(settings.out, digest, model.dim, settings.dtype, group, settings.thumbnails)
+    todo = writer.plan(files, settings.again, details)
+    if writer.moved:
+        log.say(f"{writer.moved} images have moved: their rows are found again")
     log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {about['net']}, {model.kind}, {model.dim} numbers")
     began, new = time.monotonic(), list[Bad]()
     with machine.stop.deferred():
         try:
             share, paths = todo[group.stretch(len(todo))], [file.path for file in files]
-            workers = loading_processes(settings.nThreads, len(share))
-            for batch, rows in embedded(model, machine.compute, paths, share, settings.batch_size, workers):
-                writer.put(batch.indices, rows, batch.prints, batch.hashes)
+            for batch, rows in embedded(model, machine.compute, paths, share, settings):
+                writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
                 new += [bad_of(files[item.index], item) for item in batch.bad]
                 machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
         finally:
@@ -193,10 +102,25 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
         seconds = time.monotonic() - began
         if len(bad) >= everything:
             raise InputError(f"none of the {len(bad)} images can be read, the first: {bad[0].reason}", setting="images")
-        writer.finish(bad, about)
-    report(bad)
+        writer.finish(bad, about, images.left_out)
+    if not group.rank:
+        summary.say_of_gallery(Gallery(settings.out))
     speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
     log.say(f"{everything - len(bad)} images are embedded ({speed}), in {shown(settings.out)}")
+
+
+def about_of(settings: Settings, model: Model, images: Survey) -> dict[str, Any]:
+    """Return the entries of about.json that do not come from the rows."""
+    return {
+        "name": settings.name,
+        "root": images.roots[0] if len(images.roots) == 1 else None,  # which programs of format 1 read
+        "roots": images.roots,
+        "source": os.path.abspath(settings.images),
+        "kind": model.kind,
+        "net": model.embedder.settings["net"],
+        "dim": model.dim,
+        "fitted_to": model.fitted_to,
+    }
 
 
 def say_if_pixels_changed(place: GalleryFolder) -> None:
@@ -215,11 +139,12 @@ def bad_of(file: File, item: BadImage) -> Bad:
 
 
 def embedded(
-    model: Model, compute: Compute, paths: list[str], indices: np.ndarray, batch_size: int, workers: int
+    model: Model, compute: Compute, paths: list[str], indices: np.ndarray, settings: Settings
 ) -> Iterator[tuple[Taken, np.ndarray]]:
     """Yield the images at these indices batch by batch, with the embeddings of readable images, float32 (n, d)."""
     encode, transforms = encoder(model.embedder, [model.kind], compute), model.embedder.transforms
-    batches = take_in(paths, indices.tolist(), transforms, batch_size, workers, compute.pin_memory)
+    workers, thumbnails = loading_processes(settings.nThreads, len(indices)), settings.thumbnails
+    batches = take_in(paths, indices.tolist(), transforms, settings.batch_size, workers, compute.pin_memory, thumbnails)
     with bar(total=len(indices), desc="embedding", unit="img") as progress, torch.inference_mode():
         for batch in batches:
             rows = np.empty((0, model.dim), np.float32)
@@ -231,18 +156,3 @@ def embedded(
                     raise RunError(f"{first}: its embedding is not finite; give --amp off, or another net")
             yield batch, rows
             progress.update(len(batch.indices) + len(batch.bad))
-
-
-def loading_processes(requested: int | None, images: int) -> int:
-    """Return how many processes load images. They help even on a CPU: decoding a photo takes longer than embedding it."""
-    if requested is not None:
-        return requested
-    return 0 if images < FEW else cores_here()
-
-
-def report(bad: list[Bad]) -> None:
-    """Say which files cannot be read: the first 20 on the terminal, all in the log file."""
-    for number, entry in enumerate(bad, 1):
-        (log.say if number <= 20 else log.debug)(f"left out ({number} of {len(bad)}): {entry.reason}")
-    if len(bad) > 20:
-        log.say("more are left out: the table `bad` in images.sqlite lists them all")

@@ -2,37 +2,22 @@
 
 import hashlib
 import os
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data.lists import Paths, below, shown
+from gallery.contents import Contents
 from gallery.folder import GalleryFolder
+from gallery.table import Content, content_of, hash_rows, notes_of, read_table
 from gallery.thumbprints import SIDE
 from utils.errors import InputError, RunError
 from utils.files import written_whole
 
-HASH_BYTES = 16
 UNNUMBERED = 1  # pixel version of galleries that do not name one
-
-
-class File(NamedTuple):
-    """An image file at the time when its folder was read."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
-class Bad(NamedTuple):
-    """A file that cannot be read as an image."""
-
-    file: File  # mtime_ns 0: it will be tried again
-    reason: str
 
 
 class Gallery:
@@ -48,15 +33,20 @@ class Gallery:
         self.pixels: int = self.about.get("pixels", UNNUMBERED)  # pixel version of the rows
         self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))
         self.prints = _read(self.place.array("prints"), lambda path: np.load(path, mmap_mode="r"))
-        stamp, self.files, hashes, self.unreadable = _read(self.place.table, read_table)
+        table = _read(self.place.table, read_table)
+        self.files, self.unreadable, self.left_out = table.files, table.bad, table.left_out
+        self.details = table.details
         self.paths = Paths(file.path for file in self.files)
-        self.hashes = _read(self.place.table, lambda _: hash_rows(hashes, len(self.files)))
+        # A gallery of format 1 does not know where its links led.
+        self.real_paths = Paths(detail.real or path for detail, path in zip(table.details, self.paths))
+        self.hashes = _read(self.place.table, lambda _: hash_rows(table.hashes, len(self.files)))
+        self.contents = Contents(self.place.contents)
         # step 3 of the protocol in gallery/folder.py
         if os.path.exists(self.place.making.about) or self.place.read_about()["stamp"] != self.stamp:
             reason = "embed.py was stopped while it wrote this, or is still writing; run it again"
             raise InputError(f"{shown(self.folder)}: {reason}")
         shapes = [(len(self.files), self.about["dim"]), (len(self.files), SIDE, SIDE)]
-        if stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
+        if table.stamp != self.stamp or [self.embeddings.shape, self.prints.shape] != shapes:
             raise InputError(f"{shown(self.folder)}: damaged (its files do not belong together); run embed.py with --again")
 
     def __len__(self) -> int:
@@ -98,6 +88,22 @@ class Gallery:
     def shown(self, row: int) -> str:
         """Return the path of an image as text, relative to the folder of the images if there is one."""
         return os.fsencode(below(self.paths[row], self.root)).decode("utf-8", "replace")
+
+    def content(self, row: int) -> Content | None:
+        """Read what the file of a row says about its picture; None in galleries of format 1."""
+        with suppress(Exception):  # a damaged file can fail in any way, and nothing depends on it
+            return content_of(self.place.table, row)
+        return None
+
+    def noted(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Read the images with notes (`data.formats.NOTES`), by their paths."""
+        with suppress(Exception):
+            return [(self.paths[row], notes) for row, notes in notes_of(self.place.table)]
+        return []
+
+    def thumbnail(self, row: int) -> bytes | None:
+        """Return the thumbnail of a row, a JPEG, if the gallery keeps it."""
+        return self.contents.thumbnail(self.hashes[row].tobytes())
 
     # ---- kept beside the gallery -------------------------------------------------------------------------------------
 
@@ -146,56 +152,3 @@ def _read(path: str, reader: Callable[[str], Any]) -> Any:
     except Exception as error:  # a damaged file can fail in any way
         reason = shown(str(error) or type(error).__name__)
         raise InputError(f"{shown(path)}: damaged ({reason}); run embed.py with --again") from None
-
-
-# ---- the table of files ----------------------------------------------------------------------------------------------
-
-
-def write_table(path: str, stamp: str, files: Sequence[File], hashes: Sequence[str], bad: Sequence[Bad]) -> None:
-    """Write images.sqlite. hashes: hexadecimal, of each file, or "" if it is not known yet. A path that is not valid text is
-    stored as bytes."""
-    with written_whole(path) as file, closing(sqlite3.connect(file.name)) as base, base:
-        base.execute("BEGIN")  # else SQLite would sync after each table
-        base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
-        base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
-        base.execute("CREATE TABLE about (stamp TEXT)")
-        base.execute("INSERT INTO about VALUES (?)", (stamp,))
-        rows = ((row, _stored(f.path), f.size, f.mtime_ns, h) for row, (f, h) in enumerate(zip(files, hashes)))
-        base.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", rows)
-        rows_of_bad = ((_stored(b.file.path), b.file.size, b.file.mtime_ns, shown(b.reason)) for b in bad)
-        base.executemany("INSERT INTO bad VALUES (?, ?, ?, ?)", rows_of_bad)
-
-
-def read_table(path: str) -> tuple[str, list[File], list[str], list[Bad]]:
-    """Read the stamp, files, hashes and unreadable files from images.sqlite.
-
-    Raises OSError, ValueError or sqlite3.Error if it is missing or damaged.
-    """
-    if not os.path.isfile(path):
-        raise OSError(f"{os.path.basename(path)} is missing")
-    with closing(sqlite3.connect(path)) as base:
-        ((stamp,),) = base.execute("SELECT stamp FROM about").fetchall()
-        images = base.execute("SELECT path, size, mtime_ns, hash FROM images ORDER BY row").fetchall()
-        bad = base.execute("SELECT path, size, mtime_ns, reason FROM bad").fetchall()
-    files = [File(_named(name), size, mtime) for name, size, mtime, _ in images]
-    unreadable = [Bad(File(_named(name), size, mtime), reason) for name, size, mtime, reason in bad]
-    return stamp, files, [hashed for *_, hashed in images], unreadable
-
-
-def hash_rows(hashes: Sequence[str], count: int) -> np.ndarray:
-    """Convert hexadecimal hashes to uint8 (count, HASH_BYTES). Raises ValueError or TypeError for an invalid hash."""
-    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(count, HASH_BYTES)
-
-
-def _stored(path: str) -> str | bytes:
-    try:
-        path.encode()
-        return path
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-
-
-def _named(stored: Any) -> str:
-    if not isinstance(stored, str | bytes):
-        raise ValueError("a path is missing")
-    return stored if isinstance(stored, str) else os.fsdecode(stored)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from data.dataset import find_images
 from data.lists import EXTENSIONS, first_few, read_list, real_paths, shown
-from gallery.store import Bad, File
+from gallery.table import Bad, Detail, File, LeftOut
 from utils import log
 from utils.errors import InputError
 
@@ -14,7 +14,9 @@ from utils.errors import InputError
 class Survey(NamedTuple):
     files: list[File]  # in order of their paths
     gone: list[Bad]  # missing files, most of them named by a list
-    root: str | None  # the folder of the images; None for a list
+    roots: list[str]  # the folders of the images
+    details: list[Detail]  # of the files
+    left_out: list[LeftOut]
 
 
 def survey(images: str) -> Survey:
@@ -36,16 +38,17 @@ def survey(images: str) -> Survey:
         raise InputError(f"{shown(images)}: no such folder or list", setting="images")
     if not paths:
         raise InputError(f"{shown(images)}: no image in it ({', '.join(EXTENSIONS)})", setting="images")
-    files, gone = [], []
+    files, gone, details = [], [], list[Detail]()
     for path in paths:
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):  # a pipe might never end
                 raise OSError(0, "not a file")
             files.append(File(path, status.st_size, status.st_mtime_ns))
+            details.append(Detail(status.st_ctime_ns, status.st_ino, status.st_dev))
         except OSError as error:
             gone.append(Bad(File(path, 0, 0), f"{shown(path)}: {error.strerror}"))
-    return Survey(files, gone, root)
+    return Survey(files, gone, [root] if root else [], details, [])
 
 
 def _inside(paths: list[str], root: str) -> list[str]:

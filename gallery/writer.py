@@ -11,19 +11,25 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.images import PIXELS
 from data.lists import shown
+from gallery.contents import Contents, Entry
+from gallery.earlier_rows import Earlier, kept_rows
 from gallery.folder import GalleryFolder, read_json, remove
-from gallery.store import HASH_BYTES, UNNUMBERED, Bad, File, Gallery, hash_rows, read_table, write_table
+from gallery.intake import hash_of
+from gallery.store import UNNUMBERED, Gallery
+from gallery.table import HASH_BYTES, Bad, Detail, File, LeftOut, Table, hash_rows, read_table, write_table
 from gallery.thumbprints import SIDE
 from utils.distributed import Group
 from utils.errors import InputError, RunError
 
 ROWS_AT_ONCE = 2**16  # rows that are copied at once
+THUMBNAIL_BYTES = 12_000  # of a photo, about
 FLUSH_SECONDS = 10  # between two flushes: the most that a power cut may cost
 
 
@@ -31,6 +37,7 @@ class Rows(NamedTuple):
     """Rows that an earlier run embedded."""
 
     files: list[File]
+    details: list[Detail]
     arrays: dict[str, np.ndarray]  # by the names of Writer.shapes
     unfinished: bool  # the rows are in `making`
     again: bool  # `making` was begun without the rows of the gallery
@@ -45,8 +52,10 @@ class Writer:
         writer.finish(bad, about)
     """
 
-    def __init__(self, folder: str, model: str, dim: int, dtype: str, group: Group = Group()) -> None:
-        """model: its digest; rows of another model are not kept. dtype: "float32" or "float16"."""
+    def __init__(
+        self, folder: str, model: str, dim: int, dtype: str, group: Group = Group(), thumbnails: bool = False
+    ) -> None:
+        """model: its digest; rows of another model are not kept. dtype: "float32" or "float16". thumbnails: of each file."""
         self.place, self.group = GalleryFolder(folder), group
         self.model, self.dtype = model, dtype
         self.shapes: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -55,24 +64,28 @@ class Writer:
             "hashes": ("uint8", (HASH_BYTES,)),
             "done": ("bool", ()),
         }
+        self.contents = Contents(self.place.contents)
+        self.bytes_each = THUMBNAIL_BYTES if thumbnails else 0
         self.files: list[File] = []
+        self.details: list[Detail] = []
+        self.moved = 0  # files whose rows were found again under another path
         self.arrays: dict[str, np.memmap] = {}
         self._again = False
         self._flushed = time.monotonic()
-        self._waiting: list[np.ndarray] = []  # rows that are written but not marked as done
+        self._waiting: list[tuple[np.ndarray, Sequence[Entry]]] = []  # rows that are written but not marked as done
 
     # ---- planning the work -------------------------------------------------------------------------------------------
 
-    def plan(self, files: Sequence[File], again: bool = False) -> np.ndarray:
+    def plan(self, files: Sequence[File], again: bool = False, details: Sequence[Detail] | None = None) -> np.ndarray:
         """Prepare a gallery of these files. Returns the indices of the files to embed, int64, in all processes.
 
         again: keep no rows of the gallery, only the rows of a stopped run that also had `again`.
         """
+        self.files, self.details = list(files), [Detail()] * len(files) if details is None else list(details)
         if self.group.rank == 0:
             self._again = again
-            self._lay_out(list(files), (rows for rows in self._known() if not again or rows.again))
+            self._lay_out(self.files, self.details, (rows for rows in self._known() if not again or rows.again))
         self.group.gather_objects(None)  # the others wait for the files to be there
-        self.files = list(files)
         self.arrays = self._open(self.place.making)
         return np.flatnonzero(~self.arrays["done"])
 
@@ -81,37 +94,40 @@ class Writer:
         for place, unfinished in ((self.place, False), (self.place.making, True)):
             with suppress(Exception):  # a damaged file can fail in any way; nothing is lost but time
                 about = read_json(place.plan if unfinished else place.about)
-                _, files, hashes, _ = read_table(place.table)
+                table = read_table(place.table)
+                files = table.files
                 names = self.shapes if unfinished else ("embeddings", "prints")
                 arrays = {name: np.load(place.array(name), mmap_mode="r") for name in names}
                 if not unfinished:
-                    arrays |= {"hashes": hash_rows(hashes, len(files)), "done": np.ones(len(files), bool)}
+                    arrays |= {"hashes": hash_rows(table.hashes, len(files)), "done": np.ones(len(files), bool)}
                 if comes_from(about) == (self.model, self.dtype, PIXELS) and self._fit(arrays, len(files)):
-                    yield Rows(files, arrays, unfinished, about.get("again", False))
+                    yield Rows(files, table.details, arrays, unfinished, about.get("again", False))
 
     def _fit(self, arrays: dict[str, np.ndarray], rows: int) -> bool:
         """Tell whether the arrays have this many rows of the right shape and dtype."""
         wanted = {name: (np.dtype(dtype), (rows, *shape)) for name, (dtype, shape) in self.shapes.items()}
         return {name: (array.dtype, array.shape) for name, array in arrays.items()} == wanted
 
-    def _lay_out(self, files: list[File], earlier: Iterable[Rows]) -> None:
-        """Make the folder `making` anew, with a row for each file, and copy the earlier rows into it."""
+    def _lay_out(self, files: list[File], details: list[Detail], earlier: Iterable[Rows]) -> None:
+        """Make the folder `making` anew, with a row for each file, and copy the earlier rows that hold into it."""
         new = self.place.laid_out
         remove(new.path)
         os.makedirs(new)
         self._need_space(len(files))
         arrays = self._open(new, len(files))
-        row_of = {file: row for row, file in enumerate(files)}
+        missing = np.arange(len(files))
         for rows in earlier:
-            done = rows.arrays["done"]
-            pairs = [(row_of[file], old_row) for old_row, file in enumerate(rows.files) if done[old_row] and file in row_of]
-            if pairs:
-                targets, sources = np.array(pairs, np.int64).T
+            whole = Earlier(rows.files, rows.details, rows.arrays["hashes"], np.flatnonzero(rows.arrays["done"]).tolist())
+            kept = kept_rows([files[i] for i in missing], [details[i] for i in missing], whole, hash_of)
+            if kept.pairs:
+                places, sources = np.array(kept.pairs, np.int64).T
                 for name, array in arrays.items():
-                    _copy(array, targets, rows.arrays[name], sources)
+                    _copy(array, missing[places], rows.arrays[name], sources)
+                missing = np.delete(missing, places)
+            self.moved += kept.moved
         for array in arrays.values():
             array.flush()
-        write_table(new.table, "", files, [""] * len(files), [])
+        write_table(new.table, Table("", files, details, [""] * len(files), [], []), [None] * len(files))
         with open(new.plan, "w", encoding="utf-8") as file:
             json.dump({"model": self.model, "dtype": self.dtype, "pixels": PIXELS, "again": self._again}, file)
         with suppress(FileNotFoundError):
@@ -134,7 +150,9 @@ class Writer:
 
     def _need_space(self, rows: int) -> None:
         """Raise RunError if the disk has no room: a full disk under a mapped file would kill the process."""
-        need = rows * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
+        need = rows * self.bytes_each + rows * sum(
+            np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values()
+        )
         free = shutil.disk_usage(self.place).free
         if need > free:
             what = f"{rows} images take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
@@ -142,12 +160,19 @@ class Writer:
 
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
-    def put(self, indices: np.ndarray, embeddings: np.ndarray, prints: np.ndarray, hashes: np.ndarray) -> None:
-        """Write the rows of these files. They are flushed every FLUSH_SECONDS."""
+    def put(
+        self,
+        indices: np.ndarray,
+        embeddings: np.ndarray,
+        prints: np.ndarray,
+        hashes: np.ndarray,
+        entries: Sequence[Entry] = (),
+    ) -> None:
+        """Write the rows of these files, and what is kept of their contents. They are flushed every FLUSH_SECONDS."""
         self.arrays["embeddings"][indices] = embeddings
         self.arrays["prints"][indices] = prints
         self.arrays["hashes"][indices] = hashes
-        self._waiting.append(indices)
+        self._waiting.append((indices, entries))
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -155,32 +180,37 @@ class Writer:
         """Bring the written rows to the disk, then mark them as done."""
         for name in ("embeddings", "prints", "hashes"):
             self.arrays[name].flush()
-        for indices in self._waiting:
+        self.contents.put(entry for _, entries in self._waiting for entry in entries)
+        for indices, _ in self._waiting:
             self.arrays["done"][indices] = True
         self.arrays["done"].flush()
         self._waiting.clear()
         self._flushed = time.monotonic()
 
-    def finish(self, bad: Sequence[Bad], about: dict[str, Any]) -> None:
+    def finish(self, bad: Sequence[Bad], about: dict[str, Any], left_out: Sequence[LeftOut] = ()) -> None:
         """Put the gallery in place. bad: the unreadable files of all processes. about: for about.json."""
         self.flush()
         self.group.gather_objects(None)
         if self.group.rank:
             return
         unreadable = {entry.file.path for entry in bad}
-        if any(file.path in unreadable for file in self.files):
-            self.files = [file for file in self.files if file.path not in unreadable]
-            self._lay_out(self.files, [rows for rows in self._known() if rows.unfinished])
+        readable = [file.path not in unreadable for file in self.files]
+        if not all(readable):
+            self.files = list(compress(self.files, readable))
+            self.details = list(compress(self.details, readable))
+            self._lay_out(self.files, self.details, [rows for rows in self._known() if rows.unfinished])
             self.arrays = self._open(self.place.making)
         if not self.arrays["done"].all():
             raise RunError(f"{shown(self.place.making.path)}: rows are missing; run the same command again")
         stamp = secrets.token_hex(8)
-        hashes = [row.tobytes().hex() for row in self.arrays["hashes"]]
-        write_table(self.place.making.table, stamp, self.files, hashes, bad)
+        digests = [row.tobytes() for row in self.arrays["hashes"]]
+        table = Table(stamp, self.files, self.details, [digest.hex() for digest in digests], list(bad), list(left_out))
+        write_table(self.place.making.table, table, self.contents.of(digests))
         self.arrays.clear()
         of_rows = {"model": self.model, "dtype": self.dtype, "pixels": PIXELS, "images": len(self.files), "stamp": stamp}
         self.place.making.write_about({**about, **of_rows})
         self.place.put_in_place()
+        self.contents.keep_only(digests)
 
 
 def comes_from(about: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -188,14 +218,22 @@ def comes_from(about: dict[str, Any]) -> tuple[Any, Any, Any]:
     return about.get("model"), about.get("dtype"), about.get("pixels", UNNUMBERED)
 
 
-def is_current(folder: str, model: str, dtype: str, files: Sequence[File], bad: Sequence[Bad] = ()) -> bool:
+def is_current(
+    folder: str,
+    model: str,
+    dtype: str,
+    files: Sequence[File],
+    bad: Sequence[Bad] = (),
+    details: Sequence[Detail] | None = None,
+) -> bool:
     """Tell whether the gallery in `folder` is whole, of this model and of exactly these files, readable and unreadable."""
     try:
         gallery = Gallery(folder)
     except InputError:
         return False
-    same_files = gallery.files == list(files) and {b.file for b in gallery.unreadable} == {b.file for b in bad}
-    return same_files and comes_from(gallery.about) == (model, dtype, PIXELS)
+    same_files = gallery.files == list(files) and (details is None or gallery.details == list(details))
+    same_bad = {entry.file for entry in gallery.unreadable} == {entry.file for entry in bad}
+    return same_files and same_bad and comes_from(gallery.about) == (model, dtype, PIXELS)
 
 
 def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
@@ -203,7 +241,7 @@ def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
     place, now = GalleryFolder(folder), set(files)
     with suppress(Exception):  # a damaged file can fail in any way
         if comes_from(read_json(place.about))[2] == PIXELS:  # another version may have read more files
-            return [entry for entry in read_table(place.table)[3] if entry.file in now]
+            return [entry for entry in read_table(place.table).bad if entry.file in now]
     return []
 
 

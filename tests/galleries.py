@@ -10,7 +10,7 @@ from PIL import Image
 
 import models
 from gallery.folder import GalleryFolder
-from gallery.store import File
+from gallery.table import File
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer
 from utils import checkpoint

@@ -12,7 +12,7 @@ from PIL import Image
 from data.images import decode
 from data.pictures import THUMB, as_jpeg, to_pil
 from gallery.page.pictures import alone, shrunk
-from gallery.store import HASH_BYTES
+from gallery.table import HASH_BYTES
 from utils.errors import InputError
 from utils.lru import Lru
 

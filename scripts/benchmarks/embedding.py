@@ -12,8 +12,8 @@ import bench  # finds the project
 from closed_form import embedder_of
 from gallery.model import Model
 from gallery.renew import embedded
-from gallery.store import File
 from gallery.survey import survey
+from gallery.table import File
 from gallery.writer import Writer
 from utils import device
 

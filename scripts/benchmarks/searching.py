@@ -17,7 +17,8 @@ import models
 from gallery import index
 from gallery.folder import GalleryFolder
 from gallery.model import Model
-from gallery.store import HASH_BYTES, File, Gallery
+from gallery.store import Gallery
+from gallery.table import HASH_BYTES, File
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer
 

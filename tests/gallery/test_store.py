@@ -12,8 +12,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from data.formats import NOTES
+from data.pixels import Facts
 from galleries import ABOUT, KINDS, damage, files_named, is_drawn, make
-from gallery.store import Bad, File, Gallery, read_table, write_table
+from gallery.store import Gallery
+from gallery.table import (
+    Bad,
+    Content,
+    Detail,
+    File,
+    LeftOut,
+    Table,
+    content_of,
+    notes_of,
+    read_table,
+    replace_left_out,
+    write_table,
+)
 from utils.errors import InputError, RunError
 
 FILES = files_named("a.jpg", "b/b.jpg", "c.jpg")
@@ -78,21 +93,46 @@ def test_paths_as_text(folder, root, path, expected):
 names = st.binary(min_size=1, max_size=12).map(lambda name: "/" + os.fsdecode(name.replace(b"\0", b"\n")))
 numbers = st.integers(0, 2**63 - 1)
 files = st.builds(File, names, numbers, st.integers(-(2**63), 2**63 - 1))
-lists = st.lists(st.tuples(files, st.binary(min_size=16, max_size=16)), max_size=5)
+details = st.builds(Detail, st.integers(-(2**63), 2**63 - 1), numbers, numbers, st.just("") | names)
+texts = st.none() | st.text(min_size=1, max_size=9)
+facts = st.builds(Facts, numbers, numbers, st.text(max_size=5), texts, texts, st.integers(1, 8), texts)
+contents = st.builds(Content, facts, st.lists(st.sampled_from(sorted(NOTES)), unique=True).map(tuple))
+rows_of_table = st.lists(st.tuples(files, details, st.binary(min_size=16, max_size=16), st.none() | contents), max_size=5)
 
 
 @settings(max_examples=15, deadline=None)
-@given(rows=lists, bad=st.lists(st.builds(Bad, files, st.text(max_size=20)), max_size=3))
-def test_the_table_gives_back_what_was_written(rows, bad):
-    """Names are any bytes, also such as look like text of another kind."""
+@given(
+    rows=rows_of_table,
+    bad=st.lists(st.builds(Bad, files, st.text(max_size=20)), max_size=3),
+    left_out=st.lists(st.builds(LeftOut, names, st.just("links"), st.just("that lead nowhere")), max_size=3),
+)
+def test_the_table_gives_back_what_was_written(rows, bad, left_out):
+    """Names are arbitrary bytes, including ones that are not UTF-8."""
+    written = Table("stamp", [r[0] for r in rows], [r[1] for r in rows], [r[2].hex() for r in rows], bad, left_out)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "images.sqlite")
-        hashes = [digest.hex() for _, digest in rows]
-        write_table(path, "stamp", [file for file, _ in rows], hashes, bad)
-        stamp, found, found_hashes, found_bad = read_table(path)
-        assert (stamp, found, found_hashes) == ("stamp", [file for file, _ in rows], hashes)
-        assert [entry.file for entry in found_bad] == [entry.file for entry in bad]
+        write_table(path, written, [row[3] for row in rows])
+        table = read_table(path)
+        assert table[:4] == written[:4] and table.left_out == left_out
+        assert [entry.file for entry in table.bad] == [entry.file for entry in bad]
+        assert [content_of(path, row) for row in range(len(rows))] == [row[3] for row in rows]
+        assert notes_of(path) == [(i, row[3].notes) for i, row in enumerate(rows) if row[3] and row[3].notes]
+        replace_left_out(path, left_out[:1])
+        assert read_table(path).left_out == left_out[:1]
         assert os.listdir(folder) == ["images.sqlite"]
+
+
+def test_a_table_of_format_1_is_read(tmp_path):
+    """As written by the versions before facts were kept."""
+    with closing(sqlite3.connect(tmp_path / "images.sqlite")) as base, base:
+        base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
+        base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
+        base.execute("CREATE TABLE about (stamp TEXT)")
+        base.execute("INSERT INTO about VALUES ('old')")
+        base.execute("INSERT INTO images VALUES (0, '/a.jpg', 7, 9, '00')")
+    table = read_table(tmp_path / "images.sqlite")
+    assert table == Table("old", [File("/a.jpg", 7, 9)], [Detail()], ["00"], [], [])
+    assert content_of(tmp_path / "images.sqlite", 0) is None
 
 
 def test_anyone_can_read_the_table(folder):

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from galleries import photos
-from gallery.store import File
 from gallery.survey import survey
+from gallery.table import File
 from utils import log
 from utils.errors import InputError
 

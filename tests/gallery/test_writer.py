@@ -14,7 +14,8 @@ from hypothesis import given, settings, strategies as st
 from galleries import ABOUT, DIM, KINDS, RAM, File, damage, drawn, files_named, is_drawn, make, put
 from gallery import store, writer as gallery_writer
 from gallery.folder import PLACES, GalleryFolder
-from gallery.store import HASH_BYTES, Bad, Gallery
+from gallery.store import Gallery
+from gallery.table import HASH_BYTES, Bad
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer, is_current, known_bad
 from utils.errors import InputError, RunError

@@ -11,7 +11,8 @@ import numpy as np
 from data.images import decode
 from data.pictures import to_pil
 from gallery.page.gallery_view import GalleryView
-from gallery.store import Bad, File, Gallery
+from gallery.store import Gallery
+from gallery.table import Bad, File
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
 from utils.errors import InputError

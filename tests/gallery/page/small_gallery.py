@@ -12,7 +12,8 @@ from data.creatures import recipe, snapshot
 from data.images import decode
 from gallery import index
 from gallery.page.gallery_view import GalleryView
-from gallery.store import Bad, File, Gallery
+from gallery.store import Gallery
+from gallery.table import Bad, File
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
 from thumbnails import make_image_folder

@@ -8,7 +8,7 @@ from visits import client, key, made, send
 
 from data.lists import shown
 from gallery.page import app as app_file
-from gallery.store import Bad, File
+from gallery.table import Bad, File
 
 
 def test_the_start_page_escapes_names(page, drawn):
