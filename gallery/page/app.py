@@ -72,7 +72,7 @@ class Page:
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
     async def start(self, request: Request) -> Response:
-        facts = lambda c: {"name": c.name, "count": c.count, "bad": len(c.gallery.bad), "alike": c.alike}
+        facts = lambda c: {"name": c.name, "count": c.count, "alike": c.alike, **c.counts()}
         galleries = [facts(view) for view in self.views]
         # Only this machine learns where the folder lies.
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
@@ -98,6 +98,13 @@ class Page:
         if view is None:
             raise Refusal(404, "There is no such image.")
         path, had = view.gallery.paths[row], _tags(request)
+        if size == "thumb":  # kept in the gallery, also while the disk of the photos is away
+            for kept in self.views:
+                if (kept_row := kept.gallery.row_of(key)) is not None:
+                    thumbnail = await run_in_threadpool(kept.gallery.thumbnail, kept_row)
+                    if thumbnail is not None:
+                        tag = kept.gallery.hashes[kept_row].tobytes().hex()
+                        return _tagged(tag, None if tag in had else thumbnail, "image/jpeg", "private, max-age=600")
         try:
             async with self.readers:
                 tag, data = await run_in_threadpool(self.pictures.jpeg, path, view.root, size == "large", had)
@@ -174,7 +181,8 @@ class Page:
         return Json(await run_in_threadpool(g.map, places))
 
     async def bad(self, request: Request) -> Response:
-        return Json({"items": await run_in_threadpool(self._gallery(request).bad)})
+        g = self._gallery(request)
+        return Json({"items": await run_in_threadpool(g.bad), "left_out": await run_in_threadpool(g.left_out)})
 
     def _gallery(self, request: Request) -> GalleryView:
         return self.views[params.number_in(request.path_params["g"], len(self.views), "There is no such gallery.")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data.formats import NOTES
 from data.lists import below, shown
 from gallery.derived import Places, usual_threshold
 from gallery.index import Index
@@ -51,6 +52,16 @@ class GalleryView:
         folder = shown(self.folder).rstrip(os.sep) + os.sep
         reasons = [why.removeprefix(f"{shown(path)}: ").replace(folder, "") for path, why in self.gallery.bad]
         return [{"path": self._below(path), "reason": text(why)} for (path, _), why in zip(self.gallery.bad, reasons)]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many files could not be read, and how many were left out."""
+        return {"bad": len(self.gallery.bad), "left_out": len(self.gallery.left_out)}
+
+    def left_out(self) -> list[dict[str, str]]:
+        """List the images with a remark, then the files that are no images or that a rule leaves out."""
+        noted = [(path, "; ".join(NOTES[note] for note in notes)) for path, notes in self.gallery.noted()]
+        others = [(entry.path, f"{entry.category}: {entry.why}") for entry in self.gallery.left_out]
+        return [{"path": self._below(path), "reason": text(why)} for path, why in (*noted, *others)]
 
     def _below(self, path: str) -> str:
         """Return a path as text, relative to the folder of the images, whose place stays private."""

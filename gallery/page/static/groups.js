@@ -80,8 +80,9 @@ export async function groups(section, view) {
 }
 
 function unreadableLink(g) {
-  const { bad } = galleries[g];
-  return bad ? el("a", { class: "quiet", href: link("unreadable") }, `${count(bad, "file")} could not be read`) : null;
+  const { bad, left } = galleries[g];
+  const words = [bad && `${count(bad, "file")} could not be read`, left && `${count(left, "file")} left out`].filter(Boolean);
+  return words.length ? el("a", { class: "quiet", href: link("unreadable") }, words.join(", ")) : null;
 }
 
 export async function group(section, view) {
@@ -119,17 +120,18 @@ export async function unreadable(section, view) {
   const g = gallery();
   const title = heading("Files that could not be read");
   section.append(el("a", { class: "quiet", href: link("groups") }, "All groups"), title);
-  const { items } = await get(`${g}/bad`, {}, view);
-  if (!items.length) section.append(empty("Every file could be read."));
-  else
-    section.append(
-      el(
-        "ul",
-        { class: "bad" },
-        items.map(({ path, reason }) =>
-          el("li", {}, el("span", { class: "path" }, path), el("span", { class: "reason" }, reason)),
-        ),
-      ),
-    );
-  announce(count(items.length, "file"));
+  const { items, left_out: others } = await get(`${g}/bad`, {}, view);
+  section.append(items.length ? reasons(items) : empty("Every image could be read."));
+  if (others.length) section.append(el("h2", {}, "Remarks, and files left out"), reasons(others));
+  announce(count(items.length + others.length, "file"));
+}
+
+function reasons(items) {
+  return el(
+    "ul",
+    { class: "bad" },
+    items.map(({ path, reason }) =>
+      el("li", {}, el("span", { class: "path" }, path), el("span", { class: "reason" }, reason)),
+    ),
+  );
 }

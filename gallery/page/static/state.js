@@ -4,7 +4,8 @@
 export const galleries = [...document.querySelectorAll(".switch [data-count]")].map(({ dataset }) => ({
   name: dataset.name,
   count: Number(dataset.count),
-  bad: Number(dataset.bad),
+  bad: Number(dataset.bad), // files that could not be read
+  left: Number(dataset.left), // files that are no images, or that a rule leaves out
   alike: Number(dataset.alike), // the lowest similarity of look-alikes
 }));
 

@@ -57,7 +57,13 @@ class FakeGallery(Gallery):
             with open(path, "rb") as file:
                 hashes.append(np.frombuffer(hashlib.blake2b(file.read(), digest_size=16).digest(), np.uint8))
         self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
-        self._apart = []
+        self._apart, self.left_out = [], []
+
+    def noted(self):
+        return []
+
+    def thumbnail(self, row):
+        return None
 
     def __len__(self):
         return len(self.paths)
