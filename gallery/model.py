@@ -14,8 +14,8 @@ from data.images import PIXELS
 from data.pictures import KEPT
 from gallery.store import Gallery
 from models.embedder import Embedder
-from models.readout import ENOUGH
-from utils import checkpoint
+from models.readout import ENOUGH, NoVariation
+from utils import checkpoint, log
 from utils.errors import InputError
 
 DEFAULT_WIDTH = 128  # pixels of a crop for a ready-made net
@@ -118,7 +118,11 @@ def make(
     if readout != "closed_form" or embedder.closed_form is not None:
         fitted_to = 0
     else:
-        fit(embedder)
+        try:
+            fit(embedder)
+        except NoVariation as error:
+            log.say(f"{error}; the pooled features are kept")
+            readout, fitted_to = "pooled", 0
     if embedder.closed_form is not None:
         embedder.closed_form.prefer(readout == "closed_form")
     return Model(embedder, readout, request, fitted_to)

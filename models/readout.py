@@ -32,6 +32,11 @@ SAMPLE = 2048  # most images on which agreement is measured
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
+VARIATION = 1e-9  # variance / squared mean: identical images stay below by rounding, all others are far above
+
+
+class NoVariation(InputError):
+    """The images do not differ: a closed form of them would put everything at similarity 1 to everything."""
 
 
 class Choice(NamedTuple):
@@ -123,6 +128,8 @@ class Fitter:
         covariance = moments.total(self.group)
         if not covariance.rows:
             raise InputError(f"none of the {count} images can be read, the first: {bad[min(bad)].message}")
+        if covariance.matrix.diagonal().sum() <= VARIATION * covariance.mean.square().sum():
+            raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
         choices = self._choose(form, covariance, gathered) if self.group.rank == 0 else []
         form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)

@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,18 @@ from data.images import Images
 from data.lists import ImageList, Paths
 from data.sampler import Draw
 from data.transforms import Transforms
-from data.views import BadImage, ImageBatches, Loader, Loading, Views, collate_crops, collate_views, count_workers, share_of
+from data.views import (
+    BadImage,
+    ImageBatches,
+    Loader,
+    Loading,
+    Views,
+    collate_crops,
+    collate_views,
+    count_workers,
+    fitting_workers,
+    share_of,
+)
 from utils import device
 from utils.distributed import Group
 from utils.errors import InputError, RunError
@@ -285,3 +297,20 @@ def test_images_are_kept_in_memory_once_and_not_by_each_process(photo, cache, pr
     images = ImageList(Paths([photo] * 3), None, "list.txt")
     loading = Loading(Transforms(32, 40), 2, None, device.choose("cpu"), Group(0, processes))
     assert type(loading.load(images, cache).images) is expected
+
+
+@pytest.mark.parametrize("megabytes, expected", [(1000, 4), (70, 2), (10, 0)])
+def test_small_shared_memory_means_fewer_processes(monkeypatch, megabytes, expected):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=megabytes * 2**20))
+    lines = []
+    monkeypatch.setattr("utils.log.warn", lines.append)
+    assert fitting_workers(4) == expected
+    assert len(lines) == (expected < 4) and all("/dev/shm has" in line and "--shm-size" in line for line in lines)
+
+
+def test_without_shared_memory_the_main_process_loads(monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    images = ImageBatches(Images([str(tmp_path / "a.png")], Transforms(32, 36)), 4, workers=2, persistent=True)
+    ((indices, crops, bad),) = images.crops()
+    assert indices.tolist() == [0] and crops.shape == (1, 3, 32, 32) and not bad

@@ -14,6 +14,7 @@ from galleries import KINDS, damage, files_named, make as make_gallery, photos
 from gallery.model import ENOUGH, MOST_FITTED, Model, load, make, of_gallery, outgrown, untrained_kind
 from gallery.store import Gallery
 from models.closed_form import ClosedForm
+from models.readout import NoVariation
 from utils import checkpoint
 from utils.errors import InputError
 
@@ -82,6 +83,18 @@ def test_the_features_of_a_ready_made_net(head, images, kind):
     model = make({**REQUEST, "head": head}, None, None, images, lambda e: (fits.append(e), drawn_form(e)), 7)
     assert model.kind == kind and len(fits) == (kind == "closed_form") and model.fitted_to == (7 if fits else 0)
     assert model.dim == (16 if fits else 1280) and not model.embedder.training
+
+
+def test_images_that_do_not_differ_keep_the_pooled_features(monkeypatch):
+    said = []
+    monkeypatch.setattr("utils.log.say", said.append)
+
+    def fit(embedder):
+        raise NoVariation("the 300 images look all the same")
+
+    model = make({**REQUEST, "head": "auto"}, None, None, ENOUGH, fit, ENOUGH)
+    assert (model.kind, model.fitted_to, model.embedder.closed_form) == ("pooled", 0, None)
+    assert said == ["the 300 images look all the same; the pooled features are kept"]
 
 
 def test_sizes_of_a_ready_made_net():

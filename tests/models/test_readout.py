@@ -15,7 +15,7 @@ from models import readout
 from models.backbones import IMAGENET, Backbone
 from models.closed_form import REDUCED
 from models.embedder import Embedder
-from models.readout import Fitter
+from models.readout import Fitter, NoVariation
 from models.taps import positions, tapped
 from utils import checkpoint, device
 from utils.errors import InputError
@@ -278,14 +278,16 @@ def test_few_images(paths, monkeypatch, images):
 
 
 @pytest.mark.parametrize("images", [1, 2, 7])
-def test_images_of_one_colour_are_embedded_as_zero(tmp_path, images):
-    """They are alike, and so are their crops."""
-    for i in range(images):
-        Image.new("RGB", (48, 40), (90, 120, 60)).save(tmp_path / f"{i}.png")
-    listed = sorted(map(str, tmp_path.glob("*.png")))
-    embedder = small_net()
-    fit(listed, embedder)
-    assert not embedder.embed(listed).any() and not embedder.closed_form.projection.any()
+def test_images_that_do_not_differ_get_no_closed_form(tmp_path, images):
+    """A closed form of them would put everything at similarity 1 to everything. One more image makes a difference."""
+    for name, colour in (("green", (90, 120, 60)), ("white", (255, 255, 255))):
+        Image.new("RGB", (48, 40), colour).save(tmp_path / f"{name}.png")
+    embedder, green = small_net(), [str(tmp_path / "green.png")] * images
+    with pytest.raises(NoVariation, match=f"the {images} images look all the same"):
+        fit(green, embedder)
+    assert embedder.closed_form is None
+    fit([*green, str(tmp_path / "white.png")], embedder)
+    assert embedder.closed_form is not None
 
 
 def test_identical_images(paths):
