@@ -1,30 +1,23 @@
 """Loads the images of a list in batches: the views of a training step, or one crop of each image."""
 
-import re
-import shutil
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from data.cache import open_images
 from data.images import Images
 from data.lists import ImageList
+from data.loader import Loader, Plan
 from data.sampler import Draw
 from data.transforms import Transforms
-from utils import log
 from utils.device import Compute
 from utils.distributed import Group, cores_here
-from utils.errors import InputError, RunError
+from utils.errors import InputError
 from utils.interrupt import ignore_in_worker
-
-SHARED = "/dev/shm"  # where loading processes put images for the main process
-SHARED_EACH = 32 * 2**20  # bytes of it for each process: two batches
-MORE_SHARED = "give it more, in Docker with --shm-size=2g"
 
 
 class BadImage(NamedTuple):
@@ -104,58 +97,6 @@ def collate_crops(items: list) -> tuple[Tensor, Tensor | None, list[BadImage]]:
     bad = [item for item in items if isinstance(item, BadImage)]
     indices = torch.tensor([index for index, _ in readable], dtype=torch.int64)
     return indices, _stack([image for _, image in readable]) if readable else None, bad
-
-
-class Plan:
-    """The items that a loader loads next. Set `items` before each pass: persistent workers keep their first data set."""
-
-    items: Iterable = ()
-
-    def __iter__(self) -> Iterator:
-        return iter(self.items)
-
-
-class Loader(DataLoader):
-    """A DataLoader that raises a RunError for a killed worker, and only when the next batch is requested.
-
-    Its processes hand over images in shared memory. Where /dev/shm has no room for all of them, fewer are started.
-    """
-
-    def __init__(self, *args: Any, num_workers: int = 0, **more: Any) -> None:
-        fitting = fitting_workers(num_workers)
-        if not fitting:
-            more["persistent_workers"] = False
-        super().__init__(*args, num_workers=fitting, **more)
-
-    def __iter__(self) -> Any:
-        # errors in the main process when a worker is killed while it hands over a batch
-        lost = (ConnectionError, EOFError, FileNotFoundError) if self.num_workers else ()
-        try:
-            batches = super().__iter__()
-            if self.num_workers:
-                # torch's handler would raise at once, in the middle of a step
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            yield from batches
-        except (RuntimeError, *lost) as error:
-            if re.search(r"No space left on device|[Bb]us error|shared memory", str(error)):
-                raise RunError(f"{SHARED} was full while images were loaded: {MORE_SHARED}", rescue=True) from None
-            if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
-                raise  # an error inside a worker, which says "in DataLoader worker process"
-            reason = "a data loading process was killed, most often because the memory was full"
-            remedy = "use fewer of them, or keep no images in memory; the same command goes on"
-            raise RunError(f"{reason}: {remedy}", rescue=True) from None
-
-
-def fitting_workers(wanted: int) -> int:
-    """Return how many data loading processes the shared memory has room for, at most `wanted`; warn if it is fewer."""
-    try:
-        free = shutil.disk_usage(SHARED).free
-    except OSError:  # not on Linux
-        return wanted
-    fitting = min(wanted, free // SHARED_EACH)
-    if fitting < wanted:
-        log.warn(f"{SHARED} has {free / 1e6:.0f} MB free, so {fitting} processes load images, not {wanted}: {MORE_SHARED}")
-    return fitting
 
 
 class ImageBatches:

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.lists import shown
+from data.loader import Loader, Plan
 from data.pictures import thumbnail_of
 from data.transforms import Transforms
-from data.views import BadImage, Loader, Plan
+from data.views import BadImage
 from gallery.contents import Entry
 from gallery.table import HASH_BYTES, Content
 from gallery.thumbprints import SIDE, thumbprint

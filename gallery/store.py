@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from data.lists import Paths, below, shown
+from gallery import not_duplicates
 from gallery.contents import Contents
 from gallery.folder import GalleryFolder
-from gallery.table import Content, content_of, hash_rows, notes_of, read_table
+from gallery.table import HASH_BYTES, Content, content_of, hash_rows, notes_of, read_table
 from gallery.thumbprints import SIDE
-from utils.errors import InputError, RunError
+from utils.errors import InputError
 from utils.files import written_whole
 
 UNNUMBERED = 1  # pixel version of galleries that do not name one
@@ -124,25 +125,23 @@ class Gallery:
         return arrays
 
     def apart(self) -> list[list[int]]:
-        """Read the groups of rows that the user marked as "not duplicates"."""
-        try:
-            with open(self.place.not_duplicates, encoding="ascii", errors="replace") as file:
-                lines = [line.split() for line in file]
-        except FileNotFoundError:
-            return []
-        groups = [sorted({row for key in line if (row := self.row_of(key)) is not None}) for line in lines]
-        return [rows for rows in groups if len(rows) > 1]
+        """Read groups of rows that the user marked as "not duplicates", here or in a gallery beside this one."""
+        return not_duplicates.read(self.place, self._rows_named)
+
+    def _rows_named(self, name: str) -> list[int]:
+        """Return the rows of a hash, or the row of a key, in hexadecimal digits; none for anything else."""
+        if len(name) == 2 * HASH_BYTES:
+            with suppress(ValueError):
+                return self.rows_of_hash(bytes.fromhex(name)).tolist()
+        row = self.row_of(name)
+        return [] if row is None else [row]
 
     def set_apart(self, rows: Iterable[int]) -> None:
-        """Remember that these images are not duplicates of each other, as long as they keep their names."""
-        keys = [self.keys[row] for row in sorted(set(rows))]
-        if len(keys) < 2:
+        """Remember that these images are not duplicates of each other, whatever they are called."""
+        distinct = sorted(set(rows))
+        if len(distinct) < 2:
             raise InputError("give two images or more that are not duplicates of each other")
-        try:
-            with open(self.place.not_duplicates, "a", encoding="ascii") as file:
-                file.write(" ".join(keys) + "\n")
-        except OSError as error:
-            raise RunError(f"{shown(self.place.not_duplicates)}: {error.strerror}") from None
+        not_duplicates.add(self.place, [self.hashes[row].tobytes().hex() for row in distinct])
 
 
 def _read(path: str, reader: Callable[[str], Any]) -> Any:

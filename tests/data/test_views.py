@@ -16,20 +16,10 @@ from torchvision.transforms import v2
 from data.cache import Cached
 from data.images import Images
 from data.lists import ImageList, Paths
+from data.loader import Loader, fitting_workers
 from data.sampler import Draw
 from data.transforms import Transforms
-from data.views import (
-    BadImage,
-    ImageBatches,
-    Loader,
-    Loading,
-    Views,
-    collate_crops,
-    collate_views,
-    count_workers,
-    fitting_workers,
-    share_of,
-)
+from data.views import BadImage, ImageBatches, Loading, Views, collate_crops, collate_views, count_workers, share_of
 from utils import device
 from utils.distributed import Group
 from utils.errors import InputError, RunError

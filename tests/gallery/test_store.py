@@ -15,6 +15,8 @@ from hypothesis import given, settings, strategies as st
 from data.formats import NOTES
 from data.pixels import Facts
 from galleries import ABOUT, KINDS, damage, files_named, is_drawn, make
+from gallery import not_duplicates
+from gallery.folder import GalleryFolder
 from gallery.store import Gallery
 from gallery.table import (
     Bad,
@@ -301,6 +303,40 @@ def test_what_the_user_set_apart_stays_apart(folder):
     assert Gallery(folder).apart() == [[0, 2], [1, 2]]  # it is back
 
 
+def test_marks_hold_in_all_galleries_of_a_folder_and_under_other_names(folder):
+    make(folder, FILES)
+    Gallery(folder).set_apart([0, 2])
+    beside = folder.parent / "beside"
+    make(beside, FILES)
+    assert Gallery(beside).apart() == [[0, 2]]
+    Gallery(beside).set_apart([0, 1])
+    assert Gallery(folder).apart() == [[0, 2], [0, 1]]
+    gallery = Gallery(folder)
+    gallery.files = gallery.paths = None  # its names do not matter
+    assert gallery.apart() == [[0, 2], [0, 1]]
+
+
+def test_marks_of_earlier_versions_are_read(folder):
+    """They were kept by the hashes of the paths."""
+    make(folder, FILES)
+    gallery = Gallery(folder)
+    (folder / "not_duplicates.txt").write_text(f"{gallery.keys[1]} {gallery.keys[2]}\n")
+    assert gallery.apart() == [[1, 2]]
+
+
+def test_images_with_the_same_bytes():
+    """Rows 0 and 1 have the bytes "a": together apart from row 2, and apart from each other only if somebody said so."""
+    rows = {"a": [0, 1], "b": [2], "c": [3]}
+    with tempfile.TemporaryDirectory() as folder:
+        place = GalleryFolder(os.path.join(folder, "gallery"))
+        os.mkdir(place.path)
+        not_duplicates.add(place, ["b", "a"])
+        assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2]]
+        not_duplicates.add(place, ["a", "a"])
+        not_duplicates.add(place, ["c", "b"])
+        assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2], [0, 1], [2, 3]]
+
+
 @pytest.mark.parametrize("rows", [[], [1], [1, 1]])
 def test_one_image_is_not_set_apart(folder, rows):
     with pytest.raises(InputError, match="two images or more"):
@@ -310,7 +346,7 @@ def test_one_image_is_not_set_apart(folder, rows):
 
 def test_set_apart_where_nothing_can_be_written(folder):
     (folder / "not_duplicates.txt").mkdir()
-    with pytest.raises(RunError, match="not_duplicates.txt: Is a directory"):
+    with pytest.raises(RunError, match=r"not_duplicates.txt: cannot be written \(Is a directory\); make room"):
         Gallery(folder).set_apart([0, 1])
 
 
@@ -322,4 +358,4 @@ def test_a_damaged_list_of_the_user(folder):
     (folder / "not_duplicates.txt").write_bytes(b"caf\xe9 \0\n" + held + held[:20])
     assert gallery.apart() == [[0, 1]]
     gallery.set_apart([0, 1])
-    assert gallery.apart() == [[0, 1], [0, 1]]
+    assert gallery.apart() == [[0, 1]]
