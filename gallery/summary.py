@@ -9,7 +9,8 @@ from gallery.table import Bad, LeftOut
 from utils import log
 
 NAMES = 3  # names of a category that are shown
-REASONS = 40  # characters of a reason that name its category
+LONGEST = 80  # characters of a reason
+UNREADABLE = "cannot be read as an image ("  # what data.images says before the reason
 
 
 Noted = Sequence[tuple[str, tuple[str, ...]]]  # paths of images, with their notes
@@ -36,11 +37,11 @@ def lines(embedded: int, noted: Noted, bad: Sequence[Bad], left_out: Iterable[Le
 
 
 def cause(entry: Bad) -> str:
-    """Return why a file cannot be read, without its name: the reason in the last brackets of the message."""
-    reason = entry.reason
-    if " (" in reason and reason.endswith(")"):
-        reason = reason[reason.index(" (") + 2 : -1]
-    return shown(reason.partition(": ")[2] if reason.startswith(entry.file.path) else reason, 2 * REASONS)
+    """Return why a file cannot be read, without its name."""
+    reason = entry.reason.removeprefix(f"{shown(entry.file.path)}: ")
+    if reason.startswith(UNREADABLE):
+        reason = reason.removeprefix(UNREADABLE).removesuffix(")")
+    return shown(reason, LONGEST)
 
 
 def names_of(paths: Sequence[str]) -> str:

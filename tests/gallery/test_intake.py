@@ -1,14 +1,18 @@
 """What is taken from each image file, against the same by hand."""
 
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data.images import decode
+from data.pictures import KEPT
+from data.pixels import Facts
 from data.transforms import Transforms
 from galleries import photo, photos
 from gallery.intake import collate, hash_of, take_in
@@ -95,3 +99,25 @@ def test_names_of_any_bytes(tmp_path):
 def test_a_missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="gone.jpg: cannot be read .No such file or directory"):
         hash_of(str(tmp_path / "gone.jpg"))
+
+
+def test_facts_and_thumbnails_come_from_the_same_reading(tmp_path):
+    """Width and height upright, date, camera and orientation as the camera wrote them; never a place."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[0x0112] = "Maker", "Maker X100", 6
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    exif.get_ifd(0x8825)[2] = (51.0, 30.0, 0.0)
+    y, x = np.mgrid[0:500, 0:700]
+    pixels = np.stack([x * 255 // 700, y * 255 // 500, (x // 100 + y // 100) % 2 * 200], 2).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=90)
+    transforms = Transforms(32, 36)
+    transforms.detail = KEPT
+    (taken,) = take_in([str(tmp_path / "a.jpg")], [0], transforms, 4)
+    (entry,) = taken.entries
+    assert entry.content.facts == Facts(500, 700, "JPEG", "2024-05-01 12:30:00", "Maker X100", 6, None)
+    thumbnail = Image.open(io.BytesIO(entry.thumbnail))
+    assert thumbnail.size == (256, 358) and not thumbnail.getexif()
+    upright = Image.fromarray(np.rot90(pixels, -1)).resize((256, 358), Image.Resampling.BOX)
+    assert np.abs(np.asarray(thumbnail, int) - np.asarray(upright, int)).mean() < 12
+    (without,) = take_in([str(tmp_path / "a.jpg")], [0], transforms, 4, thumbnails=False)
+    assert without.entries[0].thumbnail is None and torch.equal(without.crops, taken.crops)
