@@ -29,7 +29,8 @@ class Gallery:
         self.folder = self.place.path
         self.about = self.place.read_about()
         self.name: str = self.about["name"]
-        self.root: str | None = self.about["root"]
+        self.root: str | None = self.about["root"]  # the folder of the images; None for several folders, or a list
+        self.roots: list[str] = self.about.get("roots") or ([self.root] if self.root else [])
         self.stamp: str = self.about["stamp"]
         self.pixels: int = self.about.get("pixels", UNNUMBERED)  # pixel version of the rows
         self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Searches a folder of images for look-alikes: sets itself up, embeds the images, opens a page on this machine.
+# Searches folders of images for look-alikes: sets itself up, embeds the images, opens a page on this machine.
 #
 #   scripts/search_folder.sh ~/photos              takes a minute or two, with a ready-made net fitted to the folder
+#   scripts/search_folder.sh ~/photos /mnt/nas     the same for several folders together
 #   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and shows both nets if training helped
 #   SERVE=0 scripts/search_folder.sh ~/photos      embeds new images, without a page
 #
-# A second call embeds new and changed images, and forgets missing ones. After a Ctrl-C, the same command goes on. Nothing is
-# written into the folder. Every value below can be set from the environment.
+# A second call embeds new and changed images, and forgets missing ones. After a Ctrl-C, the same command goes on. Photos that
+# have moved are found again. Nothing is written into the folders. Every value below can be set from the environment.
 set -euo pipefail
 
 usage="give a folder of images: scripts/search_folder.sh ~/photos"
-case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage"; sed -n '2,9s/^# \{0,1\}//p' "$0"; exit ;; esac
-[ -d "$1" ] || { echo "error: $1: no such folder; $usage" >&2; exit 2; }
-FOLDER=$(CDPATH= cd -- "$1" && pwd)
+case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage"; sed -n '2,10s/^# \{0,1\}//p' "$0"; exit ;; esac
+FOLDERS=()
+for folder in "$@"; do
+    [ -d "$folder" ] || { echo "error: $folder: no such folder; $usage" >&2; exit 2; }
+    FOLDERS+=("$(CDPATH= cd -- "$folder" && pwd)")
+done
 
 ROOT=${ROOT:-results}                   # the folder for embeddings and checkpoints; never the folder of images
 NET=${NET:-EfficientNet-Lite0}          # backbone; its ImageNet weights come with requirements.txt
@@ -34,12 +38,24 @@ SELECT=${SELECT:-1}                     # 0: take the trained net, whatever the 
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py
 
 case $ROOT in /*) ;; *) ROOT=$PWD/$ROOT ;; esac
-case $ROOT/ in "$FOLDER"/*) echo "error: $ROOT lies in the folder of the images; set ROOT to another place" >&2; exit 2 ;; esac
+for folder in "${FOLDERS[@]}"; do
+    case $ROOT/ in "$folder"/*) echo "error: $ROOT lies in the folder of the images; set ROOT to another place" >&2; exit 2 ;; esac
+done
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 # Each choice of settings has its own folder, so that none replaces another.
-number=$(printf '%s ' "$FOLDER" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
-out=$ROOT/search/$(basename "$FOLDER")-$number
+number=$(printf '%s ' "${FOLDERS[@]}" "$NET" "$WIDTH" "$ORIGIN_WIDTH" "$DIM" "$DTYPE" | cksum | cut -d ' ' -f 1)
+out=$ROOT/search/$(basename "${FOLDERS[0]}")-$number
+if [ ! -e "$out" ]; then # the photos of another gallery with these settings, whose folders are gone?
+    for settings in "$ROOT"/search/*/settings; do
+        if [ -e "$settings" ] && [ "$(cat "$settings")" = "$NET $WIDTH $ORIGIN_WIDTH $DIM $DTYPE" ] &&
+            "$PYTHON" -m gallery.moved "$(dirname "$settings")" "${FOLDERS[@]}"; then
+            mv "$(dirname "$settings")" "$out"
+            break
+        fi
+    done
+fi
 mkdir -p "$out"
+echo "$NET $WIDTH $ORIGIN_WIDTH $DIM $DTYPE" > "$out/settings"
 
 launch=("$PYTHON")
 if [ "$NPROC" != 1 ]; then launch+=(-m torch.distributed.run --standalone --nproc_per_node "$NPROC"); fi
@@ -47,7 +63,7 @@ page=
 trap 'if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; fi' EXIT
 
 embed() { # embed GALLERY [FLAGS]
-    "${launch[@]}" embed.py --images "$FOLDER" --out "$out/$1" --dtype "$DTYPE" --device "$DEVICE" --log_file "$out/log" \
+    "${launch[@]}" embed.py --images "${FOLDERS[@]}" --out "$out/$1" --dtype "$DTYPE" --device "$DEVICE" --log_file "$out/log" \
         "${@:2}" $EMBED_FLAGS
 }
 
