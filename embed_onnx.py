@@ -1,4 +1,6 @@
-"""Embeds images with the files of export.py. It needs onnxruntime, numpy and Pillow, and nothing of the project.
+"""Embeds images with the files of export.py. It needs onnxruntime, numpy and Pillow, and no torch.
+
+data/pixels.py opens the pictures. export.py puts copies of it and of this program into DIR, which runs without the project.
 
 python embed_onnx.py DIR photo.jpg other.jpg            # prints the similarity of the first image to each other image
 python embed_onnx.py DIR photo.jpg                      # prints its embedding
@@ -12,7 +14,9 @@ import os
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+
+from data.formats import Unreadable
+from data.pixels import read
 
 
 def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray:
@@ -36,29 +40,10 @@ def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray
 
 
 def crop_of(path: str, origin_width: int, width: int) -> np.ndarray:
-    """Crop an image file as the project does: uint8 (3, width, width). ValueError or OSError for a bad file."""
-    with Image.open(path) as image:
-        if image.format == "EPS":  # a program that Pillow would run in Ghostscript
-            raise ValueError("EPS is not read")
-        across, down = image.size
-        if image.format == "JPEG":
-            image.draft(None, (origin_width, origin_width))
-        image.load()
-        if image.format == "TIFF":  # Pillow has turned it already
-            across, down = image.size
-        elif image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # it lies on its side
-            across, down = down, across
-        upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-        if upright.mode[0] in "IF":
-            raise ValueError("more than 8 bits a pixel")
-        if max(across, down) > 100 * min(across, down):
-            raise ValueError("its longer side is more than 100 times its shorter one")
-        if upright.has_transparency_data:
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
-        pixels = np.asarray(upright.convert("RGB"))
-    long = int(origin_width * max(across, down) / min(across, down))
-    height, breadth = (long, origin_width) if across <= down else (origin_width, long)
-    columns = resized(pixels.transpose(1, 0, 2), breadth, round((breadth - width) / 2), width)
+    """Crop an image file as the project does: uint8 (3, width, width). Raises Unreadable."""
+    picture = read(path, origin_width)
+    height, breadth = picture.size
+    columns = resized(picture.pixels.transpose(1, 0, 2), breadth, round((breadth - width) / 2), width)
     return resized(columns.transpose(1, 0, 2), height, round((height - width) / 2), width).transpose(2, 0, 1)
 
 
@@ -83,7 +68,7 @@ def main() -> None:
     for path in args.images:
         try:
             crop = crop_of(path, origin_width, width)
-        except Exception as error:  # a damaged file can fail in any way
+        except Unreadable as error:
             parser.error(f"{path}: cannot be read as an image ({error})")
         rows.append(session.run(None, {name: crop[None]})[0][0])
     for path, row in zip(args.images[1:], rows[1:]):

@@ -1,7 +1,7 @@
-"""Exports a trained net to files that run without this project: ONNX, safetensors, and a JSON file about both.
+"""Exports a trained net to a folder that runs without this project: ONNX, safetensors, JSON, and a program that embeds.
 
-python export.py --checkpoint results/.../ckp_ep600.pth.tar --out exported     # model.onnx, model.safetensors, model.json
-python embed_onnx.py exported photo.jpg other.jpg                              # needs onnxruntime, numpy and Pillow alone
+python export.py --checkpoint results/.../ckp_ep600.pth.tar --out exported
+python exported/embed_onnx.py exported photo.jpg other.jpg                     # needs onnxruntime, numpy and Pillow alone
 
 `models.load("exported/model.safetensors")` gives the same embedder back.
 """
@@ -20,6 +20,7 @@ from torch import Tensor
 import models
 from data.creatures import recipe, snapshot
 from data.images import from_memory
+from data.pixels import MAX_ASPECT
 from gallery.survey import survey
 from models import export_files, exported
 from models.checkpoints import read_checkpoint
@@ -40,7 +41,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--checkpoint", required=True, help="a trained net: ckp_ep<N>.pth.tar, or model.pth.tar of embed.py")
-    add("--out", required=True, help="the folder for the three files; an earlier export there is replaced")
+    add("--out", required=True, help="the folder for the files; an earlier export there is replaced")
     about = "how an embedding is taken from the net: embedding head or closed form (default: the checkpoint's readout)"
     add("--readout", "--head", choices=("embedding", "closed_form"), default=None, help=about)
     about = f"a folder or list of images, {COMPARED} of which test that ONNX and PyTorch agree (default: drawn images)"
@@ -93,7 +94,7 @@ def crops_to_compare(embedder: Embedder, images: str | None) -> Tensor:
 
 
 def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
-    """Write the three files. Returns the largest difference between ONNX and PyTorch; RunError where it is too large."""
+    """Write the files. Returns the largest difference between ONNX and PyTorch; RunError where it is too large."""
     graph = os.path.join(folder, export_files.GRAPH)
     exported.write_graph(embedder, graph)
     difference = exported.largest_difference(embedder, exported.open_graph(graph), crops)
@@ -105,6 +106,7 @@ def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in embedder.state_dict().items()}
     with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # save_file would hide it from other users
         file.write(save(tensors, metadata={"format": "pt"}))
+    export_files.copy_program(folder)
     export_files.write_about(folder, about(embedder, difference))
     return difference
 
@@ -114,8 +116,9 @@ def about(embedder: Embedder, difference: float) -> dict[str, Any]:
     width, normalise, origin = embedder.transforms.width, embedder.normalise, embedder.origin
     steps = [
         "decode, a JPEG at 1/2, 1/4 or 1/8 where its sides stay at least origin_width; turn it upright by EXIF orientation",
-        "RGB, transparent pixels white",
-        "shorter side to origin_width, longer one to int(origin_width * longer / shorter): bilinear, antialiased, 8 bits",
+        "8-bit RGB, converted from the file's colour profile to sRGB, transparent pixels white; details: data/pixels.py",
+        f"shorter side to origin_width, longer one to int(origin_width * min(longer / shorter, {MAX_ASPECT})): bilinear, "
+        "antialiased, 8 bits",
         "crop width x width from the centre: top = round((height - width) / 2), left likewise, halves to the even number",
     ]
     numbers = {"mean": -normalise.shift / normalise.scale, "std": 1 / normalise.scale}

@@ -79,12 +79,18 @@ def copy(export, tmp_path):
 
 def test_the_files_and_what_the_json_says(export, trained):
     kind, out = export
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.onnx", "model.safetensors"]
+    modules = [f"data/{name}.py" for name in ("__init__", "colours", "formats", "pixels")]
+    program = ["embed_onnx.py", *modules]
+    net = ["model.onnx", "model.safetensors"]
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == sorted([*program, *net, "model.json"])
+    assert all((out / name).read_bytes() == (ROOT / name).read_bytes() for name in program)
     assert not [path for path in out.parent.iterdir() if path != out]
     about = json.loads((out / "model.json").read_text())
     expected = {"net": "timm/test_resnet", "dim": 16, "width": 64, "origin_width": 70, "epoch": 1, "readout": kind}
     assert expected.items() <= about.items()
     assert 0 <= about["largest_difference"] <= 1e-4 and about["seconds"] == models.load(trained).origin.seconds
+    assert about["sha256"] == {name: file_digest(out / name) for name in (*program, *net)}
     assert about["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
@@ -152,9 +158,12 @@ def test_drawn_pictures_stand_in_for_images(run, trained, tmp_path, capsys):
     assert f"{tmp_path}/out: timm/test_resnet, closed_form, 16 numbers, " in said
     assert "largest difference between ONNX and PyTorch on 8 images: " in said
     before = (tmp_path / "out" / "model.json").read_bytes()
-    (tmp_path / "out" / "mine.txt").write_text("stays")
+    mine = [tmp_path / "out" / "mine.txt", tmp_path / "out" / "data" / "mine.txt"]
+    for path in mine:
+        path.write_text("stays")
     run("export", "--checkpoint", trained, "--out", tmp_path / "out", "--readout", "embedding")  # replaces the earlier one
-    assert (tmp_path / "out" / "mine.txt").read_text() == "stays" and len(list((tmp_path / "out").iterdir())) == 4
+    assert [path.read_text() for path in mine] == ["stays", "stays"]
+    assert len(list((tmp_path / "out").iterdir())) == 6 and len(list((tmp_path / "out" / "data").iterdir())) == 5
     assert models.load(tmp_path / "out" / "model.safetensors").kind == "embedding"
     assert (tmp_path / "out" / "model.json").read_bytes() != before
 
@@ -293,12 +302,25 @@ def test_an_interrupted_export_leaves_nothing(run, export, trained, tmp_path, mo
     assert compared[0] == compared[1]
 
 
-@pytest.mark.parametrize("moved", [1, 2])
-def test_a_crash_between_the_moves_is_seen_and_mended(run, trained, export, tmp_path, monkeypatch, moved):
+def before_the_program(folder):
+    """Make an export like those of earlier versions, which wrote three files."""
+    shutil.rmtree(folder / "data")
+    (folder / "embed_onnx.py").unlink()
+    hashes = json.loads((folder / "model.json").read_text())["sha256"]
+    says(sha256={name: hashes[name] for name in ("model.onnx", "model.safetensors")})(folder)
+
+
+@pytest.mark.parametrize("earlier", ["three files", "all files"])
+@pytest.mark.parametrize("moved", range(1, len(export_files.FILES)))
+def test_a_crash_between_the_moves_is_seen_and_mended(export, tmp_path, monkeypatch, moved, earlier):
     """As by the power: the first files are new, the others those of an earlier export, or none."""
     kind, folder = export
     out = Path(shutil.copytree(folder, tmp_path / "out"))
-    says(sha256={"model.safetensors": "earlier"})(out)
+    if earlier == "three files":
+        before_the_program(out)
+    for path in [path for path in out.rglob("*") if path.is_file() and path.name != "model.json"]:
+        path.write_bytes(b"earlier")
+    says(sha256={**json.loads((out / "model.json").read_text())["sha256"], "model.safetensors": "earlier"})(out)
     replace, left = os.replace, [moved]
 
     def crash(*paths):
@@ -308,26 +330,54 @@ def test_a_crash_between_the_moves_is_seen_and_mended(run, trained, export, tmp_
         replace(*paths)
 
     other = tmp_path / "other"
-    (out / "model.safetensors").write_bytes(b"earlier")
+    export_files.refuse_foreign(str(out))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", crash)
         with pytest.raises(KeyboardInterrupt):
             export_files.put_in_place(str(shutil.copytree(folder, other)), str(out))
     with pytest.raises(InputError, match="not of the same export"):
         models.load(out / "model.safetensors")
+    hashes = json.loads((out / "model.json").read_text())["sha256"]
+    new = {name for name, digest in hashes.items() if (out / name).exists() and file_digest(out / name) == digest}
+    assert "model.onnx" not in new or {"embed_onnx.py", *export_files.MODULES} <= new
     export_files.refuse_foreign(str(out))  # it is known as an export, so that another may replace it
     shutil.rmtree(other)
     export_files.put_in_place(str(shutil.copytree(folder, other)), str(out))
     assert models.load(out / "model.safetensors").kind == kind
+    assert all(file_digest(out / name) == digest for name, digest in hashes.items())
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors", "model.json"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors", "model.json", "embed_onnx.py", "data"])
 def test_files_of_others_are_not_overwritten(refused, trained, tmp_path, name):
     (tmp_path / name).write_text("{}")
     before = snapshot(tmp_path)
     message = refused("export", "--checkpoint", trained, "--out", tmp_path)
     assert message == f"--out {tmp_path}: its {name} is not from an earlier export; give another folder"
     assert snapshot(tmp_path) == before
+
+
+def test_a_folder_of_others_is_left_alone(refused, trained, tmp_path):
+    photo(tmp_path / "data" / "mine.jpg")
+    before = snapshot(tmp_path)
+    message = refused("export", "--checkpoint", trained, "--out", tmp_path)
+    assert message == f"--out {tmp_path}: its data is not from an earlier export; give another folder"
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["embed_onnx.py", "data/mine.jpg"])
+def test_files_of_others_beside_an_export_without_a_program(copy, name):
+    before_the_program(copy)
+    export_files.refuse_foreign(str(copy))
+    photo(copy / name)
+    with pytest.raises(InputError, match=f"its {name.split('/')[0]} is not from an earlier export"):
+        export_files.refuse_foreign(str(copy))
+
+
+def test_a_link_in_place_of_our_folder_is_not_followed(copy, tmp_path):
+    shutil.move(copy / "data", tmp_path / "elsewhere")
+    (copy / "data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="its data is not from an earlier export"):
+        export_files.refuse_foreign(str(copy))
 
 
 def test_a_gallery_of_pooled_features_has_no_embedding_to_export(run, refused, tmp_path):
@@ -390,20 +440,23 @@ class Refuse:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse)
 sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0] or "."  # as `python PROGRAM` does
 runpy.run_path(sys.argv[0], run_name="__main__")
+for name, module in sys.modules.items():
+    if name.partition(".")[0] == "data":
+        print(module.__file__, file=sys.stderr)
 """
-# What this environment has and a bare one has not: the project and its requirements.
+# What this environment has and a bare one has not: the project and its requirements. The export has a `data` of its own.
 REFUSED = "torch torchvision timm faiss sklearn scipy onnx onnxscript safetensors"
-REFUSED += " data models utils gallery losses evaluations"
+REFUSED += " models utils gallery losses evaluations"
 
 
 @pytest.mark.parametrize(
     "runtime", ["here", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("onnxruntime", "onnxruntime==1.20.1"))]
 )
 def test_it_runs_without_the_project(export, pictures, request, tmp_path, runtime):
-    """A copy of it beside a copy of the export without the weights, where nothing else can be imported."""
+    """A copy of the export without the weights, where nothing else can be imported."""
     kind, out = export
-    shutil.copy(ROOT / "embed_onnx.py", tmp_path)
     shutil.copytree(out, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     if runtime == "here":
@@ -412,9 +465,13 @@ def test_it_runs_without_the_project(export, pictures, request, tmp_path, runtim
         assert b"ModuleNotFoundError: torch" in subprocess.run([*python, tmp_path / "slip.py"], capture_output=True).stderr
     else:
         python = [request.getfixturevalue("bare_python")(runtime)]
-    command = [*python, "embed_onnx.py", "model", *pictures, "--out", "embeddings.npy"]
-    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+    command = [*python, "model/embed_onnx.py", "model", *pictures, "--out", "embeddings.npy"]
+    project = {"PYTHONPATH": str(ROOT)} if runtime == "here" else {}  # its `data` is found after the one of the export
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **project}, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+    if runtime == "here":
+        opening = {os.path.relpath(tmp_path / path, tmp_path) for path in done.stderr.splitlines() if path.endswith(".py")}
+        assert opening == {f"model/{name}" for name in export_files.MODULES}
     rows, expected = np.load(tmp_path / "embeddings.npy"), models.load(out / "model.safetensors").embed(pictures)
     print(f"{kind}, {runtime}: largest difference {abs(rows - expected).max():.1e}")
     assert rows.dtype == np.float32
@@ -442,22 +499,21 @@ def test_what_embed_onnx_says(export, pictures, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(row, models.load(out / "model.safetensors").embed(pictures[0])[0], rtol=0, atol=1e-4)
     photo(tmp_path / "good.jpg")
     (tmp_path / "bad.jpg").write_text("no image")
-    Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "cut.png").write_bytes(photo(tmp_path / "whole.png").read_bytes()[:-100])
     Image.new("RGB", (9, 9)).save(tmp_path / "a.eps")
-    Image.new("RGB", (1, 101)).save(tmp_path / "long.png")
     assert "not the folder of an export" in refuses(tmp_path, pictures[0])
     about = json.loads((out / "model.json").read_text())
     for change, said in (({"sha256": {"model.onnx": "0"}}, "of another export"), ({"width": None}, "folder of an export")):
         damaged = shutil.copytree(out, tmp_path / "damaged", dirs_exist_ok=True)
         (damaged / "model.json").write_text(json.dumps({**about, **change}))
         assert said in refuses(damaged, pictures[0])
-    for name, reason in (
-        ("bad.jpg", "cannot identify"),
-        ("deep.png", "more than 8 bits"),
-        ("a.eps", "EPS"),
-        ("long.png", "100 times"),
-    ):
-        assert (
-            f"{name}: cannot be read as an image" in (line := refuses(out, pictures[0], tmp_path / name)) and reason in line
-        )
+    reasons = {
+        "bad.jpg": "no picture, or of a format that is not read",
+        "cut.png": "the file is cut off",
+        "a.eps": "PostScript is not decoded",
+        "none.jpg": "No such file or directory",
+    }
+    for name, reason in reasons.items():
+        said = refuses(out, pictures[0], tmp_path / name)
+        assert said == f"embed_onnx.py: error: {tmp_path / name}: cannot be read as an image ({reason})"
     assert "cannot be written" in refuses(out, pictures[0], "--out", tmp_path / "none" / "a.npy")
