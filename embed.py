@@ -10,7 +10,6 @@ The same command again embeds new and changed images, forgets missing ones, and 
 import argparse
 from typing import Any
 
-from data.pixels import MEMORY
 from gallery.model_choice import Machine, Settings
 from gallery.renew import renew
 from models.readout import ENOUGH
@@ -39,8 +38,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--dtype", choices=("float32", "float16"), default="float32", help="float16 halves the file")
     add("--name", default=None, help="name of the gallery on the page (default: ready-made, or trained)")
     add("--thumbnails", type=flags.boolean, default=True, help="keep a small JPEG of each image for the page (12 kB)")
-    about = "GB that decoding one image may take; more for images of several hundred megapixels (default: 2)"
-    add("--image_memory", type=flags.positive_float, default=MEMORY / 1e9, help=about)
+    flags.add_image_memory(add)
     add("--again", action="store_true", help="drop the embeddings in --out and embed all images anew")
     add("--batch_size", "-b", type=flags.positive_int, default=64, help="images in one forward pass")
     about = "data loading processes; 0: the main process loads (default: one a core, at most 8; 0 for few images)"

@@ -47,6 +47,7 @@ def parse_args() -> argparse.Namespace:
     add("--json", action="store_true", help="print JSON")
     add("--html", default=None, metavar="FILE", help="write a page with pictures, in one file")
     add("--device", default="cpu", help="device that embeds the query: cpu, cuda, mps, auto")
+    flags.add_image_memory(add)
 
     add = command("duplicates", "find groups of identical files, of copies, and of look-alikes")
     add("--turned", action="store_true", help="find mirrored and turned copies too")
@@ -69,6 +70,7 @@ def parse_args() -> argparse.Namespace:
     add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may use")
     add("--open", action="store_true", help="open the page in a browser")
     add("--device", default="cpu", help="device that embeds uploads: cpu, cuda, mps, auto")
+    flags.add_image_memory(add)
     return parser.parse_args()
 
 
@@ -110,7 +112,13 @@ def query(args: argparse.Namespace) -> None:
 
     gallery, opened_index = open_gallery(args.gallery)
     chosen = device.choose(args.device).device
-    queries = queries_of_files(gallery, args.images, lambda paths: model_of(gallery, chosen).embed(paths))
+
+    def embed(paths: list[str]) -> np.ndarray:
+        model = model_of(gallery, chosen)
+        model.embedder.transforms.memory = round(args.image_memory * 1e9)
+        return model.embed(paths)
+
+    queries = queries_of_files(gallery, args.images, embed)
     named = [(" + ".join(args.images), args.images, queries)] if args.together else []
     named = named or [(path, [path], [query]) for path, query in zip(args.images, queries)]
     look_alikes(gallery, opened_index, queries[:1], 0, 1)  # the first search of a process is slower
@@ -234,7 +242,7 @@ def serve(args: argparse.Namespace) -> None:
         log.say(f"other machines reach it as {os.uname().nodename}, or by the names and addresses in --allowed_host")
     if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
         webbrowser.open(url)
-    server.serve(create_app(views, hosts), listener)
+    server.serve(create_app(views, hosts, round(args.image_memory * 1e9)), listener)
 
 
 if __name__ == "__main__":

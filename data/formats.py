@@ -82,7 +82,7 @@ def opened(file: str | os.PathLike | BinaryIO) -> Iterator[tuple[Any, BinaryIO, 
         _refuse_by_content(source)
         tags = None
         with _without_pillows_limit():
-            if name and os.fsdecode(name).lower().endswith(RAW) and not _starts(source, b"\xff\xd8"):
+            if _named_raw(name or getattr(file, "name", None)) and not _starts(source, b"\xff\xd8"):
                 source, tags = _preview(source)
             with _pillow(source) as image:
                 yield image, source, tags
@@ -105,6 +105,11 @@ def _open_regular(name: Any) -> BinaryIO:
         os.close(handle)
         raise Unreadable("not a file")
     return open(handle, "rb")
+
+
+def _named_raw(name: Any) -> bool:
+    """Return True for the name of a camera's raw file. Pillow takes some of them for tiny TIFFs."""
+    return isinstance(name, str | bytes) and os.fsdecode(name).lower().endswith(RAW)
 
 
 def _starts(source: BinaryIO, *beginnings: bytes) -> bool:

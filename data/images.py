@@ -50,11 +50,20 @@ def decode_picture(
     path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY
 ) -> tuple[Tensor, Picture]:
     """Return what `decode` does, and the picture before it was resized, with what the file says about it."""
+    (image,), read = decode_sizes(path, [side], detail, memory)
+    return image, read
+
+
+def decode_sizes(
+    path: str | PathLike | BinaryIO, sides: Sequence[int], detail: int = 0, memory: int = MEMORY
+) -> tuple[list[Tensor], Picture]:
+    """Decode a file once, for several shorter sides: what `decode_picture` returns, with an image for each side."""
     try:
-        read = pixels.read(path, side, detail, memory)
+        read = pixels.read(path, max(sides), detail, memory)
     except Unreadable as error:
         raise _refused(path, error) from None
-    return resize(torch.from_numpy(read.pixels).permute(2, 0, 1), read.size), read
+    image = torch.from_numpy(read.pixels).permute(2, 0, 1)
+    return [resize(image, pixels.size_for(read.facts.width, read.facts.height, side)) for side in sides], read
 
 
 def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:

@@ -57,37 +57,49 @@ def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory:
         if image.format in ("JPEG", "MPO"):
             image.draft(None, (max(side, detail),) * 2)
         refuse_large(image, memory)
-        size, orientation = _target(image, whole, side, tags), image.getexif().get(ORIENTATION, 1)
+        upright, orientation = _upright(image, whole, tags), image.getexif().get(ORIENTATION, 1)
         notes: set[str] = set()
         image = _loaded(image, source, notes)
-        facts = _facts(image, whole, size, orientation, tags)
+        facts = _facts(image, upright, orientation, tags)
         if image.format != "TIFF":  # Pillow turns these itself
             ImageOps.exif_transpose(image, in_place=True)
-        pixels = srgb(image, size, notes)
-    return Picture(pixels, size, facts, tuple(sorted(notes)))
+        pixels = srgb(image, size_for(*upright, max(side, detail)), notes)
+    return Picture(pixels, size_for(*upright, side), facts, tuple(sorted(notes)))
 
 
 def from_pil(image: Image.Image, side: int) -> Picture:
     """Convert a PIL image as `read` does a file. Raises OSError or ValueError."""
-    size = _target(image, image.size, side, None)
+    upright = _upright(image, image.size, None)
+    size = size_for(*upright, side)
     image = ImageOps.exif_transpose(image)
     notes: set[str] = set()
-    return Picture(srgb(image, size, notes), size, _facts(image, image.size, size, 1, None), tuple(sorted(notes)))
+    return Picture(srgb(image, size, notes), size, _facts(image, upright, 1, None), tuple(sorted(notes)))
 
 
 def target_size(file: str | os.PathLike | BinaryIO, side: int, memory: int = MEMORY) -> tuple[int, int]:
-    """Return the (H, W) that `read` would give for `side`, from the file's header. Raises Unreadable.
+    """Return the (H, W) that `read` would give for `side`, from the file's header. Raises Unreadable."""
+    return size_for(*upright_size(file, memory), side)
+
+
+def upright_size(file: str | os.PathLike | BinaryIO, memory: int = MEMORY) -> tuple[int, int]:
+    """Return (width, height) of the upright picture in a file, from its header. Raises Unreadable.
 
     A PNG may have its orientation at its very end; it is decoded to find it.
     """
     with opened(file) as (image, _, tags):
         if image.format == "PNG":
             refuse_large(image, memory)
-        return _target(image, image.size, side, tags)
+        return _upright(image, image.size, tags)
 
 
-def _target(image: Any, whole: tuple[int, int], side: int, tags: Image.Exif | None) -> tuple[int, int]:
-    """Return (H, W) of a PIL image once it is upright and its shorter side is `side`. Rounded as in torchvision.
+def size_for(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return (H, W) of an upright picture whose shorter side becomes `side`. Rounded as in torchvision."""
+    long = int(side * min(max(width, height) / min(width, height), MAX_ASPECT))
+    return (long, side) if width <= height else (side, long)
+
+
+def _upright(image: Any, whole: tuple[int, int], tags: Image.Exif | None) -> tuple[int, int]:
+    """Return (width, height) of a PIL image once it is upright.
 
     whole: its (width, height) before scaled decoding. tags: of the raw file of which the image is the preview.
     """
@@ -96,10 +108,7 @@ def _target(image: Any, whole: tuple[int, int], side: int, tags: Image.Exif | No
     width, height = whole
     if image.format == "TIFF":  # some versions of Pillow swap `size` already here, others when the pixels are read
         width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
-    if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):
-        width, height = height, width
-    long = int(side * min(max(width, height) / min(width, height), MAX_ASPECT))
-    return (long, side) if width <= height else (side, long)
+    return (height, width) if image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else (width, height)
 
 
 def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
@@ -123,8 +132,8 @@ def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
     return mended
 
 
-def _facts(image: Any, whole: tuple[int, int], size: tuple[int, int], orientation: int, tags: Image.Exif | None) -> Facts:
-    """Return what the file says. whole: its (width, height) before it was turned or scaled. size: of `_target`."""
+def _facts(image: Any, upright: tuple[int, int], orientation: int, tags: Image.Exif | None) -> Facts:
+    """Return what the file says. upright: (width, height), of `_upright`."""
     sources = [image.getexif(), *([] if tags is None else [tags])]
 
     def text(tag: int, of: int | None = None) -> str | None:
@@ -138,13 +147,10 @@ def _facts(image: Any, whole: tuple[int, int], size: tuple[int, int], orientatio
     taken = text(ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif) or text(ExifTags.Base.DateTimeOriginal)
     make, model = text(ExifTags.Base.Make), text(ExifTags.Base.Model)
     camera = model if not make or (model or "").startswith(make.split()[0]) else " ".join(filter(None, (make, model)))
-    landscape = size[1] > size[0]
-    width, height = sorted(whole, reverse=landscape)
     orientation = image.info.get("original_orientation") or orientation  # a HEIC comes upright
     profile = image.info.get("icc_profile")
     return Facts(
-        width,
-        height,
+        *upright,
         "RAW" if tags is not None else image.format,
         f"{taken[:10].replace(':', '-')} {taken[11:19]}" if taken and taken[:4].isdigit() and len(taken) >= 19 else None,
         camera,

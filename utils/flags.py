@@ -119,6 +119,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--log_file", default=None, help="also append the log to this file")
 
 
+def add_image_memory(add: Callable[..., Any]) -> None:
+    """add: `add_argument` of a parser."""
+    about = "GB that decoding one image may take; more for images of several hundred megapixels (default: 2)"
+    add("--image_memory", type=positive_float, default=2.0, metavar="GB", help=about)
+
+
 def add_readout(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """Add --readout, which turns the backbone's features into the embedding. several: the flag takes more than one value."""
     about = "how an embedding is taken from the net. embedding: its embedding head. closed_form: the closed form, fitted "

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from data.pixels import MEMORY
 from evaluations.report.page import STYLESHEET
 from gallery import derived
 from gallery.page import request_params as params
@@ -36,9 +37,9 @@ RECEIVERS = 4  # uploads that are received at once
 SHOWN = 100  # images of a group of duplicates, at most
 
 
-def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
-    """The page for these galleries of the same images. hosts: as `Guard` takes them."""
-    page = Page(views)
+def create_app(views: Sequence[GalleryView], hosts: list[str], memory: int = MEMORY) -> Starlette:
+    """The page for these galleries of the same images. hosts: as `Guard` takes them. memory: bytes to decode a picture."""
+    page = Page(views, memory)
     routes = [
         Route("/", page.start),
         Route("/static/{name}", page.static),
@@ -62,10 +63,10 @@ def create_app(views: Sequence[GalleryView], hosts: list[str]) -> Starlette:
 class Page:
     """Answers requests. Work of more than a moment runs in threads, slow work in the workshop."""
 
-    def __init__(self, views: Sequence[GalleryView]) -> None:
+    def __init__(self, views: Sequence[GalleryView], memory: int = MEMORY) -> None:
         self.views = views
-        self.pictures, self.workshop = Pictures(), Workshop()
-        self.uploads = Uploads([(view.embed, view.side) for view in views])
+        self.pictures, self.workshop = Pictures(decoding=memory), Workshop()
+        self.uploads = Uploads([(view.embed, view.side) for view in views], memory)
         # The semaphores limit how many requests decode at once, and so the memory they take.
         self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, 1))
         loader = FileSystemLoader(HERE / "templates")

@@ -10,13 +10,15 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from data.formats import Unreadable
 from data.images import decode
 from data.pictures import THUMB, as_jpeg, to_pil
+from data.pixels import MEMORY, upright_size
 from utils.errors import InputError
 from utils.lru import Lru
 
 LARGE = 1600  # pixels of a picture's longer side, at most
-MEMORY = 64 * 2**20  # bytes of JPEGs that are kept
+KEPT_BYTES = 64 * 2**20  # of JPEGs
 BIG = 20 * 10**6  # pixels: larger pictures are read one at a time, for each may take a GB for a moment
 
 alone = threading.RLock()  # held while a BIG picture is read
@@ -32,7 +34,9 @@ class Jpeg(NamedTuple):
 class Pictures:
     """Thumbnails and large views of indexed files. The newest stay in memory."""
 
-    def __init__(self, memory: int = MEMORY) -> None:
+    def __init__(self, memory: int = KEPT_BYTES, decoding: int = MEMORY) -> None:
+        """memory: bytes of JPEGs that are kept. decoding: bytes that decoding one picture may take."""
+        self.decoding = decoding
         self._kept: Lru[bytes] = Lru(memory, size=len)
 
     def jpeg(self, path: str, root: str | None, large: bool = False, had: Container[str] = ()) -> Jpeg:
@@ -49,7 +53,7 @@ class Pictures:
             data = None if tag in had else self._kept.get(tag)
             if data is None and tag not in had:
                 try:
-                    data = as_jpeg(shrunk(file, LARGE if large else THUMB))
+                    data = as_jpeg(shrunk(file, LARGE if large else THUMB, self.decoding))
                 except InputError:
                     raise InputError("The file of this image can no longer be read as an image.") from None
                 self._kept.put(tag, data)
@@ -66,6 +70,7 @@ def opened(path: str, root: str | None) -> BinaryIO:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         file = open(os.open(path, flags if root else flags | getattr(os, "O_NOFOLLOW", 0)), "rb")
+        file.raw.name = path  # type: ignore[attr-defined]  # the extension of a camera's raw file counts
     except (OSError, ValueError):
         raise InputError("The file of this image is gone, or may not be read.") from None
     try:
@@ -80,17 +85,16 @@ def opened(path: str, root: str | None) -> BinaryIO:
     raise InputError("The file of this image now leads out of the folder of the images, or is no file.")
 
 
-def shrunk(file: BinaryIO, most: int) -> Image.Image:
+def shrunk(file: BinaryIO, most: int, memory: int = MEMORY) -> Image.Image:
     """Decode an image file to a shrunken RGB picture. most: THUMB for the shorter side, or LARGE for the longer one.
 
     Raises InputError as `data.images.decode` does.
     """
     try:
-        with Image.open(file) as image:  # reads the header only
-            short, long = sorted(image.size)
-    except Exception:  # a damaged file can fail in any way
-        raise InputError("no image (its header is damaged)") from None
+        short, long = sorted(upright_size(file, memory))
+    except Unreadable as error:
+        raise InputError(f"cannot be read as an image ({error})") from None
     side = min(short, THUMB) if most == THUMB else short
     file.seek(0)
     with alone if short * long > BIG else nullcontext():
-        return to_pil(decode(file, max(1, min(side, LARGE * short // long))))
+        return to_pil(decode(file, max(1, min(side, LARGE * short // long)), memory=memory))
