@@ -5,13 +5,19 @@ import socket
 
 import numpy as np
 import pytest
-from fake_gallery import view
+from fake_gallery import FakeIndex, by_colour, real_gallery, view
 from PIL import Image
 from visits import client, jpeg_of, key, made, noise
 
 from data.images import decode
+from data.pictures import thumbnail_of
+from data.pixels import Facts
+from gallery.contents import Entry
 from gallery.page import pictures as pictures_file
+from gallery.page.gallery_view import GalleryView
 from gallery.page.pictures import opened
+from gallery.store import Gallery
+from gallery.table import Content, LeftOut, replace_left_out
 from utils.errors import InputError
 
 
@@ -207,3 +213,27 @@ def test_refused_files_stay_closed(folder, outside):
         with pytest.raises(InputError):
             opened(path, root)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_kept_thumbnails_are_shown_also_while_the_photos_are_away(folder, tmp_path):
+    """And the list of all that is not shown: remarks, and files left out."""
+    root, paths = folder
+    gallery = real_gallery(str(tmp_path / "gallery"), "ready-made", paths, by_colour, root)
+    row = gallery.row_of_path[os.path.join(root, "large.jpg")]
+    page, address = (
+        client([GalleryView(gallery, FakeIndex(gallery.embeddings), by_colour, 64)]),
+        f"/image/{gallery.keys[row]}",
+    )
+    assert jpeg_of(page.get(address)).size in ((267, 200), (266, 200))  # none is kept, so the file is decoded
+    thumbnail = thumbnail_of(np.zeros((1500, 2000, 3), np.uint8))
+    content = Content(Facts(2000, 1500, "JPEG", None, None, 1, None), ())
+    gallery.contents.put([Entry(gallery.hashes[row].tobytes(), content, thumbnail)])
+    os.rename(root, f"{root} away")
+    shown = page.get(address)
+    assert shown.content == thumbnail and page.get(f"{address}?size=large").status_code == 404
+    assert page.get(address, headers={"If-None-Match": shown.headers["etag"]}).status_code == 304
+    replace_left_out(gallery.place.table, [LeftOut(os.path.join(root, "film.mp4"), "not read", ".mp4")])
+    page = client([GalleryView(Gallery(gallery.folder), FakeIndex(gallery.embeddings), by_colour, 64)])
+    answer = page.get("/api/0/bad").json()
+    assert answer["left_out"] == [{"path": "film.mp4", "reason": "not read: .mp4"}]
+    assert [item["path"] for item in answer["items"]] == ["no <b>picture.jpg"]
