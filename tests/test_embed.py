@@ -1,5 +1,6 @@
 """embed.py as it is used: again and again on a folder that changes, stopped at any moment, by one process or several."""
 
+import io
 import json
 import os
 import shutil
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import models
 from data.images import PIXELS, decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
-from gallery import intake, model as gallery_model, renew
+from gallery import intake, model as gallery_model, model_choice
 from gallery.folder import PLACES, GalleryFolder
 from gallery.store import Gallery
 from gallery.thumbprints import thumbprint
@@ -141,7 +143,7 @@ def test_what_each_image_gives_by_itself_and_nothing_is_written_beside_it(embed,
     assert (gallery.name, gallery.root, gallery.bad) == ("ready-made", str(folder), [])
     about = json.loads((tmp_path / "gallery" / "about.json").read_text())
     assert about["images"] == 10 and about["net"] == "EfficientNet-Lite0" and about["kind"] == "pooled"
-    assert sorted(os.listdir(tmp_path / "gallery")) == sorted([*PLACES, "run.lock"])
+    assert sorted(os.listdir(tmp_path / "gallery")) == sorted([*PLACES, "contents.sqlite", "run.lock"])
 
 
 def test_a_second_call_embeds_what_is_new_or_changed_and_forgets_what_is_gone(embed, folder, net):
@@ -161,10 +163,10 @@ def test_a_second_call_embeds_what_is_new_or_changed_and_forgets_what_is_gone(em
     assert holds(embed(), net, current()) and embed.taken == ["000.jpg"]
 
     os.rename(folder / "002.jpg", folder / "zzz.jpg")
-    assert holds(embed(), net, current()) and embed.taken == ["zzz.jpg"]
+    assert holds(embed(), net, current()) and embed.taken == []  # its bytes are known
 
     os.rename(folder / "004.jpg", folder / "000.jpg")  # in the place of another, with its own time
-    assert holds(embed(), net, current()) and embed.taken == ["000.jpg"]
+    assert holds(embed(), net, current()) and embed.taken == []
 
     (folder / "zzz.jpg").unlink()
     shutil.rmtree(folder / "deep")
@@ -216,10 +218,36 @@ def test_a_list(embed, folder, net, tmp_path, capsys):
     assert gallery.root is None and gallery.about["source"] == str(listed)
     assert gallery.bad == [(f"{folder}/gone.jpg", f"{folder}/gone.jpg: No such file or directory")]
     said = capsys.readouterr().out
-    assert f"left out (1 of 1): {folder}/gone.jpg: No such file or directory" in said and "2 images are embedded" in said
+    assert f"unreadable: No such file or directory  1  {folder}/gone.jpg" in said and "2 images are embedded" in said
     photo(folder / "gone.jpg", 9)
     assert len(embed(images=listed)) == 3 and embed.taken == ["../photos/gone.jpg"]
     assert Gallery(tmp_path / "gallery").bad == []
+
+
+def test_photos_that_have_moved_are_not_embedded_again(embed, folder, net, tmp_path, capsys):
+    """Nor are marks lost. A thumbnail goes with the bytes."""
+    gallery = embed()
+    gallery.set_apart([0, 2])
+    first = gallery.thumbnail(0)
+    assert Image.open(io.BytesIO(first)).size == Image.open(gallery.paths[0]).size  # smaller than a thumbnail
+    moved = tmp_path / "elsewhere" / "all of them"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    again = embed(images=moved)
+    assert embed.taken == [] and "5 images have moved: their rows are found again" in capsys.readouterr().out
+    assert holds(again, net, sorted(map(str, moved.rglob("*.jpg")))) and again.apart() == [[0, 2]]
+    assert again.thumbnail(0) == first and again.content(0).facts.format == "JPEG"
+
+
+def test_without_thumbnails(embed, folder):
+    gallery = embed("--thumbnails", "no")
+    assert gallery.thumbnail(0) is None and gallery.content(0).facts.format == "JPEG"
+
+
+def test_a_picture_that_takes_more_memory_than_it_may_is_left_out(embed, folder):
+    Image.new("RGB", (2000, 1500)).save(folder / "large.png")
+    assert len(embed("--image_memory", 0.01)) == 5
+    assert len(embed("--again")) == 6
 
 
 # ---- images that cannot be read --------------------------------------------------------------------------------------
@@ -234,10 +262,10 @@ def test_bad_images_are_listed_and_not_tried_again_until_they_change(embed, fold
     assert [path for path, _ in gallery.bad] == [str(folder / "bad.jpg"), str(folder / "half.jpg")]
     assert all(reason.startswith(f"{path}: cannot be read as an image (") for path, reason in gallery.bad)
     said = capsys.readouterr().out
-    assert "5 images are embedded" in said and f"left out (2 of 2): {folder}/half.jpg: cannot be read" in said
+    assert "5 images are embedded" in said and f"{folder}/half.jpg\n" in said
 
     assert embed().bad == gallery.bad and embed.taken == []
-    assert f"left out (1 of 2): {folder}/bad.jpg" in capsys.readouterr().out  # it is said each time
+    assert f"unreadable: no picture, or of a format that is not read  1  {folder}/bad.jpg" in capsys.readouterr().out
     photo(folder / "new.jpg", 50)
     assert embed().bad == gallery.bad and embed.taken == ["new.jpg"]
     assert "6 images are embedded" in capsys.readouterr().out
@@ -280,7 +308,7 @@ def test_what_could_not_be_opened_is_tried_again(embed, folder, monkeypatch, cap
         return real(path)
 
     monkeypatch.setattr(intake, "hash_of", hash_of)
-    assert len(embed()) == 3 and "left out (2 of 2)" in capsys.readouterr().out
+    assert len(embed()) == 3 and "unreadable: cannot be read (Input/output error)  2  " in capsys.readouterr().out
     assert len(embed()) == 5 and len(embed.taken) == 2
 
 
@@ -333,7 +361,11 @@ def test_an_image_that_goes_while_it_works(embed, folder, monkeypatch, capsys):
     gallery = embed("--batch_size", 2)
     assert len(gallery) == 4 and "No such file" in gallery.bad[0][1]
     said = capsys.readouterr().out
-    assert "\x1b" not in said and "x\\n\\x1b[31m.jpg: cannot be read (No such file or directory)" in said
+    assert (
+        "\x1b" not in said
+        and "unreadable: cannot be read (No such file or directory)  1  " in said
+        and "x\\n\\x1b[31m.jpg\n" in said
+    )
 
 
 # ---- stops -----------------------------------------------------------------------------------------------------------
@@ -610,13 +642,13 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
     (folder / "bad.jpg").write_text("no image")
     about, paths = tmp_path / "gallery" / "about.json", sorted(map(str, folder.rglob("0*.jpg")))
     assert embed().about["pixels"] == PIXELS
-    change_json(about, pixels=None)  # as galleries were before they named it
-    assert embed() and embed.taken == []
-    change_json(about, pixels=0)
-    capsys.readouterr()
-    assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
-    assert "the rows are of pixel version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
-    assert embed() and embed.taken == []
+    for held in (None, 0):  # None: as galleries were before they named it, which is version 1
+        change_json(about, pixels=held)
+        capsys.readouterr()
+        assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
+        versions = f"the rows are of pixel version {1 if held is None else held}, this program reads version {PIXELS}"
+        assert f"{versions}: all are embedded anew" in capsys.readouterr().out
+        assert embed() and embed.taken == []
 
 
 def test_what_was_being_made_of_older_pixels_is_not_gone_on_with(embed, folder, monkeypatch, tmp_path):
@@ -637,15 +669,14 @@ def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp
     checkpoint.save(path, held)
     assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
     embed("--head", "closed_form")
-    assert (
-        "the model is made anew: it was fitted to pixel version 0, this program reads version 1" in capsys.readouterr().out
-    )
+    versions = f"it was fitted to pixel version 0, this program reads version {PIXELS}"
+    assert f"the model is made anew: {versions}" in capsys.readouterr().out
     assert gallery_model.of_gallery(Gallery(tmp_path / "gallery")).pixels == PIXELS
 
 
 def test_the_closed_form_is_fitted_to_so_many(embed, folder, monkeypatch):
     """Evenly taken, and no more for a folder that grows."""
-    monkeypatch.setattr(renew, "MOST_FITTED", 3)
+    monkeypatch.setattr(model_choice, "MOST_FITTED", 3)
     monkeypatch.setattr(gallery_model, "MOST_FITTED", 3)
     gallery = embed("--head", "closed_form")
     assert gallery.about["fitted_to"] == 3

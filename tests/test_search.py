@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import models
+from data.images import PIXELS
 from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from gallery import index as indexes
 from gallery.folder import PLACES
@@ -259,7 +260,7 @@ def test_a_gallery_of_older_pixels_is_read_and_that_is_said(search, folder):
     about = json.loads((folder / "about.json").read_text())
     (folder / "about.json").write_text(json.dumps({**about, "pixels": 0}))
     assert "12 images" in search("query", folder, Gallery(folder).paths[0])
-    assert "its rows are of pixel version 0, queries are read as version 1; run embed.py again" in search.remarks
+    assert f"its rows are of pixel version 0, queries are read as version {PIXELS}; run embed.py again" in search.remarks
 
 
 # ---- duplicates and clusters -----------------------------------------------------------------------------------------
