@@ -352,7 +352,7 @@ def test_search_folder_by_two_processes_and_too_few_images_to_train_on(tmp_path)
     assert "5 images are too few to train on: 100 are needed\n" in done.stdout
     (gallery,) = galleries_in(root).values()
     assert gallery.name == "ready-made" and list(gallery.paths) == paths and len(gallery.bad) == 1
-    assert "6 images of " in done.stdout and f"{folder}/bad.jpg: cannot be read" in done.stdout
+    assert "6 images of " in done.stdout and f"not read  1  {folder}/bad.jpg" in done.stdout
     assert snapshot(folder) == before
 
 
@@ -422,3 +422,52 @@ def test_search_folder_refuses_to_write_into_the_folder(tmp_path, root):
     done = script("search_folder.sh", tmp_path / "photos", ROOT=str(tmp_path / "photos" / root), **SEARCH)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert snapshot(tmp_path / "photos") == before
+
+
+HEICS = """
+import sys
+import numpy as np
+import pillow_heif
+from data.creatures import recipe, snapshot
+pillow_heif.register_heif_opener()
+for number in range(int(sys.argv[2])):
+    drawn = snapshot(recipe(0, 0, number % 40), np.random.default_rng(number)).resize((640, 480))
+    drawn.save(f"{sys.argv[1]}/IMG_{number:04}.HEIC", quality=60)
+"""
+
+
+@nightly
+def test_search_folder_of_heics(tmp_path):
+    """As a phone gives them: 300 of 640 x 480."""
+    pytest.importorskip("pillow_heif")
+    (tmp_path / "phone").mkdir()
+    subprocess.run([sys.executable, "-c", HEICS, tmp_path / "phone", "300"], cwd=ROOT, check=True)
+    done = script("search_folder.sh", tmp_path / "phone", ROOT=str(tmp_path / "results"), SERVE="0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    gallery = galleries_in(tmp_path / "results")["ready-made"]
+    assert len(gallery) == 300 and gallery.about["kind"] == "closed_form" and not gallery.bad
+    assert all(gallery.content(row).facts[:3] == (640, 480, "HEIF") and gallery.thumbnail(row) for row in (0, 150, 299))
+
+
+def test_search_folder_finds_the_gallery_of_photos_that_have_moved(tmp_path):
+    """And embeds nothing again; several folders make one gallery."""
+    one, two, root = tmp_path / "one", tmp_path / "two", tmp_path / "results"
+    photos(one, 6)
+    photos(two, 4, first=6)
+    small = {**SEARCH, "ROOT": str(root)}
+    done = script("search_folder.sh", one, two, **small)
+    assert done.returncode == 0 and "10 images are embedded" in done.stdout, done.stdout + done.stderr
+    (first,) = root.glob("search/*")
+    (tmp_path / "album").mkdir()
+    one.rename(tmp_path / "album" / "1")
+    two.rename(tmp_path / "album" / "2")
+    done = script("search_folder.sh", tmp_path / "album", **small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{one}, {two}: its photos have moved; their gallery goes on" in done.stdout
+    assert "10 images have moved: their rows are found again" in done.stdout and "10 images of" in done.stdout
+    (found,) = root.glob("search/*")
+    assert found.name.startswith("album-") and not first.exists() and len(Gallery(found / "ready-made")) == 10
+
+    photos(one, 3, first=50)  # other photos in the first place again, and the moved ones are still there
+    done = script("search_folder.sh", one, **small)
+    assert done.returncode == 0 and "have moved" not in done.stdout and len([*root.glob("search/*")]) == 2
