@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import embed
 import models
 from data.images import PIXELS, decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
@@ -25,6 +26,12 @@ from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_only_the_flags_that_were_given_are_not_the_defaults(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["embed.py", "--images", "photos", "--out", "gallery"])
+    settings, _, changed = embed.parse_args()
+    assert changed == {"images": "photos", "out": "gallery"} and settings.net == "EfficientNet-Lite0"
 
 
 @pytest.fixture(autouse=True)

@@ -380,9 +380,10 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     state["state_dict"]["classifier.linear.weight"] *= -1
     checkpoint.save(str(path), state)
     photo(folder / "new.jpg", 150)
-    done = script("search_folder.sh", folder, **small)
+    done = script("search_folder.sh", folder, **{**small, "SERVE": "1", "SERVE_FLAGS": "--help"})
     assert done.returncode == 0, done.stdout + done.stderr
     again = galleries_in(root)
+    assert f"{sys.executable} {ROOT / 'search.py'} query {again['trained'].folder} photo.jpg\n" in done.stdout
     assert ", 1 to embed: EfficientNet-Lite0, pooled" in done.stdout and len(again["ready-made"]) == 102
     assert len(again["trained"]) == 102
     row = again["trained"].row_of_path[found["trained"].paths[0]]

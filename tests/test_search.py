@@ -277,7 +277,7 @@ def test_duplicates_of_three_kinds(search, folder):
     everything = groups(search, folder, "--threshold", -1)
     assert sum(len(group) for group in everything["alike"]) > 2
     lines = search("duplicates", folder, "--threshold", 1).splitlines()
-    assert lines[0] == "the same bytes: 2 images in 1 groups" and lines[1] == "   1.000  000.jpg  same.jpg"
+    assert lines[0] == "the same bytes: 2 images in 1 group" and lines[1] == "   1.000  000.jpg  same.jpg"
     assert len(lines) == 5 and lines[4].startswith("look-alikes: 0 images")
 
 
