@@ -1,4 +1,4 @@
-"""Scores without labels, against slow versions, and on nets that are good or bad."""
+"""Scores without labels: against slow versions, and on good and bad nets."""
 
 import numpy as np
 import pytest
@@ -66,5 +66,5 @@ def test_judge_shows_the_same_images_to_all():
         return (2 * batch,)
 
     first, second = judge([twice, lambda batch: (batch,)], lambda batch: (batch,), crops, 30, "stop", seed=7)
-    assert first == second and first.keys() == SCORES.keys()  # features have length one
+    assert first == second and first.keys() == SCORES.keys()  # equal, because features are scaled to length one
     assert asked == [None, (7, 0), (7, 1)]

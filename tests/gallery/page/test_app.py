@@ -1,4 +1,4 @@
-"""The start page, what its addresses have in common, and what they say to a request that makes no sense."""
+"""The start page, the rules for all of the page's addresses, and the answers to requests that make no sense."""
 
 import os
 
