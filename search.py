@@ -3,7 +3,7 @@
 python search.py index DIR                         # DIR: the gallery that embed.py --out made
 python search.py query DIR photo.jpg -k 10         # a table; --json, or --html FILE with pictures
 python search.py duplicates DIR --turned           # identical files, copies, look-alikes
-python search.py clusters DIR --out sheets         # contact sheets
+python search.py clusters DIR --out results/sheets # contact sheets
 python search.py serve DIR [DIR2]                  # the page; shows galleries of the same images side by side
 """
 

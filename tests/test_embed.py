@@ -131,7 +131,7 @@ def refusal(call, kind=InputError):
 # ---- a folder --------------------------------------------------------------------------------------------------------
 
 
-def test_what_each_image_gives_by_itself_and_nothing_is_written_beside_it(embed, folder, tmp_path):
+def test_each_row_is_what_its_image_gives_alone_and_the_folder_stays_as_it_is(embed, folder, tmp_path):
     for i, name in enumerate([b"caf\xe9.jpg", b"new\nline.jpg", b"<img src=x onerror=alert(1)>.jpg", b" 7.jpg"]):
         os.rename(photo(folder / "x.jpg", 10 + i), os.fsencode(folder) + b"/" + name)
     photo(tmp_path / "elsewhere.jpg", 20)
@@ -628,7 +628,7 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
     assert embed() and embed.taken == []
 
 
-def test_what_was_being_made_of_older_pixels_is_not_gone_on_with(embed, folder, monkeypatch, tmp_path):
+def test_an_unfinished_gallery_of_older_pixels_is_not_continued(embed, folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         at_put(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
         embed("--batch_size", 2)

@@ -40,7 +40,7 @@ def test_effective_rank_counts_directions():
     assert effective_rank(np.tile(plane[:1], (9, 1))) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_net_that_knows_kinds_has_the_better_scores():
+def test_a_net_that_knows_classes_has_the_better_scores():
     known, truth = made(20, 300, spread=0.3)
     directions = unit(np.random.default_rng(0).normal(size=(20, 32)))
     rng = np.random.default_rng(1)

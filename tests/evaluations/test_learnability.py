@@ -35,7 +35,7 @@ def test_it_is_the_accuracy_of_ridge_classifiers(monkeypatch):
     assert 0.3 < np.mean(right) < 1  # otherwise, the test would show little
 
 
-def test_clean_kinds_beat_noise_and_what_is_known_by_heart():
+def test_clean_classes_beat_noisy_and_memorised_ones():
     truth_rows, truth = made(20, 400, spread=0.02)
     known, _ = made(20, 400, spread=0.3, seed=0)  # the same clusters, less clear
     by_heart, _ = made(20, 400, spread=0.02, seed=5)  # other clusters, which the description does not show

@@ -144,7 +144,7 @@ def test_blank_pictures_are_copies_only_where_their_prints_are_the_same():
     assert rows_of(near(np.concatenate([blank, pictures(range(3))]), turned=True)) == [[0, 1, 2]]
 
 
-def test_of_identical_files_only_the_first_takes_part_in_near():
+def test_only_the_first_of_identical_files_takes_part_in_near():
     prints = np.concatenate([pictures([0, 1]), pictures([0, 1]), pictures([1], noise=2)])
     hashes = np.zeros((5, 16), np.uint8)
     hashes[:, 0] = [0, 1, 0, 3, 4]  # rows 0 and 2 are identical files
@@ -261,7 +261,7 @@ def test_large_groups(monkeypatch):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=20), st.integers(0, 10**6))
-def test_of_known_groups_only_the_first_takes_part_in_alike(labels, seed):
+def test_only_the_first_image_of_a_known_group_takes_part_in_alike(labels, seed):
     """The result is the same as without the other rows."""
     x = np.random.default_rng(seed).normal(size=(len(labels), 3)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
@@ -272,7 +272,7 @@ def test_of_known_groups_only_the_first_takes_part_in_alike(labels, seed):
     assert rows_of(alike(x, exact_search(x), 0.7, copies=known)) == [[first[row] for row in group.rows] for group in alone]
 
 
-def test_what_is_said_of_an_image_holds_for_the_first_of_its_group():
+def test_a_mark_on_an_image_holds_for_the_first_of_its_group():
     x = np.ones((6, 1), np.float32)
     known = [Group([0, 2], 1.0), Group([2, 4], 0.9)]
     assert rows_of(alike(x, exact_search(x), 0.9, copies=known)) == [[0, 1, 3, 5]]

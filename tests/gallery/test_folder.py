@@ -118,7 +118,7 @@ def test_no_reader_sees_two_galleries_mixed(folder):
     assert {"old", "new"} <= set(seen)
 
 
-def test_what_an_old_reader_computes_later_is_not_taken_for_the_new_gallery(folder):
+def test_results_of_an_old_reader_are_not_used_for_the_new_gallery(folder):
     """Derived results and the index of the old gallery are not used, although they have the same names in the same
     folder."""
     old = Gallery(folder)

@@ -72,7 +72,7 @@ class Skip(nn.Module):
         return self.c(self.b(x) + x).mean((2, 3)) + images.mean((2, 3))
 
 
-def test_a_net_where_something_passes_by_is_refused():
+def test_a_net_with_a_tensor_that_bypasses_the_stage_is_refused():
     with pytest.raises(InputError, match="a tensor bypasses this stage"):
         halves(Skip(), "b", images_for(8, 1))
 
@@ -106,7 +106,7 @@ class Scaled(nn.Module):
         return x.reshape(x.size(0), channels, height * x.size(dim=3)).mean(2)
 
 
-def test_what_depends_on_the_size_alone_may_pass_by():
+def test_a_tensor_that_depends_on_sizes_alone_may_bypass_a_stage():
     net = Scaled("size").train()
     lower, upper = halves(net, "c", images_for(8, 1))
     for count in (1, 3):
@@ -118,7 +118,7 @@ def test_what_depends_on_the_size_alone_may_pass_by():
         assert copy.deepcopy(half).to("meta").get_buffer(constant).is_meta
 
 
-def test_what_depends_on_the_image_or_on_a_weight_of_both_halves_may_not():
+def test_a_tensor_that_depends_on_images_or_shared_weights_may_not():
     for stage in "bcd":
         with pytest.raises(InputError, match="a tensor bypasses this stage"):
             halves(Scaled("image"), stage, images_for(8, 1))
@@ -139,7 +139,7 @@ class Branching(nn.Module):
         return self.b(self.a(images)) if images.mean() > 0 else self.a(images)
 
 
-def test_a_net_that_goes_by_what_it_sees_is_refused():
+def test_a_net_whose_path_depends_on_the_image_is_refused():
     with pytest.raises(InputError, match="its forward cannot be traced"):
         halves(Branching(), "b", images_for(8, 1))
     assert at_large_maps(Branching(), torch.zeros(1, 3, 8, 8)) is None

@@ -74,7 +74,7 @@ def test_a_fault_of_ours_is_in_the_log_file_with_its_traceback(tmp_path):
     assert code == 1 and err.startswith("Traceback") and err.endswith("KeyError: 'missing'\n")
 
 
-def test_of_several_processes_the_first_speaks_first():
+def test_the_first_of_several_processes_speaks_first():
     before = "errors.time.sleep = lambda seconds: print(' waited', end='')"
     assert end("raise InputError('x')", before, RANK="1") == (2, "so far waited", "error: x\n")
     assert end("raise InputError('x')", before, RANK="0") == (2, "so far", "error: x\n")

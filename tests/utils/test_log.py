@@ -43,7 +43,7 @@ def test_a_second_start_appends_to_the_file(tmp_path):
     assert (tmp_path / "run.log").read_text().count("settings: seed=3") == 2
 
 
-def test_of_several_processes_the_first_speaks(tmp_path, monkeypatch, capsys):
+def test_only_the_first_of_several_processes_speaks(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "2")
     log.start({"seed": 3}, {}, str(tmp_path / "run.log"))
     log.warn("a warning")

@@ -35,7 +35,7 @@ def test_a_large_view_is_at_most_1600_pixels(page, galleries):
     assert page.get(f"/image/{key(galleries[0], '00.png')}?size=huge").status_code == 400
 
 
-def test_of_an_elongated_image_both_sides_are_limited(tmp_path):
+def test_both_sides_of_an_elongated_image_are_limited(tmp_path):
     noise(0, (3000, 40)).save(tmp_path / "wide.png")
     one = view("ready-made", [str(tmp_path / "wide.png")], root=str(tmp_path))
     page = client([one])

@@ -20,7 +20,7 @@ def test_the_number_is_bounded_by_the_images():
     assert 1 <= choose_k(unit(np.random.default_rng(0).normal(size=(40, 64)))) <= 40 / LEAST
 
 
-def test_agreement_is_the_information_less_that_of_chance():
+def test_agreement_is_the_information_above_chance():
     """If both halves find the same clusters, the mutual information is the entropy of the clusters' sizes."""
     rows, truth = made(4, 200)
     sizes = np.bincount(truth) / len(truth)
