@@ -171,7 +171,7 @@ def flipped(data, position, bit):
 
 
 def test_a_flipped_bit_is_seen_or_changes_nothing(realistic, reads):
-    """Flip bits anywhere, and each 13th byte in the directory at the end of the file, which has no checksum."""
+    """Flip a bit in every 41st byte, and in every 13th byte of the directory at the end, which has no checksum."""
     _, data, directory = realistic
     draw = random.Random(0)
     positions = [*range(0, directory, 41), *range(directory, len(data), 13)]
