@@ -49,6 +49,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add("--log_file", default=None, help="also append the log to this file")
     args = parser.parse_args()
+    changed = parser.changed(args)  # before the defaults that depend on other flags are filled in
     if args.checkpoint and args.weights:
         raise InputError(f"{args.weights}: the checkpoint has its own weights; give one of the two", setting="weights")
     if not args.checkpoint:
@@ -56,7 +57,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     args.name = args.name or ("trained" if args.checkpoint else "ready-made")
     args.memory = round(args.image_memory * 1e9)
     settings = Settings(**{name: getattr(args, name) for name in Settings._fields})
-    return settings, args, parser.changed(args)
+    return settings, args, changed
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 python search.py index DIR                         # DIR: the gallery that embed.py --out made
 python search.py query DIR photo.jpg -k 10         # a table; --json, or --html FILE with pictures
 python search.py duplicates DIR --turned           # identical files, copies, look-alikes
-python search.py clusters DIR --out sheets         # contact sheets
+python search.py clusters DIR --out results/sheets # contact sheets
 python search.py serve DIR [DIR2]                  # the page; shows galleries of the same images side by side
 """
 
@@ -182,8 +182,8 @@ def duplicates(args: argparse.Namespace) -> None:
         print(json.dumps(as_json, indent=1))
         return
     for name, title in TITLES.items():
-        images = sum(len(rows) for _, rows in groups[name])
-        print(f"{title}: {images} images in {len(groups[name])} groups")
+        images, count = sum(len(rows) for _, rows in groups[name]), len(groups[name])
+        print(f"{title}: {images} images in {count} group{'' if count == 1 else 's'}")
         for similarity, rows in groups[name]:
             print(f"  {similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in rows))
 

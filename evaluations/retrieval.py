@@ -28,12 +28,12 @@ METRICS = {
 
 
 class Found(NamedTuple):
-    """Features of readable test images: of queries and gallery, or of one list whose images are each other's gallery."""
+    """Features of readable test images: of queries and gallery, or of one list, in which every image searches all others."""
 
     sets: list[tuple[np.ndarray, ...]]  # for each readout: the features of each list, float32 (n, d), rows of length 1
-    labels: list[np.ndarray]  # for each list, int64 (n,)
-    places: list[np.ndarray]  # for each list, int64 (n,): the places of the images in it
-    unreadable: int  # images left out
+    labels: list[np.ndarray]  # for each list, int64 (n,): the class of each readable image
+    places: list[np.ndarray]  # for each list, int64 (n,): the position of each readable image in the list
+    unreadable: int  # number of images left out
 
 
 def extract_lists(
@@ -81,7 +81,7 @@ def score_lists(
 
 
 def neighbours(tested: Found) -> dict[str, np.ndarray]:
-    """Return the NEIGHBOURS nearest images of each query by the last readout. `query`, `indices`: places in the lists."""
+    """Return the NEIGHBOURS nearest images of each query by the last readout. `query`, `indices`: positions in the lists."""
     query, *gallery = tested.sets[-1]
     indices, similarities = nearest(query, gallery[0] if gallery else None)
     return {"query": tested.places[0], "indices": tested.places[-1][indices], "similarities": similarities}
@@ -113,7 +113,7 @@ def score(
 ) -> dict:
     """Return the `metrics` of L2-normalised features: a dict of shares, in this order; `recall` is itself a dict {K: share}.
 
-    sets: the features, float32 (N, d), of one set of images that are each other's gallery, or of queries and gallery.
+    sets: the features, float32 (N, d), of queries and gallery, or of one set, in which every image searches all others.
     labels: int64 (N,) of each set. Cluster metrics come from one k-means of the gallery, with as many clusters as labels.
     """
     measured: dict[str, Any] = {}

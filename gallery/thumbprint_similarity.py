@@ -39,8 +39,10 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.ndarray:
-    """Find where the edges of a lie in b: float32 (m, 2, 2), (x, y) by (begin, end), in sides of b. An edge outside of b is
-    negative at the begin, positive at the end. a, b: prints float32 (m, s, s). edges: where to start.
+    """Return the offsets of a's edges from b's edges, as shares of b's side: float32 (m, 2, 2), [:, x or y, begin or end].
+
+    0: the two edges lie on each other. Begin below 0, or end above 0: a reaches beyond b there. a, b: prints, float32
+    (m, s, s). edges: the offsets to start from.
 
     These are inverse compositional Gauss-Newton steps (Baker and Matthews 2004, IJCV 56, section 3.2). They use a's
     gradients, so gradients and inverse Hessian are computed once. Brightness and contrast are projected out.

@@ -1,4 +1,4 @@
-"""Choose how far crops are enlarged for a look, so that the net sees more in them."""
+"""Choose how far crops are enlarged when the frozen net embeds all images, so that it sees more in them."""
 
 import torch
 
@@ -10,10 +10,11 @@ LEARNED = 224  # side, in pixels, of the images that most nets learned from
 
 
 def best_width(embedder: Embedder) -> int:
-    """Return the best width for enlarged crops: their own if it is LEARNED or more, or if the net takes no larger one.
+    """Return the best width for enlarged crops: the largest that the net takes, up to ENLARGED times theirs and LEARNED.
 
-    Objects look smaller in central crops than in the random crops that nets learn from (Touvron et al. 2019, arXiv
-    1906.06423), and smaller still in crops of few pixels. ENLARGED limits the width, because the cost grows by its square.
+    Crops of LEARNED pixels or more are not enlarged. Objects look smaller in central crops than in the random crops that
+    nets learn from (Touvron et al. 2019, arXiv 1906.06423), and smaller still in crops of few pixels. ENLARGED limits the
+    width, because the cost grows by its square.
     """
     width, blank = embedder.transforms.width, embedder.classifier.linear.weight.new_zeros(1, 3, 1, 1)
     with evaluating(embedder), torch.no_grad():

@@ -26,7 +26,7 @@ from utils.progress import bar
 
 WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # weights to try for the middle stage's second order; the first order has 1
 LAST_WEIGHT = 0.5  # weight of the last stage's second order
-REDUCED_BY = 512  # images from whose positions the channels are reduced
+REDUCED_BY = 512  # most images used to compute the PCA of the channels
 ENOUGH = 300  # "auto" takes the closed form from this many images on
 SAMPLE = 2048  # most images on which agreement is measured
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
@@ -78,9 +78,9 @@ class Fitter:
             raise
         embedder.closed_form = form
         parts = ["first order", *(f"second order of {name}" for name in form.layers)]
-        table = ", ".join(f"{choice.weights[1]:g}: {100 * choice.agreement:.1f}" for choice in choices if len(parts) > 1)
+        table = ", ".join(f"{choice.agreement:.1%} at {choice.weights[1]:g}" for choice in choices if len(parts) > 1)
         if table:
-            log.say(f"closed form: neighbour agreement in % by the weight of the second order of {form.layers[0]}: {table}")
+            log.say(f"closed form: neighbour agreement for each weight of the second order of {form.layers[0]}: {table}")
         weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
         log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; too few images, so the embedding is kept"))
         return choices

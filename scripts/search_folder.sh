@@ -133,6 +133,8 @@ if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
 fi
 if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; wait "$page" 2>/dev/null || :; page=; fi
 if [ "$SERVE" != 0 ]; then
+    last=${galleries[${#galleries[@]} - 1]}
+    printf 'From the shell, in a second terminal: %q %q query %q photo.jpg\n' "$PYTHON" "$PWD/search.py" "$last"
     exec "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS
 fi
 echo "The embeddings are in ${galleries[*]}"

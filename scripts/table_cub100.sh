@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the table of UDML-SS, UDML-SS without rotation, and the supervised upper bound, over seeds, at the last step of a
-# fixed budget of 150 steps. Each run takes about 10 minutes on a CPU core. Finished runs are not run again.
+# Makes the table of UDML-SS, of UDML-SS without rotation, and of the same training with labels, over seeds, at the last step
+# of a fixed budget of 150 steps. Each run takes about 10 minutes on a CPU core. Finished runs are not run again.
 #   IMAGES=~/data/CUB100 scripts/table_cub100.sh [SEED ...]                       # default: 0 1 2
 set -euo pipefail
 
@@ -27,6 +27,6 @@ seeds=("${@:-0}")
 rows=()
 row "UDML-SS" udml_ss 0.1
 row "UDML-SS without rotation" udml_ss 0
-row "supervised upper bound" supervised 0.1
+row "with labels" supervised 0.1
 source "$scripts/setup_env.sh"
 "$PYTHON" "$scripts/summarise.py" "${rows[@]}"

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, the page served to it, and a watch over what it does."""
+"""A headless Chromium for tests, a server for the page, and a watch that records faults of the page."""
 
 import os
 import shutil
@@ -22,11 +22,11 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-expect.set_options(timeout=15_000)  # of a busy machine
+expect.set_options(timeout=15_000)  # generous, because the machine may be busy
 
 
 def chromium():
-    """The path of a Chromium. Where there is none the test is skipped, or fails if REQUIRE_BROWSER is set."""
+    """Return the path of a Chromium. Without one, the test is skipped; if REQUIRE_BROWSER is set, it fails."""
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         missing = f"no browser: none of {', '.join(NAMES)} is installed; install one, or set CHROMIUM to its path"
@@ -36,7 +36,7 @@ def chromium():
 
 @contextmanager
 def browser():
-    """A running browser, of Playwright's synchronous interface."""
+    """Yield a running browser, through Playwright's synchronous interface."""
     path = chromium()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=path, args=list(FLAGS))
@@ -44,7 +44,7 @@ def browser():
 
 @contextmanager
 def served(app):
-    """The address at which a thread serves an app meanwhile."""
+    """Serve an app in a thread, and yield its address."""
     listener, running = bind("127.0.0.1", 0), server(app)
     thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
     thread.start()
@@ -54,7 +54,7 @@ def served(app):
 
 
 class Watch:
-    """What a browser's page must not do: log errors, fail to load something, open a dialog, ask another host."""
+    """Collects faults of a page: logged errors, failed loads, dialogs, requests to another host."""
 
     def __init__(self, page, address):
         self.host, self.faults, self.expected = urlsplit(address).netloc, [], []
@@ -70,7 +70,7 @@ class Watch:
             self.faults.append(fault)
 
     def failed(self, request):
-        if "ERR_ABORTED" not in (request.failure or ""):  # the page has moved on meanwhile
+        if "ERR_ABORTED" not in (request.failure or ""):  # not a fault: the page moved on before the answer came
             self.note(f"failed: {request.url} {request.failure}")
 
     def asked(self, url):
@@ -80,8 +80,9 @@ class Watch:
 
 
 def settled(page):
-    """The page when its view has come."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # a click is followed
+    """Wait until the page's view is complete, then return the page."""
+    # Two frames, so that a click has taken effect.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     expect(page.locator("main h1")).to_have_count(1)
     expect(page.locator(".waiting")).to_have_count(0)
     return page

@@ -16,13 +16,13 @@ from thumbnails import make_image_folder
 from utils.errors import InputError
 from utils.interrupt import EXIT_CODES
 
-logging.getLogger("udml").propagate = False  # to pytest, which would pass on names that are no UTF-8 between its processes
-IMPORTED = {"train": train_program, "test": test_program}  # not by their names: the standard library has a `test` too
-torch.set_num_threads(1)  # of small work: several threads on a busy machine wait for each other many times over
+logging.getLogger("udml").propagate = False  # pytest cannot pass names that are not UTF-8 between its processes
+IMPORTED = {"train": train_program, "test": test_program}  # imported as files, because the standard library has a `test` too
+torch.set_num_threads(1)  # for small work, several threads would mostly wait for each other
 
 
 def pytest_collection_modifyitems(items):
-    """EXAMPLES=10 draws ten times as many examples of each property as a test asks for (scripts/nightly.sh)."""
+    """With EXAMPLES=10, draw ten times as many examples of each property as a test names (scripts/nightly.sh)."""
     times = int(os.environ.get("EXAMPLES", 1))
     name = "_hypothesis_internal_use_settings"
     for function in {item.function for item in items if hasattr(getattr(item, "function", None), name)}:
@@ -37,7 +37,7 @@ def image_folder(tmp_path):
 
 def run_program(monkeypatch, program, *arguments):
     if program in IMPORTED and "--report" not in arguments:
-        arguments = (*arguments, "--report", "no")  # it would take most of the time
+        arguments = (*arguments, "--report", "no")  # the report would take most of the time
     handlers = {number: signal.getsignal(number) for number in EXIT_CODES}
     main = (IMPORTED.get(program) or importlib.import_module(program)).main
     monkeypatch.setattr("sys.argv", [f"{program}.py", *map(str, arguments)])
@@ -50,20 +50,20 @@ def run_program(monkeypatch, program, *arguments):
 
 @pytest.fixture
 def run(monkeypatch):
-    """run("train", "--flag", value, ...) runs an entry point in this process, which hears no signals afterwards."""
+    """run("train", "--flag", value, ...) runs an entry point in this process, and restores the signal handlers."""
     return partial(run_program, monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def run_once():
-    """The same for what the tests of a file share."""
+    """As `run`, for results that all tests of a file share."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield partial(run_program, monkeypatch)
 
 
 @pytest.fixture
 def refused(run):
-    """refused("train", ...) -> the one line with which an entry point refuses its input."""
+    """refused("train", ...) returns the one line with which an entry point refuses its input."""
 
     def call(*arguments):
         with pytest.raises(InputError) as caught:

@@ -1,4 +1,4 @@
-"""Programs in processes of their own. Each is forked from a process that has done the imports, which take seconds."""
+"""Runs programs in processes of their own, forked from a process that has already done the slow imports."""
 
 import multiprocessing
 import os
@@ -15,7 +15,7 @@ context.set_forkserver_preload(IMPORTED.split())
 
 
 def enter(function, arguments, output, environment):
-    """What a process does first: its output goes to a file, and Ctrl-C is heard as in a terminal."""
+    """Prepare a new process, then call the function: output goes to a file, and Ctrl-C is handled as in a terminal."""
     import torch
 
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -34,7 +34,7 @@ class Forked:
     def __init__(self, output, function, *arguments, **environment):
         self.output = Path(output)
         self.output.unlink(missing_ok=True)
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the process that is forked: its threads would not survive
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the process that is forked later: threads do not survive a fork
         self.process = context.Process(target=enter, args=(function, arguments, str(output), environment))
         self.process.start()
         self.pid = self.process.pid
@@ -43,7 +43,7 @@ class Forked:
         os.kill(self.pid, number)
 
     def wait(self, timeout=600):
-        """(exit code, output) of the finished process."""
+        """Wait for the process, and return (exit code, output)."""
         self.process.join(timeout)
         if self.process.is_alive():
             self.process.kill()
@@ -51,7 +51,7 @@ class Forked:
 
 
 def together(processes, folder, function, *arguments):
-    """[(exit code, output)] of so many processes that call the function as if torchrun had started them."""
+    """Call the function in several processes, as torchrun would start them. Returns [(exit code, output)]."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,14 +65,14 @@ def together(processes, folder, function, *arguments):
 
 
 def succeed(processes, folder, function, *arguments):
-    """The output of processes that have to end well."""
+    """Run `together`, check that all processes end well, and return their output."""
     ended = together(processes, folder, function, *arguments)
     assert not any(code for code, _ in ended), "\n".join(output for _, output in ended)
     return "".join(output for _, output in ended)
 
 
 def train(*arguments):
-    """train.py as a process runs it."""
+    """Run train.py, as a program does."""
     import train as program
     from utils.errors import exit_on_error
 

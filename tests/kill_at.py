@@ -1,7 +1,7 @@
-"""train.py that kills itself at a chosen moment.
+"""Runs train.py and kills it at a chosen moment.
 
-A function (`module:name` or `module:class.name`) is watched: so many seconds after its call number `call` has begun, the
-process kills itself. SIGKILL is the same whoever sends it; only from here the moment can be chosen.
+A function (`module:name` or `module:class.name`) is watched. `seconds` after its call number `call` has begun, the process
+kills itself. From outside, this moment could not be chosen; the SIGKILL is the same.
 """
 
 import importlib
@@ -15,7 +15,8 @@ from forked import train
 
 
 def watch(function, call, delay):
-    """Put a function in the place of `function` that does the same, and kills at its call."""
+    """Replace `function` with one that does the same, and that kills the process `delay` seconds after its call number
+    `call`."""
     module, name = function.split(":")
     *parents, name = name.split(".")
     owner = reduce(getattr, parents, importlib.import_module(module))
@@ -31,6 +32,6 @@ def watch(function, call, delay):
 
 
 def train_until(moment, *arguments):
-    """moment: (function, call, seconds)."""
+    """Run train.py with these arguments until the moment (function, call, seconds)."""
     watch(*moment)
     train(*arguments)

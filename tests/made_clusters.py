@@ -1,4 +1,4 @@
-"""Made embeddings: rows of length one around random directions."""
+"""Synthetic embeddings: rows of length one around random directions."""
 
 import numpy as np
 
@@ -8,13 +8,14 @@ def unit(rows):
 
 
 def made(clusters, count, spread=0.1, d=32, seed=0):
-    """float32 (count, d) rows of length 1 around so many random directions, and int64 (count,) which one each is around."""
+    """Return float32 (count, d) rows of length 1 around `clusters` random directions, and the direction of each, int64
+    (count,)."""
     rng = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(clusters), rng.integers(clusters, size=count - clusters)])
     return unit(unit(rng.normal(size=(clusters, d)))[truth] + spread * rng.normal(size=(count, d))), truth
 
 
 def mapped(rows, folder, dtype):
-    """The rows in a file, memory-mapped."""
+    """Write the rows to a file, and return it memory-mapped."""
     np.save(folder / "rows.npy", rows.astype(dtype))
     return np.load(folder / "rows.npy", mmap_mode="r")

@@ -1,4 +1,4 @@
-"""Pictures whose thumbprints are known exactly, also when they are cropped: sums of cosines with the spectrum of photos."""
+"""Pictures with exactly known thumbprints, also of their crops: sums of cosines with the spectrum of photos."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from gallery.thumbprints import SIDE
 
 
 def pictures(seeds, left=0.0, top=0.0, right=0.0, bottom=0.0, noise=0.0):
-    """Prints of the pictures with these seeds, without such shares of their sides: uint8 (m, SIDE, SIDE)."""
+    """Return the prints of the pictures with these seeds, cropped by these shares of the sides: uint8 (m, SIDE, SIDE)."""
     across, down = ((np.arange(SIDE) + 0.5) / SIDE * (1 - a - b) + a for a, b in ((left, right), (top, bottom)))
     wave = np.arange(SIDE)
     frequency = np.hypot(wave[:, None], wave)

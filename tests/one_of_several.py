@@ -1,8 +1,8 @@
-"""What one process of several does, for test_processes.py.
+"""What one of several processes runs, for test_processes.py.
 
 `steps` runs train.py and writes the loss, the summed gradients and the labels of its steps to FILE-<rank>. `features`
-writes features extracted in shares. `torchrun ... tests/one_of_several.py FILE [train.py's arguments]` runs train.py.
-Process 1 kills itself in its third step, and writes FILE.
+writes features that the processes extract in shares. `torchrun ... tests/one_of_several.py FILE [train.py's arguments]`
+runs train.py; there, process 1 kills itself in its third step, and writes FILE.
 """
 
 import os
@@ -24,7 +24,7 @@ def rank():
 
 
 def steps(file, *arguments):
-    """Two steps an epoch are enough where a method takes a fixed number."""
+    """Run train.py and record its steps. Methods with a fixed number of steps in an epoch get two."""
     from models.methods import shared_neighbours
     from utils.grad_cache import ForwardBackward
     from utils.run import Run
@@ -53,7 +53,7 @@ def steps(file, *arguments):
 
 
 def features(file, count, columns, bad):
-    """Image i has the feature (i, i^2, ...) before normalising; `bad` ones cannot be read."""
+    """Extract features in shares. Image i has the feature (i, i^2, ...) before normalising; `bad` images are unreadable."""
     from utils import distributed
     from utils.features import extract
 

@@ -1,4 +1,4 @@
-"""Files that run a command when a careless reader opens them, in every form in which weights may come."""
+"""Files that run a command if a careless reader opens them, in every format that weights may have."""
 
 import io
 import os
@@ -10,7 +10,7 @@ import torch
 
 
 class Payload:
-    """Unpickling it makes the file `marker`."""
+    """An object that makes the file `marker` when it is unpickled."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -20,7 +20,7 @@ class Payload:
 
 
 def _tar(held, file):
-    """As torch saved before version 0.1.11: a tar of pickles."""
+    """Write a tar of pickles, as torch did before version 0.1.11."""
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, *contents in (("sys_info", {}), ("storages", 0, []), ("tensors", 0), ("pickle", held)):
             data = b"".join(pickle.dumps(content, protocol=2) for content in contents)
@@ -33,7 +33,7 @@ def _object(held):
     return np.array([held], dtype=object)
 
 
-# form -> function(what it holds, open file)
+# format -> function(object, open file)
 WRITERS = {
     "zip": torch.save,
     "legacy": lambda held, file: torch.save(held, file, _use_new_zipfile_serialization=False),
@@ -50,7 +50,7 @@ def write(form, held, path):
 
 
 def read_carelessly(form, path):
-    """Whether the payload works: with it, a test of a careful reader can fail."""
+    """Read a file without protection. This shows that the payload works, so a test of a careful reader means something."""
     if form in ("npy", "npz"):
         loaded = np.load(path, allow_pickle=True)
         return loaded["held"] if form == "npz" else loaded

@@ -1,4 +1,4 @@
-"""What the tests of methods train: a net of one convolution, and images of which only the number counts."""
+"""Small nets for the tests of methods, and a stand-in for images that only has a length."""
 
 from torch import nn
 
@@ -9,7 +9,7 @@ WIDTH, DIM, FEATURES = 16, 6, 12
 
 
 class Some:
-    """What a method asks of its images."""
+    """Stands in for a method's images: it has a length and labels, but no images."""
 
     source = "train.txt"
 
@@ -21,7 +21,7 @@ class Some:
 
 
 def embedder_of(layers, freeze_bn=True):
-    """An Embedder of these layers, which end in FEATURES maps."""
+    """Return an Embedder whose backbone is `layers`, which must end in FEATURES maps."""
     layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
     backbone = Backbone(layers, FEATURES, Preprocessing((128,) * 3, (64,) * 3, False))
     return Embedder(backbone, {"net": "", "dim": DIM, "width": WIDTH, "origin_width": WIDTH}, freeze_bn)

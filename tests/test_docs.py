@@ -1,4 +1,4 @@
-"""README and docs: every link and file that they name exists, every command parses, and they stay within their bounds."""
+"""README and docs: every link and named file exists, every command parses, and the pages stay within their bounds."""
 
 import re
 import shlex
@@ -17,18 +17,18 @@ from models import methods
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {"results"}
-OURS = {"train": train_program, "test": test_program}  # not by their names: the standard library has a `test` too
+OURS = {"train": train_program, "test": test_program}  # imported as files, because the standard library has a `test` too
 PROGRAMS = ("train", "test", "embed", "search", "export", "embed_onnx")
 
 
 def prose(page):
-    """The text of a page without tables and blocks of code."""
+    """Return the text of a page without tables and blocks of code."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     return "\n".join(line for line in text.splitlines() if not line.startswith("|"))
 
 
 def anchors(page):
-    """What a `#...` can point to: the headings, as GitHub makes addresses of them."""
+    """Return the anchors that links can point to: the headings, as GitHub turns them into anchors."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -63,7 +63,8 @@ def test_every_file_that_is_named_exists(page):
 
 
 def commands(page):
-    """(line, words) of every command of ours in the blocks of a page, and between backticks in its tables and prose."""
+    """Yield (line, words) of each of the project's commands: from the page's blocks, and from backticks in tables and
+    prose."""
     text = page.read_text(encoding="utf-8")
     lines = [code for code in re.findall(r"`([^`\n]+)`", text) if " " in code]
     for block in re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S):
@@ -75,7 +76,7 @@ def commands(page):
 
 @cache
 def flags_of(program, method="udml_ss"):
-    """The flags that the help of a program names."""
+    """Return the flags that the help of a program names."""
     commands = ("index", "query", "duplicates", "clusters", "serve") if program == "search" else ()
     chosen = ["--method", method] if program == "train" else []
     texts = [help_of(program, *words) for words in ([*chosen], *([command] for command in commands))]
@@ -92,7 +93,7 @@ def help_of(program, *words):
 
 
 def faults(words):
-    """What is wrong with a command, if anything."""
+    """Yield all that is wrong with a command."""
     settings = [word.split("=")[0] for word in words if re.match(r"[A-Z_0-9]+=", word)]
     words = [word for word in words if not re.match(r"[A-Z_0-9]+=", word)]
     script = next((word for word in words if re.fullmatch(r"(scripts/[\w/]+|\w+)\.(sh|py)", word)), None)
@@ -125,7 +126,7 @@ def test_every_command_parses(page):
 
 
 def test_commands_are_seen():
-    """The test above looks at what it should: commands of every page that has some, with flags and settings."""
+    """The test above must see commands on every page that has some, with flags and settings, and must find faults."""
     seen = [line for page in PAGES for line, _ in commands(page)]
     assert len(seen) > 40 and any("search.py query" in line for line in seen) and any("NET=" in line for line in seen)
     assert list(faults(shlex.split("python search.py query DIR photo.jpg --no_such_flag"))) != []
@@ -134,7 +135,7 @@ def test_commands_are_seen():
 
 
 def test_flags_in_tables_exist():
-    """`--flag` at the start of a row of docs/tuning.md and docs/methods.md."""
+    """A row of a table in docs/tuning.md or docs/methods.md may begin with a `--flag`."""
     known = flags_of("train") | flags_of("test") | {flag for name in methods.names() for flag in flags_of("train", name)}
     for page in ("tuning.md", "methods.md"):
         rows = re.findall(r"^\| ((?:`--\w+[^`]*`(?:, )?)+)", (ROOT / "docs" / page).read_text(), re.M)

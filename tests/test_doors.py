@@ -1,4 +1,4 @@
-"""What a new user tries first: a folder without lists, lists that are not whole, the embedding in Python."""
+"""A new user's first tries: a folder without lists, incomplete lists, the embedding in Python."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def trained(run, image_folder, tmp_path):
 
 
 def test_the_embedder_of_a_checkpoint_knows_its_crop_and_normalisation(trained, image_folder):
-    """Paths, PIL images and arrays give what each image gives when the steps are taken by hand."""
+    """Paths, PIL images and arrays all give the embedding that the steps by hand give."""
     embedder = models.load(trained)
     paths = sorted((image_folder / "test").rglob("*.jpg"))
     embeddings = embedder.embed(paths, batch_size=5)
@@ -73,7 +73,7 @@ def test_the_embedder_of_a_checkpoint_knows_its_crop_and_normalisation(trained, 
 
 
 def test_frozen_needs_an_epoch_and_no_step(run, image_folder, tmp_path):
-    """And its embedding orders the images as the pooled features do."""
+    """Its embedding ranks images as the pooled features do."""
     flags = ("--pretrained", "False", "--method", "frozen", "--epochs", 1, "--eval_step", 1, "--dim", 512)
     run("train", *TINY_TRAIN[: len(TINY)], *flags, "--data", image_folder, "--save_dir", tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

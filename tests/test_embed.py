@@ -1,4 +1,4 @@
-"""embed.py as it is used: again and again on a folder that changes, stopped at any moment, by one process or several."""
+"""embed.py in use: repeated runs on a folder that changes, stops at any moment, one process and several."""
 
 import io
 import json
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import embed as program
 import models
 from data.images import PIXELS, decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
@@ -29,15 +30,21 @@ from utils.lock import locked
 ROOT = Path(__file__).parents[1]
 
 
+def test_only_the_flags_that_were_given_are_not_the_defaults(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["embed.py", "--images", "photos", "--out", "gallery"])
+    settings, _, changed = program.parse_args()
+    assert changed == {"images": "photos", "out": "gallery"} and settings.net == "EfficientNet-Lite0"
+
+
 @pytest.fixture(autouse=True)
 def few_channels(monkeypatch):
-    """The maps of such small images have 1 x 1 positions: of as many channels the roots would be of rounding errors."""
+    """Reduce to few channels: the maps have 1 x 1 positions, and with more channels roots would amplify rounding errors."""
     monkeypatch.setattr(readout, "REDUCED", 2)
 
 
 @pytest.fixture(autouse=True)
 def hears_ctrl_c():
-    """Tests that run in the background (`&` in a script) ignore it, and so would embed.py."""
+    """Handle Ctrl-C as in a terminal. Tests in the background (`&` in a script) would ignore it, and so would embed.py."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -45,13 +52,13 @@ def hears_ctrl_c():
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Three of a tiny net."""
+    """Three checkpoints of a tiny net."""
     return [checkpoint_of(tmp_path_factory.mktemp("run"), seed) for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
 def tiny(checkpoints):
-    """Flags that make it a ready-made net: it loads in no time."""
+    """Flags that make this tiny net the ready-made net. It loads fast."""
     return ("--net", "timm/test_resnet", "--weights", checkpoints[2])
 
 
@@ -64,8 +71,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def embed(run, tiny, tmp_path, monkeypatch):
-    """embed("--flag", ..., images=, out=) runs embed.py, with the tiny net, and returns the gallery. `embed.taken`: the
-    names of the files that it took in, in order."""
+    """embed("--flag", ..., images=, out=) runs embed.py with the tiny net, and returns the gallery.
+
+    embed.taken: the names of the files that this run read, in order.
+    """
 
     def call(*more, images=None, out=None):
         images, call.taken = images or tmp_path / "photos", []
@@ -86,12 +95,12 @@ def embed(run, tiny, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def net(checkpoints):
-    """The net that a gallery of few images is made by."""
+    """The net that makes a gallery of few images."""
     return models.load(checkpoints[2])
 
 
 def holds(gallery, net, paths):
-    """Whether a gallery holds just what each of these images gives by itself, in this order."""
+    """Return True if a gallery holds exactly what each of these images gives alone, in this order."""
     paths = list(map(str, paths))
     rows = np.concatenate([net.embed(path, pooled=True) for path in paths])
     tolerance = 1e-5 if gallery.embeddings.dtype == np.float32 else 1e-3
@@ -106,14 +115,14 @@ def holds(gallery, net, paths):
 
 
 def same_rows(one, other, tolerance=0):
-    """Whether two galleries hold the same; tolerance: of embeddings whose batches were not of the same images."""
+    """Return True if two galleries hold the same. tolerance: of embeddings, if the batches held other images."""
     close = np.allclose(one.embeddings, other.embeddings, rtol=0, atol=tolerance)
     same = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("prints", "hashes"))
     return one.files == other.files and one.bad == other.bad and close and same
 
 
 def refusal(call, kind=InputError):
-    """The one line with which `call()` ends."""
+    """Return the one line with which `call()` fails."""
     with pytest.raises(kind) as caught:
         call()
     message = getattr(caught.value, "shown", str(caught.value))
@@ -124,7 +133,7 @@ def refusal(call, kind=InputError):
 # ---- a folder --------------------------------------------------------------------------------------------------------
 
 
-def test_what_each_image_gives_by_itself_and_nothing_is_written_beside_it(embed, folder, tmp_path):
+def test_each_row_is_what_its_image_gives_alone_and_the_folder_stays_as_it_is(embed, folder, tmp_path):
     for i, name in enumerate([b"caf\xe9.jpg", b"new\nline.jpg", b"<img src=x onerror=alert(1)>.jpg", b" 7.jpg"]):
         os.rename(photo(folder / "x.jpg", 10 + i), os.fsencode(folder) + b"/" + name)
     photo(tmp_path / "elsewhere.jpg", 20)
@@ -158,7 +167,7 @@ def test_a_second_call_embeds_what_is_new_or_changed_and_forgets_what_is_gone(em
     photo(folder / "001.jpg", 50)
     assert holds(embed(), net, current()) and embed.taken == ["001.jpg"]
 
-    photo(folder / "000.jpg", 51)  # another picture of that name
+    photo(folder / "000.jpg", 51)  # another picture with the same name
     os.utime(folder / "000.jpg", ns=(1, 1))
     assert holds(embed(), net, current()) and embed.taken == ["000.jpg"]
 
@@ -203,7 +212,7 @@ def test_float16(embed, folder, tmp_path):
     assert np.array_equal(halves.embeddings, whole.embeddings.astype(np.float16))
     photo(folder / "new.jpg", 50)
     assert len(embed("--dtype", "float16")) == 6 and embed.taken == ["new.jpg"]
-    assert embed().embeddings.dtype == np.float32 and len(embed.taken) == 6  # asked for another: all anew
+    assert embed().embeddings.dtype == np.float32 and len(embed.taken) == 6  # another dtype: all images again
 
 
 def test_loading_processes_change_nothing(embed, folder, tmp_path):
@@ -270,7 +279,7 @@ def test_bad_images_are_listed_and_not_tried_again_until_they_change(embed, fold
     assert embed().bad == gallery.bad and embed.taken == ["new.jpg"]
     assert "6 images are embedded" in capsys.readouterr().out
 
-    photo(folder / "bad.jpg", 51)  # repaired
+    photo(folder / "bad.jpg", 51)  # the file is repaired
     gallery = embed()
     assert embed.taken == ["bad.jpg"] and [path for path, _ in gallery.bad] == [str(folder / "half.jpg")]
     assert "7 images are embedded" in capsys.readouterr().out
@@ -290,7 +299,7 @@ def test_a_bad_image_that_is_gone_is_forgotten(embed, folder):
 
 
 def test_again_tries_bad_images_again(embed, folder):
-    """The image may be the same, and what reads it may have learned it since."""
+    """The program may have learned to read this image since."""
     (folder / "bad.jpg").write_text("no image")
     embed()
     embed("--again")
@@ -298,7 +307,7 @@ def test_again_tries_bad_images_again(embed, folder):
 
 
 def test_what_could_not_be_opened_is_tried_again(embed, folder, monkeypatch, capsys):
-    """A disk that is gone for a while says nothing of the images on it."""
+    """If a disk is not there for a while, its images are not bad."""
     real, lost = intake.hash_of, []
 
     def hash_of(path):
@@ -348,7 +357,7 @@ def test_the_last_good_image_goes(embed, folder):
 
 
 def test_an_image_that_goes_while_it_works(embed, folder, monkeypatch, capsys):
-    """And whose name would write into the terminal."""
+    """The image disappears while embed.py works, and its name has control characters for the terminal."""
     os.rename(folder / "004.jpg", folder / "x\n\x1b[31m.jpg")
     put = Writer.put
 
@@ -372,7 +381,7 @@ def test_an_image_that_goes_while_it_works(embed, folder, monkeypatch, capsys):
 
 
 def many(folder):
-    """Eleven more photos."""
+    """Write eleven more photos."""
     photos(folder, 11, first=5)
 
 
@@ -382,7 +391,7 @@ def two_are_bad(folder):
 
 
 def at_put(monkeypatch, number, happens):
-    """Have `happens()` come before so many calls of Writer.put have ended."""
+    """Call `happens()` just before call number `number` of Writer.put."""
     put, calls = Writer.put, []
 
     def counting(self, *args):
@@ -396,7 +405,7 @@ def at_put(monkeypatch, number, happens):
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_loses_nothing(embed, folder, tmp_path, monkeypatch, number, code):
-    """And what comes out in the end is bit by bit what comes out without a stop."""
+    """The result is bit by bit that of a run without the stop."""
     embed("--batch_size", 2)
     many(folder)
     shutil.copytree(tmp_path / "gallery", tmp_path / "unstopped")
@@ -405,7 +414,7 @@ def test_a_stop_loses_nothing(embed, folder, tmp_path, monkeypatch, number, code
         with pytest.raises(Interrupted) as caught:
             embed("--batch_size", 2)
     assert caught.value.code == code and len(embed.taken) == 4
-    assert len(Gallery(tmp_path / "gallery")) == 5  # until the new one is whole
+    assert len(Gallery(tmp_path / "gallery")) == 5  # it stays the old gallery until the new one is complete
     before = set(embed.taken)
     gallery = embed("--batch_size", 2)
     assert len(embed.taken) == 7 and not before & set(embed.taken) and len(gallery) == 16
@@ -419,17 +428,17 @@ def test_a_stop_where_some_are_bad(embed, folder, tmp_path, monkeypatch):
         at_put(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
         embed("--batch_size", 2)
     gallery = embed("--batch_size", 2)
-    assert 8 <= len(embed.taken) <= 10  # the bad ones among the first eight may be tried again
+    assert 8 <= len(embed.taken) <= 10  # bad images among the first eight may be tried again
     assert len(gallery) == 14 and len(gallery.bad) == 2
     assert same_rows(gallery, embed(out=tmp_path / "unstopped"), tolerance=1e-6)
 
 
 def in_a_child(call):
-    """The status with which a child process ends that does `call()`."""
+    """Run `call()` in a child process, and return the signal or code with which it ends."""
     if pid := os.fork():
         return os.waitpid(pid, 0)[1]
     try:
-        signal.alarm(120)  # should it hang
+        signal.alarm(120)  # in case it hangs
         exit_on_error(call)
     except SystemExit as error:
         os._exit(error.code)
@@ -442,7 +451,7 @@ def in_a_child(call):
 @pytest.mark.parametrize("every, lost", [(0, 0), (10**6, 4)])
 @pytest.mark.parametrize("before", [False, True])
 def test_killed(embed, folder, tmp_path, monkeypatch, every, lost, before):
-    """What was brought to the disk is not embedded again; a first gallery, or one that is renewed."""
+    """Flushed rows are not embedded again, in a first gallery and in one that is renewed."""
     if before:
         embed("--batch_size", 2)
         shutil.copytree(tmp_path / "gallery", tmp_path / "unstopped")
@@ -467,7 +476,7 @@ def test_stopped_while_the_files_move(embed, folder, net, monkeypatch, tmp_path)
 
     def stopping(place):
         if not os.path.exists(place.making.about):
-            return  # at the start, where nothing is whole yet
+            return  # at the start, nothing is complete yet
         os.replace(place.making.array("embeddings"), place.array("embeddings"))
         raise Interrupted("by SIGKILL", 137)
 
@@ -491,7 +500,7 @@ def test_the_old_gallery_can_be_read_while_it_is_renewed(embed, folder, net, mon
 
 
 def test_two_at_once(embed, folder, tmp_path):
-    """The second is refused, and neither disturbs the other."""
+    """The second run is refused, and neither harms the other."""
     embed()
     photo(folder / "new.jpg", 50)
     ready, held = os.pipe()
@@ -513,7 +522,7 @@ def test_two_at_once(embed, folder, tmp_path):
 
 
 def by_two(monkeypatch, call):
-    """Have two processes do `call()` together, as torchrun would start them; their exit codes."""
+    """Run `call()` in two processes, as torchrun would start them. Returns their exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -533,11 +542,11 @@ def test_two_processes_give_the_rows_of_one(embed, folder, tmp_path, monkeypatch
     assert by_two(monkeypatch, lambda: embed("--batch_size", 4)) == [0, 0]
     both, one = Gallery(tmp_path / "gallery"), embed("--batch_size", 4, out=tmp_path / "one")
     assert same_rows(both, one, tolerance=1e-6) and len(both) == 14 and len(both.bad) == 2
-    assert embed().stamp == both.stamp and embed.taken == []  # one process goes on with what two have made
+    assert embed().stamp == both.stamp and embed.taken == []  # one process continues what two have made
     photo(folder / "000.jpg", 70)
-    assert by_two(monkeypatch, embed) == [0, 0]  # one image for two
+    assert by_two(monkeypatch, embed) == [0, 0]  # there is one image for two processes
     assert Gallery(tmp_path / "gallery").stamp != both.stamp
-    assert by_two(monkeypatch, embed) == [0, 0]  # and none
+    assert by_two(monkeypatch, embed) == [0, 0]  # there is no image
     (folder / "zzz.jpg").write_text("no image")
     assert by_two(monkeypatch, embed) == [0, 0]
     assert len(Gallery(tmp_path / "gallery")) == 14 and len(Gallery(tmp_path / "gallery").bad) == 3
@@ -547,11 +556,11 @@ def test_two_processes_use_one_closed_form(embed, folder, tmp_path, monkeypatch)
     assert by_two(monkeypatch, lambda: embed("--head", "closed_form")) == [0, 0]
     gallery = Gallery(tmp_path / "gallery")
     assert gallery.about["kind"] == "closed_form" and gallery.about["fitted_to"] == len(gallery) == 5
-    model = gallery_model.of_gallery(gallery)  # the one that is kept is the one that both have used
+    model = gallery_model.of_gallery(gallery)  # both processes used the model that is saved
     assert np.allclose(model.embed(gallery.paths), gallery.embeddings, atol=1e-5)
 
 
-# ---- by which model --------------------------------------------------------------------------------------------------
+# ---- models ----------------------------------------------------------------------------------------------------------
 
 
 def test_another_checkpoint_is_refused_and_again_takes_it(embed, folder, tmp_path, checkpoints):
@@ -567,7 +576,7 @@ def test_another_checkpoint_is_refused_and_again_takes_it(embed, folder, tmp_pat
     assert "checkpoint" in refusal(embed) and "(head)" in refusal(lambda: embed("--checkpoint", one, "--head", "pooled"))
     assert Gallery(tmp_path / "gallery").stamp == gallery.stamp
     shutil.copy(one, tmp_path / "moved.pth.tar")
-    embed("--checkpoint", tmp_path / "moved.pth.tar")  # it is known by what is in it
+    embed("--checkpoint", tmp_path / "moved.pth.tar")  # its content identifies it
     assert embed.taken == ["new.jpg"]
     gallery = embed("--checkpoint", two, "--again")
     assert len(embed.taken) == 6 and np.allclose(gallery.embeddings, models.load(two).embed(gallery.paths), atol=1e-5)
@@ -576,7 +585,7 @@ def test_another_checkpoint_is_refused_and_again_takes_it(embed, folder, tmp_pat
 
 
 def test_stopped_in_the_midst_of_again(embed, folder, tmp_path, checkpoints, monkeypatch):
-    """The same command goes on; that of before finds its gallery as it was."""
+    """The same command goes on. The previous command still finds its gallery unchanged."""
     one, two, _ = checkpoints
     old = embed("--checkpoint", one)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -591,7 +600,7 @@ def test_stopped_in_the_midst_of_again(embed, folder, tmp_path, checkpoints, mon
 
 
 def test_again_embeds_all_anew_by_the_same_model_too(embed, folder, checkpoints):
-    """What was damaged without a trace comes right."""
+    """This repairs damage that nothing shows."""
     gallery = embed("--checkpoint", checkpoints[0])
     rows, path = np.array(gallery.embeddings), Path(gallery.folder, "embeddings.npy")
     path.write_bytes(path.read_bytes()[:-64] + np.ones(16, np.float32).tobytes())
@@ -602,7 +611,7 @@ def test_again_embeds_all_anew_by_the_same_model_too(embed, folder, checkpoints)
 
 
 def test_again_takes_nothing_from_an_ordinary_renewal_that_was_stopped(embed, folder, net, monkeypatch):
-    """It holds the rows of the gallery, which is to be dropped."""
+    """Its rows come from the gallery that --again is to drop."""
     path = Path(embed().folder, "embeddings.npy")
     path.write_bytes(path.read_bytes()[:-64] + np.ones(16, np.float32).tobytes())
     photo(folder / "new.jpg", 50)
@@ -615,14 +624,14 @@ def test_again_takes_nothing_from_an_ordinary_renewal_that_was_stopped(embed, fo
 def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, folder, monkeypatch, capsys):
     monkeypatch.setattr(gallery_model, "ENOUGH", 4)
     shutil.rmtree(folder / "deep")
-    assert embed().about["kind"] == "pooled"  # of three
+    assert embed().about["kind"] == "pooled"  # there are three images
     photos(folder, 2, first=10)
     gallery = embed()
     assert gallery.about["kind"] == "closed_form" and gallery.about["fitted_to"] == 5 and gallery.about["dim"] == 16
     assert "the model is made anew: 5 images are enough for the closed form" in capsys.readouterr().out
     assert len(embed.taken) == 5
     photos(folder, 5, first=20)
-    assert embed().about["model"] == gallery.about["model"] and len(embed.taken) == 5  # just doubled
+    assert embed().about["model"] == gallery.about["model"] and len(embed.taken) == 5  # it has just doubled
     photo(folder / "one more.jpg", 40)
     larger = embed()
     assert larger.about["fitted_to"] == 11 and larger.about["model"] != gallery.about["model"] and len(embed.taken) == 11
@@ -632,13 +641,13 @@ def test_the_closed_form_is_made_anew_when_the_folder_has_outgrown_it(embed, fol
 
 
 def change_json(path, **changes):
-    """Change fields of a JSON file; None removes one."""
+    """Change fields of a JSON file. None removes a field."""
     content = {**json.loads(Path(path).read_text()), **changes}
     Path(path).write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
 
 
 def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, capsys, tmp_path):
-    """Also those of files that could not be read: other pixels may be readable."""
+    """Unreadable files are tried again too: another version may be able to read them."""
     (folder / "bad.jpg").write_text("no image")
     about, paths = tmp_path / "gallery" / "about.json", sorted(map(str, folder.rglob("0*.jpg")))
     assert embed().about["pixels"] == PIXELS
@@ -651,7 +660,7 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
         assert embed() and embed.taken == []
 
 
-def test_what_was_being_made_of_older_pixels_is_not_gone_on_with(embed, folder, monkeypatch, tmp_path):
+def test_an_unfinished_gallery_of_older_pixels_is_not_continued(embed, folder, monkeypatch, tmp_path):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         at_put(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
         embed("--batch_size", 2)
@@ -667,7 +676,7 @@ def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp
     assert int(held["state_dict"]["closed_form.pixels"]) == PIXELS
     held["state_dict"]["closed_form.pixels"].fill_(0)
     checkpoint.save(path, held)
-    assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
+    assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared with each other
     embed("--head", "closed_form")
     versions = f"it was fitted to pixel version 0, this program reads version {PIXELS}"
     assert f"the model is made anew: {versions}" in capsys.readouterr().out
@@ -685,7 +694,7 @@ def test_the_closed_form_is_fitted_to_so_many(embed, folder, monkeypatch):
 
 
 def test_stopped_after_the_closed_form_was_fitted(embed, folder, monkeypatch, tmp_path):
-    """It is not fitted again."""
+    """The fit is not repeated."""
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         at_put(patch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
         embed("--head", "closed_form", "--batch_size", 2)
@@ -693,13 +702,13 @@ def test_stopped_after_the_closed_form_was_fitted(embed, folder, monkeypatch, tm
     assert len(embed("--head", "closed_form", "--batch_size", 2)) == 5 and len(embed.taken) == 3
 
 
-# ---- damage, and what cannot be done ---------------------------------------------------------------------------------
+# ---- damage, and refusals --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
 @pytest.mark.parametrize("part", PLACES)
 def test_a_damaged_gallery_comes_right(embed, folder, net, tmp_path, part, damage):
-    """By the same command, or by the one that it names."""
+    """Either the same command repairs it, or it names the command that does."""
     embed()
     path = tmp_path / "gallery" / part
     held = path.read_bytes()
@@ -737,7 +746,7 @@ def test_nothing_is_put_among_the_photos(embed, folder, tmp_path, out):
 
 @pytest.mark.parametrize("name", ["making", "making.new", "making.old", "derived"])
 def test_what_others_have_put_there_is_not_removed(embed, folder, tmp_path, name):
-    """As when --out is a folder that has long been used for other things."""
+    """As if --out were a folder that has long held other things."""
     precious = tmp_path / "gallery" / name / "years of work.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("precious")

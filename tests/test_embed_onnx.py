@@ -28,7 +28,8 @@ def noise(size, mode, seed=0):
 
 @pytest.mark.parametrize("origin_width, width", [(70, 64), (256, 227), (33, 33)])
 def test_its_crops_are_the_projects_pixel_by_pixel(tmp_path, origin_width, width):
-    """Noise, in which every rounding shows: enlarged, shrunk, decoded at a half, a quarter and an eighth, square, long."""
+    """Noise shows every rounding. Images are enlarged, shrunk, decoded at 1/2, 1/4 and 1/8 of their size, square, and
+    long."""
     sizes = [(1, 1), (48, 40), (70, 70), (71, 353), (257, 256), (600, 401), (1203, 977), (2100, 2101), (900, 20)]
     for size in sizes:
         noise(size, "RGB").save(tmp_path / "a.jpg", quality=85)

@@ -1,6 +1,6 @@
-"""export.py and embed_onnx.py as they are used: what they write, what reads it back, and what keeps them from it.
+"""export.py and embed_onnx.py in use: the files they write, reading these back, and refusals.
 
-The crops of embed_onnx.py: test_embed_onnx.py.
+test_embed_onnx.py tests the crops of embed_onnx.py.
 """
 
 import errno
@@ -38,7 +38,8 @@ NET = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width", "
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, run_once):
-    """A checkpoint with a closed form, by train.py. The last maps are of 2 x 2 positions: the roots are of few channels."""
+    """The checkpoint of a closed form, made by train.py. It uses few channels, because the last maps have 2 x 2
+    positions."""
     folder = tmp_path_factory.mktemp("trained")
     images = make_image_folder(folder / "images")
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +50,7 @@ def trained(tmp_path_factory, run_once):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Five JPEGs of creatures on large canvases, which are decoded at a half and a quarter, one turned by its EXIF."""
+    """Five JPEGs of creatures. Large ones are decoded at 1/2 and 1/4 of their size, and one is turned by its EXIF."""
     folder = tmp_path_factory.mktemp("pictures")
     for i, size in enumerate([(90, 70), (200, 150), (301, 517), (640, 480), (112, 112)]):
         exif = Image.Exif()
@@ -61,7 +62,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=KINDS)
 def export(request, tmp_path_factory, run_once, trained, pictures):
-    """(kind, folder of an export of that kind); compared on the pictures."""
+    """(readout, folder of an export with that readout), after export.py compared it on the pictures."""
     out = tmp_path_factory.mktemp("export") / "deep" / "model"
     flags = ("--readout", request.param, "--images", Path(pictures[0]).parent)
     run_once("export", "--checkpoint", trained, "--out", out, *flags)
@@ -70,11 +71,11 @@ def export(request, tmp_path_factory, run_once, trained, pictures):
 
 @pytest.fixture
 def copy(export, tmp_path):
-    """A copy that a test may damage."""
+    """A copy of the export, which a test may damage."""
     return Path(shutil.copytree(export[1], tmp_path / "copy"))
 
 
-# ---- what is written, and read back ----------------------------------------------------------------------------------
+# ---- writing and reading back ----------------------------------------------------------------------------------------
 
 
 def test_the_files_and_what_the_json_says(export, trained):
@@ -95,7 +96,7 @@ def test_the_files_and_what_the_json_says(export, trained):
 
 
 def test_safetensors_give_the_same_embedder_back(export, trained, pictures):
-    """Bit by bit, by both of its readouts."""
+    """With each readout, the embedder is the same, bit by bit."""
     kind, out = export
     path = out / "model.safetensors"
     before, after = models.load(trained, readout=kind), models.load(path)
@@ -168,11 +169,11 @@ def test_drawn_pictures_stand_in_for_images(run, trained, tmp_path, capsys):
     assert (tmp_path / "out" / "model.json").read_bytes() != before
 
 
-# ---- what cannot be read ---------------------------------------------------------------------------------------------
+# ---- files that cannot be read ---------------------------------------------------------------------------------------
 
 
 def says(**changes):
-    """A change of model.json."""
+    """Return a function that changes fields of an export's model.json; None removes one."""
 
     def change(folder):
         about = json.loads((folder / "model.json").read_text())
@@ -188,14 +189,14 @@ def cut(folder):
 
 
 def other_weights(folder):
-    """A whole file, of another export: one bit differs."""
+    """Replace the weights by those of another export: an intact file with one other bit."""
     whole = bytearray((folder / "model.safetensors").read_bytes())
     whole[-5] ^= 1
     (folder / "model.safetensors").write_bytes(whole)
 
 
 def no_safetensors(folder):
-    """With the right hash."""
+    """Replace the weights by noise, and correct the hash."""
     (folder / "model.safetensors").write_bytes(b"noise" * 100)
     says(sha256={"model.safetensors": file_digest(folder / "model.safetensors")})(folder)
 
@@ -246,11 +247,11 @@ def test_a_pickle_under_that_name_is_not_run(copy, tmp_path):
     assert marker.exists()
 
 
-# ---- what is not exported --------------------------------------------------------------------------------------------
+# ---- nets that are not exported --------------------------------------------------------------------------------------
 
 
 def wrong_by(amount):
-    """In place of `open_graph`, one whose numbers are off by so much."""
+    """Return a replacement of `open_graph` whose numbers are wrong by `amount`."""
     right = exported.open_graph
     return lambda path: lambda images: [rows + np.float32(amount) for rows in right(path)(images)]
 
@@ -277,7 +278,7 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("step", ["write_graph", "largest_difference", "put_in_place"])
 def test_an_interrupted_export_leaves_nothing(run, export, trained, tmp_path, monkeypatch, step, end, there):
-    """Neither in a new folder, nor in one with an earlier export, which stays."""
+    """Nothing is left in a new folder. In a folder with an earlier export, that export stays."""
     kept = tmp_path / "kept"
     kept.mkdir()
     out = kept / "out"
@@ -381,7 +382,7 @@ def test_a_link_in_place_of_our_folder_is_not_followed(copy, tmp_path):
 
 
 def test_a_gallery_of_pooled_features_has_no_embedding_to_export(run, refused, tmp_path):
-    """Of an untrained net, whose embedding head is a random one."""
+    """The net is untrained, so its embedding head is random."""
     photo(tmp_path / "photos" / "a.jpg")
     run("embed", *TINY, "--net", "EfficientNet-Lite0", "--images", tmp_path / "photos", "--out", tmp_path / "gallery")
     message = refused("export", "--checkpoint", tmp_path / "gallery" / "model.pth.tar", "--out", tmp_path / "out")
@@ -401,7 +402,7 @@ def test_other_refusals(refused, trained, tmp_path):
 
 
 def test_without_the_packages_it_is_one_line_and_code_2(trained, tmp_path):
-    """In a process of its own in which onnxruntime cannot be imported."""
+    """Here, a process cannot import onnxruntime."""
     code = "import sys; sys.modules['onnxruntime'] = None; import export; export.exit_on_error(export.main)"
     command = [sys.executable, "-c", code, "--checkpoint", trained, "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
@@ -415,7 +416,7 @@ def test_without_the_packages_it_is_one_line_and_code_2(trained, tmp_path):
 
 @pytest.fixture(scope="module")
 def bare_python(tmp_path_factory):
-    """bare_python("onnxruntime==...") -> the Python of a new environment that has it, numpy and Pillow."""
+    """bare_python("onnxruntime==...") returns the Python of a new environment with this package, numpy and Pillow."""
 
     @functools.cache
     def made(runtime):

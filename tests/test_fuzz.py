@@ -1,6 +1,6 @@
-"""Whatever a user gives, nothing ends in a traceback: lists, images, weights and command lines, drawn and damaged.
+"""No input may end in a traceback: lists, images, weights and command lines, random and damaged.
 
-FUZZ_CASES of each, 100 unless set; scripts/fuzz.sh takes 2,000, and others every time.
+There are FUZZ_CASES cases of each, 100 by default. scripts/fuzz.sh takes 2,000, and other ones each time.
 """
 
 import io
@@ -39,7 +39,7 @@ fuzz = settings(
 
 
 def ends_well(call, *arguments):
-    """What the call returns, None for an InputError of one line; anything else is a finding."""
+    """Return the call's result, or None for an InputError of one line. Anything else fails the test."""
     try:
         return call(*arguments)
     except InputError as error:
@@ -86,7 +86,7 @@ contents = (st.lists(good_lines, max_size=5) | st.lists(any_bytes, max_size=9)).
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """A folder with files of the NAMES, and with names that look like files."""
+    """A folder with the files NAMES, and with other things whose names look like files."""
     folder = tmp_path_factory.mktemp("lists")
     for name in NAMES:
         open(os.path.join(os.fsencode(folder), os.fsencode(name)), "w").close()
@@ -143,7 +143,7 @@ damages = st.lists(
 
 
 def damaged(content, damages):
-    """Bytes changed, removed and inserted at shares of the content's length."""
+    """Change, remove and insert bytes. Positions are shares of the content's length."""
     content = bytearray(content)
     for kind, place, data in damages:
         at = int(place * len(content))
@@ -184,7 +184,7 @@ def pictures():
     return made
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's; tests/data/test_images.py has them
+@pytest.mark.filterwarnings("ignore")  # warnings of Pillow, which tests/data/test_images.py tests
 @fuzz
 @given(which=st.integers(0, 15), damages=damages)
 def test_images(pictures, tmp_path_factory, which, damages):
@@ -197,7 +197,7 @@ def test_images(pictures, tmp_path_factory, which, damages):
 
 @pytest.fixture(scope="module")
 def checkpoints():
-    """A checkpoint in each form that torch.load knows, as bytes."""
+    """A checkpoint in each format that torch.load reads, as bytes."""
     content, made = {"state_dict": {"a.b": torch.arange(6.0)}, "epoch": 1, "settings": {"net": "ResNet18"}}, []
     for zipped in (True, False):
         buffer = io.BytesIO()
@@ -220,14 +220,14 @@ def test_checkpoints_and_weights(checkpoints, tmp_path_factory, which, damages):
 
 
 class Reached(Exception):
-    """The program has come to its model, past all that it checks before."""
+    """Raised when a program creates its model, after all its checks."""
 
 
 PROGRAMS = {
     "train": (train_program, (*TINY_TRAIN, "--save_dir", "run")),
     "test": (test_program, (*TINY, "--pretrained", "True")),
 }
-# Names of files among them, that `sandbox` makes. No other value may be a path out of there.
+# Some name files that `sandbox` makes. No value may be a path that leads out of it.
 HOSTILE = [
     "",
     " ",
@@ -286,7 +286,7 @@ HOSTILE = [
 
 
 def actions(program):
-    """What the program's parser knows."""
+    """Return the flags of the program's parser."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["", *next(base for module, base in PROGRAMS.values() if module is program)])
@@ -297,7 +297,7 @@ def actions(program):
 
 
 def arguments(program):
-    """Command lines of a few flags: most with as many values as they take, most of which the parser takes."""
+    """Draw command lines of a few flags. Most flags get the right number of values, and most values are valid."""
     text = st.text(
         st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/") | st.sampled_from("\udc80\udcff"), max_size=12
     ).filter(lambda text: text != "..")
@@ -339,7 +339,7 @@ def sandbox(folder, thumbnails):
 
 
 def command_line(program, tokens, thumbnails):
-    """Run it in a folder of its own, with a terminal that takes only UTF-8, as most do."""
+    """Run the command line in a folder of its own. As on most terminals, the output must be UTF-8."""
     module, base = PROGRAMS[program]
 
     def reached(*args, **kwargs):
@@ -350,7 +350,7 @@ def command_line(program, tokens, thumbnails):
         patch.chdir(folder)
         patch.delenv("DATA_ROOT", raising=False)
         patch.setattr(models, "create", reached)
-        patch.setattr(logging.getLogger("udml"), "propagate", False)  # to pytest, which would keep it all
+        patch.setattr(logging.getLogger("udml"), "propagate", False)  # pytest would keep all of the log
         patch.setattr(sys, "argv", [f"{program}.py", *base, "--data", str(thumbnails), *tokens])
         for stream, errors in (("stdout", "strict"), ("stderr", "backslashreplace")):
             patch.setattr(sys, stream, io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors))
@@ -364,14 +364,14 @@ def command_line(program, tokens, thumbnails):
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_good_command_lines_reach_the_model(thumbnails, program):
-    """Or the cases below would all fail for the same reason."""
+    """Otherwise, all cases below could fail for the same reason."""
     assert command_line(program, ["--seed", "3"], thumbnails) == "reached"
     assert command_line(program, ["--seed", "-3"], thumbnails) is None
 
 
 @fuzz
 @given(tokens=arguments(train_program))
-@example(tokens=["--amp=--"])  # argparse makes [] of it
+@example(tokens=["--amp=--"])  # argparse turns this value into []
 @example(tokens=["--log_file", "folder"])
 @example(tokens=["--save_dir", "\udce9"])
 @example(tokens=["--loss_base", "nan"])

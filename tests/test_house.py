@@ -1,4 +1,5 @@
-"""The house: imports point one way, none goes in a circle, files and functions are short, and train.py stays a page."""
+"""The structure of the code: imports point one way and not in a circle, files and functions are short, and so is
+train.py."""
 
 import ast
 import graphlib
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ENTRY_POINTS = ""  # the files beside the folders: train.py, test.py, ...
+ENTRY_POINTS = ""  # the files outside of folders: train.py, test.py, ...
 MAY_IMPORT = {
     ENTRY_POINTS: {"gallery", "models", "evaluations", "data", "losses", "utils"},
     "gallery": {"models", "evaluations", "data", "utils"},
@@ -19,7 +20,7 @@ MAY_IMPORT = {
     "utils": set(),
 }
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 260, 60
-OUTSIDE = {"tests", "scripts"}  # they import what they like, and nothing imports them
+OUTSIDE = {"tests", "scripts"}  # these may import anything, and nothing may import them
 
 
 def name_of(path):
@@ -29,7 +30,7 @@ def name_of(path):
 
 
 def files(*patterns):
-    """Paths below the project's folder, of every such file that git knows of or that waits to be added."""
+    """Return the paths of all such files that git tracks, or would track."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -40,12 +41,12 @@ def files(*patterns):
 
 @pytest.fixture(scope="module")
 def modules():
-    """name -> path, of every module."""
+    """name -> path of every module"""
     return {name_of(path): path for path in files("*.py") if path.parts[0] not in OUTSIDE}
 
 
 def imports(path, modules):
-    """(line, module) of every import in a file, also inside functions. `from data import lists` is of data.lists."""
+    """Yield (line, module) for each import in a file, also inside functions. `from data import lists` imports data.lists."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -76,7 +77,7 @@ def test_imports_point_one_way(modules):
 
 def test_imports_go_in_no_circle(modules):
     graph = {name: {other for _, other in imports(path, modules) if other in modules} for name, path in modules.items()}
-    assert sum(map(len, graph.values())) > len(modules)  # it sees them
+    assert sum(map(len, graph.values())) > len(modules)  # it finds imports
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -84,7 +85,7 @@ def test_imports_go_in_no_circle(modules):
 
 
 def test_files_and_functions_are_short():
-    """A file is one room, and a function does one thing. Tests, and what measured, are left out."""
+    """A file has one topic, and a function does one thing. Tests and benchmark results do not count."""
     too_long = []
     for path in [path for path in files("*.py", "*.js", "*.css", "*.sh") if path.parts[0] != "tests"]:
         text = (ROOT / path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The closed form by train.py and test.py: checkpoints, rows of the table, runs that go on."""
+"""The closed form in train.py and test.py: checkpoints, rows of the table, resumed runs."""
 
 import json
 
@@ -20,7 +20,8 @@ SMALL = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width",
 
 @pytest.fixture(autouse=True)
 def few_channels(monkeypatch):
-    """The last maps have 2 x 2 positions: of as many channels the roots would be of rounding errors."""
+    """Reduce to few channels: the last maps have 2 x 2 positions, and with more channels roots would amplify rounding
+    errors."""
     monkeypatch.setattr(readout, "REDUCED", 2)
 
 
@@ -40,7 +41,7 @@ def test_a_checkpoint_brings_the_closed_form_back(run, image_folder, tmp_path, c
     embedded = embedder.embed(held_out)
 
     listed = [str(image_folder / line.rsplit(" ", 1)[0]) for line in (image_folder / "train.txt").read_text().splitlines()]
-    # Two weights may agree equally well, and then rounding chooses; so the second fit gets the weight of the first.
+    # If two weights agree equally well, rounding chooses. So the second fit only gets the weight that the first one chose.
     chosen = [float(embedder.closed_form.weights[1])]
     Fitter(ImageBatches(Images(listed, embedder.transforms), 7), device.choose("cpu"), weights=chosen)(embedder)
     np.testing.assert_allclose(products(embedder.embed(held_out)), products(embedded), atol=1e-4)
@@ -53,7 +54,7 @@ def test_a_checkpoint_brings_the_closed_form_back(run, image_folder, tmp_path, c
     found = json.loads((tmp_path / "found.json").read_text())
     assert [row["readout"] for row in found] == ["embedding", "closed_form"]
     similar = products(embedded) - 2 * np.eye(18)
-    labels = np.repeat(range(3), 6)  # six images of each of three classes
+    labels = np.repeat(range(3), 6)  # three classes with six images each
     assert found[1]["recall"]["1"] == pytest.approx(np.mean(labels[similar.argmax(1)] == labels))
 
 
@@ -88,7 +89,8 @@ def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folde
 
 
 def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):
-    """A run that fits a closed form at epoch 1, stops and goes on, against one that is not stopped and fits none."""
+    """One run fits a closed form at epoch 1, stops and goes on. The other is not stopped and fits none. Both learn the
+    same."""
     outdated, backward = [], Run.backward
     monkeypatch.setattr(
         Run, "backward", lambda self, *a: (outdated.append(self.method.trained().closed_form), backward(self, *a))
@@ -105,7 +107,7 @@ def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsy
     assert whole["method"].keys() == second["method"].keys()
     assert all(torch.equal(whole["method"][key], second["method"][key]) for key in whole["method"])
     assert not any("closed_form" in key for key in whole["state_dict"])
-    for key in ("closed_form.mean", "closed_form.projection"):  # of the weights as they were then
+    for key in ("closed_form.mean", "closed_form.projection"):  # each closed form belongs to the weights of its epoch
         assert not torch.equal(first["state_dict"][key], second["state_dict"][key])
 
     capsys.readouterr()

@@ -1,6 +1,6 @@
-"""The recipes of CONTRIBUTING.md: their code is read from that page, put where it says, and trained with.
+"""The recipes of CONTRIBUTING.md: their code is read from that page, written where the page says, and trained.
 
-A recipe that needed more than its one file and its one line would fail here.
+If a recipe needed more than its one file and its one line, it would fail here.
 """
 
 import math
@@ -23,18 +23,18 @@ from utils import checkpoint
 from utils.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-FILE = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.M | re.S)  # where it goes, and what it holds
+FILE = re.compile(r"^```python\n# (\S+\.py)\n(.*?)^```$", re.M | re.S)  # a path, and the file's content
 LINE = re.compile(r"\b[Ii]n `(\w+)` of `(\S+\.py)`(?:, after `(import .+?|from .+?)`)?: `(.+)`$", re.M)
 
-# Flags of a run of the toy method: those that all methods share
+# Flags of a run of the toy method, all of which every method has.
 SMALL = (*TINY, *"--net timm/test_resnet --pretrained False --batch_size 8 --lr 1e-4 --print_freq 1".split())
 
 
 class Recipe(NamedTuple):
-    """What one section tells to write."""
+    """The files and lines that one section tells the reader to write."""
 
     files: list[tuple[str, str]]  # (path, content)
-    lines: list[tuple[str, str, str, str]]  # (dict, the file that it is in, an import above it or "", line)
+    lines: list[tuple[str, str, str, str]]  # (dict, the file it is in, an import to add or "", line)
 
 
 def recipes():
@@ -55,7 +55,7 @@ def module_of(path):
 
 @pytest.fixture
 def follow(monkeypatch, tmp_path):
-    """follow(title) does what the recipe says, until the test ends; the files go to folders that stand in for ours."""
+    """follow(title) does what the recipe says, until the test ends. Its files go to folders outside the project."""
     added = []
 
     def do(title):
@@ -125,7 +125,7 @@ def test_a_method_trains_is_logged_tested_and_loaded(follow, run, image_folder, 
 
     memory = state_of(tmp_path / "run", 3)["method"]["memory"]
     assert memory.shape == (24, 16) and torch.allclose(memory.norm(dim=1), torch.ones(24))
-    assert memory.ne(state_of(tmp_path / "run", 1)["method"]["memory"]).any(1).all()  # every image was visited
+    assert memory.ne(state_of(tmp_path / "run", 1)["method"]["memory"]).any(1).all()  # every image was drawn
 
     saved = checkpoint.path_of(str(tmp_path / "run"), 3)
     embedder = models.load(saved)
@@ -138,7 +138,7 @@ def test_a_method_trains_is_logged_tested_and_loaded(follow, run, image_folder, 
 
 
 def test_a_method_that_stops_goes_on_exactly(follow, run, image_folder, tmp_path):
-    """Four epochs at once are two epochs and two more: weights, memory, optimiser and log."""
+    """Four epochs in one run equal two epochs and two more: weights, memory, optimiser and log."""
     follow("A method")
     train(run, image_folder, tmp_path / "whole", "--epochs", 4)
     for epochs in (2, 4):
@@ -157,7 +157,8 @@ def test_a_method_that_stops_goes_on_exactly(follow, run, image_folder, tmp_path
 
 
 def test_the_loss_of_a_method_by_hand(follow, image_folder):
-    """-log of the softmax over the memory, image by image; and each row of the memory moves to its two crops."""
+    """The loss is -log of the softmax over the memory, image by image. Each row of the memory moves to its image's two
+    crops."""
     follow("A method")
     images = dataset.read_train(str(image_folder))
     embedder = models.create("timm/test_resnet", 16, pretrained=False)
@@ -221,7 +222,7 @@ def test_a_loss_trains(follow, run, refused, image_folder, tmp_path):
 
 
 def test_a_loss_is_that_of_torch(follow):
-    """Over pairs with as many positives, and as many negatives, for each anchor: then means of means are means."""
+    """All anchors have equally many positives, and equally many negatives. So the mean over pairs is a mean of means."""
     follow("A loss")
     embeddings = torch.nn.functional.normalize(torch.randn(12, 8))
     labels = torch.arange(4).repeat(3)

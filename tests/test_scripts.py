@@ -1,4 +1,4 @@
-"""The shell scripts as a user runs them, on a fabricated CUB of thumbnails, and the small tools beside them."""
+"""The shell scripts as a user runs them, on a made-up CUB of thumbnails, and the small tools beside them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from train import parse_args as parse_train
 from utils import checkpoint
 
 ROOT = Path(__file__).parents[1]
-SUFFIX = f"-pytest-{os.getpid()}"  # of the names of logs
+SUFFIX = f"-pytest-{os.getpid()}"  # at the end of the logs' names
 TINY = {"NET": "timm/test_resnet", "PRETRAINED": "False", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
 nightly = pytest.mark.nightly
 
@@ -43,7 +43,7 @@ def script(name, *arguments, cwd=None, **environment):
 
 @pytest.fixture
 def no_logs_left():
-    """Removes the logs of this file's runs from scripts/out."""
+    """Remove the logs of this file's runs from scripts/out."""
     yield
     for log in (ROOT / "scripts" / "out").glob(f"*{SUFFIX}.log"):
         log.unlink()
@@ -58,7 +58,7 @@ def cub(tmp_path_factory):
 
 @pytest.mark.parametrize("images", [2, pytest.param(20, marks=nightly)])
 def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left, images):
-    """On a tenth of the demo's images; every night on all, which it draws itself."""
+    """The demo has a tenth of its images here. The nightly test draws and uses all of them."""
     small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
     if images < 20:
         make_demo(tmp_path / "data" / "demo", images=images)
@@ -74,7 +74,7 @@ def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_l
     assert "pictures find their own class" in Path(report.removeprefix("the report: ")).read_text()
     assert "demo set, version 1, seed 0: 40 + 40 classes x 20 images" in done.stdout
     if images == 20:
-        again = script("run_train_test.sh", **small)  # neither drawn nor trained again, and the same result
+        again = script("run_train_test.sh", **small)  # this neither draws nor trains again, and gives the same result
         assert "epoch 1 is already reached" in again.stdout and again.stdout.splitlines()[-6:] == table
 
 
@@ -98,7 +98,7 @@ def test_all_weight_runs_the_papers_settings(cub, tmp_path, no_logs_left, net):
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    """commands(script, ...) -> settings of the train.py that a script would run, and the flags of its test.py."""
+    """commands(script, ...) returns the settings of the train.py that a script would run, and the flags of its test.py."""
 
     def call(name, *arguments, **environment):
         python = tmp_path / "python"
@@ -115,7 +115,7 @@ def commands(tmp_path, monkeypatch):
 
 
 def test_all_weight_has_the_papers_settings(commands, tmp_path):
-    """One run; every night it is made."""
+    """The nightly test above makes such a run."""
     settings, test = commands("all_weight.sh", RUN_SUFFIX=SUFFIX)
     saved = tmp_path / "ckpt" / "Weight" / "cub" / f"Inception-DIM-512-{PAPER}{SUFFIX}"
     expected = {"num_clusters": 100, "weight_decay": 0.0005, "amp": "off", "rot_batch": 16, "save_dir": str(saved)}
@@ -143,8 +143,10 @@ def test_positional_arguments_keep_their_order(commands):
 
 
 def test_the_scripts_values_are_the_defaults_of_train():
-    """Both are the paper's, but for --amp, which is off in the paper and auto where nothing is to be reproduced, and for
-    --readout: the script also shows the closed form."""
+    """Both are the paper's settings, with two exceptions.
+
+    --amp: the script takes off, as the paper did; train.py takes auto. --readout: the script also fits the closed form.
+    """
     script = (ROOT / "scripts" / "run_train_test.sh").read_text()
     values = dict(re.findall(r"^([A-Z_]+)=\$\{\1:-([^}]*)\}", script, re.MULTILINE))
     flags = {"ROT": "self_supervision_rot", "DATA": "data", "NET": "net"}
@@ -207,7 +209,7 @@ def test_own_images_without_a_test_list_by_two_processes(cub, tmp_path, no_logs_
 
 
 def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_logs_left):
-    """With a stand-in for scontrol; the signal reaches the job's script alone, as SLURM sends it."""
+    """A stand-in replaces scontrol. As in SLURM, the signal reaches only the job's script."""
     (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/calls"\n')
     (tmp_path / "scontrol").chmod(0o755)
     settings = {**TINY, "DATA_ROOT": str(cub), "ROOT": str(tmp_path / "results"), "EPOCHS": "100000", "DIM": "16"}
@@ -222,7 +224,7 @@ def test_a_slurm_job_is_queued_again_before_its_time_limit(cub, tmp_path, no_log
         env={**os.environ, **settings},
     )
     before = ""
-    while "images/s" not in before:  # training has begun
+    while "images/s" not in before:  # until training has begun
         before += (line := job.stdout.readline())
         assert line, before
     job.send_signal(signal.SIGUSR1)
@@ -240,7 +242,7 @@ def test_wrong_data_root_is_one_line(tmp_path, no_logs_left):
 
 
 def test_an_active_environment_is_used_and_filled_once(tmp_path):
-    """With a stand-in for the environment's python that writes down what it is asked to do."""
+    """A stand-in replaces the environment's python, and notes its arguments."""
     python = tmp_path / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\necho "$*" >> "{tmp_path}/calls"\n')
@@ -275,7 +277,8 @@ def test_converters_write_where_the_registry_looks():
     ],
 )
 def test_summarise(tmp_path, kinds, expected):
-    """Files of before, which name no readout; of both readouts; of a trained net's closed form alone."""
+    """The result files are older ones without a readout, files of both readouts, and files of a trained net's closed form
+    alone."""
     for seed, value in enumerate((0.5, 0.6)):
         entries = []
         for epoch, own in ((0, "pooled"), (9, "embedding")):
@@ -293,7 +296,7 @@ def test_summarise(tmp_path, kinds, expected):
 
 
 def test_compare_puts_runs_on_one_page(tmp_path):
-    """By paths that start where the user stands, and with one line for a folder that is none."""
+    """Paths are relative to the user's folder. A folder without a run gives one line."""
     for name, loss in (("first", 0.5), ("second", 0.25)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "steps": 2, "loss": loss}) + "\n")
@@ -338,7 +341,7 @@ SEARCH = {"SERVE": "0", "WIDTH": "32", "DIM": "16", "NET": "EfficientNet-Lite0",
 
 
 def galleries_in(root):
-    """{name: Gallery} of what search_folder.sh has made there."""
+    """Return {name: Gallery} of the galleries that search_folder.sh has made in `root`."""
     return {path.parent.name: Gallery(path.parent) for path in root.glob("search/*/*/about.json")}
 
 
@@ -357,10 +360,11 @@ def test_search_folder_by_two_processes_and_too_few_images_to_train_on(tmp_path)
 
 
 def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
-    """Tiny: one step. Then another checkpoint takes its place, as after TRAIN=again, and its embeddings too."""
+    """Training takes one step. Then another checkpoint takes its place, as after TRAIN=again, and all images are embedded
+    by it."""
     folder, root = tmp_path / "photos", tmp_path / "results"
     photos(folder, 101)
-    os.rename(folder / "100.jpg", folder / "line\nbreak.jpg")  # no list can hold this name; it is embedded all the same
+    os.rename(folder / "100.jpg", folder / "line\nbreak.jpg")  # no list can hold this name, but the image is embedded
     before = snapshot(folder)
     small = {**SEARCH, "ROOT": str(root), "STEPS": "1", "SELECT": "0"}
     small["TRAIN_FLAGS"] = "--readout embedding --batch_size 8 --num_instances 2 --views 2"
@@ -380,13 +384,14 @@ def test_search_folder_trains_and_embeds_what_is_new(tmp_path):
     state["state_dict"]["classifier.linear.weight"] *= -1
     checkpoint.save(str(path), state)
     photo(folder / "new.jpg", 150)
-    done = script("search_folder.sh", folder, **small)
+    done = script("search_folder.sh", folder, **{**small, "SERVE": "1", "SERVE_FLAGS": "--help"})
     assert done.returncode == 0, done.stdout + done.stderr
     again = galleries_in(root)
+    assert f"{sys.executable} {ROOT / 'search.py'} query {again['trained'].folder} photo.jpg\n" in done.stdout
     assert ", 1 to embed: EfficientNet-Lite0, pooled" in done.stdout and len(again["ready-made"]) == 102
     assert len(again["trained"]) == 102
     row = again["trained"].row_of_path[found["trained"].paths[0]]
-    assert again["trained"].embeddings[row] @ found["trained"].embeddings[0] < 0.99  # by the new one
+    assert again["trained"].embeddings[row] @ found["trained"].embeddings[0] < 0.99  # the new net made this row
 
 
 @nightly

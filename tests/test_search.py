@@ -1,4 +1,4 @@
-"""search.py as it is used, on a small gallery, against comparing by hand."""
+"""search.py in use, on a small gallery, against comparisons by hand."""
 
 import io
 import json
@@ -29,7 +29,7 @@ MARKUP = "<img src=x onerror=alert(1)>.jpg"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, run_once):
-    """A folder with photos, some of them copies; a checkpoint; and the gallery that this makes of them."""
+    """A folder with photos (some are copies), a checkpoint, and the gallery that it makes of the photos."""
     top = tmp_path_factory.mktemp("made")
     names = photos(top / "photos", 6)
     shutil.copy(names[0], top / "photos" / "same.jpg")
@@ -45,13 +45,13 @@ def made(tmp_path_factory, run_once):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A copy of the gallery. The photos stay where they are."""
+    """A copy of the gallery. The photos stay in their place."""
     return shutil.copytree(made / "gallery", tmp_path / "gallery")
 
 
 @pytest.fixture
 def search(run, capsys):
-    """search(COMMAND, ...) -> what it prints; search.remarks: what goes to stderr."""
+    """search(COMMAND, ...) returns the output; search.remarks holds the lines on stderr."""
 
     def call(*arguments):
         capsys.readouterr()
@@ -64,7 +64,7 @@ def search(run, capsys):
 
 @pytest.fixture
 def refusal(run):
-    """refusal(COMMAND, ...) -> the one line with which it ends."""
+    """refusal(COMMAND, ...) returns the one line of an error."""
 
     def call(*arguments, kind=InputError):
         with pytest.raises(kind) as caught:
@@ -77,14 +77,14 @@ def refusal(run):
 
 
 def nearest(gallery, query, k, own=()):
-    """[(path as it is shown, similarity)] by comparing with every row in float64, without the query's own rows."""
+    """Return [(shown path, similarity)] by comparing with every row in float64, except the query's own rows."""
     similar = np.asarray(gallery.embeddings, np.float64) @ np.asarray(query, np.float64)
     rows = [row for row in np.argsort(-similar, kind="stable").tolist() if row not in own]
     return [(gallery.shown(row), similar[row]) for row in rows[:k]]
 
 
 def is_same(found, expected):
-    """Whether a result is as expected; images that are as similar as each other may change places."""
+    """Return True if a result is as expected. Equally similar images may be in any order."""
     close = np.allclose([item["similarity"] for item in found], [similarity for _, similarity in expected], atol=1e-4)
     given = dict(expected)
     return close and all(abs(given.get(item["path"], 9) - item["similarity"]) < 1e-4 for item in found[:-1])
@@ -103,7 +103,7 @@ def test_a_table_of_the_most_similar(search, made, folder):
     expected = nearest(gallery, gallery.embeddings[row], 4, own=[row])
     found = [re.fullmatch(r"  ( \d\.\d{3}|-\d\.\d{3})  (.+)", line).groups() for line in lines]
     assert is_same([{"similarity": float(s), "path": p} for s, p in found], [(p, round(s, 3)) for p, s in expected])
-    assert "12 images, exact" in search.remarks  # there was no index yet
+    assert "12 images, exact" in search.remarks  # the gallery had no index
     assert search("query", folder, made / "photos" / "002.jpg", "-k", 4).splitlines()[:-1] == [first, *lines]
     assert search.remarks == ""
 
@@ -123,19 +123,19 @@ def test_several_images_as_one_query(search, made, folder):
     gallery = Gallery(folder)
     (result,) = json.loads(search("query", folder, *gallery.paths[:3], "--together", "--json", "-k", 50))
     mean = np.asarray(gallery.embeddings[:3], np.float64).mean(0)
-    copy = gallery.row_of_path[f"{made}/photos/same.jpg"]  # of the first: it comes first
+    copy = gallery.row_of_path[f"{made}/photos/same.jpg"]  # a copy of the first query image, so it ranks first
     others = nearest(gallery, mean / np.linalg.norm(mean), 9, own=[0, 1, 2, copy])
     assert is_same(result["found"], [("same.jpg", 1.0), *others]) and result["found"][0]["path"] == "same.jpg"
     assert result["query"] == " + ".join(gallery.paths[:3])
 
 
 def test_an_image_of_the_gallery_that_has_changed(search, photos_and_gallery):
-    """What its file shows now is searched with; its row, of what it showed before, is still its own and left out."""
+    """The query is the file's present content. Its old row still belongs to it, so it is left out."""
     own, gallery, _ = photos_and_gallery
     (own / "002.jpg").write_bytes((own / "004.jpg").read_bytes())
     (result,) = json.loads(search("query", gallery, own / "002.jpg", "--json", "-k", 50))
     paths = [item["path"] for item in result["found"]]
-    assert (paths[0], result["found"][0]["similarity"]) == ("004.jpg", 1.0)  # the same bytes by now
+    assert (paths[0], result["found"][0]["similarity"]) == ("004.jpg", 1.0)  # both have the same bytes now
     assert "002.jpg" not in paths and len(paths) == 11
 
 
@@ -189,7 +189,7 @@ def test_an_inverted_file_where_it_is_asked_for(search, made, folder):
     paths = [os.fsencode(made / "photos").decode() + "/000.jpg"]
     (result,) = json.loads(search("query", folder, *paths, "--json", "-k", 2))
     assert result["found"][0]["path"] == "same.jpg" and "row" in result["found"][0]
-    assert json.loads((folder / "index.json").read_text()) == about  # it was not made anew
+    assert json.loads((folder / "index.json").read_text()) == about  # the index was not built again
     search("index", folder)
     assert "12 images, exact" in search.remarks
     assert json.loads((folder / "index.json").read_text())["kind"] == "exact"
@@ -197,7 +197,7 @@ def test_an_inverted_file_where_it_is_asked_for(search, made, folder):
 
 @pytest.fixture
 def photos_and_gallery(made, tmp_path, run):
-    """Photos of its own with their gallery; `again(...)` renews it."""
+    """A folder of photos for this test alone, its gallery, and `again(...)`, which renews the gallery."""
     shutil.copytree(made / "photos", tmp_path / "photos")
     flags = ("--images", tmp_path / "photos", "--out", tmp_path / "own", *TINY)
     again = lambda *more: run("embed", *flags, *more)
@@ -223,7 +223,7 @@ def test_an_older_index_is_made_anew_that_of_another_model_is_refused(search, re
 
 
 def test_a_model_that_embed_changes_takes_the_index_along(search, made, photos_and_gallery):
-    """As when the folder has outgrown its closed form: nobody gave another model, so nobody has to be told."""
+    """embed.py refits the model itself when the folder grows; then the index is rebuilt without a message."""
     own, gallery, again = photos_and_gallery
     search("query", gallery, own / "000.jpg")
     again("--checkpoint", checkpoint_of(own.parent, 2), "--again")
@@ -241,7 +241,7 @@ def test_an_index_that_cannot_be_kept(search, refusal, folder, made, monkeypatch
 
 
 def test_an_index_while_embed_works(refusal, folder):
-    """The flag of another program is not named."""
+    """The message must not name a flag that only embed.py or train.py has."""
     ready, held = os.pipe()
     if not (child := os.fork()):
         with locked(str(folder)):
@@ -267,7 +267,7 @@ def test_a_gallery_of_older_pixels_is_read_and_that_is_said(search, folder):
 
 
 def groups(search, folder, *more):
-    """{kind: [[path, ...], ...]}"""
+    """Return the groups of each class by the command `duplicates`: {class: [[path, ...], ...]}."""
     found = json.loads(search("duplicates", folder, "--json", *more))
     return {kind: [[item["path"] for item in group["images"]] for group in some] for kind, some in found.items()}
 
@@ -278,7 +278,7 @@ def test_duplicates_of_three_kinds(search, folder):
     everything = groups(search, folder, "--threshold", -1)
     assert sum(len(group) for group in everything["alike"]) > 2
     lines = search("duplicates", folder, "--threshold", 1).splitlines()
-    assert lines[0] == "the same bytes: 2 images in 1 groups" and lines[1] == "   1.000  000.jpg  same.jpg"
+    assert lines[0] == "the same bytes: 2 images in 1 group" and lines[1] == "   1.000  000.jpg  same.jpg"
     assert len(lines) == 5 and lines[4].startswith("look-alikes: 0 images")
 
 
@@ -287,7 +287,7 @@ def test_what_is_no_duplicate_is_remembered(search, refusal, made, photos_and_ga
     search("duplicates", gallery, "--not_duplicate", own / "000.jpg", "same.jpg")
     assert "remembered" in search.remarks
     assert groups(search, gallery, "--threshold", 1)["identical"] == []
-    photo(own / "000000.jpg", 80)  # the rows move on
+    photo(own / "000000.jpg", 80)  # this shifts the rows
     again("--checkpoint", made / "ckp_ep1.pth.tar")
     found = groups(search, gallery, "--threshold", 1)
     assert found["identical"] == [] and found["near"] == [["002.jpg", "worse.jpg"]]
@@ -320,7 +320,7 @@ def test_contact_sheets(search, folder, made, tmp_path):
             assert min(opened.size) > 32
 
 
-# ---- slips and damage ------------------------------------------------------------------------------------------------
+# ---- mistakes and damage ---------------------------------------------------------------------------------------------
 
 
 def test_no_gallery(refusal, tmp_path, made):
@@ -340,7 +340,7 @@ def test_a_damaged_gallery_is_named_with_a_remedy(refusal, folder, tmp_path, par
 
 
 def test_a_gallery_between_old_and_new(refusal, search, made, folder, tmp_path):
-    """Two files have moved to their places when embed.py is stopped: as many rows as before, but others."""
+    """embed.py was stopped after moving two of its new files: old and new files are mixed, with equal row counts."""
     own = made / "gallery"
     (folder / "making").mkdir()
     for name in PLACES[2:]:
@@ -379,7 +379,7 @@ def test_slips_are_one_line(refusal, folder, made, arguments, text):
 
 
 def test_nobody_reads_on(folder, search):
-    """As with `| head -1`: no traceback, and no complaint when the process ends."""
+    """With `| head -1`, the program ends without a traceback or a complaint."""
     search("index", folder)
     reads, writes = os.pipe()
     os.close(reads)
@@ -400,7 +400,7 @@ def test_ctrl_c(run, folder, monkeypatch):
 
 
 def test_without_a_stdout(run, folder, monkeypatch):
-    """Closed before the start (`>&-`)."""
+    """stdout was closed before the start (`>&-`)."""
     monkeypatch.setattr(sys, "stdout", None)
     run("search", "index", folder)
     assert (folder / "index.json").exists()

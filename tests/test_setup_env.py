@@ -1,4 +1,4 @@
-"""scripts/setup_env.sh with a stand-in for the environment's python: what it says, what it asks pip for, how it fails."""
+"""scripts/setup_env.sh with a stand-in for the environment's python: its messages, its calls of pip, its failures."""
 
 import os
 import re
@@ -20,7 +20,7 @@ esac
 
 @pytest.fixture
 def set_up(tmp_path):
-    """set_up(...) runs the script; .calls: what python was called with, .log: what pip wrote."""
+    """set_up(...) runs the script. set_up.calls: the calls of python. set_up.log: the lines of pip."""
 
     def call(torch_cpu=False, without_torch=1, unreachable=0, fails=0, reason="no space left"):
         binaries = tmp_path / "environment" / "bin"
@@ -53,7 +53,7 @@ def test_it_says_how_large_pytorch_is_and_how_to_take_less(set_up):
         assert "put TORCH=cpu in front of the same command" in done.stdout
     assert "Collecting" not in done.stdout and "Collecting torch" in set_up.log
     assert not any("--index-url" in call for call in set_up.calls)
-    assert set_up().stdout == ""  # done once
+    assert set_up().stdout == ""  # nothing is left to do
 
 
 def test_a_torch_that_is_there_is_used_as_it_is(set_up):

@@ -1,4 +1,4 @@
-"""Questions and slips are answered before the slow imports. One process asks them all: each would import torch."""
+"""Help and typical mistakes are answered before the slow imports. One process runs all cases, because each imports torch."""
 
 import json
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# jinja2 is quick, but search.py needs it for its page alone.
+# jinja2 imports fast, but only search.py's page needs it.
 SLOW = "torchvision timm sklearn scipy faiss starlette uvicorn jinja2 pytorch_metric_learning".split()
-ASKED = {  # (code or command, exit code, what it says); in this order, as what has been imported stays
+ASKED = {  # (code or command, exit code, part of the output); the order matters, because imported modules stay
     "thumbprints": ("import gallery.thumbprints, gallery.duplicates; assert 'torch' not in sys.modules", 0, ""),
     "data sets": ("import data.dataset", 0, ""),
     "losses": ("import losses; losses.names(); losses.create('Weight'); losses.create('Binomial')", 0, ""),

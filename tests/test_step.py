@@ -1,7 +1,7 @@
-"""One real training step of train.py against a slow, obvious version: its total loss, and the gradient of every parameter.
+"""One real training step of train.py against a slow, obvious version: its total loss and the gradient of every parameter.
 
-Made exact: float64 on the CPU, every crop the central one, and a set that one batch holds as a whole (each class K images
-that k-means cannot confuse), so that no draw decides what is in the batch.
+The comparison is exact: float64 on the CPU, and all crops are central. All images fit into one batch, and k-means cannot
+confuse the classes (K images each), so no random draw decides about the batch.
 """
 
 import math
@@ -46,7 +46,7 @@ FLAGS = (
 
 @pytest.fixture
 def images(tmp_path):
-    """(file names, labels): a colour for each class, brighter to the right and downwards, so that turning them shows."""
+    """(file names, labels). Each class has a colour. Images get brighter to the right and downwards, so rotations differ."""
     folder, rng = tmp_path / "images", np.random.default_rng(0)
     folder.mkdir()
     names, labels, y, x = [], [], *np.mgrid[0:1:32j, 0:1:32j][..., None]
@@ -62,7 +62,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def real_step(run, images, tmp_path, monkeypatch):
-    """real_step(flags) -> the loss of the one step, and (weights, gradients) of each of the optimiser's groups."""
+    """real_step(flags) returns the loss of one step, and (weights, gradients) of each of the optimiser's groups."""
     found = {"losses": [], "groups": []}
     backward, step, place = torch.Tensor.backward, torch.optim.Adam.step, device.Compute.place
 
@@ -79,7 +79,7 @@ def real_step(run, images, tmp_path, monkeypatch):
     def placed_in_float64(self, model):
         placed = place(self, model).double()
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-        backbone = getattr(placed, "embedder", placed).features  # which takes whole numbers, exact in float32
+        backbone = getattr(placed, "embedder", placed).features  # it takes whole numbers, exact in float32
         backbone.register_forward_pre_hook(lambda _, inputs: inputs[0].double())
         return placed
 
@@ -90,19 +90,20 @@ def real_step(run, images, tmp_path, monkeypatch):
             patch.setattr(device.Compute, "place", placed_in_float64)
             patch.setattr(transforms.Transforms, "random_crop", transforms.Transforms.centre_crop)
             run("train", *FLAGS, "--data", images[0][0].parent, "--save_dir", tmp_path / "run", *flags)
-        assert len(found["losses"]) == 1  # one step, which all images are in
+        assert len(found["losses"]) == 1  # one step has all images
         return found["losses"][0], [group for group in found["groups"] if group[0]]
 
     return call
 
 
 def read(names):
-    """float64 (N, 3, H, W) of the files, in 0..255, RGB."""
+    """Read the files: float64 (N, 3, H, W), 0 to 255, RGB."""
     return torch.stack([torch.from_numpy(np.array(Image.open(name))).permute(2, 0, 1).double() for name in names])
 
 
 def pair_loss(embeddings, labels):
-    """The multi-similarity loss with mining, anchor by anchor (Wang et al. 2019, eqs. 11 to 13): a mean over anchors."""
+    """Compute the multi-similarity loss with mining, anchor by anchor (Wang et al. 2019, eqs. 11 to 13), as a mean over
+    anchors."""
     total = 0
     for i, anchor in enumerate(embeddings):
         similar = [(anchor @ other, labels[i] == labels[j]) for j, other in enumerate(embeddings) if j != i]
@@ -117,13 +118,13 @@ def pair_loss(embeddings, labels):
 
 
 def off_diagonal(weight):
-    """Mean over all entries of W W^T of the squares of those off the diagonal."""
+    """Return the sum of squares of W W^T off the diagonal, divided by the number of all its entries."""
     gram = weight @ weight.T
     return (gram * (1 - torch.eye(len(gram)).double())).square().sum() / gram.numel()
 
 
 def slow_step(groups, images, labels, rotation, orthogonal):
-    """(loss, gradients of each group), from the weights that the real step began with."""
+    """Return (loss, gradients of each group), from the weights at the start of the real step."""
     backbone = models.create("Inception", pretrained=False).features.double()
     for parameter, weight in zip(backbone.parameters(), groups[0][0], strict=True):
         parameter.data = weight.clone()
@@ -131,7 +132,7 @@ def slow_step(groups, images, labels, rotation, orthogonal):
     mean = torch.tensor([104.0, 117.0, 128.0]).double()[:, None, None]
 
     def features(views):
-        return torch.cat([backbone(view.flip(0)[None] - mean).flatten(1) for view in views])  # BGR, one by one
+        return torch.cat([backbone(view.flip(0)[None] - mean).flatten(1) for view in views])  # BGR, one image at a time
 
     weight, bias = heads[0]
     embeddings = [row / row.square().sum().sqrt() for row in features(images) @ weight.T + bias]
@@ -165,7 +166,7 @@ def slow_step(groups, images, labels, rotation, orthogonal):
     ],
 )
 def test_a_real_step_is_the_slow_one(real_step, images, rot_batch, batch, orthogonal, more):
-    """A batch of 24 has room for twice as many clusters as there are."""
+    """The batch of 24 would have room for twice as many clusters as there are."""
     flags = (
         "--alpha",
         ALPHA,

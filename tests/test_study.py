@@ -1,4 +1,4 @@
-"""The study of methods: its script with a stand-in for training, and its tables and plot of made results."""
+"""The study of methods: its script with a stand-in for training, its tables, and its plot of invented results."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import study  # noqa: E402
 
 from thumbnails import make_image_folder  # noqa: E402
 
-# The real script's list of settings, which study.sh looks into, and then only what was asked for.
+# The stand-in for run_train_test.sh has the real settings, which study.sh reads, and prints the requested ones.
 SETTINGS = "".join(re.findall(r"^[A-Z_]+=.*\n", (SCRIPTS / "run_train_test.sh").read_text(), re.MULTILINE))
 STAND_IN = """#!/usr/bin/env bash
 if false; then
@@ -47,7 +47,7 @@ def entry(epoch, readout, recall, seconds=None):
 
 @pytest.fixture
 def results(tmp_path):
-    """Two methods and the bound on one set: frozen 50, labels 90."""
+    """Results of two methods and of labels on one set: the frozen net has 50, labels give 90."""
     files = {
         "closed_form-seed-0": [
             entry(0, "pooled", 0.5),
@@ -80,7 +80,7 @@ def test_a_table_has_the_last_point_of_each_method(results):
 
 def test_a_curve_takes_the_better_readout_of_each_point(results):
     first, second = several = study.gather(results)["birds"]["ours"]
-    assert study.curve(several) == [(1.0, pytest.approx(70)), (3.0, pytest.approx(82))]  # of each epoch, not each place
+    assert study.curve(several) == [(1.0, pytest.approx(70)), (3.0, pytest.approx(82))]  # means by epoch, not by place
     assert study.curve([first]) == [(1.0, pytest.approx(70)), (2.0, pytest.approx(80))]
     assert study.curve([second]) == [(4.0, pytest.approx(84))]
 
@@ -129,7 +129,7 @@ def test_the_scores_without_labels_and_what_they_choose(results):
 
 
 def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
-    """Also one that is older than what was known when it belonged to no result yet, in a folder with spaces."""
+    """This also holds for an older net that had no result when others were judged, and for a folder with spaces."""
     for needed in ("data", "evaluations", "models", "utils"):
         (tmp_path / needed).symlink_to(SCRIPTS.parent / needed)
     (tmp_path / "test.py").write_text(TEST_STAND_IN)
@@ -144,7 +144,7 @@ def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
     early = root / "net udml_ss 0"
     early.touch()
     os.utime(early, (1, 1))
-    assert judged("0") == ["judged ['net supervised 0']"]  # the frozen net is judged with any
+    assert judged("0") == ["judged ['net supervised 0']"]  # the frozen net is judged each time
     assert judged("0") == []
     later = root / "study" / "CUB100" / "udml_ss-seed-0.json"
     later.write_text(json.dumps([{**entry(1, "embedding", 0.5), "checkpoint": str(early)}]))
@@ -170,7 +170,7 @@ def test_without_results_it_says_so(tmp_path):
 
 
 def run_study(tmp_path, *seeds, real=False, **environment):
-    """scripts/study.sh in a copy whose run_train_test.sh writes down what it is asked for. real: with the real study.py."""
+    """Run scripts/study.sh in a copy where run_train_test.sh only notes its settings. real: use the real study.py."""
     copy = tmp_path / "scripts"
     copy.mkdir(exist_ok=True)
     for name in ("study.sh", "setup_env.sh"):
@@ -217,7 +217,7 @@ def test_the_script_runs_what_is_not_there_yet(tmp_path):
     assert done.returncode == 0, done.stderr
     assert [" ".join(line.split()[:4]) for line in asked.read_text().splitlines()] == [
         "cluster_contrast /birds seed 0",
-        "udml_ss /birds seed 1",  # no closed form: no seed decides it
+        "udml_ss /birds seed 1",  # no closed form, because no seed changes it
         "cluster_contrast /birds seed 1",
     ]
     assert sorted(os.listdir(tmp_path / "root" / "study" / "CUB100")) == [

@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and hit by faults: nothing is lost, and what goes on is the same run, bit by bit."""
+"""Runs that are killed, stopped and hit by faults: nothing is lost, and the resumed run is the same run, bit by bit."""
 
 import json
 import multiprocessing
@@ -26,16 +26,16 @@ from utils.errors import Interrupted, RunError
 from utils.grad_cache import ForwardBackward
 
 ROOT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh asks for more
+KILLS = int(os.environ.get("KILLS", 5))  # scripts/kill_and_resume.sh sets more
 
-# Two steps an epoch of a net for tests, and as much of everything else as can be.
+# Epochs of two steps of a tiny net, with as many of the other parts as possible.
 EPOCHS = max(40, 5 * KILLS)
 FLAGS = (
     *TINY_TRAIN,
     *"--num_clusters 8 --up_step 1 --eval_step 1 --cache ram --print_freq 3 --save_step 4 --keep_last 2".split(),
     *("--epochs", str(EPOCHS)),
 )
-MOMENTS = {  # what the process is doing when it is killed -> the function that does it, calls to wait for, seconds it takes
+MOMENTS = {  # what the process does when it is killed -> (its function, most calls before, most seconds within)
     "step": ("utils.grad_cache:ForwardBackward.backward", 4, 0.03),
     "checkpoint": ("utils.checkpoint:save", 4, 0.03),
     "clustering": ("utils.clustering.kmeans:lloyd", 3, 0.002),
@@ -43,11 +43,11 @@ MOMENTS = {  # what the process is doing when it is killed -> the function that 
     "evaluation": ("evaluations.retrieval:score", 3, 0.01),
     "metrics": ("utils.metrics:Metrics.write", 4, 0.001),
     "any": ("models:create", 1, 1),
-}  # up to a second after the imports, which take most of the time
+}  # up to a second after the imports, which take most of a run's time
 
 
 def start(images, save_dir, *more, moment=None):
-    """train.py as a process; moment: (function, call, delay) of kill_at.py."""
+    """Start train.py in a process. moment: (function, call, delay) of kill_at.py, or None."""
     command = (*FLAGS, "--data", images, "--save_dir", save_dir, *more)
     output = Path(f"{save_dir}.output")
     return Forked(output, train_program, *command) if moment is None else Forked(output, train_until, moment, *command)
@@ -61,7 +61,7 @@ def finish(process, code=0):
 
 
 def learned(save_dir, epoch):
-    """Everything of a checkpoint that the next step depends on, flat."""
+    """Return all parts of a checkpoint that the next step depends on, in one dict."""
     state = checkpoint.load(checkpoint.path_of(str(save_dir), epoch))
     adam = {f"adam {i} {name}": value for i, values in state["optimiser"]["state"].items() for name, value in values.items()}
     return {**state["state_dict"], **adam, "labels": state["method"]["labels"]}
@@ -80,16 +80,16 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(images):
-    """The save folder of a run that nothing happened to."""
+    """The folder of a run without any fault."""
     save_dir = images.parent / "whole"
     finish(start(images, save_dir, "--save_minutes", 0))
     return save_dir
 
 
 def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
-    """One run, killed again and again, by turns at a chosen and at any moment; rolling checkpoints after every step."""
+    """One run is killed again and again, at chosen and at random moments. There is a rolling checkpoint after every step."""
     rng, save_dir = random.Random(0), tmp_path / "run"
-    chosen = [*MOMENTS][:-1] * -(-KILLS // 12)  # half of them, or each once
+    chosen = [*MOMENTS][:-1] * -(-KILLS // 12)  # half of the kills, or each moment once
     plan = [*chosen, *["any"] * KILLS][:KILLS]
     rng.shuffle(plan)
     for name in plan:
@@ -98,17 +98,17 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
         process = start(
             images, save_dir, "--save_minutes", 1e-9, moment=(function, rng.randint(1, calls), rng.uniform(0, seconds))
         )
-        finish(process, -signal.SIGKILL)  # 0: raise EPOCHS
+        finish(process, -signal.SIGKILL)  # if it exits with 0, raise EPOCHS
         for path in save_dir.glob("*.pth.tar"):
-            checkpoint.load(str(path))  # whatever has its final name is whole
+            checkpoint.load(str(path))  # a file with its final name is whole
     finish(start(images, save_dir, "--save_minutes", 1e-9))
     same_run(whole, save_dir, EPOCHS)
     assert not list(save_dir.glob("*.tmp*"))
 
 
 def wait_for(save_dir, lines):
-    """Wait until a run has written so many lines of metrics."""
-    end = time.monotonic() + 300  # on a busy machine
+    """Wait until a run has written this number of lines of metrics."""
+    end = time.monotonic() + 300  # long enough on a busy machine
     while time.monotonic() < end:
         if (save_dir / "metrics.jsonl").exists() and len(measured(save_dir)) >= lines:
             return
@@ -122,11 +122,11 @@ def test_signals_end_a_run_soon_and_the_same_command_goes_on(images, whole, tmp_
         before = len(measured(save_dir)) if turn else 0
         process = start(images, save_dir, "--save_minutes", 0)
         wait_for(save_dir, before + 3)
-        if not turn:  # a colleague starts the same command
+        if not turn:  # someone else starts the same command
             message = refused("train", *FLAGS, "--data", images, "--save_dir", save_dir)
             assert f"in use by another run, pid {process.pid} on host {os.uname().nodename}" in message
         process.send_signal(number)
-        out = finish(process, code)  # before it would have ended by itself
+        out = finish(process, code)  # it must not have ended by itself
         assert f"stopped: by {number.name}" in out and (save_dir / "latest.pth.tar").exists()
     finish(start(images, save_dir, "--save_minutes", 0))
     same_run(whole, save_dir, EPOCHS)
@@ -134,7 +134,7 @@ def test_signals_end_a_run_soon_and_the_same_command_goes_on(images, whole, tmp_
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """at_step(n, happens) calls `happens()` in the middle of the n-th step that follows."""
+    """at_step(n, happens) calls `happens()` in the middle of the n-th step from now on."""
 
     def arrange(n, happens):
         original, calls = ForwardBackward.backward, []
@@ -152,7 +152,7 @@ def at_step(monkeypatch):
 
 @pytest.fixture
 def train(run, images, tmp_path):
-    """train(name, "--flag", value, ...) trains in this process into a folder of that name, and returns it."""
+    """train(name, "--flag", value, ...) trains in this process, and returns the folder of that name."""
 
     def call(name, *more):
         run("train", *TINY_TRAIN, "--num_clusters", 8, "--data", images, "--save_dir", tmp_path / name, *more)
@@ -163,7 +163,7 @@ def train(run, images, tmp_path):
 
 @pytest.mark.parametrize("net, stop_at", [("timm/rexnet_100", 1), ("timm/rexnet_100", 4), ("timm/test_resnet", 3)])
 def test_stopped_in_the_middle_of_an_epoch(train, at_step, capsys, net, stop_at):
-    """Two steps an epoch; also with dropout, whose draws go on as if nothing had been."""
+    """An epoch has two steps. One net has dropout, whose draws must go on as without the stop."""
     flags = ("--net", net, "--epochs", 3, "--print_freq", 4)
     same = train("whole", *flags)
     at_step(stop_at, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -175,8 +175,8 @@ def test_stopped_in_the_middle_of_an_epoch(train, at_step, capsys, net, stop_at)
 
 
 def test_a_run_that_is_stopped_has_said_what_it_is(train, at_step, tmp_path):
-    """At its last numbered checkpoint: of a run that died, test.py too makes a whole report."""
-    at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM))  # in the fourth epoch
+    """run.json is written with each numbered checkpoint, so test.py can make a whole report of a run that died."""
+    at_step(7, lambda: os.kill(os.getpid(), signal.SIGTERM))  # this is in the fourth epoch
     with pytest.raises(Interrupted):
         train("parts", "--epochs", 4, "--save_step", 2)
     about = json.loads((tmp_path / "parts" / "run.json").read_text())
@@ -184,12 +184,12 @@ def test_a_run_that_is_stopped_has_said_what_it_is(train, at_step, tmp_path):
 
 
 def test_a_signal_while_features_are_extracted(train, monkeypatch):
-    """Nothing to wait for: it ends right there, and the next run extracts them anew."""
+    """The run ends at once. The next run extracts the features again."""
     original, calls = utils.run.extract, []
 
     def extract(*args):
         calls.append(1)
-        if len(calls) == 2:  # before the second clustering, after two epochs
+        if len(calls) == 2:  # this is before the second clustering, after two epochs
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
             raise AssertionError("still here")
@@ -204,7 +204,8 @@ def test_a_signal_while_features_are_extracted(train, monkeypatch):
 
 
 def test_a_signal_while_labels_are_made(train, tmp_path, monkeypatch):
-    """At its worst moment, when the new labels are in place and the run has not noted it: they are taken back."""
+    """The signal comes at the worst moment: the new labels are in place, but the run has not noted it. It drops these
+    labels."""
     kmeans, calls = utils.clustering.kmeans.kmeans, []
 
     def other_labels(*args):
@@ -256,7 +257,7 @@ def test_a_full_disk_is_exit_code_1_and_one_line(images, tmp_path):
 
 @pytest.fixture
 def read_only(tmp_path):
-    """A folder that even root cannot write."""
+    """A folder that nobody can write, not even root."""
     folder = tmp_path / "read-only"
     folder.mkdir()
     if os.geteuid():
@@ -282,7 +283,7 @@ def test_output_folder_removed_during_the_run(train, at_step, tmp_path, capsys):
     at_step(2, lambda: shutil.rmtree(tmp_path / "run"))
     save_dir = train("run", "--epochs", 3)
     assert all(torch.equal(a, b) for a, b in zip(learned(same, 3).values(), learned(save_dir, 3).values()))
-    assert measured(save_dir) == measured(same)[1:]  # the first step's line went with the folder
+    assert measured(save_dir) == measured(same)[1:]  # the line of the first step was in the removed folder
 
 
 def test_a_data_loading_process_is_killed(train, at_step, capfd):
@@ -304,7 +305,7 @@ def test_an_image_breaks_after_the_start(train, at_step, images, refused, tmp_pa
     assert "cannot be read as an image" in message
     for path, content in contents.items():
         path.write_bytes(content)
-    assert checkpoint.load(str(tmp_path / "run" / "latest.pth.tar"))["step"] == 1  # of the second epoch: nothing is lost
+    assert checkpoint.load(str(tmp_path / "run" / "latest.pth.tar"))["step"] == 1  # in the second epoch; nothing is lost
     same_run(same, train("run", *flags), 4)
 
 

@@ -1,4 +1,4 @@
-"""train.py and test.py end to end on thumbnails: what comes out, the same again, resumed, and what is refused."""
+"""train.py and test.py end to end on thumbnails: results, repeated runs, resumed runs, and refused input."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
     assert "NMI with the last" in out and "with the true labels NMI" in out and "Epoch-3 " in out
     for word in ("commit ", "num_clusters=4", "rotation_accuracy", "waiting for data"):
         assert word in out and word in (tmp_path / "run.log").read_text()
-    assert "seed=0" not in out and "seed=0" in (tmp_path / "run.log").read_text()  # a default
+    assert "seed=0" not in out and "seed=0" in (tmp_path / "run.log").read_text()  # it has its default value
     steps = [line for line in lines_of(save) if "loss" in line]
     assert [line["epoch"] for line in steps] == [1, 2, 3]
     assert {"loss", "rotation_loss", "rotation_accuracy", "positive", "negative", "images_per_s"} <= steps[0].keys()
@@ -76,12 +76,12 @@ def test_trains_logs_saves_and_tests(run, image_folder, tmp_path, capsys):
     two, three = json.loads((tmp_path / "out" / "result.json").read_text())
     assert (two["epoch"], three["epoch"], three["queries"]) == (2, 3, 18)
     assert f"Epoch-3 {three['recall']['1']:.4f}  " in out and "R@32" in out
-    # testing a checkpoint afterwards gives what --eval_step gave
+    # Testing a checkpoint afterwards gives the same result as --eval_step.
     assert lines_of(save)[-1]["test"]["recall"] == three["recall"]
 
 
 def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsys, monkeypatch):
-    """By a clock that goes on by a second whenever it is looked at."""
+    """The clock advances by a second each time it is read."""
     ticks = count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(ticks)), process_time=lambda: 0.0)
     clock.clock_gettime, clock.CLOCK_BOOTTIME = time.clock_gettime, time.CLOCK_BOOTTIME
@@ -121,7 +121,7 @@ def test_same_seed_same_run(run, image_folder, tmp_path, more):
 
 @pytest.mark.parametrize("init", ["random", "pca"])
 def test_the_embedding_starts_as_told(run, image_folder, tmp_path, init):
-    """After one step of next to no length: orthogonal rows of length 1/sqrt(3), or not."""
+    """The step is tiny. With pca, rows are still orthogonal and have length 1/sqrt(3); otherwise they are not."""
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1, "--init", init, "--lr", 1e-9, "--batch_size", 8)
     rows = weights(save, 1)["classifier.linear.weight"]
     assert torch.allclose(rows @ rows.T, torch.eye(16) / 3, atol=1e-4) == (init == "pca")
@@ -134,7 +134,7 @@ def test_other_seed_other_run(run, image_folder, tmp_path):
 
 @pytest.mark.parametrize(
     "stop, more",
-    [  # before and between two clusterings; with dropout, workers and tests
+    [  # before and between two clusterings; once with dropout, workers and tests
         (2, ()),
         (3, ("--net", "timm/rexnet_100", "--nThreads", "1", "--eval_step", "1")),
     ],
@@ -182,7 +182,7 @@ def test_query_and_gallery_lists(run, image_folder, tmp_path, capsys):
 
 def test_metrics_asked_for(run, refused, image_folder, tmp_path, capsys):
     lines = (image_folder / "test.txt").read_text().splitlines()
-    mixed = [f"{line.rsplit(' ', 1)[0]} {i % 4 * i // 5}\n" for i, line in enumerate(lines)]  # far from perfect
+    mixed = [f"{line.rsplit(' ', 1)[0]} {i % 4 * i // 5}\n" for i, line in enumerate(lines)]  # labels that no embedding fits
     (image_folder / "test.txt").write_text("".join(mixed))
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     test = ("test", "--data", image_folder, "--resume", save, *TINY)
@@ -231,9 +231,9 @@ def test_bad_image_is_named_or_skipped(run, refused, image_folder, tmp_path, cap
         whole = (image_folder / name).read_bytes()
         (image_folder / name).write_bytes(whole[: len(whole) // 2])
     stop = ("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", tmp_path / "run", "--epochs", 1)
-    assert "class 1/2.jpg" in refused(*stop)  # by the first clustering
+    assert "class 1/2.jpg" in refused(*stop)  # found by the first clustering
     every_image = ("--labels", "True", "--batch_size", 24, "--num_instances", 6)
-    assert "--on_bad_image stop: " in refused(*stop, *every_image)  # by the first step
+    assert "--on_bad_image stop: " in refused(*stop, *every_image)  # found by the first step
     run(*stop, *every_image, "--on_bad_image", "skip")
     assert "left out (1 of 1)" in capsys.readouterr().out
     run(*stop, "--save_dir", tmp_path / "other", "--on_bad_image", "skip")
@@ -322,7 +322,7 @@ def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp
     message = refused(
         "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes", *flags
     )
-    flag = "--method" if flags[0] == "--labels" else flags[0]  # which it stands for
+    flag = "--method" if flags[0] == "--labels" else flags[0]  # --labels stands for a method
     assert f"{flag} was " in message and "ckp_ep1" in message
 
 
@@ -336,7 +336,7 @@ def test_a_finished_run_stays_as_it_is(run, image_folder, tmp_path, capsys):
 def test_resuming_on_other_images_is_refused(run, refused, image_folder, tmp_path):
     save = train(run, image_folder, tmp_path / "run", "--epochs", 1)
     lines = (image_folder / "train.txt").read_text().splitlines(True)
-    (image_folder / "train.txt").write_text("".join(lines[::-1]))  # the pseudo-labels would be of other images
+    (image_folder / "train.txt").write_text("".join(lines[::-1]))  # the pseudo-labels would belong to other images
     assert "not a checkpoint of a run on these images" in refused(
         "train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2, "--resume", "yes"
     )

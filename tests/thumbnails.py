@@ -1,4 +1,4 @@
-"""Small image folders in the project's layout, and flags of runs on them that take a second."""
+"""Small image folders in the project's layout, and flags that let a run on them take a second."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Small and fast: a randomly initialised net for tests on thumbnails.
+# A tiny, randomly initialised net for tests on thumbnails.
 TINY = tuple("--net timm/test_resnet --width 32 --origin_width 36 --dim 16 --nThreads 0 --device cpu".split())
 TINY_TRAIN = (
     *TINY,
@@ -16,7 +16,7 @@ TINY_TRAIN = (
 
 
 def make_image_folder(folder, train_classes=4, test_classes=3, per_class=6, size=(48, 40)):
-    """Noisy images around a colour for each class, with train.txt and test.txt."""
+    """Write noisy images, one colour for each class, with train.txt and test.txt."""
     rng = np.random.default_rng(0)
     for split, classes in (("train", train_classes), ("test", test_classes)):
         lines = []
@@ -33,6 +33,6 @@ def make_image_folder(folder, train_classes=4, test_classes=3, per_class=6, size
 
 
 def measured(save_dir):
-    """The lines of metrics.jsonl without what a clock measured."""
+    """Return the lines of metrics.jsonl, without measurements of time."""
     lines = [json.loads(line) for line in (Path(save_dir) / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("images_per_s", "data_wait")} for line in lines]

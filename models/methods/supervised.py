@@ -1,4 +1,4 @@
-"""The supervised upper bound: UDML-SS with the given labels in place of clusters."""
+"""UDML-SS with the labels of the training list instead of clusters."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""--cache: what comes out of memory is what decoding gives, and it fits the memory."""
+"""--cache: a cached image equals the decoded image, and the cache fits in memory."""
 
 import os
 from multiprocessing.reduction import ForkingPickler
@@ -22,7 +22,7 @@ TRANSFORMS = Transforms(32, 36)
 
 @pytest.fixture
 def images(image_folder):
-    """The list of a folder with images of many shapes and kinds: upright, turned, large, small, unreadable."""
+    """The list of a folder with different images: upright, turned, large, small, unreadable."""
     rng = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -58,7 +58,7 @@ def same_as_decoding(cached, images, transforms=TRANSFORMS):
 def test_images_are_those_of_decoding(images, kind, said):
     opened = open_images(images, TRANSFORMS, kind)
     assert same_as_decoding(opened, images)
-    sent = ForkingPickler.dumps(opened)  # what a spawned worker gets
+    sent = ForkingPickler.dumps(opened)  # as it is sent to a spawned worker
     assert len(sent) < 4000 and same_as_decoding(loads(sent), images)
     crops = torch.cat([crops for _, crops, _ in ImageBatches(opened, 5, workers=2).crops()])
     assert crops.shape == (22, 3, 32, 32)
@@ -81,7 +81,7 @@ def test_images_are_decoded_once(images):
 
 
 def test_a_file_that_is_replaced_while_the_cache_is_filled(images, monkeypatch):
-    """Another image has come by the time of decoding (0), or none (1): as if there were no cache for these."""
+    """Image 0 is replaced and image 1 is removed between the survey and the decoding. The result is as without a cache."""
     measure = cache._survey
 
     def survey_then_replace(*arguments):
@@ -128,5 +128,5 @@ def test_auto_keeps_few_pixels_in_memory(images, monkeypatch, said):
     monkeypatch.setattr(cache, "_free_memory", lambda: 4 * pixels - 1)
     assert type(open_images(images, TRANSFORMS, "auto")) is Images
     monkeypatch.setattr(cache, "SMALL", 1)
-    monkeypatch.setattr(cache, "_survey", None)  # headers need not be read to know that it is too much
+    monkeypatch.setattr(cache, "_survey", None)  # it must not read headers if the smallest possible size is already too much
     assert type(open_images(images, TRANSFORMS, "auto")) is Images

@@ -1,4 +1,4 @@
-"""The invented creatures: what makes a class, a family, and a difference."""
+"""The invented creatures: what creatures of a class or of a family share, and how they differ."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Where data sets are found and which lists are read. Folders without lists: test_find_images.py."""
+"""Where data sets are found and which lists are read. test_find_images.py tests folders without lists."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_test_txt_or_query_and_gallery(tmp_path):
     assert query is gallery and len(query) == 18
     (folder / "query.txt").write_text("test/class 0/0.jpg 0\n")
     (folder / "gallery.txt").write_text("test/class 0/1.jpg 0\ntest/class 1/1.jpg 1\n")
-    assert len(read_test(folder)[0]) == 18  # test.txt goes first
+    assert len(read_test(folder)[0]) == 18  # test.txt takes precedence
     query, gallery = read_test(folder, gallery_eq_query=False)
     assert (len(query), len(gallery)) == (1, 2)
     (folder / "test.txt").unlink()
@@ -114,7 +114,7 @@ def test_why_there_is_no_test(tmp_path):
 
 @pytest.mark.parametrize("name", Dict.values())
 def test_a_registered_set_without_its_list_is_broken(tmp_path, name):
-    """It holds test images, whatever is in its folder."""
+    """Such a set holds test images too, so its folder is never used without a list."""
     folder = make_image_folder(tmp_path / name)
     (folder / "train.txt").unlink()
     with pytest.raises(InputError, match=f"{name}/train.txt: cannot read the list file"):

@@ -1,4 +1,4 @@
-"""The built-in demo set: its layout, that it is the same every time, and that it is never half there."""
+"""The built-in demo set: its layout; it is the same every time; it is made whole or not at all."""
 
 import os
 import subprocess
@@ -15,19 +15,19 @@ from utils.errors import InputError
 
 
 def small(folder, seed=0):
-    """A set of 3 + 3 classes with 2 images each, in under a second."""
+    """Make a set of 3 + 3 classes with 2 images each, which takes less than a second."""
     make_demo(folder, seed, classes=3, images=2)
     return folder
 
 
 def listed(folder, split):
-    """[(path, label)] of a list file."""
+    """Return [(path, label)] of a list file."""
     lines = (folder / f"{split}.txt").read_text().splitlines()
     return [(path, int(label)) for path, label in (line.rsplit(" ", 1) for line in lines)]
 
 
 def contents(folder):
-    """{relative path: bytes} of every file below a folder."""
+    """Return {relative path: bytes} of every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -28,7 +28,7 @@ def fill(folder, *names):
 
 
 def below(folder):
-    """The names that `read_train` gives, relative to the folder."""
+    """Return the paths that `read_train` finds, relative to the folder."""
     images = read_train(str(folder))
     assert images.labels is None and images.source == str(folder)
     return [os.path.relpath(path, folder) for path in images.paths]
@@ -42,13 +42,13 @@ def said(monkeypatch):
     return lines
 
 
-# ---- which files ----------------------------------------------------------------------------------------------------
+# ---- which files are images -----------------------------------------------------------------------------------------
 
 
 def slow(folder):
-    """The same by a look at every file and at all that is above it."""
+    """Find the images in a slow and obvious way: check every file, and all folders above it."""
     found = []
-    for here, _, names in os.walk(folder):  # links to folders are not followed, nor among the names
+    for here, _, names in os.walk(folder):  # os.walk neither follows nor lists links to folders
         inside = [Path(here, *[".."] * up) for up in range(len(Path(here).relative_to(folder).parts))]
         if any(name.startswith(".") for name in Path(here).relative_to(folder).parts) or any(
             fnmatch.fnmatchcase(name, pattern) and (os.path.islink(above / name) or not os.path.isdir(above / name))
@@ -91,7 +91,7 @@ def test_any_tree_against_a_slow_search(tree):
                     "broken link": lambda: os.symlink("nowhere", path),
                     "loop": lambda: os.symlink(name, path),
                 }[kind]()
-            except OSError:  # what is there already is of another kind
+            except OSError:  # something else already has this name
                 pass
         assert find_images(top) == slow(top)
 
@@ -145,7 +145,7 @@ def test_from_inside_the_folder(tmp_path, monkeypatch):
 
 
 def fail(monkeypatch, folder, number):
-    """Reading of `folder` fails, for root too."""
+    """Make reading of `folder` fail, for root too."""
     scandir = os.scandir
 
     def failing(path):
@@ -200,7 +200,7 @@ def test_images_of_the_test_lists_are_left_out(tmp_path):
 
 
 def test_a_faulty_test_list_is_refused(tmp_path):
-    """What it should name would be trained on."""
+    """A test list that cannot be read must not lead to training on its images."""
     (fill(tmp_path, "a.jpg", "b.jpg") / "test.txt").write_text("a.jpg cat\n")
     with pytest.raises(InputError, match="test.txt:1: the label `cat` is not an integer"):
         read_train(str(tmp_path))

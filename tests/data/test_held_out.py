@@ -1,4 +1,4 @@
-"""Half of the classes of a training list, kept for choosing settings."""
+"""Splits a training list by class, to choose settings on held-out classes."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_lists_that_are_there_stay(tmp_path):
     with pytest.raises(InputError, match="set/train.txt: is another list; give another folder"):
         hold_out(str(tmp_path / "set"), str(tmp_path / "set"))
     assert lists == {name: (tmp_path / "set" / name).read_bytes() for name in lists}
-    for _ in range(2):  # the same again is no fault
+    for _ in range(2):  # writing the same lists again is allowed
         hold_out(str(tmp_path / "set"), str(tmp_path / "half"))
     assert sorted(os.listdir(tmp_path / "half")) == ["test.txt", "train.txt"]
     with pytest.raises(InputError, match="cannot be written"):

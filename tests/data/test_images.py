@@ -1,4 +1,4 @@
-"""Decoding: against Pillow and torchvision, for every kind of file; and files that mean harm."""
+"""Decoding, against Pillow and torchvision, for every file format; and malicious files."""
 
 import os
 import struct
@@ -21,14 +21,14 @@ ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def plainly(path, side):
-    """The slow and obvious way: Pillow decodes the whole image, torchvision resizes it."""
+    """Decode in the slow and obvious way: Pillow decodes the whole image, torchvision resizes it."""
     with Image.open(path) as image:
         return F.resize(F.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB")), [side], antialias=True)
 
 
 @pytest.fixture
 def scene():
-    """scene(width, height): a picture with smooth parts, edges and texture, as photos have them."""
+    """scene(width, height) returns a picture with smooth parts, edges and texture, like a photo."""
 
     def draw(width, height):
         rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_resize_is_torchvisions():
 
 
 def pixels(path):
-    """uint8 (H, W, 3), not resized."""
+    """Return the pixels without resizing: uint8 (H, W, 3)."""
     with Image.open(path) as image:
         return decode(str(path), min(image.size)).permute(1, 2, 0).numpy()
 
@@ -103,7 +103,7 @@ def pixels(path):
 @pytest.mark.parametrize("kind", ["png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_in_other_formats(tmp_path, kind, orientation):
-    """Without loss, so pixel by pixel; `stored` is how the camera saw a scene that is upright in `upright`."""
+    """These formats are lossless, so every pixel must be equal. `stored` is the file's content for each orientation."""
     upright = np.random.default_rng(0).integers(256, size=(20, 31, 3), dtype=np.uint8)
     stored = {
         1: upright,
@@ -272,7 +272,7 @@ def test_elongated_images_are_squeezed(tmp_path, size):
 
 
 def png(width, height):
-    """The start of a PNG, which says that this many pixels follow, and next to none of them."""
+    """Return the start of a PNG that declares this size, and holds almost no pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -286,7 +286,7 @@ def png(width, height):
 
 @pytest.fixture
 def bombs(tmp_path, scene):
-    """Small files that declare 30000 x 30000 pixels, in the current folder."""
+    """Write small files that declare 30000 x 30000 pixels into the current folder."""
     scene(60, 50).save(tmp_path / "bomb.jpg")
     jpeg, sides = (tmp_path / "bomb.jpg").read_bytes(), struct.pack(">HH", 50, 60)
     assert jpeg.count(sides) == 1
@@ -304,7 +304,7 @@ def test_bombs_are_refused_by_their_header(bombs):
 
 
 def test_pillow_warns_of_nothing(tmp_path, bombs, scene):
-    """Where nobody catches warnings; of three files for which it does."""
+    """Pillow warns of these three files. The warnings must not reach the terminal."""
     scene(60, 50).save(tmp_path / "exif.jpg")
     jpeg = (tmp_path / "exif.jpg").read_bytes()
     (tmp_path / "exif.jpg").write_bytes(jpeg[:2] + b"\xff\xe1\0\x12Exif\0\0II*\0\x08\0\0\0\xff\xff" + jpeg[2:])

@@ -60,7 +60,7 @@ def test_labels_are_optional_in_training_lists(tmp_path):
     ],
 )
 def test_odd_names_are_decoded(tmp_path, name):
-    """Also those that are not UTF-8, or hold what Unicode takes for the end of a line."""
+    """Names may be other bytes than UTF-8, and may hold characters that end a line in Unicode."""
     Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "plain.png")
     os.rename(tmp_path / "plain.png", os.path.join(os.fsencode(tmp_path), name))
     images = read_list(write(tmp_path, name + b" 1\n" + name + b" 2\r\n" + name + b" \t3"), labels_required=True)
@@ -118,7 +118,7 @@ def test_hostile_lines(tmp_path, line, shown):
 def test_a_list_that_is_no_file(tmp_path):
     (tmp_path / "folder.txt").mkdir()
     (tmp_path / "loop.txt").symlink_to("loop.txt")
-    os.mkfifo(tmp_path / "pipe.txt")  # would be waited for
+    os.mkfifo(tmp_path / "pipe.txt")  # opening the pipe would wait forever
     for name in ("folder.txt", "loop.txt", "pipe.txt", "n" * 300, "nowhere.txt/list.txt"):
         assert "cannot read the list file" in message(str(tmp_path / name))
 
@@ -162,11 +162,11 @@ def test_overlap(tmp_path):
     test = read_list(write(tmp_path / "test", "../b.jpg 0\nc.jpg 1\n", "c.jpg"), True)
     with pytest.raises(InputError, match="1 images are also in .*first .*b.jpg"):
         refuse_overlap(train, test)
-    refuse_overlap(train, replace(test, paths=test.paths[1:]))  # equal labels prove nothing
+    refuse_overlap(train, replace(test, paths=test.paths[1:]))  # equal labels do not mean equal images
 
 
 def test_real_paths_are_those_of_the_system(tmp_path):
-    """Links to files and folders, in a chain, to nowhere and to themselves."""
+    """Links to files and folders: chains of links, links to nowhere, a link to itself."""
     (tmp_path / "folder/deep").mkdir(parents=True)
     (tmp_path / "folder/deep/file.jpg").touch()
     links = {"folder/link": "deep", "up": "folder/link", "loop": "loop", "lost": "nowhere/at/all", "far.jpg": "up/file.jpg"}
@@ -204,7 +204,7 @@ def test_the_digest_knows_names_and_order_wherever_the_folder_lies(tmp_path):
     names = ["x.jpg", "deep/y.jpg", "../z.jpg"]
     ours = digest(names, a, f"{a}/train.txt")
     assert ours == digest(names, b, f"{b}/train.txt") == digest(names, a, a) == digest(names, b, f"{b}/../c/")
-    assert ours.startswith("7cf14b00c6159098b480")  # of commit 067c6b5: checkpoints and caches hold it
+    assert ours.startswith("7cf14b00c6159098b480")  # the digest of commit 067c6b5, which checkpoints and caches hold
     others = [
         names[:2],
         names[::-1],
@@ -243,7 +243,7 @@ def test_packed_paths_are_the_paths(names):
 
 
 def test_workers_share_the_paths():
-    """What a spawned worker is sent does not grow with the list, and a forked one finds no strings to write to."""
+    """The paths are tensors: a spawned worker gets little data for a long list, and a forked worker copies no strings."""
     packed = Paths([f"images/{i:06d}.jpg" for i in range(10000)])
     assert len(ForkingPickler.dumps(packed)) < 2000
     assert all(torch.is_tensor(value) for value in vars(packed).values())

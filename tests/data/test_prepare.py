@@ -1,4 +1,4 @@
-"""The converters, on small archives of the official structures, built here."""
+"""The converters, on small archives with the structure of the official ones, built here."""
 
 import functools
 import io
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def picture(name):
-    """Content that differs between any two names, and is longer than a block of a tar."""
+    """Return content that differs for each name, and is longer than a block of a tar."""
     return (name.encode() + b"\0") * (700 // len(name) + 1)
 
 
@@ -54,7 +54,7 @@ def make_zip(path, files, extra=()):
 
 
 def mat(**columns):
-    """A MATLAB file with the struct array `annotations`, shape (1, N) as the official ones."""
+    """Return a MATLAB file with the struct array `annotations` of shape (1, N), as in the official files."""
     rows = np.empty((1, len(columns["class"])), dtype=[(name, object) for name in columns])
     for name, values in columns.items():
         for i, value in enumerate(values):
@@ -87,7 +87,7 @@ def cub_files(rows=CUB_ROWS, top="CUB_200_2011/"):
     images = {f"{top}images/{path}": picture(path) for path, _ in rows}
     return {
         f"{top}README": b"read me",
-        **images,  # as in the official archive, the index need not come first
+        **images,  # the index may come after the images, as in the official archive
         f"{top}images.txt": "".join(f"{i} {path}\n" for i, (path, _) in enumerate(rows, 1)).encode(),
         f"{top}image_class_labels.txt": "".join(f"{i} {c}\n" for i, (_, c) in enumerate(rows, 1)).encode(),
         f"{top}parts/parts.txt": b"1 beak\n",
@@ -104,7 +104,7 @@ def run(name, root, *paths, check=False):
 
 
 def error_of(*args, **kwargs):
-    """The message of the InputError that the command ends with: always one line."""
+    """Run the command, and return the message of its InputError, which must be one line."""
     with pytest.raises(InputError) as caught:
         run(*args, **kwargs)
     assert "\n" not in str(caught.value)
@@ -116,7 +116,7 @@ def lists(folder):
 
 
 def tree(folder):
-    """{relative path: content} of every file."""
+    """Return {relative path: content} of every file."""
     folder = Path(folder)
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -132,7 +132,7 @@ def unpack(files, folder):
 
 
 def check_images(folder, expected_lists, content_of):
-    """The lists are as expected, every image has its own content, and nothing else is in the folder."""
+    """Check that the lists are as expected, that every image has its own content, and that the folder holds nothing else."""
     assert lists(folder) == expected_lists
     targets = {line.rsplit(" ", 1)[0] for lines in expected_lists.values() for line in lines}
     found = tree(folder)
@@ -196,7 +196,7 @@ def test_car_in_one_piece(tmp_path):
 
 
 def car_parts(folder):
-    """cars_train and cars_test hold the same file names, and the same classes on both sides of the split."""
+    """Write cars_train and cars_test with the same file names, and with the same classes on both sides of the split."""
     make_tar(folder / "cars_train.tgz", {f"cars_train/{i:05d}.jpg": picture(f"train{i}") for i in (1, 2)})
     make_tar(folder / "cars_test.tgz", {f"cars_test/{i:05d}.jpg": picture(f"test{i}") for i in (1, 2, 3)})
     unlabelled = mat(bbox_x1=[1, 1, 1], fname=["00001.jpg", "00002.jpg", "00003.jpg"], **{"class": [0, 0, 0]})
@@ -311,7 +311,7 @@ def test_images_that_the_archive_lacks(tmp_path, monkeypatch, capsys):
     message = error_of("cub", tmp_path / "out", archive, check=True)
     assert "1 of 6 listed images" in message and "images/200.Yellowthroat/d_2.jpg" in message
     assert not lists(tmp_path / "out/CUB_200_2011")
-    run("cub", tmp_path / "out", archive)  # a subset, on purpose: left out and said
+    run("cub", tmp_path / "out", archive)  # a deliberate subset: the lists leave missing images out, and the log says so
     assert "left out of the lists" in capsys.readouterr().out
     assert lists(tmp_path / "out/CUB_200_2011")["test"] == CUB_LISTS["test"][:2]
 
@@ -321,7 +321,7 @@ def test_right_counts_pass_and_a_second_run_does_nothing(tmp_path, cub_tgz, monk
     run("cub", tmp_path / "out", cub_tgz, check=True)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     capsys.readouterr()
-    cub_tgz.unlink()  # not even looked at
+    cub_tgz.unlink()  # the second run must not open the archive
     main(["cub", "--data_root", str(tmp_path / "out")])
     assert "already prepared" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
@@ -371,7 +371,7 @@ def test_data_root_that_is_a_file(tmp_path, cub_tgz):
 
 
 def interrupt_after(monkeypatch, images, blow):
-    """Extraction goes wrong in the middle of writing image number `images` + 1."""
+    """Call `blow()` in the middle of writing image number `images` + 1."""
     original, calls = archives._write, []
 
     def write(archive, member, target):
@@ -412,7 +412,7 @@ def test_interrupted_and_run_again(tmp_path, monkeypatch, capsys, name, make):
 
 
 def test_killed_without_a_chance_to_clean_up(tmp_path, cub_tgz):
-    """The process ends at once, in the middle of a file, as by SIGKILL or a power cut."""
+    """The process ends at once in the middle of a file, as after SIGKILL or a power cut."""
     script = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "import pytest\nfrom tests_prepare import interrupt_after, run\n"
@@ -435,7 +435,7 @@ def test_a_file_of_another_size_is_written_again(tmp_path, cub_tgz):
     check_images(tmp_path / "out/CUB_200_2011", CUB_LISTS, cub_content)
 
 
-# ---- archives that mean harm, or are broken -------------------------------------------------------------------------
+# ---- malicious and damaged archives ---------------------------------------------------------------------------------
 
 
 def special(name, kind, target=""):
@@ -456,11 +456,11 @@ def special(name, kind, target=""):
         (special("CUB_200_2011/images", tarfile.SYMTYPE, "../.."), "symbolic link"),
         (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "../../outside.txt"), "hard link"),
         (special("CUB_200_2011/images/link.jpg", tarfile.LNKTYPE, "/etc/passwd"), "hard link"),
-        (special("CUB_200_2011/images.txt", tarfile.SYMTYPE, "images/a.txt"), "symbolic link"),  # even one that stays inside
+        (special("CUB_200_2011/images.txt", tarfile.SYMTYPE, "images/a.txt"), "symbolic link"),  # its target is inside
         (
             special("../" + "n" * 300 + "é/evil.jpg", tarfile.REGTYPE),
             "path with ..",
-        ),  # in a header of its own, for its length
+        ),  # this long path gets a header of its own
         (special("CUB_200_2011/images/..", tarfile.REGTYPE), "path with .."),
         (special("CUB_200_2011/device", tarfile.CHRTYPE), "device file"),
         (special("CUB_200_2011/pipe", tarfile.FIFOTYPE), "device file"),
@@ -509,7 +509,7 @@ def test_unsafe_zip(tmp_path, extra, reason):
 def test_unsafe_paths_in_the_index(tmp_path, path):
     files = cub_files(CUB_ROWS + [(path, 1)])
     if ".." in path:
-        del files[f"CUB_200_2011/images/{path}"]  # leaves a decent archive with a wicked index
+        del files[f"CUB_200_2011/images/{path}"]  # the archive is harmless, but its index is malicious
     else:
         files["CUB_200_2011/images.txt"] = files["CUB_200_2011/images.txt"].replace(b"\xc2\x85", b"\x01")
     before = tree(tmp_path)
@@ -534,7 +534,8 @@ def test_truncated_zip(tmp_path):
 
 
 def test_flipped_bit_in_a_zip(tmp_path):
-    """Its directory is whole, so only the checksum of the image shows it; no broken image gets its final name."""
+    """The zip's directory is intact, so only the image's checksum shows the damage. A damaged image never gets its final
+    name."""
     archive = product_zip(tmp_path / "products.zip")
     content = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as opened:
@@ -589,7 +590,10 @@ def test_shop_has_no_download(tmp_path):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A web server for one file: .content, .ranges (understood or not), .limit (bytes before it hangs up), .asked."""
+    """A web server for one file.
+
+    .content: the file. .ranges: whether it understands ranges. .limit: bytes until it hangs up. .asked: requested ranges.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -642,7 +646,7 @@ def test_download_cut_off_and_continued(tmp_path, cub_tgz, server, monkeypatch, 
 
 @pytest.mark.parametrize("extra", [b"", b"of another file"])
 def test_download_with_nothing_left_to_ask_for(tmp_path, server, extra):
-    """The part is complete (the last run ended before the renaming), or it is not a part of this file."""
+    """The partial file is already complete (the last run ended before the renaming), or it belongs to another file."""
     server.content = b"whole file"
     (tmp_path / "CUB_200_2011.tgz.part").write_bytes(server.content + extra)
     assert download.fetch(server.url, tmp_path, "--archive FILE").read_bytes() == server.content
@@ -675,7 +679,7 @@ def test_script(tmp_path, cub_tgz):
     assert usage.returncode == 2 and "usage" in usage.stderr and "cub|car|product|shop" in usage.stderr
     done = prepare_script(tmp_path, "cub", "--no_check", "--archive", cub_tgz.name, DATA_ROOT=str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no progress bar where there is no terminal
+    assert done.stderr == ""  # without a terminal there is no progress bar
     assert lists(tmp_path / "out/CUB_200_2011") == CUB_LISTS
     wrong = prepare_script(tmp_path, "cub", "--archive", "nothing.tgz", DATA_ROOT=str(tmp_path / "other"))
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""The samplers' invariants."""
+"""Properties that every batch of the samplers has."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from utils.errors import InputError
 
 
 def epoch(labels, batch_size, num_instances, rotated=0, seed=0, epoch=1):
-    """An epoch of batches, of the picks themselves."""
+    """Return the batches of one epoch, with picks instead of draws."""
     return PKBatches(np.array(labels), batch_size, num_instances, list, seed, epoch, rotated)
 
 
@@ -56,7 +56,7 @@ def test_a_batch_is_what_views_makes_of_its_picks():
 
 
 def test_one_image_fills_a_batch():
-    """K larger than the cluster, fewer clusters than P, more rotated images than there are."""
+    """K is larger than the cluster, there are fewer clusters than P, and fewer images than should be rotated."""
     made = epoch([-1, 3, -1], 80, 5, 16)
     (batch,) = made
     assert len(made) == 1 and [pick[:2] for pick in batch] == [(1, 3)] * 5 and all(pick.rotate for pick in batch)
@@ -87,4 +87,4 @@ def test_an_image_with_too_few_positives_fills_up_with_itself_and_one_without_an
         assert set(groups) == {0, 1}
         assert sorted(groups[0]) == [0, 1, 2] and sorted(groups[1]) == [0, 1, 1]
         crops = [(draw.seed, draw.crop) for draw in step if draw.label == draw.index == 1]
-        assert [crop for _, crop in crops] == [0, 1, 2] and len({seed for seed, _ in crops}) == 1  # three that differ
+        assert [crop for _, crop in crops] == [0, 1, 2] and len({seed for seed, _ in crops}) == 1  # three different crops

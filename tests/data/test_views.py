@@ -1,4 +1,4 @@
-"""The views of a step and the crops: against torchvision and against what the flags promise."""
+"""The views of a step and the crops, against torchvision and against the help of the flags."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ from utils.errors import InputError, RunError
 
 @pytest.fixture
 def photo(tmp_path):
-    """A smooth picture without symmetries: every rotation and flip of it differs."""
+    """A smooth picture without symmetries: each rotation and each flip of it looks different."""
     y, x = np.mgrid[0:90, 0:120]
     pixels = np.stack([x * 2, y * 2.5, (x + 2 * y) * 0.8], axis=2).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
@@ -35,7 +35,7 @@ def photo(tmp_path):
 
 
 def views(photo, *draws):
-    """The Batch of some draws of a photo, as a worker makes it."""
+    """Return the Batch of some draws of a photo, as a worker makes it."""
     data = Views(Images([photo], Transforms(32, 40, 0.5)))
     batch, bad = collate_views([data[rows] for rows in share_of(list(draws))])
     assert not bad
@@ -48,18 +48,18 @@ def test_rows_come_in_the_order_of_the_draws_whatever_images_share(photo):
     assert batch.images.shape == (5, 3, 32, 32) and batch.images.dtype == torch.uint8
     assert batch.index.tolist() == [0] * 5 and batch.label.tolist() == [7, 8, 7, 8, 7]
     assert batch.turn.tolist() == [-1, -1, 2, 0, 3] and batch.metric.tolist() == [True, True, False, False, False]
-    for row, draw in enumerate(draws):  # each as if it were alone
+    for row, draw in enumerate(draws):  # each row equals the row that its draw gives alone
         assert torch.equal(batch.images[row], views(photo, draw).images[0])
 
 
 def test_a_view_is_its_crop_turned(photo):
     crops = views(photo, *[Draw(0, 0, 3, crop=crop) for crop in range(5)]).images
-    assert not any(torch.equal(a, b) for i, a in enumerate(crops) for b in crops[:i])  # five different ones
+    assert not any(torch.equal(a, b) for i, a in enumerate(crops) for b in crops[:i])  # the five crops differ
     for crop in range(5):
         for turn in range(4):
             (view,) = views(photo, Draw(0, 0, 3, False, turn, crop)).images
             assert torch.equal(view, crops[crop].rot90(turn, (1, 2)))
-    with Transforms(32, 40, 0.5).seeded(3) as crop:  # drawn one after the other
+    with Transforms(32, 40, 0.5).seeded(3) as crop:  # crops drawn one after the other are the same
         image = Transforms(32, 40).load(photo)
         assert all(torch.equal(view, crop(image)) for view in crops)
 
@@ -77,8 +77,11 @@ def test_views_depend_on_their_seed_alone(photo):
 
 
 def test_crops_are_torchvisions(tmp_path, photo):
-    """Same random numbers, the usual transforms: the boxes, flips and pixels of those on tensors, and up to rounding in
-    two resizes those on the PIL image, for any shape; afterwards as many random numbers are used up."""
+    """With the same random numbers, the crops equal torchvision's usual transforms, for images of any shape.
+
+    Boxes, flips and pixels equal those of the transforms on tensors. They equal those on PIL images up to the rounding of
+    two resizes. Afterwards, as many random numbers are used up.
+    """
     usual = [v2.RandomResizedCrop(32, scale=(0.16, 1), antialias=True), v2.RandomHorizontalFlip()]
     on_tensors = v2.Compose(usual)
     on_pil = v2.Compose([v2.Resize(40), *usual, v2.PILToTensor()])
@@ -125,7 +128,7 @@ def test_random_crops_for_clustering_repeat_by_seed(photo, workers):
 
     first = crops((0, 1))
     assert not torch.equal(first, crops((0, 2))) and torch.equal(first, crops((0, 1))) and not torch.equal(*first)
-    assert torch.equal(*crops(None))  # central
+    assert torch.equal(*crops(None))  # central crops do not change
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -165,8 +168,8 @@ def test_the_shares_of_several_processes_are_the_whole_list(photo, size):
 
     whole, together = crops(0, 1), sum((crops(rank, size) for rank in range(size)), [])
     assert [index for index, _ in whole] == [index for index, _ in together] == [0, 1, 2, 3, 4]
-    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole, together))  # random crops, the same in any process
-    stretches = [Group(rank, size).stretch(5) for rank in range(size)]  # which features are collected by
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(whole, together))  # random crops are the same in any process
+    stretches = [Group(rank, size).stretch(5) for rank in range(size)]  # the split by which features are gathered
     assert [[index for index, _ in crops(rank, size)] for rank in range(size)] == [list(some) for some in stretches]
 
 
@@ -180,7 +183,7 @@ def test_the_shares_of_a_step_are_its_draws(images, size):
     assert sorted(row for share in shares for image in share for row, _ in image) == list(range(len(step)))
     for image in [image for share in shares for image in share]:
         assert len({(draw.index, draw.seed) for _, draw in image}) == 1 and all(step[row] == draw for row, draw in image)
-    assert len({(d.index, d.seed) for d in step}) == sum(map(len, shares))  # an image is decoded in one process, once
+    assert len({(d.index, d.seed) for d in step}) == sum(map(len, shares))  # each image is decoded once, in one process
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -202,7 +205,7 @@ def test_count_workers(asked, images, device, expected, monkeypatch):
 
 
 class Ends(torch.utils.data.Dataset):
-    """Whose item 1 is the end of the process that is to load it."""
+    """A data set that calls `how` to load item 1, in the process that loads it."""
 
     def __init__(self, how):
         self.how = how
@@ -218,7 +221,7 @@ class Ends(torch.utils.data.Dataset):
 
 
 def killed():
-    os.kill(os.getpid(), signal.SIGKILL)  # as the system does when the memory is full
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does if memory runs out
 
 
 def fault():
@@ -227,12 +230,12 @@ def fault():
 
 @pytest.fixture
 def short_waits(monkeypatch):
-    """For a batch, between looks whether the workers live, and for workers to end: not 5 s."""
+    """Shorten the loader's waits of 5 s: for a batch, between checks of the workers, and for workers to end."""
     waits = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
     monkeypatch.setattr(waits, "__defaults__", (0.1,))
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
     yield
-    gc.collect()  # loaders that an exception still holds end their workers now, and not in a later test
+    gc.collect()  # loaders that an exception still holds must end their workers now, not in a later test
 
 
 @pytest.mark.parametrize("persistent", [False, True])
@@ -245,7 +248,8 @@ def test_a_killed_worker_is_a_run_error(short_waits, persistent):
 
 
 def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
-    """It is noticed when its batch is asked for; before, the run would not be at a position that can be saved."""
+    """The loss of a worker is noticed when its next batch is requested. Earlier, the run would be at a position that it
+    cannot save."""
     whole = []
     with pytest.raises(RunError):
         for batch in Loader(Ends(killed), num_workers=1):
@@ -256,7 +260,7 @@ def test_a_killed_worker_does_not_break_the_step_in_which_it_ends(short_waits):
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError(2, "x")])
 def test_a_worker_killed_while_it_hands_over_a_batch_is_a_run_error(monkeypatch, error):
-    """What the main process then finds is the broken connection."""
+    """The main process only sees a broken connection."""
 
     def broken(self):
         raise error
@@ -266,7 +270,7 @@ def test_a_worker_killed_while_it_hands_over_a_batch_is_a_run_error(monkeypatch,
         next(iter(Loader(Ends(int), num_workers=1)))
     assert caught.value.rescue
     monkeypatch.setattr(torch.utils.data.dataloader._SingleProcessDataLoaderIter, "_next_data", broken)
-    with pytest.raises(type(error)):  # no workers: a fault of ours
+    with pytest.raises(type(error)):  # without workers, this is a bug, so it is not translated
         next(iter(Loader(Ends(int))))
 
 

@@ -1,4 +1,4 @@
-"""NMI, AMI and pairwise F1 against their definitions, written out."""
+"""NMI, AMI and pairwise F1, against their definitions."""
 
 import itertools
 from math import comb, log, sqrt
@@ -18,8 +18,10 @@ def entropy(names):
 
 
 def chance_information(labels, clusters):
-    """E[I] over all ways to deal the images into clusters of these sizes (Vinh, Epps and Bailey 2010, eq. 24a): the n images
-    that a label and a cluster share follow a hypergeometric distribution."""
+    """Return E[I] over all ways to deal the images into clusters of these sizes (Vinh, Epps and Bailey 2010, eq. 24a).
+
+    The number of images that a label and a cluster share follows a hypergeometric distribution.
+    """
     total, expected = len(labels), 0.0
     for a, b in itertools.product(*[[names.count(name) for name in set(names)] for names in (labels, clusters)]):
         for n in range(max(1, a + b - total), min(a, b) + 1):
@@ -59,7 +61,7 @@ def test_two_images_clustered_wrongly(labels, clusters):
 
 
 def test_chance_scores_nothing_in_ami_and_a_lot_in_nmi():
-    """Why there is an AMI: the same blind clustering into more and more clusters."""
+    """This is why AMI exists: a random clustering into many clusters gets a high NMI, but an AMI of about 0."""
     rng = np.random.default_rng(0)
     labels, blind = rng.integers(200, size=(2, 1000))
     assert nmi(labels, blind) > 0.5 and abs(ami(labels, blind)) < 0.05
@@ -67,7 +69,7 @@ def test_chance_scores_nothing_in_ami_and_a_lot_in_nmi():
 
 @pytest.mark.parametrize("n", [60_502, 1_000_000])
 def test_f1_does_not_overflow(n):
-    """Two classes in one cluster; the counts of pairs go beyond 32 bits."""
+    """Two classes are in one cluster. The numbers of pairs need more than 32 bits."""
     assert n**2 > 2**31
     found, true_positive = comb(n, 2), 2 * comb(n // 2, 2)
     labels, cluster = np.arange(n) % 2, np.zeros(n, int)

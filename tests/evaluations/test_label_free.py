@@ -1,4 +1,4 @@
-"""Scores without labels, against slow versions, and on nets that are good or bad."""
+"""Scores without labels: against slow versions, and on good and bad nets."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_effective_rank_counts_directions():
     assert effective_rank(np.tile(plane[:1], (9, 1))) == pytest.approx(1, abs=1e-3)
 
 
-def test_a_net_that_knows_kinds_has_the_better_scores():
+def test_a_net_that_knows_classes_has_the_better_scores():
     known, truth = made(20, 300, spread=0.3)
     directions = unit(np.random.default_rng(0).normal(size=(20, 32)))
     rng = np.random.default_rng(1)
@@ -66,5 +66,5 @@ def test_judge_shows_the_same_images_to_all():
         return (2 * batch,)
 
     first, second = judge([twice, lambda batch: (batch,)], lambda batch: (batch,), crops, 30, "stop", seed=7)
-    assert first == second and first.keys() == SCORES.keys()  # features have length one
+    assert first == second and first.keys() == SCORES.keys()  # equal, because features are scaled to length one
     assert asked == [None, (7, 0), (7, 1)]

@@ -1,4 +1,4 @@
-"""Learnability on made clusters, against a slow version, and what leaves it as it is."""
+"""Learnability on synthetic clusters: against a slow version, and under changes that must not change it."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from utils.clustering.kmeans import kmeans
 
 
 def ridge_by_hand(known, clusters, new):
-    """One ridge regression to 1 and -1 for each cluster, with a free offset; the largest value wins."""
+    """Fit one ridge regression to 1 and -1 for each cluster, with a free offset. The cluster with the largest value wins."""
     middle = known.mean(0)
     k = clusters.max() + 1
     targets = np.where(clusters[:, None] == np.arange(k), 1.0, -1.0)
@@ -32,13 +32,13 @@ def test_it_is_the_accuracy_of_ridge_classifiers(monkeypatch):
             assert len(np.unique(clusters[seen])) == 10
             right.append(np.mean(ridge_by_hand(known[seen], clusters[seen], known[~seen]) == clusters[~seen]))
     assert learnability(rows, known, seed=3) == pytest.approx(np.mean(right))
-    assert 0.3 < np.mean(right) < 1  # else it would show little
+    assert 0.3 < np.mean(right) < 1  # otherwise, the test would show little
 
 
-def test_clean_kinds_beat_noise_and_what_is_known_by_heart():
+def test_clean_classes_beat_noisy_and_memorised_ones():
     truth_rows, truth = made(20, 400, spread=0.02)
-    known, _ = made(20, 400, spread=0.3, seed=0)  # the same kinds, less clearly
-    by_heart, _ = made(20, 400, spread=0.02, seed=5)  # other kinds, that the description does not know
+    known, _ = made(20, 400, spread=0.3, seed=0)  # the same clusters, less clear
+    by_heart, _ = made(20, 400, spread=0.02, seed=5)  # other clusters, which the description does not show
     by_heart = by_heart[np.random.default_rng(0).permutation(400)]
     clean, noisy, wrong = (learnability(rows, known) for rows in (truth_rows, known, by_heart))
     assert clean > noisy + 0.05 and wrong < 0.3 < noisy

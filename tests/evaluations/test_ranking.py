@@ -1,4 +1,4 @@
-"""MAP@R and R-Precision against rankings one by one, pytorch-metric-learning, and what a collapsed embedding is worth."""
+"""MAP@R and R-Precision, against rankings one by one and pytorch-metric-learning; scores of a collapsed embedding."""
 
 from fractions import Fraction
 
@@ -17,13 +17,13 @@ from utils.errors import InputError
 
 
 def unit(rng, labels, spread=1.0, dim=16):
-    """float32 (N, dim): unit vectors around a direction for each class."""
+    """Return unit vectors around a direction for each class: float32 (N, dim)."""
     x = np.random.default_rng(0).normal(size=(labels.max() + 1, dim))[labels] + spread * rng.normal(size=(len(labels), dim))
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
 def slow(query, query_labels, gallery=None, gallery_labels=None):
-    """For every query, sort the gallery and go down the ranking; exact fractions."""
+    """For every query, sort the gallery and go down the ranking, with exact fractions."""
     same_set = gallery is None
     if same_set:
         gallery, gallery_labels = query, query_labels
@@ -43,20 +43,20 @@ def slow(query, query_labels, gallery=None, gallery_labels=None):
 @given(st.integers(1, 40), st.integers(1, 12), st.booleans(), st.integers(0, 10**6))
 @example(1, 1, True, 0)
 def test_equals_the_slow_way(n, classes, same_set, seed):
-    """Singletons, one class, one image and queries without a positive are all among these."""
+    """The examples include classes of one image, one class, one image, and queries without a positive."""
     rng = np.random.default_rng(seed)
     labels, gallery_labels = rng.integers(classes, size=n), rng.integers(classes, size=n + 3)
     sets = (unit(rng, labels), labels)
     if not same_set:
         sets += (unit(rng, gallery_labels), gallery_labels)
     similarities = np.sort(sets[0].astype(np.float64) @ sets[-2].T.astype(np.float64), axis=1)
-    assume((np.diff(similarities, axis=1) > 1e-6).all())  # or rounding to float32 may order them otherwise
+    assume((np.diff(similarities, axis=1) > 1e-6).all())  # otherwise, rounding to float32 could change their order
     assert precision_at_r(*sets) == pytest.approx(slow(*sets), abs=1e-6, nan_ok=True)
 
 
 @pytest.mark.parametrize("same_set", [True, False])
 def test_equals_pytorch_metric_learning(same_set):
-    """On unequal classes, from one image (left out) to about half of all."""
+    """Classes have different sizes: from one image, which is left out, to about half of all images."""
     rng = np.random.default_rng(1)
     labels = np.minimum(rng.geometric(0.5, size=(2, 400)) - 1 + 12 * (rng.random((2, 400)) < 0.05), 30)
     query, gallery = unit(rng, labels[0], 2), unit(rng, labels[1], 2)
@@ -75,7 +75,7 @@ def test_equals_pytorch_metric_learning(same_set):
 
 
 def test_the_worked_example():
-    """R = 4, and positives at places 1, 3 and 6: R-Precision 2/4, MAP@R (1/1 + 2/3) / 4."""
+    """R is 4, and the positives are at places 1, 3 and 6: R-Precision is 2/4, MAP@R is (1/1 + 2/3) / 4."""
     angle = np.arange(8) / 8
     gallery, correct = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32), np.array([1, 0, 1, 0, 0, 1, 0, 1])
     got = precision_at_r(gallery[:1], np.array([1]), gallery, correct)
@@ -85,7 +85,7 @@ def test_the_worked_example():
 @pytest.mark.parametrize("labels", [np.arange(2000) // 10, np.repeat([0, 1, 2], [20, 380, 1600])])
 @pytest.mark.parametrize("same_set", [True, False])
 def test_a_collapsed_embedding_scores_as_chance(labels, same_set):
-    """Although the images of a class lie side by side, as they do in every data set."""
+    """The images of a class lie next to each other in the list, as in every data set. That must not raise the scores."""
     same_image = np.full((len(labels), 64), 0.125, np.float32)
     sets = (same_image, labels) * (1 if same_set else 2)
     chance = count_positives(labels, *(() if same_set else (labels,))).double().mean() / (len(labels) - same_set)
@@ -98,9 +98,9 @@ def test_a_collapsed_embedding_scores_as_chance(labels, same_set):
 
 @pytest.mark.parametrize("gap, tied", [(2e-6, False), (1e-7, True)])
 def test_one_rule_for_ties_in_all_metrics(gap, tied):
-    """Queries whose positive is nearer than the other image by a gap: right in all metrics, or a coin in all of them."""
+    """The positive of each query is nearer than another image by a gap. All metrics must agree on whether that is a tie."""
     count = 400
-    row = np.arange(count)  # each query has a plane of its own
+    row = np.arange(count)  # each query has its own plane, so queries do not meet
     query, near, far = np.zeros((3, count, 2 * count), np.float32)
     query[row, 2 * row] = 1
     for images, cosine in ((near, 0.9995), (far, 0.9995 - gap)):
@@ -118,7 +118,7 @@ def test_degenerate_sets():
     pair = unit(rng, np.array([0, 1]))
     assert precision_at_r(pair, np.array([5, 5])) == (1, 1)
     assert np.isnan(precision_at_r(pair, np.array([5, 6]))).all()  # no query has a positive
-    assert precision_at_r(pair, np.array([5, 6]), pair, np.array([6, 6])).r_precision == 1  # of the one that has
+    assert precision_at_r(pair, np.array([5, 6]), pair, np.array([6, 6])).r_precision == 1  # the query that has positives
     one_class = np.zeros(50, int)
     assert precision_at_r(unit(rng, one_class), one_class) == (1, 1)
     with pytest.raises(InputError, match="not finite"):

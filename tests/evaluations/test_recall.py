@@ -1,4 +1,4 @@
-"""Recall@K against rankings one by one, and against the published idea of what a collapsed embedding is worth."""
+"""Recall@K, against rankings one by one, and the scores of a collapsed embedding."""
 
 import itertools
 from math import comb
@@ -12,11 +12,11 @@ import evaluations.recall
 from evaluations.recall import recall_at_k
 from utils.errors import InputError
 
-KS = (1, 2, 4, 8, 1000)  # the last is more than there are images
+KS = (1, 2, 4, 8, 1000)  # the last K is larger than the number of images
 
 
 def slow_recall(query, query_labels, gallery, gallery_labels, same_set):
-    """For every query, go through the gallery; ties by the hypergeometric probability of a miss, in exact integers."""
+    """For every query, go through the gallery. Ties count by the hypergeometric probability of a miss, in exact integers."""
     hits, without = {k: [] for k in KS}, 0
     for i in range(len(query)):
         others = [j for j in range(len(gallery)) if not (same_set and i == j)]
@@ -49,7 +49,7 @@ def test_equals_the_slow_way(n, classes, dim, kind, same_set, seed):
 
     def unit(count):
         x = np.ones((count, dim)) if kind == "collapsed" else rng.normal(size=(count, dim))
-        x = np.sign(x) if kind == "coarse" else x  # many exact ties
+        x = np.sign(x) if kind == "coarse" else x  # this gives many exact ties
         return ((kind != "zero") * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
     query, labels = unit(n), rng.integers(classes, size=n)
@@ -61,7 +61,8 @@ def test_equals_the_slow_way(n, classes, dim, kind, same_set, seed):
 
 
 def test_ties_count_by_expectation_over_all_orders():
-    """One query, two tied positives, three tied negatives: the mean over all 120 orders of the gallery."""
+    """There is one query, two tied positives and three tied negatives. The result is the mean over all 120 orders of the
+    gallery."""
     gallery_labels = [0, 0, 1, 1, 1]
     orders = list(itertools.permutations(gallery_labels))
     got = recall_at_k(
@@ -72,7 +73,7 @@ def test_ties_count_by_expectation_over_all_orders():
 
 
 def test_a_collapsed_embedding_looks_broken():
-    """The original scores it 100 %."""
+    """The original gives it 100 %."""
     features = np.full((1000, 512), 512**-0.5, np.float32)
     assert recall_at_k(features, np.arange(1000) // 10).at_k[1] == pytest.approx(9 / 999, abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""The report: what it reads, what it chooses to show, and its page in a real browser."""
+"""The report: the files that it reads, the images that it chooses, and its page in a real browser."""
 
 import json
 import re
@@ -31,7 +31,7 @@ RESULTS = [
 
 
 def made_run(folder, lr=1e-4, name=None):
-    """The folder of a run of 24 steps, as train.py leaves it."""
+    """Make the folder of a run of 24 steps, as train.py leaves it."""
     folder.mkdir()
     lines = [
         {"epoch": 1 + step // 12, "step": step % 12 + 1, "steps": 2, "loss": 5 - step / 10, "images_per_s": 40}
@@ -48,7 +48,7 @@ def made_run(folder, lr=1e-4, name=None):
 
 @pytest.fixture
 def images(tmp_path):
-    """24 photos of 4 kinds with embeddings; one has a hostile name, one is gone."""
+    """24 photos of 4 classes, with embeddings. One has a hostile name, and one file is missing."""
     rows, labels = made(4, 24, spread=0.3, d=16)
     paths = [str(tmp_path / (HOSTILE if not i else f"{i}.jpg")) for i in range(24)]
     for i, path in enumerate(paths[:-1]):
@@ -91,7 +91,7 @@ def test_the_verdict_is_the_last_closed_form_beside_the_net_before(tmp_path):
 
 
 def test_labels_of_any_64_bits(images):
-    """A list file may have them."""
+    """Such labels may be in a list file."""
     for names in ({0: -10, 1: 10**12, 2: 2**62}, {0: -5, 1: -4, 2: -3}):
         other = np.array([names.get(int(label), int(label)) for label in images.labels])
         some, mistakes = choose_queries(images._replace(labels=other), None)
@@ -101,7 +101,8 @@ def test_labels_of_any_64_bits(images):
 
 
 def test_a_legend_names_every_run(monkeypatch):
-    """Also one whose curves the first panel has not; and more runs than colours are told apart by their lines."""
+    """The legend also names a run without curves in the first panel. If there are more runs than colours, line styles
+    differ."""
     made = []
     monkeypatch.setattr(figures, "_png", made.append)
     figures.compared_figure([{"loss": [(1, 2.0)], "other": [(1, 1.0)]}, {"loss": [(1, 1.0)]}, {"other": [(1, 3.0)]}] * 3)
@@ -133,7 +134,7 @@ def test_queries_and_mistakes_are_those_of_a_loop(images):
     lonely = Embedded(
         images.paths[8:], np.where(images.labels[8:] == images.labels[0], 99, images.labels[8:]), images.rows[8:]
     )
-    _, mistakes = choose_queries(apart, lonely)  # nothing in the gallery is of the first image's kind
+    _, mistakes = choose_queries(apart, lonely)  # the gallery has no image of the first image's class
     assert all(query.label != images.labels[0] for query in mistakes)
     without, none = choose_queries(images._replace(labels=None), None)
     assert none == [] and without[0].label is None and without[0].found[0][2] is None
@@ -164,7 +165,8 @@ def chrome():
 
 
 def visit(chrome, file, scheme="light", width=1280):
-    """The page, and what it logged or asked for besides itself."""
+    """Open the file in a new page. Returns the page, and a list of all that it logged and of its requests to other
+    addresses."""
     page, faults, own = (
         chrome.new_page(color_scheme=scheme, viewport={"width": width, "height": 900}),
         [],
@@ -203,7 +205,7 @@ def test_the_page_in_a_browser(chrome, images, tmp_path, scheme, width):
     expected = ["right" if right else "wrong" for _, _, right in chosen[0].found]
     assert [item.get_attribute("class") for item in first.all()] == expected
     assert all(("same class" in item.inner_text()) == (kind == "right") for item, kind in zip(first.all(), expected))
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # nothing runs off the side
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")  # the page fits the window
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Results"
     assert HOSTILE in page.locator("pre").inner_text() and page.locator("img[src=x]").count() == 0
@@ -219,7 +221,7 @@ def test_a_run_without_tests_shows_what_it_takes_for_alike(chrome, images, tmp_p
     assert page.locator(".right, .wrong").count() == 0 and "The worst mistakes" not in page.locator("h2").all_inner_texts()
     assert faults == []
     page.close()
-    report(str(folder))  # without images: curves, time and settings
+    report(str(folder))  # without images, the report shows curves, time and settings
     assert "How it learned" in (folder / "report.html").read_text()
 
 
@@ -262,7 +264,7 @@ def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):
     assert page.locator("h1").inner_text() == "2 runs compared" and "second <b>" in page.locator("ol").inner_text()
     differing_rows = page.locator("section").last.locator("tbody tr").all_inner_texts()
     assert [re.split(r"\s+", row.strip()) for row in differing_rows] == [["lr", "0.0001", "1e-05"]]
-    assert page.locator("table").first.locator("tbody tr").count() == 2  # of the last epoch
+    assert page.locator("table").first.locator("tbody tr").count() == 2  # the two rows of the last epoch
     assert "Not tested: run 2." in page.locator("main").inner_text() and serious(page) == [] and faults == []
     page.close()
     with pytest.raises(InputError, match="none: not the folder of a run"):
@@ -270,7 +272,7 @@ def test_two_runs_on_one_page(chrome, tmp_path, monkeypatch, capsys):
 
 
 def test_tensorboards_own_reader_finds_scalars_and_images(run, image_folder, tmp_path):
-    """A run that stops after two of three epochs and goes on, and a table of its metrics.jsonl."""
+    """The run stops after two of three epochs and goes on. Its metrics.jsonl has the values to compare with."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -311,7 +313,7 @@ def test_the_ends_of_training_and_testing_name_their_report(run, image_folder, t
     assert f"the report: {path}\n" in capsys.readouterr().out and "find their own class" in path.read_text()
     assert len(json.loads((tmp_path / "run" / "results.json").read_text())) == 1
 
-    shutil.copytree(tmp_path / "run", tmp_path / "other")  # of several runs, each keeps its own results alone
+    shutil.copytree(tmp_path / "run", tmp_path / "other")  # with two runs, each keeps only its own results
     run(
         "test",
         "--data",

@@ -1,4 +1,4 @@
-"""Extraction and evaluation over a loader, with an encoder whose answer is known."""
+"""Extraction and evaluation of images, with an encoder whose output is known."""
 
 import shutil
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def mean_colour(images):
 
 @pytest.fixture
 def coloured(tmp_path):
-    """Nine images, three each of red, green and blue; the fifth is broken."""
+    """Nine images: three each of red, green and blue. The fifth is damaged."""
     paths = []
     for i in range(9):
         colour = [20, 20, 20]
@@ -55,8 +55,8 @@ def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, t
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
     assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]
     assert means.shape == (8, 3) and means.dtype == np.float32 and means.flags.c_contiguous
-    assert isinstance(means, np.memmap) == mapped and not list(folder.iterdir())  # the file goes with the array
-    assert np.allclose(doubled, means)  # both of length 1
+    assert isinstance(means, np.memmap) == mapped and not list(folder.iterdir())  # the file disappears with the array
+    assert np.allclose(doubled, means)  # both have rows of length 1
     for row, i in enumerate(good):
         colour = np.full(3, 20.0)
         colour[i // 3] = 200 + 5 * (i % 3)
@@ -68,7 +68,7 @@ def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp
         extract([mean_colour], crops(coloured), 9, folder=tmp_path / "no")
     assert caught.value.setting == "features_dir"
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=107))
-    with pytest.raises(InputError, match="9 features of 3 numbers"):  # 108 bytes
+    with pytest.raises(InputError, match="9 features of 3 numbers"):  # they take 108 bytes
         extract([mean_colour], crops(coloured), 9, folder=tmp_path)
 
 
@@ -83,10 +83,10 @@ def test_a_list_is_counted_and_scored(coloured):
 
 def test_queries_against_a_gallery(coloured):
     query = ImageList(coloured.paths[:4], coloured.labels[:4], "query.txt")
-    gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two equal images
+    gallery = ImageList([coloured.paths[i] for i in (5, 6, 6)], np.array([1, 0, 1]), "gallery.txt")  # two images are equal
     (result,) = score_lists(extract_lists([mean_colour], (query, gallery), crops, "skip"), ks=(1, 2, 4))
     assert result["queries"] == 4
-    # Blue (6) is nearer to red than green (5) is: three red queries meet the tie. The green one finds green.
+    # Blue (6) is nearer to red than green (5) is, so the three red queries meet the tie. The green query finds green.
     assert result["recall"][1] == pytest.approx((3 * 0.5 + 1) / 4)
     assert result["recall"][2] == 1
 
@@ -108,14 +108,14 @@ def test_nearest_is_a_sort_of_all_similarities(n, dim, k, same_set, seed):
 
 
 def test_nearest_among_many_copies():
-    """An image whose copies push it out of its own list still has k neighbours, none of them itself."""
+    """An image with many copies may be missing from its own list. It still gets k neighbours, and never itself."""
     indices, similarities = nearest(np.ones((50, 1), np.float32), k=3)
     assert indices.shape == (50, 3) and (indices != np.arange(50)[:, None]).all() and (similarities == 1).all()
 
 
 def test_neighbours_are_places_in_the_lists(coloured):
     found = neighbours(extract_lists([mean_colour], (coloured, coloured), crops, "skip"))
-    assert found["query"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and found["indices"].shape == (8, 7)  # 4 is broken
+    assert found["query"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8] and found["indices"].shape == (8, 7)  # image 4 is damaged
     assert [set(row[:2]) for row in found["indices"][:3].tolist()] == [{1, 2}, {0, 2}, {0, 1}]
     assert found["indices"][3, 0] == 5 and found["indices"][4, 0] == 3
 
@@ -137,7 +137,7 @@ def test_nmi_is_sklearns_on_blobs():
     st.integers(0, 1000),
 )
 def test_every_metric_of_any_small_set_is_a_share(names, dim, spread, same_set, seed):
-    """One image, one class, one number to an embedding, all images the same, K beyond N; nan only where no query counts."""
+    """Also for one image, one class, embeddings of one number, equal images, and K beyond N. nan only if no query counts."""
     rng, labels = np.random.default_rng(seed), np.array(names)
     features = (np.ones((len(labels), dim)) + 9 * spread * rng.normal(size=(len(labels), dim))).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Candidates: against the cosines of all pairs in float64, and the inverted file against the exact search."""
+"""Candidates: against the cosines of all pairs in float64; and the inverted file against the exact search."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from made_prints import pictures
 
 
 def slow_descriptor(print_, inset):
-    """By scipy's cosine transform, of samples that np.interp takes."""
+    """Compute a descriptor by scipy's cosine transform, of samples that np.interp takes."""
     from scipy.fft import dctn
 
     at = (inset + (np.arange(SIDE) + 0.5) / SIDE * (1 - 2 * inset)) * SIDE - 0.5
@@ -29,7 +29,7 @@ def test_descriptors_are_low_frequencies(inset):
 
 
 def slow_candidates(prints, views):
-    """Each query's best NEIGHBOURS of all, those above LIKELY."""
+    """For each query, find its NEIGHBOURS most similar prints among all, and keep those above LIKELY."""
     whole = descriptors(prints).astype(np.float64)
     found = set()
     for view in views:
@@ -42,7 +42,7 @@ def slow_candidates(prints, views):
 
 
 def some_prints():
-    """300 pictures, crops and turns of the first of them."""
+    """Return 300 pictures, and crops and turns of the first ones."""
     parts = [pictures(range(300)), pictures(range(60), 0.05, 0.05, 0.05, 0.05), pictures(range(60), 0.04, noise=2)]
     return np.concatenate([*parts, *(view_of(pictures(range(20), noise=1), view) for view in range(1, VIEWS))])
 
@@ -54,14 +54,14 @@ def test_equals_all_pairs(views):
     triples = list(zip(*(part.tolist() for part in got)))
     assert len(set(triples)) == len(triples) and triples == sorted(triples)
     expected = slow_candidates(prints, views)
-    assert len(expected ^ set(triples)) <= 2  # rounding at LIKELY
+    assert len(expected ^ set(triples)) <= 2  # rounding may decide at LIKELY
     assert (got.first < got.second).all()
 
 
 def test_the_view_turns_the_first_into_the_second():
     prints = np.concatenate([pictures(range(5)), *(view_of(pictures(range(5), noise=1), view) for view in range(1, VIEWS))])
     got = candidates(prints, range(VIEWS))
-    assert len(got.view) == 5 * 28  # each with each
+    assert len(got.view) == 5 * 28  # each pair of the 8 views of a picture
     for first, second, view in zip(*got):
         assert np.abs(view_of(prints[first], view).astype(int) - prints[second]).max() < 10
 
@@ -69,7 +69,7 @@ def test_the_view_turns_the_first_into_the_second():
 def test_queries_are_rows_whose_partners_are_wanted():
     prints = some_prints()
     every, some = (set(zip(*candidates(prints, queries=queries))) for queries in (None, np.array([3, 300])))
-    assert some <= every and {(3, 303, 0), (3, 363, 0)} <= some  # the two crops of 3
+    assert some <= every and {(3, 303, 0), (3, 363, 0)} <= some  # the two crops of picture 3
     assert all({first, second} & {3, 300} for first, second, _ in some)
 
 

@@ -1,4 +1,5 @@
-"""Duplicates: partitions against all pairs and a plain union of sets; copies planted in every view; what the user said."""
+"""Duplicates: against all pairs and a plain union of sets; planted copies in every view; pairs marked as "not
+duplicates"."""
 
 from types import SimpleNamespace
 
@@ -20,7 +21,8 @@ def rows_of(groups):
 
 
 def assert_partition(groups, count):
-    """No row in two groups; two rows or more in each; rows ascend; the most similar group first."""
+    """Check that no row is in two groups, groups have two rows or more, rows ascend, and the most similar group comes
+    first."""
     rows = [row for group in groups for row in group.rows]
     assert len(set(rows)) == len(rows) and set(rows) <= set(range(count))
     for group in groups:
@@ -36,7 +38,7 @@ def assert_apart(groups, apart):
 
 
 def moved(groups, order):
-    """The groups of rows[order], in the numbers of `rows`, with their similarities, as a set."""
+    """Return the groups of rows[order] as a set: the rows, numbered as in `rows`, and the similarity."""
     return {(tuple(sorted(order[row] for row in group.rows)), group.similarity) for group in groups}
 
 
@@ -44,13 +46,13 @@ def unmoved(groups):
     return moved(groups, range(10**6))
 
 
-# ---- the same bytes --------------------------------------------------------------------------------------------------
+# ---- identical files -------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=20))
 def test_identical_are_the_same_bytes(values):
-    hashes = np.zeros((len(values), 16), np.uint8)  # zeros at the end too
+    hashes = np.zeros((len(values), 16), np.uint8)  # the hashes also end in zeros
     hashes[:, 3] = values
     groups = identical(hashes)
     assert_partition(groups, len(values))
@@ -68,7 +70,7 @@ def test_identical_files_that_the_user_took_apart():
 
 
 def slow_near(prints, turned, threshold=COPY):
-    """Each print against each other in every view; sets that share a row are merged."""
+    """Compare each print with each other print in every view, and merge sets that share a row."""
     sets = [{row} for row in range(len(prints))]
     for i in range(len(prints)):
         for j in range(i + 1, len(prints)):
@@ -81,7 +83,7 @@ def slow_near(prints, turned, threshold=COPY):
     return sorted({tuple(sorted(rows)) for rows in sets if len(rows) > 1})
 
 
-WAYS = {  # of copying a picture
+WAYS = {  # ways to copy a picture
     "noisy": lambda seed: pictures([seed], noise=2),
     "cropped": lambda seed: pictures([seed], 0.05, 0.05, 0.05, 0.05, noise=1),
     "cropped at a corner": lambda seed: pictures([seed], 0.05, 0.05, noise=1),
@@ -125,11 +127,11 @@ def test_the_similarity_of_a_group_is_that_of_its_weakest_link():
 
 
 def test_more_copies_than_neighbours_of_two_sorts_are_one_group():
-    """Of 40 prints, cropped at the left or at the right, each has its 16 nearest among those of its own sort."""
+    """40 prints are cropped at the left or at the right. The 16 nearest neighbours of each are cropped at the same side."""
     sorts = [pictures([0] * 20, left=0.04), pictures([0] * 20, right=0.04)]
     for prints in sorts:
         for row, print_ in enumerate(prints):
-            print_[row % SIDE, row // SIDE] ^= 1  # different, and hardly so
+            print_[row % SIDE, row // SIDE] ^= 1  # different, by the smallest amount
     prints = np.concatenate([*sorts, pictures(range(1, 50))])
     assert rows_of(near(prints)) == [list(range(40))]
     assert rows_of(near(prints, exact_up_to=0)) == [list(range(40))]
@@ -142,13 +144,13 @@ def test_blank_pictures_are_copies_only_where_their_prints_are_the_same():
     assert rows_of(near(np.concatenate([blank, pictures(range(3))]), turned=True)) == [[0, 1, 2]]
 
 
-def test_of_identical_files_only_the_first_takes_part_in_near():
+def test_only_the_first_of_identical_files_takes_part_in_near():
     prints = np.concatenate([pictures([0, 1]), pictures([0, 1]), pictures([1], noise=2)])
     hashes = np.zeros((5, 16), np.uint8)
-    hashes[:, 0] = [0, 1, 0, 3, 4]  # rows 0 and 2
+    hashes[:, 0] = [0, 1, 0, 3, 4]  # rows 0 and 2 are identical files
     assert rows_of(near(prints, hashes)) == [[1, 3, 4]]
     assert sorted(rows_of(near(prints))) == [[0, 2], [1, 3, 4]]
-    # what is said of the second of two identical files is said of the first
+    # A link to the second of two identical files is a link to the first.
     prints = np.concatenate([prints, pictures([0], noise=1)])
     hashes = np.concatenate([hashes, np.full((1, 16), 9, np.uint8)])
     assert [0, 5] in rows_of(near(prints, hashes))
@@ -187,7 +189,7 @@ def exact_search(embeddings):
 
 
 def slow_alike(embeddings, threshold):
-    """The stars, by all similarities in float64."""
+    """Return the star-shaped groups, from all similarities in float64."""
     similarities = embeddings.astype(np.float64) @ embeddings.T.astype(np.float64)
     np.fill_diagonal(similarities, -1)
     near_by = similarities >= threshold
@@ -213,17 +215,17 @@ def test_alike_equals_all_pairs_in_any_order(count, dim, threshold, seed, random
     order = list(range(count))
     random.shuffle(order)
     again = moved(alike(x[order], exact_search(x[order]), threshold), order)
-    assert {rows for rows, _ in again} == set(map(tuple, rows_of(groups)))  # a product of matrices rounds as it likes
+    assert {rows for rows, _ in again} == set(map(tuple, rows_of(groups)))  # similarities round in any way
 
 
-def test_a_likeness_is_not_passed_on():
-    """Each of these resembles the next, the ends nothing in common."""
+def test_similarity_is_not_transitive():
+    """Each of these is similar to the next, but the two ends of the chain have nothing in common."""
     angles = np.arange(7) * 0.4
     x = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     groups = alike(x, exact_search(x), np.cos(0.41))
     assert max(map(len, rows_of(groups))) == 3
     for group in groups:
-        assert (np.sort(x[group.rows] @ x[group.rows].T, axis=0)[0] >= np.cos(0.41)).any()  # one resembles all
+        assert (np.sort(x[group.rows] @ x[group.rows].T, axis=0)[0] >= np.cos(0.41)).any()  # one row is similar to all
 
 
 def test_half_precision_and_rows_that_an_index_does_not_find():
@@ -238,7 +240,7 @@ def test_half_precision_and_rows_that_an_index_does_not_find():
 
 
 def test_large_groups(monkeypatch):
-    """Rows with more neighbours than FEW ask again, and the centre of a group of more than MANY once more."""
+    """Rows with more neighbours than FEW are searched again. So is the centre of a group of more than MANY."""
     monkeypatch.setattr(duplicates, "FEW", 3)
     rng = np.random.default_rng(0)
     x = np.repeat(np.eye(3, 8, dtype=np.float32), [9, 2, 5], 0) + 0.01 * rng.normal(size=(16, 8)).astype(np.float32)
@@ -259,8 +261,8 @@ def test_large_groups(monkeypatch):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=20), st.integers(0, 10**6))
-def test_of_known_groups_only_the_first_takes_part_in_alike(labels, seed):
-    """As if the others were not there."""
+def test_only_the_first_image_of_a_known_group_takes_part_in_alike(labels, seed):
+    """The result is the same as without the other rows."""
     x = np.random.default_rng(seed).normal(size=(len(labels), 3)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     members = [[row for row, other in enumerate(labels) if other == label] for label in (0, 1)]
@@ -270,14 +272,14 @@ def test_of_known_groups_only_the_first_takes_part_in_alike(labels, seed):
     assert rows_of(alike(x, exact_search(x), 0.7, copies=known)) == [[first[row] for row in group.rows] for group in alone]
 
 
-def test_what_is_said_of_an_image_holds_for_the_first_of_its_group():
+def test_a_mark_on_an_image_holds_for_the_first_of_its_group():
     x = np.ones((6, 1), np.float32)
     known = [Group([0, 2], 1.0), Group([2, 4], 0.9)]
     assert rows_of(alike(x, exact_search(x), 0.9, copies=known)) == [[0, 1, 3, 5]]
     assert_apart(alike(x, exact_search(x), 0.9, apart=[[4, 5]], copies=known), [[0, 5]])
 
 
-# ---- what the user said ----------------------------------------------------------------------------------------------
+# ---- pairs marked as "not duplicates" --------------------------------------------------------------------------------
 
 lines = st.lists(st.lists(st.integers(0, 11), min_size=2, max_size=4, unique=True), max_size=4)
 
@@ -290,7 +292,7 @@ def test_joined_strongest_first_and_never_what_stands_apart(made, apart):
     groups = joined(links, apart)
     assert_partition(groups, 12)
     assert_apart(groups, apart)
-    # The slow way: sets, merged link by link.
+    # The slow way: sets that are merged link by link.
     sets, least = [{row} for row in range(12)], {}
     for first, second, value in sorted(made, key=lambda link: -link[2]):
         together = sets[first] | sets[second]
@@ -324,11 +326,11 @@ def test_every_kind_respects_what_the_user_said(apart, seed):
         found[kind] = [Group(rows.tolist(), s) for rows, s in zip(groups.rows, groups.similarities.tolist())]
         assert_partition(found[kind], 12)
         assert_apart(found[kind], apart)
-    # No two rows are shown together twice.
+    # No two rows are together in two groups.
     pairs = [(a, b) for groups in found.values() for group in groups for a in group.rows for b in group.rows if a < b]
     assert len(set(pairs)) == len(pairs)
     if not apart:
-        assert found["alike"] == []  # what looks alike here is a copy already
+        assert found["alike"] == []  # all look-alikes here are copies already
 
 
 def test_leaders_of_chains():

@@ -1,4 +1,4 @@
-"""How a writer and its readers meet in a gallery's folder: writers that are killed at any call, readers at any moment."""
+"""How a writer and its readers share a gallery's folder: writers that are killed at any call, readers at any moment."""
 
 import os
 import shutil
@@ -30,7 +30,8 @@ def folder():
 
 
 def killed_at(number, after, work):
-    """Do `work()` in a process that is killed before or after its call number `number` among CALLS. Its exit status."""
+    """Run `work()` in a process that is killed before or after its call number `number` among CALLS. Returns its exit
+    status."""
     if child := os.fork():
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     calls = []
@@ -38,7 +39,7 @@ def killed_at(number, after, work):
     def watched(original):
         def call(*args, **more):
             calls.append(original)
-            own_number = len(calls)  # some of them call others
+            own_number = len(calls)  # one of CALLS may call another
             if own_number == number and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
@@ -60,7 +61,7 @@ def killed_at(number, after, work):
 
 
 def opened(folder):
-    """What a reader gets: "old", "new", or None where it is told to wait."""
+    """Return which gallery a reader gets, "old" or "new", or None if it is told to wait."""
     try:
         gallery = Gallery(folder)
     except InputError as error:
@@ -72,29 +73,29 @@ def opened(folder):
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_writer_that_is_killed_at_any_call(folder, after):
-    """Readers see the old gallery, the new one, or a line that says to wait. The next writer completes it."""
+    """Readers see the old gallery, the new one, or a line that says to wait. The next writer finishes the work."""
     whole = shutil.copytree(folder, folder.parent / "whole")
     reader, seen, number = Gallery(folder), [], 0
     while True:
         number += 1
         status = killed_at(number, after, lambda: make(folder, NEW))
         seen.append(opened(folder))
-        assert is_drawn(reader, OLD)  # its memory maps stay on the old files
+        assert is_drawn(reader, OLD)  # a gallery that is already open stays the old one
         make(folder, NEW)
         assert opened(folder) == "new" and sorted(os.listdir(folder)) == sorted(set(PLACES) - {"model.pth.tar"})
-        if status == 0:  # it made fewer calls than that
+        if status == 0:  # the writer ended before that call
             break
         assert status == -signal.SIGKILL
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
         reader = Gallery(folder)
-    assert number > 8 and {"old", None, "new"} <= set(seen)  # all of these were met
+    assert number > 8 and {"old", None, "new"} <= set(seen)  # all three cases occurred
     first_new = next(place for place, state in enumerate(seen) if state != "old")
-    assert "old" not in seen[first_new:]  # there is no way back
+    assert "old" not in seen[first_new:]  # after the first change, nobody sees the old gallery again
 
 
 def test_no_reader_sees_two_galleries_mixed(folder):
-    """One writes galleries in turns, others read all the while."""
+    """One thread writes galleries in turns, while others read all the time."""
     done, faults, seen = threading.Event(), [], []
 
     def read():
@@ -117,8 +118,9 @@ def test_no_reader_sees_two_galleries_mixed(folder):
     assert {"old", "new"} <= set(seen)
 
 
-def test_what_an_old_reader_computes_later_is_not_taken_for_the_new_gallery(folder):
-    """Neither what is derived nor the index, though both lie in the same folder under the same names."""
+def test_results_of_an_old_reader_are_not_used_for_the_new_gallery(folder):
+    """Derived results and the index of the old gallery are not used, although they have the same names in the same
+    folder."""
     old = Gallery(folder)
     make(folder, NEW)
     old.kept("rows", lambda: {"rows": old.embeddings[:]})
@@ -130,7 +132,7 @@ def test_what_an_old_reader_computes_later_is_not_taken_for_the_new_gallery(fold
 
 
 def test_names_of_files_stand_in_one_place():
-    """Nobody else spells them."""
+    """No other module spells them."""
     root = Path(__file__).parents[2]
     names = [*PLACES, "index.json", "index.faiss", "not_duplicates.txt", "hashes.npy", "done.npy", "plan.json", "making"]
     ours = [

@@ -1,4 +1,4 @@
-"""The index against comparing with every embedding, in float64."""
+"""The index, against comparing each query with every embedding in float64."""
 
 import json
 
@@ -19,14 +19,14 @@ def unit(rows):
 
 
 def clustered(count, dim=16, clusters=20, seed=0):
-    """float32 (count, dim), rows of length 1 around some centres."""
+    """Return rows of length 1 around some centres: float32 (count, dim)."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(clusters, dim))
     return unit(centres[rng.integers(clusters, size=count)] + 0.5 * rng.normal(size=(count, dim))).astype(np.float32)
 
 
 def are_nearest(rows, similarities, queries, embeddings, k):
-    """Whether these are the k nearest, best first. Of embeddings that are as similar, any may be among them."""
+    """Check that these are the k nearest rows, best first. If rows are equally similar, any of them may be in the result."""
     true = queries.astype(np.float64) @ embeddings.astype(np.float64).T
     k = min(k, len(embeddings))
     assert rows.shape == similarities.shape == (len(queries), k)
@@ -41,7 +41,7 @@ def are_nearest(rows, similarities, queries, embeddings, k):
 # ---- exact -----------------------------------------------------------------------------------------------------------
 
 
-few = st.integers(-2, 2)  # so that many rows are equal, and many similarities
+few = st.integers(-2, 2)  # small integers, so that many rows and many similarities are equal
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,7 +58,7 @@ def test_exact_search_with_ties(rows, queries, k):
     assert are_nearest(found, np.take_along_axis(true, found, 1).astype(np.float32), queries, embeddings, k)
 
 
-@pytest.mark.parametrize("queries", [1, 30])  # faiss goes another way for many
+@pytest.mark.parametrize("queries", [1, 30])  # faiss has another method for many queries
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_exact_search_of_many_in_blocks(tmp_path, monkeypatch, queries, dtype):
     monkeypatch.setattr(indexes, "ROWS_AT_ONCE", 7)
@@ -88,7 +88,7 @@ def inverted():
 
 
 def slow_recall(index, embeddings, sample):
-    """Recall@10 of searching with some of the embeddings themselves, image by image."""
+    """Return Recall@10 of searches with some of the embeddings themselves, image by image."""
     shares = []
     for row in sample:
         similar = embeddings[row].astype(np.float64) @ embeddings.astype(np.float64).T
@@ -99,13 +99,13 @@ def slow_recall(index, embeddings, sample):
 
 
 def test_the_recall_that_is_reported_is_measured(inverted):
-    """Of so few embeddings all are in the sample."""
+    """There are so few embeddings that all are in the sample."""
     index, embeddings = inverted
     about = index.about
     assert about["kind"] == "inverted file" and about["images"] == len(index) == 240
     assert about["recall"] == pytest.approx(slow_recall(index, embeddings, range(240)))
     assert indexes.RECALL <= about["recall"] and 1 < about["probes"] < about["lists"]
-    index.searcher.nprobe = about["probes"] // 2  # half as many would not do
+    index.searcher.nprobe = about["probes"] // 2  # with half as many, the recall is too low
     assert slow_recall(index, embeddings, range(240)) < indexes.RECALL
     index.searcher.nprobe = about["probes"]
 
@@ -124,7 +124,7 @@ def test_images_that_it_has_not_seen(inverted):
 
 
 def test_a_sample_of_many(monkeypatch):
-    """What is reported of a sample is near what all give."""
+    """The recall of a sample is close to the recall of all."""
     monkeypatch.setattr(indexes, "SAMPLE", 100)
     embeddings = clustered(1000, clusters=150)
     index = build(embeddings.astype(np.float16), exact_up_to=999)
@@ -182,7 +182,7 @@ def saved(tmp_path, inverted):
 
 
 def refusal(saved, model="model", stamp="stamp", kind=InputError):
-    """What `load` says; kind: Outdated where a new index can be made, InputError where the user should know."""
+    """Return the message of `load`. kind: Outdated if a new index can be made, InputError if the user must be told."""
     folder, embeddings = saved
     with pytest.raises(InputError) as caught:
         load(str(folder), embeddings, model, stamp)

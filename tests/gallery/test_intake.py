@@ -1,4 +1,4 @@
-"""What is taken from each image file, against the same by hand."""
+"""What `take_in` takes from each image file, against the same steps by hand."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ CROPS = Transforms(32, 36)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Seven good images of various shapes among five that cannot be read, three of these in a row."""
+    """Seven good images of various shapes, and five unreadable ones, three of them in a row."""
     shapes = [(48, 40), (40, 48), (300, 90), (36, 36), (33, 70), (90, 90), (41, 40)]
     for i, size in enumerate(shapes):
         photo(tmp_path / f"{i}.jpg", i, size)
@@ -36,13 +36,13 @@ def folder(tmp_path):
 
 
 def taken_whole(batches):
-    """The batches of take_in as one: indices, crops, prints, hashes, bad."""
+    """Check the batches of take_in and join them: indices, prints, hashes, crops, bad."""
     batches = list(batches)
     for taken in batches:
         count = len(taken.indices)
         assert taken.indices.dtype == np.int64 and taken.prints.dtype == taken.hashes.dtype == np.uint8
         assert (taken.crops is None) if count == 0 else (taken.crops.shape == (count, 3, 32, 32))
-        assert taken.prints.shape == (count, SIDE, SIDE) and taken.hashes.shape == (count, 16)  # also of no image at all
+        assert taken.prints.shape == (count, SIDE, SIDE) and taken.hashes.shape == (count, 16)  # also without any image
     crops = [taken.crops for taken in batches if taken.crops is not None]
     arrays = (np.concatenate([getattr(taken, name) for taken in batches]) for name in ("indices", "prints", "hashes"))
     return *arrays, torch.cat(crops), [bad for taken in batches for bad in taken.bad]
@@ -50,9 +50,9 @@ def taken_whole(batches):
 
 @pytest.mark.parametrize("batch_size, workers", [(1, 0), (2, 0), (64, 0), (3, 1)])
 def test_every_file_by_hand(folder, batch_size, workers):
-    """Also batches without any readable image."""
+    """Some batches have no readable image."""
     paths = sorted(map(str, folder.iterdir()))
-    wanted = [i for i in range(len(paths)) if i != 2]  # which is known already
+    wanted = [i for i in range(len(paths)) if i != 2]  # image 2 is known already
     indices, prints, hashes, crops, bad = taken_whole(take_in(paths, wanted, CROPS, batch_size, workers))
     good = [i for i in wanted if "bad" not in paths[i] and "gone" not in paths[i]]
     assert indices.tolist() == good and [item.index for item in bad] == [i for i in wanted if i not in good]
@@ -70,7 +70,7 @@ def test_no_image_is_wanted(folder):
 
 
 def test_a_batch_of_bad_images_fits_where_rows_go():
-    """So that `array[taken.indices] = taken.prints` does nothing."""
+    """Then `array[taken.indices] = taken.prints` is allowed, and does nothing."""
     taken = collate([])
     for array, rows in ((np.ones((4, SIDE, SIDE), np.uint8), taken.prints), (np.ones((4, 16), np.uint8), taken.hashes)):
         array[taken.indices] = rows
@@ -91,9 +91,9 @@ def test_names_of_any_bytes(tmp_path):
         ((taken),) = take_in([path], [0], CROPS, 4)
         assert taken.indices.tolist() == [0] and not taken.bad
         os.remove(path)
-        ((taken),) = take_in([path], [0], CROPS, 4)  # it went between the survey and now
+        ((taken),) = take_in([path], [0], CROPS, 4)  # the file disappeared after the survey
         assert "No such file" in taken.bad[0].message
-        assert taken.bad[0].message.isprintable()  # what is said of it is one line, and nothing to a terminal
+        assert taken.bad[0].message.isprintable()  # the message is one line, without control characters
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):

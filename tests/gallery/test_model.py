@@ -1,4 +1,4 @@
-"""The Embedder of a gallery: how it is chosen, kept, and told from others."""
+"""The Embedder of a gallery: how it is chosen, how it is saved, and how it is told from others."""
 
 import copy
 from functools import cache
@@ -24,7 +24,7 @@ OF_CHECKPOINT = {**REQUEST, "checkpoint": "its hash", "net": None, "width": None
 
 
 def drawn_form(embedder):
-    """Give an Embedder a closed form of the pooled features alone, its numbers drawn."""
+    """Give an Embedder a closed form of the pooled features alone, with random numbers."""
     form = embedder.closed_form = ClosedForm(embedder.feature_dim, {}, embedder.dim)
     form.weights.fill_(1)
     form.projection.normal_()
@@ -48,7 +48,8 @@ def paths(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """trained(preferred) -> a checkpoint, without a closed form (None), or with one that training chose or not."""
+    """trained(preferred) returns a checkpoint: without a closed form (None), or with one that it prefers (True) or not
+    (False)."""
     folder = tmp_path_factory.mktemp("trained")
 
     @cache
@@ -64,7 +65,7 @@ def trained(tmp_path_factory):
     return write
 
 
-# ---- which features --------------------------------------------------------------------------------------------------
+# ---- choosing a readout ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,8 @@ def test_a_random_embedding_is_refused():
     ],
 )
 def test_the_features_of_a_trained_net(trained, paths, preferred, head, kind):
-    """However many images there are: what it was trained to give, unless something else is asked for."""
+    """A trained net gives the features that its checkpoint prefers, for any number of images, unless flags ask for
+    others."""
     model = make({**OF_CHECKPOINT, "head": head}, trained(preferred), None, 10**6, no_fit, 9)
     assert model.kind == kind and model.fitted_to == 0 and model.dim == (1280 if kind == "pooled" else 24)
     embedder = models.load(trained(preferred), readout=kind if kind != "pooled" and preferred is not None else None)
@@ -149,7 +151,7 @@ def test_a_trained_net_without_a_closed_form_gets_one(trained):
 
 
 def test_outgrown():
-    """When the features are no longer those that so many images would get, or when they are more than twice as many."""
+    """A model is outgrown if another readout suits the number of images, or if that number has more than doubled."""
     net = SimpleNamespace(closed_form=None)
     sizes = [1, ENOUGH - 1, ENOUGH, ENOUGH + 1, 2 * ENOUGH, 2 * ENOUGH + 1, 2 * MOST_FITTED + 1]
     for head, trained, fitted_to, images in product(
@@ -157,7 +159,7 @@ def test_outgrown():
     ):
         kind = "closed_form" if fitted_to else "pooled"
         if not trained and head != "auto" and head != kind:
-            continue  # there is no such model
+            continue  # such a model is never made
         model = Model(net, kind, {"checkpoint": "its hash" if trained else None, "head": head}, fitted_to)
         doubled = fitted_to in (1, ENOUGH) and images > 2 * fitted_to
         other_kind = not trained and head == "auto" and (kind == "closed_form") != (images >= ENOUGH)
@@ -166,7 +168,7 @@ def test_outgrown():
         assert reason is None or str(images) in reason
 
 
-# ---- told from others ------------------------------------------------------------------------------------------------
+# ---- digests ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_digest_is_of_all_that_makes_the_rows(fitted):
@@ -181,19 +183,19 @@ def test_a_digest_is_of_all_that_makes_the_rows(fitted):
     }
     with torch.no_grad():
         weight = next(others["a weight"].embedder.features.parameters()).view(-1)[3]
-        weight.copy_(weight.nextafter(torch.tensor(9.0)))  # by one bit
+        weight.copy_(weight.nextafter(torch.tensor(9.0)))  # to the next larger number
         others["the closed form"].embedder.closed_form.projection[0, 0] += 1
         others["the crop"].embedder.settings["origin_width"] += 1
         next(b for n, b in others["a mean of BatchNorm"].embedder.named_buffers() if n.endswith("running_mean"))[0] += 1
     assert len({digest, *(other.digest for other in others.values())}) == 6
     same = copy.deepcopy(fitted)
-    same.embedder.to(memory_format=torch.channels_last)  # as a GPU would have it
+    same.embedder.to(memory_format=torch.channels_last)  # the memory layout of a GPU
     assert same.digest == digest
     assert fitted._replace(request={}, fitted_to=99).digest == digest
 
 
 def test_the_same_net_has_the_same_digest_wherever_it_is_made():
-    """The embedding head of a ready-made net is random. None of its features goes through it, so it does not count."""
+    """The embedding head of a ready-made net is random. None of the features uses it, so the digest ignores it."""
     digests = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -207,7 +209,7 @@ def test_saved_and_loaded(fitted, paths, tmp_path):
     loaded = load(file)
     assert loaded.digest == fitted.digest and loaded[1:] == fitted[1:] and loaded.embedder.kind == "closed_form"
     assert np.array_equal(loaded.embed(paths), fitted.embed(paths)) and loaded.dim == fitted.dim == 16
-    assert np.array_equal(models.load(file).embed(paths), fitted.embed(paths))  # it is a checkpoint like others
+    assert np.array_equal(models.load(file).embed(paths), fitted.embed(paths))  # the file is an ordinary checkpoint
     assert fitted.embed(paths).dtype == np.float32 and fitted.embed(paths).shape == (5, 16)
     assert fitted.embed([]).shape == (0, 16)
 
@@ -244,7 +246,7 @@ def test_a_damaged_file_is_named_with_a_remedy(fitted, tmp_path, kind):
 
 
 def test_the_model_beside_other_embeddings(fitted, tmp_path):
-    """A row of it would be compared with rows that mean something else."""
+    """Otherwise, its embeddings would be compared with embeddings of another net."""
     make_gallery(tmp_path, files_named("a.jpg"), model=fitted.digest)
     fitted.save(str(tmp_path / "model.pth.tar"))
     assert of_gallery(Gallery(tmp_path)).digest == fitted.digest

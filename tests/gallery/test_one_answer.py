@@ -1,4 +1,4 @@
-"""Shell and page answer the same questions with the same images: a folder that embed.py has embedded, asked by both."""
+"""Shell and page give the same answers: both are asked about one folder that embed.py has embedded."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from gallery.search import open_gallery
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory, run_once):
-    """Photos, some of them copies, some turned; their gallery; and a photo from elsewhere."""
+    """A folder with photos (some copied, some turned) and its gallery, and a photo from elsewhere."""
     top = tmp_path_factory.mktemp("one answer")
     names = photos(top / "photos", 12)
     shutil.copy(names[0], top / "photos" / "same.jpg")
@@ -31,7 +31,7 @@ def embedded(tmp_path_factory, run_once):
 
 @pytest.fixture
 def shell(run, embedded, capsys):
-    """shell("query", ...) -> what search.py prints as JSON."""
+    """shell("query", ...) runs search.py, and returns the JSON that it prints."""
 
     def call(command, *arguments):
         capsys.readouterr()
@@ -51,12 +51,12 @@ def page(embedded):
 
 
 def pairs(items):
-    """[(path, similarity)]"""
+    """Return [(path, similarity)]."""
     return [(item["path"], item["similarity"]) for item in items]
 
 
 def of_path(page, name):
-    """The key of an image."""
+    """Return the key of an image."""
     return page.gallery.keys[page.gallery.row_of_path[name]]
 
 
@@ -111,7 +111,7 @@ def test_duplicates(shell, page, turned):
 
 def test_the_usual_threshold(shell, page):
     printed = printed_groups(shell("duplicates"))
-    assert printed["alike"] == groups_of(page, "alike")  # what either takes where nobody gives one
+    assert printed["alike"] == groups_of(page, "alike")  # both use the same default threshold
 
 
 def test_groups(shell, page):

@@ -1,4 +1,4 @@
-"""Contact sheets: which files are written, what is on them, and what they leave alone."""
+"""Contact sheets: which files are written, which images they show, and which files they leave alone."""
 
 import os
 
@@ -19,7 +19,7 @@ def grouping(*groups):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of images of one colour each, some wide and some tall, and their paths."""
+    """Return the paths of images in a folder: each has one colour, some are wide, some are tall."""
     (tmp_path / "photos").mkdir()
     paths = []
     for name, colour, size in [
@@ -34,7 +34,7 @@ def photos(tmp_path):
 
 
 def squares(file, count):
-    """The mean colour of each of the first places of a sheet."""
+    """Return the mean colour of each of the first `count` squares of a sheet."""
     pixels = np.asarray(Image.open(file)).astype(float)
     found = []
     for place in range(count):
@@ -44,7 +44,7 @@ def squares(file, count):
 
 
 def same_colours(found, expected):
-    return np.abs(np.array(found) - np.array(expected)).max() < 8  # JPEG
+    return np.abs(np.array(found) - np.array(expected)).max() < 8  # JPEG changes colours a little
 
 
 def sheet(folder):
@@ -61,11 +61,11 @@ def test_a_sheet_for_each_cluster_in_order(photos, tmp_path):
         expected = [COLOURS[colour] for colour in colours] + [white]
         assert same_colours(squares(file, len(expected)), expected)
         title = np.asarray(Image.open(file).convert("L"))[:TITLE]
-        assert title.min() < 80 and title.mean() > 200  # letters on white
+        assert title.min() < 80 and title.mean() > 200  # the title has dark letters on white
 
 
 def test_the_middle_of_an_image_is_shown(tmp_path):
-    """The outer thirds of a wide one are cut."""
+    """The outer thirds of a wide image are cut off."""
     pixels = np.zeros((40, 120, 3), np.uint8)
     pixels[:, 40:80] = COLOURS["green"]
     Image.fromarray(pixels).save(tmp_path / "wide.png")
@@ -110,13 +110,13 @@ def test_an_unreadable_file_is_a_grey_square(photos, tmp_path):
     ],
 )
 def test_names_are_safe(tmp_path, name, stem):
-    """The images need not be there for it."""
+    """The images need not exist."""
     (file,) = write_sheets(str(tmp_path / "out"), [f"/nowhere/{name}"], grouping([0]))
     assert file == str(tmp_path / "out" / f"001-1-{stem}.jpg") and sheet(tmp_path / "out") == file
 
 
 def test_names_sort_by_number(tmp_path):
-    """Also of more than 999."""
+    """This holds for more than 999 groups too."""
     files = write_sheets(str(tmp_path / "out"), ["/nowhere/a.jpg"] * 1001, grouping(*([row] for row in range(1001))))
     assert files == sorted(files) and os.path.basename(files[-1]) == "1001-1-a.jpg"
 
@@ -147,7 +147,7 @@ def test_nothing_is_written_among_the_photos(photos, tmp_path):
     for out in (folder, folder / "sheets", tmp_path / "link", tmp_path / "link" / "sheets", folder / "x" / ".."):
         with pytest.raises(InputError, match="holds the photos"):
             write_sheets(str(out), photos, grouping([0, 1, 2, 3]), str(folder))
-    for out in (folder, tmp_path / "link"):  # without a root
+    for out in (folder, tmp_path / "link"):  # without telling it the photos' folder
         with pytest.raises(InputError, match="holds the photos"):
             write_sheets(str(out), photos, grouping([0, 1, 2, 3]))
     assert sorted(os.listdir(folder)) == before

@@ -1,4 +1,4 @@
-"""Reading a gallery: what is in it, what is kept beside it, and what is said of one that is damaged."""
+"""Reading a gallery: its content, results kept beside it, and the messages about damaged galleries."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ BAD = Bad(FILES[1], f"{FILES[1].path}: cannot be read\n\x1b[31m")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A gallery of two images, and a file that cannot be read."""
+    """A gallery of two images and one unreadable file."""
     folder = tmp_path_factory.mktemp("made") / "gallery"
     make(folder, FILES, [BAD])
     return folder
@@ -48,7 +48,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A copy of it."""
+    """A copy of the gallery, which a test may change."""
     return shutil.copytree(made, tmp_path / "gallery")
 
 
@@ -56,7 +56,7 @@ def test_what_is_in_it(folder):
     gallery = Gallery(folder)
     assert is_drawn(gallery, GOOD) and len(gallery) == 2
     assert (gallery.folder, gallery.name, gallery.root) == (str(folder), ABOUT["name"], "/photos")
-    assert gallery.bad == [(BAD.file.path, f"{BAD.file.path}: cannot be read\\n\\x1b[31m")]  # as it may be shown
+    assert gallery.bad == [(BAD.file.path, f"{BAD.file.path}: cannot be read\\n\\x1b[31m")]  # control characters are escaped
     slow = [hashlib.blake2b(file.path.encode(), digest_size=8).hexdigest() for file in GOOD]
     assert gallery.keys == slow and [gallery.row_of(key) for key in slow] == [0, 1]
     assert gallery.row_of("0" * 16) is None and gallery.row_of("") is None
@@ -89,7 +89,7 @@ def test_paths_as_text(folder, root, path, expected):
     (folder / "about.json").write_text(json.dumps({**about, "root": root}))
     gallery = Gallery(folder)
     assert list(gallery.paths) == [path] and gallery.shown(0) == expected
-    assert expected.encode()  # goes through UTF-8
+    assert expected.encode()  # it can be encoded as UTF-8
 
 
 names = st.binary(min_size=1, max_size=12).map(lambda name: "/" + os.fsdecode(name.replace(b"\0", b"\n")))
@@ -204,7 +204,7 @@ def test_other_tables(folder, statement):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_byte_may_be_wrong(made, data):
-    """Either it is found out, or the gallery can be read; never anything else."""
+    """Either the damage is found, or the gallery can be read. There is no other error."""
     with tempfile.TemporaryDirectory() as top:
         folder = shutil.copytree(made, os.path.join(top, "gallery"))
         part = data.draw(st.sampled_from(PARTS))
@@ -222,12 +222,12 @@ def test_any_byte_may_be_wrong(made, data):
             assert "\n" not in str(error)
 
 
-# ---- what is kept beside it ------------------------------------------------------------------------------------------
+# ---- results kept beside the gallery ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def counted():
-    """A function that makes arrays, and counts how often."""
+    """A function that makes arrays, and counts its calls."""
 
     def arrays():
         arrays.calls += 1
@@ -259,7 +259,7 @@ def test_what_was_made_by_other_rules_is_made_anew(folder, counted):
     for rules, calls in ((1, 1), (2, 2), (2, 2), (1, 3)):
         assert same(Gallery(folder).kept("map", counted, rules)) and counted.calls == calls
     path = folder / "derived" / "map.npz"
-    with np.load(path) as stored:  # as it was before rules had a number
+    with np.load(path) as stored:  # the file as it was before rules had numbers
         arrays = {name: stored[name] for name in stored.files if name != "rules"}
     np.savez(path, **arrays)
     assert same(Gallery(folder).kept("map", counted, 1)) and counted.calls == 3
@@ -276,7 +276,7 @@ def test_a_damaged_one_is_made_anew(folder, counted):
     gallery.kept("map", counted)
     path = folder / "derived" / "map.npz"
     whole = path.read_bytes()
-    entry = whole.index(b"PK\1\2")  # 8 bytes behind this stand flags of a part of the archive, then how it is packed
+    entry = whole.index(b"PK\1\2")  # 8 bytes after this are the entry's flags, then its compression method
     places = [0, 40, entry // 2, entry + 8, entry + 10, len(whole) - 8]
     flipped = [whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :] for place in places]
     for held in (b"", b"noise", whole[: len(whole) // 2], whole[:-1], *flipped):
@@ -286,7 +286,7 @@ def test_a_damaged_one_is_made_anew(folder, counted):
 
 
 def test_where_nothing_can_be_written_it_is_made_each_time(folder, counted):
-    (folder / "derived").touch()  # also root cannot make a folder of that name
+    (folder / "derived").touch()  # even root cannot make a folder of this name
     assert same(Gallery(folder).kept("map", counted)) and same(Gallery(folder).kept("map", counted)) and counted.calls == 2
 
 
@@ -296,11 +296,11 @@ def test_what_the_user_set_apart_stays_apart(folder):
     Gallery(folder).set_apart([2, 0, 2])
     Gallery(folder).set_apart(np.array([1, 2]))
     assert Gallery(folder).apart() == [[0, 2], [1, 2]]
-    make(folder, files_named("0.jpg", "a.jpg", "aa.jpg", "c.jpg"))  # b/b.jpg has gone, others have come between them
+    make(folder, files_named("0.jpg", "a.jpg", "aa.jpg", "c.jpg"))  # b/b.jpg is gone, and there are new rows
     gallery = Gallery(folder)
     assert [[gallery.shown(row) for row in rows] for rows in gallery.apart()] == [["a.jpg", "c.jpg"]]
     make(folder, FILES)
-    assert Gallery(folder).apart() == [[0, 2], [1, 2]]  # it is back
+    assert Gallery(folder).apart() == [[0, 2], [1, 2]]  # b/b.jpg is there again
 
 
 def test_marks_hold_in_all_galleries_of_a_folder_and_under_other_names(folder):
@@ -351,7 +351,7 @@ def test_set_apart_where_nothing_can_be_written(folder):
 
 
 def test_a_damaged_list_of_the_user(folder):
-    """A line of other bytes, or half of one that a full disk cut: the rest of it counts."""
+    """Bad lines (foreign bytes, a line cut off by a full disk) are skipped; the other lines count."""
     gallery = Gallery(folder)
     gallery.set_apart([0, 1])
     held = (folder / "not_duplicates.txt").read_bytes()

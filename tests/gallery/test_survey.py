@@ -1,4 +1,4 @@
-"""Which files embed.py takes: of a folder, or of a list."""
+"""Which files embed.py takes from a folder or from a list."""
 
 import os
 
@@ -25,7 +25,7 @@ def names(found, top):
 def test_a_folder_in_order_of_the_paths_with_size_and_time(tmp_path, monkeypatch):
     expected = photos(tmp_path / "photos", 5)
     (tmp_path / "photos" / "notes.txt").touch()
-    os.utime(expected[2], ns=(0, -1_500_000_001))  # before 1970
+    os.utime(expected[2], ns=(0, -1_500_000_001))  # a time before 1970
     monkeypatch.chdir(tmp_path)
     for asked in ("photos", tmp_path / "photos", "photos/", "photos/deep/.."):
         found = survey(str(asked))
@@ -35,7 +35,7 @@ def test_a_folder_in_order_of_the_paths_with_size_and_time(tmp_path, monkeypatch
 
 
 def test_links_out_of_the_folder_are_left_out_and_named(tmp_path, said):
-    folder, beside = tmp_path / "photos", tmp_path / "photos of others"  # whose name begins with that of the folder
+    folder, beside = tmp_path / "photos", tmp_path / "photos of others"  # its name begins with the folder's name
     inside, outside = photos(folder, 1)[0], photos(beside, 1, first=8)[0]
     (folder / "in.jpg").symlink_to(inside)
     (folder / "to in.jpg").symlink_to("in.jpg")
@@ -59,7 +59,7 @@ def test_a_link_to_the_folder_is_the_folder(tmp_path, said):
 
 def test_a_list_each_image_once_and_what_is_not_there(tmp_path):
     one, two = photos(tmp_path / "photos", 2)
-    (tmp_path / "link.jpg").symlink_to(one)  # a link counts as what it leads to
+    (tmp_path / "link.jpg").symlink_to(one)  # a link counts as its target
     listed = tmp_path / "list.txt"
     listed.write_text(f"photos/deep/001.jpg 3\n\ngone.jpg\n{one}\nphotos/../photos/000.jpg\nlink.jpg\n")
     found = survey(str(listed))
@@ -81,7 +81,7 @@ def test_names_of_any_bytes(tmp_path):
     listed.write_bytes(b"photos/" + odd[0] + b"\nphotos/\xff gone.jpg\n")
     found = survey(str(listed))
     assert os.fsencode(found.files[0].path).endswith(odd[0]) and len(found.files) == 1
-    assert found.gone[0].reason == f"{tmp_path}/photos/\\udcff gone.jpg: No such file or directory"  # as text goes anywhere
+    assert found.gone[0].reason == f"{tmp_path}/photos/\\udcff gone.jpg: No such file or directory"  # surrogates are escaped
 
 
 def test_a_pipe_in_a_list_is_not_waited_for(tmp_path):
@@ -112,5 +112,5 @@ def test_a_folder_that_cannot_be_read_is_named_by_the_flag_of_embed(tmp_path, mo
     def closed(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(os, "scandir", closed)  # root may read everything
+    monkeypatch.setattr(os, "scandir", closed)  # root may read everything, so this fails for root too
     assert refusal(tmp_path).removeprefix("--images ") == f"{tmp_path}: cannot read this folder (Permission denied)"

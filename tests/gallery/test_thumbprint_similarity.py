@@ -1,4 +1,4 @@
-"""How two prints compare: against loops in float64, and pictures whose crops are known exactly."""
+"""How two prints compare: against loops in float64, and on pictures whose crops are known exactly."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ CROPS = [(0.05, 0.05, 0.05, 0.05), (0.05, 0.05, 0, 0), (0, 0.025, 0.05, 0), (0.0
 
 
 def slow_agreement(a, b, edges):
-    """The definition, pixel by pixel: a and b float64 (s, s), edges ((left, right), (top, bottom)) of a in b."""
+    """Return the agreement by its definition, pixel by pixel. a, b: float64 (s, s). edges: as from `align`."""
     side = len(a)
     frame = side // 16
 
@@ -46,7 +46,7 @@ def slow_agreement(a, b, edges):
 @pytest.mark.parametrize("edges", [((0, 0), (0, 0)), ((0.05, -0.05), (0.02, -0.06)), ((-0.06, 0.03), (0.06, 0.01))])
 def test_agreement_is_the_mean_correlation_of_the_details_of_the_parts(edges):
     a, b = pictures([1, 1, 2, 3, 4, 5]), pictures([1, 4, 2, 3, 4, 5], 0.02, 0.01, noise=3)
-    a[4, :20], b[5, :, :20] = 128, 128  # where only one has detail
+    a[4, :20], b[5, :, :20] = 128, 128  # places where only one print has detail
     got = agreement(a.astype(np.float32), b.astype(np.float32), np.tile(np.float32(edges), (6, 1, 1)))
     expected = [slow_agreement(x.astype(float), y.astype(float), edges) for x, y in zip(a, b)]
     assert got == pytest.approx(expected, abs=1e-3)
@@ -57,7 +57,7 @@ def test_alignment_finds_the_edges_of_a_crop(crop):
     left, top, right, bottom = crop
     originals, crops = (pictures(range(20), *share).astype(np.float32) for share in ((0, 0, 0, 0), crop))
     edges = align(crops, originals, np.zeros((20, 2, 2), np.float32), 12)
-    assert np.abs(edges - [[left, -right], [top, -bottom]]).max() < 0.004  # an eighth of a pixel
+    assert np.abs(edges - [[left, -right], [top, -bottom]]).max() < 0.004  # this is an eighth of a pixel
 
 
 @pytest.mark.parametrize("crop", CROPS)
@@ -105,12 +105,12 @@ def test_blank_pictures_resemble_nothing(kind):
 
 
 def test_a_small_thing_on_white_is_compared():
-    """A sixth of the print has detail."""
+    """Only a sixth of the print has detail."""
     prints, others = pictures(range(40)), pictures(range(40, 80))
     things, other_things = (np.full_like(prints, 250) for _ in range(2))
     things[:, 9:22, 10:23], other_things[:, 9:22, 10:23] = prints[:, 9:22, 10:23], others[:, 9:22, 10:23]
     assert similarity(things, things).min() > 0.99
-    assert similarity(things, other_things).max() < COPY  # though they share their outline
+    assert similarity(things, other_things).max() < COPY  # although they have the same outline
 
 
 def test_a_frame_that_pictures_share_does_not_make_them_copies():

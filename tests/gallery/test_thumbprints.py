@@ -1,4 +1,4 @@
-"""Thumbprints: against a filter written out in float64, and the turned picture itself."""
+"""Thumbprints: against a filter in float64, and against prints of turned pictures."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from gallery.thumbprints import INVERSE, SIDE, VIEWS, thumbprint, view_of
 
 
 def triangles(length):
-    """float64 (SIDE, length): each pixel of the print is a mean weighted by a triangle two of its own widths wide."""
+    """Return the filter, float64 (SIDE, length): each pixel of a print is a triangle-weighted mean, two print pixels
+    wide."""
     scale = length / SIDE
     weights = np.zeros((SIDE, length))
     for i in range(SIDE):
@@ -36,7 +37,7 @@ def test_equals_the_slow_way(height, width, channels_last, seed):
         image = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     made = thumbprint(image)
     assert made.dtype == np.uint8 and made.shape == (SIDE, SIDE)
-    assert np.abs(made - slow_print(pixels)).max() <= 1.5  # it rounds after each of three steps
+    assert np.abs(made - slow_print(pixels)).max() <= 1.5  # the print is rounded after each of its three steps
 
 
 def test_the_ends_of_the_scale():
@@ -44,7 +45,7 @@ def test_the_ends_of_the_scale():
         assert (thumbprint(torch.full((3, 40, 50), value, dtype=torch.uint8)) == value).all()
 
 
-TURNS = [  # what Pillow calls each view
+TURNS = [  # the steps by which Pillow makes each view
     (),
     ("ROTATE_90",),
     ("ROTATE_180",),

@@ -1,4 +1,4 @@
-"""Making and renewing a gallery, with rows that are drawn: stops at any moment, full disks, damage."""
+"""Making and renewing a gallery of drawn rows: stops at any moment, full disks, damage."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ ABC, ABCD = files_named("a.jpg", "b.jpg", "c.jpg"), files_named("a.jpg", "b.jpg"
 
 
 class Stopped(BaseException):
-    """What a test has happen at a chosen moment."""
+    """Raised by a test at a chosen moment, to stop the work."""
 
 
 def stop(*args, **more):
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def begun(folder, files, indices, flushed=True):
-    """A gallery of these files that was stopped when the rows at some indices were written."""
+    """Return the Writer of a gallery that was stopped after it wrote the rows at some indices."""
     os.makedirs(folder, exist_ok=True)
     writer = Writer(str(folder), "model", DIM, "float32")
     writer.plan(files)
@@ -56,7 +56,7 @@ def begun(folder, files, indices, flushed=True):
 
 
 def wanted(folder, files, **changes):
-    """Which of the files would be embedded."""
+    """Return the files that would be embedded."""
     settings = {"model": "model", "dim": DIM, "dtype": "float32", **changes}
     return [files[i] for i in Writer(str(folder), **settings).plan(files)]
 
@@ -91,9 +91,9 @@ turns = st.lists(st.tuples(versions, st.sampled_from(["whole", "whole", "flushed
 @settings(max_examples=50, deadline=None)
 @given(turns=turns)
 def test_any_history_of_changes_and_stops(turns):
-    """Each turn: the files as they are now, some of them bad, whether it gets to its end, and after how many rows it stops.
+    """Each turn gives the present files (some are bad), how the turn ends, and after how many rows it stops.
 
-    What is written is just what nobody wrote before; what comes out is what a gallery made in one go holds.
+    A turn writes exactly the rows that are not written yet. The result equals a gallery that was made in one go.
     """
     with tempfile.TemporaryDirectory(dir=RAM) as folder:
         ready, halfway = set(), set()
@@ -114,7 +114,7 @@ def test_any_history_of_changes_and_stops(turns):
                 writer.finish(bad, ABOUT)
                 assert is_drawn(Gallery(folder), good) and known_bad(folder, files) == bad
                 ready, halfway = set(good), set()
-            if end != "whole" or not good:  # of what was done before, that which is still there is kept
+            if end != "whole" or not good:  # rows of earlier turns are kept if their files are still there
                 halfway = (halfway | ready) & set(files) | ({files[i] for i in written} if end == "flushed" else set())
 
 
@@ -122,9 +122,9 @@ def test_rows_of_another_model_or_dtype_are_not_kept(folder):
     assert wanted(folder, ABC) == []
     begun(folder, ABCD, [3])
     assert wanted(folder, ABCD) == []
-    assert wanted(folder, ABCD, model="other") == ABCD  # also of what was being made
+    assert wanted(folder, ABCD, model="other") == ABCD  # rows of the unfinished gallery are not kept either
     assert wanted(folder, ABCD, dtype="float16") == ABCD
-    assert is_drawn(Gallery(folder), ABC)  # all the while
+    assert is_drawn(Gallery(folder), ABC)  # the gallery did not change
 
 
 def test_float16(tmp_path):
@@ -133,7 +133,7 @@ def test_float16(tmp_path):
 
 
 def test_an_open_gallery_does_not_change(folder):
-    """Nor is a new one seen before it is whole."""
+    """A new gallery only becomes visible when it is complete."""
     before = Gallery(folder)
     writer = begun(folder, ABCD, [3])
     assert is_drawn(before, ABC) and is_drawn(Gallery(folder), ABC)
@@ -158,7 +158,7 @@ def test_unreadable_files_are_remembered_until_they_change(folder):
     assert known_bad(str(folder), ABCD) == bad[1:] and Gallery(folder).bad == [(ABCD[3].path, "d.jpg: broken")]
     changed = files_named("d.jpg", mtime_ns=7)
     assert known_bad(str(folder), [*ABC, *changed]) == known_bad(str(folder), ABC) == []
-    make(folder, ABCD, bad)  # that of b.jpg is known: who says that it is bad is believed
+    make(folder, ABCD, bad)  # b.jpg has a row already, but the list of bad files counts
     assert is_drawn(Gallery(folder), [ABCD[0], ABCD[2]]) and known_bad(str(folder), ABCD) == bad
     assert known_bad(str(folder / "nowhere"), ABCD) == []
     (folder / "images.sqlite").write_bytes(b"noise")
@@ -176,7 +176,7 @@ def test_a_row_that_nobody_wrote(folder):
 
 
 def test_what_is_marked_as_done_is_on_the_disk(tmp_path, monkeypatch):
-    """Marked only when the rows were brought there: a power cut between the two must not leave rows of zeros."""
+    """Rows are marked as done only after they are on the disk. Otherwise, a power cut could leave rows of zeros."""
     brought = []
 
     def flush(array):
@@ -210,7 +210,7 @@ def test_every_some_seconds(tmp_path, monkeypatch):
 @pytest.mark.parametrize("moved", range(len(PLACES) + 1))
 @pytest.mark.parametrize("files", [ABCD, files_named("b.jpg", "c.jpg", "z.jpg")], ids=["one more", "renamed"])
 def test_stopped_while_files_move_to_their_places(folder, monkeypatch, moved, files):
-    """A reader refuses what is half old and half new; the next embed.py puts it right."""
+    """A reader refuses a mixture of old and new files. The next embed.py repairs it."""
     making = folder / "making"
     writer = begun(folder, files, [len(files) - 1])
     (making / "model.pth.tar").write_text("a new model")
@@ -234,7 +234,7 @@ def test_stopped_while_files_move_to_their_places(folder, monkeypatch, moved, fi
 @pytest.mark.parametrize("part", ["embeddings.npy", "prints.npy", "images.sqlite"])
 @pytest.mark.parametrize("moved", range(len(PLACES) + 1))
 def test_a_reader_that_comes_while_files_move(folder, monkeypatch, moved, part):
-    """They move just when it is about to read one of them. It gets all old files or all new ones, or is told to wait."""
+    """Files move just before the reader reads one of them. It gets all old files, all new files, or is told to wait."""
     files, making, aside = files_named("b.jpg", "c.jpg", "z.jpg"), folder / "making", folder / "aside"
     writer = begun(folder, files, [2])
     with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -261,14 +261,14 @@ def test_a_reader_that_comes_while_files_move(folder, monkeypatch, moved, part):
     try:
         gallery = Gallery(folder)
     except InputError as error:
-        assert "--again" not in str(error)  # nothing is wrong with it
+        assert "--again" not in str(error)  # the gallery is not damaged, so --again is not the remedy
     else:
         assert is_drawn(gallery, ABC) or is_drawn(gallery, files)
     assert moves
 
 
 def test_no_file_is_missing_while_files_move(folder, monkeypatch):
-    """Who reads in that moment finds the old one or the new one."""
+    """A reader at that moment finds the old or the new file."""
     replace, moved = os.replace, []
 
     def watched(source, target):
@@ -287,7 +287,7 @@ CALLS = [(os, "makedirs"), (os, "rename"), (os, "replace"), (shutil, "rmtree"), 
 
 @pytest.mark.parametrize("call", range(1, 9))
 def test_stopped_while_a_stopped_one_is_laid_out_again(tmp_path, monkeypatch, call):
-    """Before and after any change in the folder: no row that was brought to the disk is lost, nor the model."""
+    """Stop before and after each change in the folder. Neither flushed rows nor the model get lost."""
     for after in (False, True):
         folder = tmp_path / f"gallery {after}"
         begun(folder, ABC, [0, 2])
@@ -314,13 +314,13 @@ def test_stopped_while_a_stopped_one_is_laid_out_again(tmp_path, monkeypatch, ca
                 pass
             else:
                 assert len(calls) < call, "it stops where it is told to"
-        GalleryFolder(folder).put_in_place()  # as embed.py begins
+        GalleryFolder(folder).put_in_place()  # as embed.py does at its start
         assert (folder / "making" / "model.pth.tar").read_text() == "the model", (call, after)
         assert wanted(folder, ABCD) == [ABCD[1], ABCD[3]], (call, after)
 
 
 def test_stopped_while_bad_files_are_taken_out(tmp_path, monkeypatch):
-    """The gallery is laid out anew without their rows."""
+    """The gallery is written again without the rows of bad files."""
     writer = begun(tmp_path, ABC, [0, 2])
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", stop)
@@ -355,7 +355,7 @@ def test_a_disk_without_room(folder, monkeypatch, dtype, size):
 @pytest.mark.parametrize("part", ["embeddings.npy", "prints.npy", "images.sqlite", "about.json"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_gallery_is_made_anew(folder, part, kind):
-    """And never taken for one that is up to date."""
+    """A damaged gallery is never taken for one that is up to date."""
     assert is_current(str(folder), "model", "float32", ABC, [])
     damage(folder / part, kind)
     assert not is_current(str(folder), "model", "float32", ABC, [])
@@ -373,7 +373,7 @@ def test_damage_of_what_was_being_made(folder, part, kind):
 
 
 def test_arrays_of_another_shape(folder):
-    """As of another version of this program."""
+    """Another version of this program could have left them."""
     for name, shape in (("embeddings", (3, DIM + 1)), ("embeddings", (2, DIM)), ("prints", (3, 16, 16)), ("prints", (3,))):
         whole = (folder / f"{name}.npy").read_bytes()
         np.save(folder / f"{name}.npy", np.zeros(shape, np.uint8))
@@ -396,7 +396,7 @@ def test_is_current(folder):
 
 
 def test_drawn_rows_tell_files_apart():
-    """What the tests here compare with."""
+    """The tests here rely on it."""
     one, other = drawn(ABC[0]), drawn(files_named("a.jpg", mtime_ns=1)[0])
     assert all(np.array_equal(a, b) for a, b in zip(one, drawn(ABC[0])))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other))

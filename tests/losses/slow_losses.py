@@ -1,7 +1,7 @@
-"""Every loss once more, slow and obvious: from its paper's equation, one anchor, one pair or one triplet at a time.
+"""Every loss again, slow and obvious: by its paper's equation, one anchor, one pair or one triplet at a time.
 
-Each takes embeddings (N, dim) and labels, a list of ints, and gives a scalar. Numbers are the papers' and Deep_Metric's,
-written here again.
+Each takes embeddings (N, dim) and labels, a list of ints, and returns a scalar. The numbers are those of the papers and of
+Deep_Metric; they are repeated here on purpose.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import exp, log
 
 
 def split(x, labels, i):
-    """Similarities of anchor i with its positives and with its negatives, as two lists."""
+    """Return the similarities of anchor i with its positives and with its negatives, as two lists."""
     n = len(x)
     return (
         [x[i] @ x[j] for j in range(n) if j != i and labels[j] == labels[i]],
@@ -94,7 +94,7 @@ def triplets_of(labels):
 
 
 def triplet(x, labels, semi_hard=False):
-    """Schroff et al. 2015, eq. 3, over the violating triplets; semi_hard: those of eq. 4 alone."""
+    """Schroff et al. 2015, eq. 3, over the violating triplets. semi_hard: only over those that also fulfil eq. 4."""
     violations = []
     for a, p, q in triplets_of(labels):
         positive, negative = ((x[a] - x[p]) ** 2).sum(), ((x[a] - x[q]) ** 2).sum()
@@ -108,7 +108,8 @@ def semi_hard(x, labels):
 
 
 def margin_terms(x, labels, beta, triplets):
-    """Wu et al. 2017: by how much each pair of the triplets (a, p, n) is on the wrong side; beta (num_classes,)."""
+    """Wu et al. 2017: for each pair in the triplets (a, p, n), return how far it is on the wrong side. beta:
+    (num_classes,)."""
     terms = []
     for a, p, q in triplets:
         terms += [(x[a] - x[p]).norm() - beta[labels[a]] + 0.2, beta[labels[a]] - (x[a] - x[q]).norm() + 0.2]
@@ -120,7 +121,8 @@ def margin(x, labels, beta, triplets):
 
 
 def sampling_weights(x, labels, a):
-    """Wu et al. 2017, section 4: the weight of each image as the negative of anchor a, which sum to 1; None without any."""
+    """Wu et al. 2017, section 4: the weights, summing to 1, by which images are drawn as negatives of anchor a; None
+    without any."""
     n, weights = x.shape[1], []
     for j in range(len(x)):
         d = max((x[a] - x[j]).norm().item(), 0.5)
@@ -144,13 +146,13 @@ def proxy_anchor(x, labels, proxies):
 
 
 def thresholds_are_clear(x, labels, gap=1e-4):
-    """Whether no triplet lies so close to a limit of the mining that rounding decides about it."""
+    """Return True if no triplet is so close to a limit of the mining that rounding decides about it."""
     distances = 2 - 2 * x @ x.T
     violations = [(distances[a, p] - distances[a, q]).item() for a, p, q in triplets_of(labels)]
     return all(abs(abs(violation) - limit) > gap for violation in violations for limit in (0, 0.2))
 
 
-PLAIN = {  # losses of embeddings and labels alone; Margin and ProxyAnchor also have parameters
+PLAIN = {  # losses without parameters; Margin and ProxyAnchor have some
     "Weight": weight,
     "Binomial": binomial,
     "Contrastive": contrastive,
@@ -163,7 +165,7 @@ PLAIN = {  # losses of embeddings and labels alone; Margin and ProxyAnchor also 
 
 
 def value_and_gradients(loss, *leaves):
-    """The value of loss(*leaves), and its gradient for each of them; leaves: tensors."""
+    """Return the value of loss(*leaves), and its gradient for each leaf. leaves: tensors."""
     leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
     value = loss(*leaves)
     value.backward()

@@ -1,4 +1,4 @@
-"""What holds for every loss: it trains, it survives batches without pairs, and its draws follow torch's seed."""
+"""Properties of every loss: it trains, it survives batches without pairs, and its draws follow torch's seed."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def make(name):
 
 
 def two_classes(seed, per_class=10, features=8):
-    """Inputs (2 * per_class, features) of noise, whose first number tells the classes apart, and labels."""
+    """Return inputs (2 * per_class, features) of noise, and labels. Only the first number tells the classes apart."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(2).repeat_interleave(per_class)
     inputs = torch.randn(2 * per_class, features, generator=generator)
@@ -27,7 +27,7 @@ def two_classes(seed, per_class=10, features=8):
 
 @every_loss
 def test_it_trains(name):
-    """A linear layer learns to see the one number that matters: the loss falls, and other images part by class."""
+    """A linear layer learns to use the one number that matters: the loss falls, and unseen images separate by class."""
     torch.manual_seed(0)
     (inputs, labels), (others, other_labels) = two_classes(0), two_classes(1)
     net, loss = nn.Linear(8, DIM), losses.create(name, dim=DIM, num_classes=2)
@@ -53,7 +53,7 @@ def test_it_trains(name):
 @pytest.mark.parametrize("kind", ["random", "equal", "zero"])
 @pytest.mark.parametrize("labels", [[0], [1, 1], [0, 1], [3, 3, 3, 3], [0, 1, 2, 3], [5, 5, 0], [2] * 30, [0, 1] * 15])
 def test_batches_without_pairs(name, kind, labels):
-    """One class, one image of each, one image, or images that all look the same: a finite loss with a finite gradient."""
+    """Loss and gradient stay finite for one class, one image of each class, one image, or equal images."""
     torch.manual_seed(0)
     x = normalize(torch.randn(len(labels), DIM))
     x = {"random": x, "equal": x[:1].repeat(len(labels), 1), "zero": 0 * x}[kind].requires_grad_()
@@ -67,14 +67,14 @@ def test_batches_without_pairs(name, kind, labels):
 
 @every_loss
 def test_nothing_to_learn_is_zero(name):
-    """A single image is no pair: the loss is 0. (The proxies of ProxyAnchor are always there.)"""
+    """A single image is no pair, so the loss is 0. ProxyAnchor always has pairs with its proxies."""
     if name != "ProxyAnchor":
         assert make(name)(normalize(torch.ones(1, DIM)), torch.tensor([0])) == 0
 
 
 @every_loss
 def test_the_seed_decides(name):
-    """A loss draws from torch's global generator or not at all."""
+    """If a loss draws random numbers, it takes them from torch's global generator."""
     x, labels = normalize(torch.randn(24, DIM, generator=torch.Generator().manual_seed(0))), torch.arange(24) % CLASSES
     found = []
     for _ in range(2):
@@ -86,7 +86,7 @@ def test_the_seed_decides(name):
 
 @every_loss
 def test_broken_embeddings_are_seen(name):
-    """Embeddings that are nan raise nothing; the caller sees them in the loss or in the similarities."""
+    """Embeddings that are nan raise no error. The caller sees them in the loss or in the similarities."""
     x, labels = normalize(torch.randn(8, DIM)), torch.arange(8) % 2
     for rows in (slice(0, 1), slice(None)):
         broken = x.clone()
@@ -96,7 +96,7 @@ def test_broken_embeddings_are_seen(name):
 
 
 class Gathered(torch.autograd.Function):
-    """As the rows of several processes come together: only the first half, the own ones, take a gradient."""
+    """Joins the rows of several processes. Only the first half, this process's own rows, gets a gradient."""
 
     @staticmethod
     def forward(ctx, own, others):
@@ -109,7 +109,8 @@ class Gathered(torch.autograd.Function):
 
 @every_loss
 def test_the_gather_of_two_processes(name):
-    """The gradient of the own rows is that of the whole batch in one process, times the size of the group."""
+    """The gradient of the process's own rows equals the whole batch's gradient in one process, times the number of
+    processes."""
     torch.manual_seed(0)
     x, labels = normalize(torch.randn(16, DIM)), torch.arange(16) % 4
     loss = make(name)
@@ -125,7 +126,7 @@ def test_the_gather_of_two_processes(name):
     "name, parameters", [("ProxyAnchor", {(CLASSES, DIM)}), ("Margin", {(CLASSES,)}), ("Weight", set())]
 )
 def test_parameters_are_saved_and_loaded(name, parameters):
-    """Proxies and betas are parameters, so they train, and go on from a checkpoint."""
+    """Proxies and betas are parameters, so they are trained, and a checkpoint holds them."""
     loss, other = make(name), make(name)
     assert {tuple(p.shape) for p in loss.parameters()} == parameters
     with torch.no_grad():

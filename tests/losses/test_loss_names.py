@@ -1,4 +1,4 @@
-"""Losses by name: what is known, what is refused, and which settings reach a loss."""
+"""Losses by name: the known names, the refused names, and the settings that each loss gets."""
 
 import math
 

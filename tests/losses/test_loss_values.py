@@ -1,4 +1,4 @@
-"""The value of every loss, and its gradient, against slow loops over anchors, pairs and triplets."""
+"""The value and the gradient of every loss, against slow loops over anchors, pairs and triplets."""
 
 import math
 from collections import Counter
@@ -20,26 +20,26 @@ from torch.nn.functional import normalize
 import losses
 
 CLASSES, DIM = 4, 6
-RENORMALISING = {"Contrastive", "NCA", "Triplet", "SemiHard", "Margin", "ProxyAnchor"}  # the library's, within the loss
+RENORMALISING = {"Contrastive", "NCA", "Triplet", "SemiHard", "Margin", "ProxyAnchor"}  # these normalise
 some_labels = st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=9)
 some_spread, some_seed = st.sampled_from([0.2, 0.7, 3.0]), st.integers(0, 1000)
 
 
 def embed(labels, spread, seed):
-    """Embeddings float32 (N, DIM) around a centre for each class."""
+    """Return embeddings around a centre for each class: float32 (N, DIM)."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(CLASSES, DIM, generator=generator)
     return normalize(centres[labels] + spread * torch.randn(len(labels), DIM, generator=generator))
 
 
 def assert_equal_to_slow(name, ours, slow, x, *parameters):
-    """Values and gradients of ours(x) and slow(x, *parameters); `ours` has these parameters inside it."""
+    """Check values and gradients of ours(x) against slow(x, *parameters). `ours` holds the same parameters."""
     x = x.clone().requires_grad_()
     value = ours(x)
     value.backward()
     found = [value.detach(), x.grad, *(p.grad for p in parameters)]
     expected = value_and_gradients(slow, x.double(), *(p.double() for p in parameters))
-    if name in RENORMALISING:  # that step's own gradient takes away what would only make an embedding longer
+    if name in RENORMALISING:  # scaling removes the part of the gradient along x
         radial = (expected[1] * x.detach()).sum(1, keepdim=True)
         expected[1] = expected[1] - radial * x.detach()
     torch.testing.assert_close([f.double() for f in found], expected, rtol=1e-4, atol=3e-5)
@@ -61,7 +61,7 @@ def test_losses_of_pairs_and_triplets(name, labels, spread, seed):
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("spread", [0.3, 2.0])
 def test_a_batch_of_p_times_k(name, spread):
-    """32 images, for which torch.cdist goes by matrix products."""
+    """With 32 images, torch.cdist computes distances by matrix products."""
     labels = [0, 1, 2, 3] * 8
     x = embed(labels, spread, 0)
     assert thresholds_are_clear(x.double(), labels, 1e-6)
@@ -71,7 +71,7 @@ def test_a_batch_of_p_times_k(name, spread):
 @settings(max_examples=60, deadline=None)
 @given(labels=some_labels, spread=some_spread, seed=some_seed)
 def test_margin(labels, spread, seed):
-    """For the triplets that the miner draws; how it draws them is the next test's."""
+    """The triplets are those that the miner draws. The next test checks how it draws them."""
     x, loss = embed(labels, spread, seed), losses.create("Margin", num_classes=CLASSES)
     (beta,) = loss.parameters()
     assert beta.tolist() == pytest.approx([1.2] * CLASSES)
@@ -89,7 +89,8 @@ def test_margin(labels, spread, seed):
 
 
 def test_margin_draws_by_distance():
-    """10,000 draws for anchors that have negatives from near to beyond 1.4: as often as section 4 of the paper says."""
+    """The anchors have negatives from close to farther than 1.4. 10,000 draws occur as often as section 4 of the paper
+    says."""
     angles = [0.0] * 100 + [0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.5, 1.54, 1.56, 2.0]
     labels = [0] * 100 + [1] * 10
     x = torch.tensor([[math.cos(angle), math.sin(angle), 0, 0, 0, 0] for angle in angles])

@@ -1,4 +1,5 @@
-"""The contrastive loss over masks of pairs, against loops over pairs and against a peer library where masks are labels."""
+"""The contrastive loss over masks of pairs: against loops over pairs, and against another library if masks come from
+labels."""
 
 import math
 
@@ -12,7 +13,7 @@ from losses.masked_contrast import masked_contrast
 
 
 def pairs(count, seed):
-    """Similarities and masks of some random pairs, float64."""
+    """Return similarities of random rows and masks of random pairs, float64."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, 5))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -17,7 +17,7 @@ def slow_distance(a, b):
 
 
 def slow_neighbours(x, index, sigma, count):
-    """i -> list of the `count` rows nearest to it: itself, then the other views of its image, then by similarity."""
+    """Map i to the `count` rows nearest to it: itself, then the other views of its image, then the most similar rows."""
     n = range(len(x))
 
     def place(i, j):
@@ -85,7 +85,8 @@ def slow_distillation(relative, target):
 
 
 def views_of(images, views, dim, spread, seed):
-    """float64 (images * views, dim) of length 1 around a centre for every two images, and each row's image."""
+    """Return rows of length 1, with a centre for every two images, float64 (images * views, dim), and the image of each
+    row."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.arange(images).repeat_interleave(views)
     centres = torch.randn(images, dim, generator=generator, dtype=torch.float64)
@@ -110,7 +111,7 @@ def test_similarity_equals_the_loops(images, views, dim, spread, seed):
 @settings(max_examples=60, deadline=None)
 @batches
 def test_losses_and_gradients_equal_the_loops(images, views, dim, spread, seed):
-    """Also those of a single row, whose distances are all zero."""
+    """Batches of a single row, whose distances are all zero, are among the examples."""
     x, index = views_of(images, views, dim, spread, seed)
     f, g = 7 * x + 3, x @ torch.randn(dim, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     similarity = contextual_similarity(x, index, 3, 4)
@@ -133,7 +134,7 @@ def test_losses_and_gradients_equal_the_loops(images, views, dim, spread, seed):
 
 
 def test_float32_is_close_to_float64():
-    """Of a batch of the size that is trained, far from the origin, as features behind a ReLU are."""
+    """The batch has the size of real training. Its rows are far from the origin, like features after a ReLU."""
     x, index = views_of(120, 2, 64, 0.5, 0)
     similarity = contextual_similarity(x, index, 3, 10)
     torch.testing.assert_close(contextual_similarity(x.float(), index, 3, 10).double(), similarity, rtol=0, atol=1e-5)
@@ -144,15 +145,15 @@ def test_float32_is_close_to_float64():
 
 
 def test_an_example_by_hand():
-    """Two images, two views each, the second of the right angle to the first; sigma 2, so that exp(-d^2 / sigma) = 1 / e."""
+    """There are two images, at a right angle, with two equal views each. sigma is 2, so exp(-d^2 / sigma) is 1 / e."""
     x = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]])
     index = torch.tensor([0, 0, 1, 1])
-    far = 1 / math.e / 2  # no common neighbour
+    far = 1 / math.e / 2  # without common neighbours
     expected = torch.tensor([[1.0, 1, far, far], [1, 1, far, far], [far, far, 1, 1], [far, far, 1, 1]])
     torch.testing.assert_close(contextual_similarity(x, index, 2, 2), expected)
-    relative = relative_distances(x)  # 0 or the root of 2, whose mean is half of that
+    relative = relative_distances(x)  # distances are 0 or sqrt(2), their mean is sqrt(2) / 2
     torch.testing.assert_close(relative, torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2], [2, 2, 0, 0], [2, 2, 0, 0]]))
-    # a third of the pairs costs nothing; the others far * 2^2, beyond any push
+    # A third of the pairs costs nothing. Each other pair costs far * 2^2; it is too distant to be pushed.
     assert relaxed_contrastive(relative, expected, 1).item() == pytest.approx(2 / 3 * far * 4)
     assert relaxed_contrastive(relative, expected, 3).item() == pytest.approx(2 / 3 * (far * 4 + (1 - far) * 1))
     near, away = math.log((2 + 2 * math.exp(-2)) / 4), math.log((2 * math.exp(2) + 2) / 4)
@@ -160,20 +161,21 @@ def test_an_example_by_hand():
 
 
 def test_views_of_an_image_are_neighbours_whatever_their_distance():
-    """0 and 1 are one image, torn apart by the teacher; 2 is next to 0 and 3 next to 1."""
+    """Rows 0 and 1 are views of one image, which the teacher places far apart. Row 2 is close to 0, and row 3 is close to
+    1."""
     x = normalize(torch.tensor([[1.0, 0], [-1, 0], [1, 0.1], [-1, 0.1]]))
     together, apart = (contextual_similarity(x, torch.tensor(index), 3, 2) for index in ([0, 0, 1, 2], [0, 3, 1, 2]))
     assert together[0, 1] > 0.5 > apart[0, 1] and together[0, 2] < apart[0, 2]
 
 
-# ---- what holds for every batch ------------------------------------------------------------------------------------
+# ---- properties of every batch -------------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
 @batches
 def test_similarity_is_symmetric_within_0_and_1_and_follows_the_rows(images, views, dim, spread, seed):
     x, _ = views_of(images, views, dim, spread, seed)
-    index = torch.arange(len(x))  # no ties, which the order of rows decides
+    index = torch.arange(len(x))  # no ties, because the order of rows would decide them
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     found = contextual_similarity(x, index, 3, 4)
     assert found.min() >= 0 and found.max() <= 1 + 1e-12
@@ -206,7 +208,7 @@ def test_distillation_is_zero_where_both_agree_and_teaches_only_the_one(images, 
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize("kind", ["equal", "zero"])
 def test_rows_that_are_all_the_same(kind, rows):
-    """A collapsed net, or one image: finite, and so is the gradient."""
+    """As of a collapsed net, or of one image: value and gradient are finite."""
     x = (torch.ones(rows, 4) * (kind == "equal")).requires_grad_()
     similarity = contextual_similarity(normalize(x), torch.arange(rows) // 2, 3, 4)
     relative = relative_distances(x)

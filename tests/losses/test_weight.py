@@ -20,7 +20,8 @@ def slow_loss(embeddings, labels):
 
 
 def peer_loss(embeddings, labels):
-    """pytorch-metric-learning's; None where it returns 0 for want of more than one pair of a kind, which eq. 13 does not."""
+    """Return pytorch-metric-learning's loss. None if each sort of pairs has only one pair: it then returns 0, unlike eq.
+    13."""
     pairs = MultiSimilarityMiner(MARGIN)(embeddings, labels)
     if {len(indices) for indices in pairs} == {1}:
         return None
@@ -58,7 +59,8 @@ def test_value_and_gradient_equal_the_loop_and_the_peer(classes, per_class, spre
 
 
 def test_no_pair_survives():
-    """Two tight classes far apart: nothing is mined; the loss is 0 and still back-propagates, as the peer's does."""
+    """Two tight classes are far apart, so no pair is mined. The loss is 0 and still back-propagates, as in the other
+    library."""
     raw, labels = torch.eye(4)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1])
     value, gradient = value_and_gradient(our_loss, raw, labels)
     assert value == pytest.approx(peer_loss(raw, labels).item(), abs=1e-7) and value == 0
@@ -80,7 +82,8 @@ def test_one_class_or_no_positives(labels):
     st.integers(0, 1000),
 )
 def test_any_small_batch_equals_the_loop(labels, dim, kind, seed):
-    """One image, one class, embeddings of one number, of no length, or all the same: finite, and so is the gradient."""
+    """Value and gradient are finite also for one image, one class, and embeddings of one number, of length zero, or all
+    equal."""
     x = torch.randn(len(labels), dim, generator=torch.Generator().manual_seed(seed))
     x = {"same": x[:1].expand(len(labels), dim), "zero": 0 * x, "signs": x.sign(), "any": x}[kind]
     x, labels = torch.nn.functional.normalize(x), torch.tensor(labels)
@@ -95,7 +98,8 @@ def test_any_small_batch_equals_the_loop(labels, dim, kind, seed):
 
 
 def test_equal_images_are_positives_of_each_other():
-    """The original drops positives of similarity 1 as if they were the anchor; here only the anchor itself goes."""
+    """The original drops positives of similarity 1, because they look like the anchor. Here only the anchor itself is
+    left out."""
     raw, labels = torch.tensor([[1.0, 0], [1, 0], [1, 0.1]]), torch.tensor([0, 0, 1])
     assert our_loss(torch.nn.functional.normalize(raw), labels).item() == pytest.approx(
         slow_loss(torch.nn.functional.normalize(raw), labels).item(), abs=1e-5
@@ -111,7 +115,7 @@ def test_steep_alpha_does_not_overflow():
 def test_orthogonal_penalty():
     layer = torch.nn.Linear(2, 2)
     layer.weight.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    model = torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Linear(2, 1))  # a single row is orthogonal to nothing
+    model = torch.nn.Sequential(layer, torch.nn.ReLU(), torch.nn.Linear(2, 1))  # a layer with a single row costs nothing
     assert orthogonal_penalty(model).item() == pytest.approx((11**2 + 11**2) / 4)
     layer.weight.data = torch.eye(2)
     assert orthogonal_penalty(model).item() == 0

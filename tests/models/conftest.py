@@ -1,4 +1,4 @@
-"""No test here reaches the network or the user's own cache."""
+"""Keeps the tests here from the network and from the user's own cache."""
 
 import logging
 import urllib.error
@@ -12,7 +12,7 @@ from models.backbones import timm_models
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path):
-    """An empty weights cache, and a network that is down. Returns the folder where torch keeps weights."""
+    """Give an empty cache of weights, and no network. Returns the folder where torch keeps weights."""
 
     def no_network(url, *args, **kwargs):
         raise urllib.error.URLError("Name or service not known")
@@ -27,7 +27,7 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.fixture
 def said(caplog):
-    """said() -> what the log has said since it was last asked."""
+    """said() returns the lines of the log since its last call."""
     caplog.set_level(logging.INFO, "udml")
     logger = logging.getLogger("udml")
     logger.addHandler(caplog.handler)

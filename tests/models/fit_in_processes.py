@@ -1,7 +1,7 @@
-"""One process of several, for test_readout.py.
+"""Runs one of several processes, for test_readout.py.
 
-It fits closed forms to a net that starts at random, and writes to FILE-<rank>.npz their tensors and the embeddings of all
-images: of images that can all be read, and of some of which the first half cannot.
+It fits closed forms to a net with random weights: once to readable images, once to images of which the first half is
+unreadable. It writes the closed forms' tensors and the embeddings of all images to FILE-<rank>.npz.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ def fit(folder, file):
     from models import readout
     from utils import device, distributed
 
-    readout.REDUCED = 8  # of 16 positions; of a net that leaves its maps flat, rounding would show
+    readout.REDUCED = 8  # fewer than the 16 positions, because otherwise rounding would show in a net with flat maps
     compute = device.choose("cpu")
     group = distributed.join(compute.device)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Activations in place of images: what they are, that they come again, and what happens where there is no room for them."""
+"""Kept activations instead of images: their values, their reuse, and too little room for them."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ STEPS = [
 
 
 def test_a_step_is_what_lies_below_the_cut_of_some_crops_of_its_images(paths, embedder, tmp_path):
-    """Each row against the frozen stages by hand, on the view that it should be."""
+    """Each row equals what the frozen stages give by hand for the view of its draw."""
     made = open_(paths, embedder, tmp_path)
     for (batch, bad), draws in zip(made.steps(STEPS), STEPS):
         assert not bad and batch.images.dtype == torch.float16 and batch.images.shape[1:] == (256, 2, 2)
@@ -75,14 +75,14 @@ def test_a_view_that_came_before_is_not_made_again_and_is_the_same_bit_by_bit(pa
     counted.clear()
     first = [batch.images for batch, _ in made.steps(STEPS)]
     passes = len(counted)
-    assert passes == 3 and set(counted) == {activations.PIECE}  # always as many at once, which the last digits depend on
+    assert passes == 3 and set(counted) == {activations.PIECE}  # last digits depend on the number
     again = [batch.images for batch, _ in made.steps(STEPS)]
     assert len(counted) == passes
     other_order = [batch.images for batch, _ in open_(paths, embedder, tmp_path).steps(STEPS[::-1])][::-1]
     for a, b, c in zip(first, again, other_order):
         assert torch.equal(a, b) and torch.equal(a, c)
-    assert torch.equal(first[0][1], first[2][0])  # image 1, seeds 11 and 11
-    assert not torch.equal(first[2][2], first[2][3])  # crops 0 and 1 of one seed
+    assert torch.equal(first[0][1], first[2][0])  # both draw image 1 with seed 11
+    assert not torch.equal(first[2][2], first[2][3])  # crops 0 and 1 of the same seed differ
 
 
 def test_central_crops_are_kept_from_the_first_look(paths, embedder, tmp_path):

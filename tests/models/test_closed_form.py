@@ -11,7 +11,7 @@ from models import closed_form
 from models.closed_form import ClosedForm, Covariance, Moments, first_order, matrix_root, projection, second_order
 from utils.errors import InputError
 
-LAYERS = {"blocks.4": (6, 4), "bn2": (5, 3)}  # name -> channels, and to how many they are reduced
+LAYERS = {"blocks.4": (6, 4), "bn2": (5, 3)}  # name -> number of channels, and to how many they are reduced
 WEIGHTS = (1.0, 0.75, 0.5)
 DIM = 7
 
@@ -22,7 +22,7 @@ def root_by_hand(matrix, power=0.5):
 
 
 def moment(x):
-    """(positions, r) -> (r, r), in float64"""
+    """Return the second moment over positions, in float64: (positions, r) -> (r, r)."""
     return sum(np.outer(row, row) for row in np.asarray(x, np.float64)) / len(x)
 
 
@@ -30,7 +30,7 @@ def moment(x):
 @pytest.mark.parametrize("positions", [1, 3, 15, 64, 500])
 @pytest.mark.parametrize("size", [1e-3, 1, 1e4])
 def test_root_of_a_second_moment(dtype, exact, deficient, positions, size):
-    """Of fewer positions than channels eigenvalues are zero, and a rounding error of 1e-7 has a root of 3e-4."""
+    """With fewer positions than channels, some eigenvalues are zero. Then a rounding error of 1e-7 has a root of 3e-4."""
     x = np.random.default_rng(positions).normal(size=(5, positions, 16)) * size
     matrices = torch.tensor(np.stack([moment(rows) for rows in x]), dtype=dtype)
     expected = np.stack([root_by_hand(matrix) for matrix in matrices.numpy()])
@@ -70,7 +70,7 @@ def unit(rows):
 
 
 def parts_by_hand(pooled, maps, reduce, power=0.5):
-    """One list of parts for each image, of length one."""
+    """Return the list of parts of each image, each part of length one."""
     described = []
     for i, features in enumerate(pooled.double().numpy()):
         parts = [np.sign(features) * np.sqrt(np.abs(features))]
@@ -82,7 +82,8 @@ def parts_by_hand(pooled, maps, reduce, power=0.5):
 
 
 def embedded_by_hand(parts, power=-0.35, centred=True):
-    """Inner products of all embeddings: an eigenvector's sign is arbitrary."""
+    """Return inner products of all embeddings. The embeddings themselves are ambiguous: an eigenvector's sign is
+    arbitrary."""
     rows = np.stack([np.concatenate([w * part for w, part in zip(WEIGHTS, image)]) for image in parts])
     around = rows - rows.mean(0) * centred
     values, vectors = np.linalg.eigh(around.T @ around / len(rows))
@@ -92,7 +93,7 @@ def embedded_by_hand(parts, power=-0.35, centred=True):
 
 @pytest.fixture(scope="module")
 def images():
-    """Pooled features and maps of 50 images, each with something of its own, and the matrices that reduce channels."""
+    """Pooled features and maps of 50 images, each with its own statistics, and the matrices that reduce channels."""
     rng = np.random.default_rng(0)
     pooled = torch.tensor(rng.normal(size=(50, 9)), dtype=torch.float32)
     maps, reduce = {}, {}
@@ -107,7 +108,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def form(images):
-    """A closed form that is fitted to them."""
+    """A closed form that is fitted to `images`."""
     pooled, maps, reduce = images
     form = ClosedForm(9, LAYERS, DIM)
     for buffer, matrix in zip(form.reduce.buffers(), reduce.values()):
@@ -154,7 +155,7 @@ def test_images_of_nothing_are_described_as_nothing():
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any), st.integers(1, 5), st.sampled_from([0, 1000]))
 def test_moments_of_rows_in_any_blocks(lengths, block, offset):
-    """An offset of 1000 at a spread of 0.01, where sums of squares in float32 would lose all of it."""
+    """With an offset of 1000 and a spread of 0.01, sums of squares in float32 would lose everything."""
     rng = np.random.default_rng(len(lengths))
     rows = (offset + rng.normal(size=(sum(lengths), 3)) * (0.01 if offset else 1)).astype(np.float32)
     moments = Moments(3)
@@ -180,7 +181,7 @@ def test_features_that_are_not_finite_are_refused(wrong):
 
 @pytest.mark.parametrize("rows, dim, columns", [(4, 10, 3), (1, 10, 0), (2, 10, 1), (30, 10, 6), (30, 4, 4), (0, 2, 0)])
 def test_directions_that_there_are_not_are_zero(rows, dim, columns):
-    """n rows have n - 1 directions, of 6 numbers there are 6."""
+    """n rows span n - 1 directions after centring, and 6 numbers span 6."""
     moments = Moments(6)
     moments.add(torch.randn(rows, 6)) if rows else None
     found = projection(moments.total(), torch.ones(6, dtype=torch.float64), dim)
@@ -215,7 +216,7 @@ def test_a_state_dict_brings_it_back(images, form):
 
 
 def test_a_state_dict_in_another_order_brings_it_back():
-    """As safetensors gives it, which sorts by name."""
+    """safetensors returns tensors sorted by name."""
     form = ClosedForm(9, {"blocks.7": (5, 3), "blocks.11": (5, 3)}, DIM)
     maps = {"blocks.7": torch.randn(4, 5, 3, 3), "blocks.11": torch.randn(4, 5, 3, 3)}
     for buffer in form.buffers():

@@ -1,4 +1,4 @@
-"""Backbones in two halves: what lies below a stage, and the rest; and large maps that are made twice."""
+"""Backbones in two halves, below a stage and from it on; and large maps that are computed again."""
 
 import copy
 
@@ -11,7 +11,7 @@ from models.cut import below, train_from
 from models.halves import around_middle, at_large_maps, halves
 from utils.errors import InputError
 
-# net, width -> a stage, what `top` is, and the first stage above the large maps
+# net, width -> a stage, the stage of `top`, and the first stage above the large maps
 CUTS = {
     ("EfficientNet-Lite0", 128): ("blocks.4", "blocks.5", "blocks.2"),
     ("ResNet18", 128): ("6", "7.0", "5.0"),
@@ -48,20 +48,20 @@ def test_the_halves_are_the_net(name, width):
 
 def test_the_halves_share_the_nets_weights_and_no_weight_is_in_both():
     net = models.create("EfficientNet-Lite0", 8, False).features
-    net, both = copy.deepcopy((net, halves(net, "blocks.4", images_for(64, 1))))  # as a teacher is made
+    net, both = copy.deepcopy((net, halves(net, "blocks.4", images_for(64, 1))))  # as a method copies its teacher
     lower, upper = ({id(parameter) for parameter in half.parameters()} for half in both)
     assert lower | upper == {id(parameter) for parameter in net.parameters()} and not lower & upper
 
 
 def test_a_stage_that_is_not_there_is_named_with_those_that_are():
     net = models.create("ResNet18", 8, False).features
-    for stage in ("layer4", "0", ""):  # nothing lies below the first one
+    for stage in ("layer4", "0", ""):  # `0` is the first stage; nothing lies below it
         with pytest.raises(InputError, match=r"no stage above the first; this net has 1, 2, 3, 4\.0, .*7\.1"):
             halves(net, stage, images_for(64, 1))
 
 
 class Skip(nn.Module):
-    """The second stage's input also goes to the third."""
+    """A net whose second stage's input also goes to the third stage."""
 
     def __init__(self):
         super().__init__()
@@ -72,13 +72,13 @@ class Skip(nn.Module):
         return self.c(self.b(x) + x).mean((2, 3)) + images.mean((2, 3))
 
 
-def test_a_net_where_something_passes_by_is_refused():
+def test_a_net_with_a_tensor_that_bypasses_the_stage_is_refused():
     with pytest.raises(InputError, match="a tensor bypasses this stage"):
         halves(Skip(), "b", images_for(8, 1))
 
 
 class Scaled(nn.Module):
-    """Its stages multiply by the same row (W,), which passes by them: of the width alone, of the image, or of a weight."""
+    """A net whose stages all multiply by one row (W,), made from the width, from the image or from a weight."""
 
     def __init__(self, row):
         super().__init__()
@@ -96,7 +96,7 @@ class Scaled(nn.Module):
     def forward(self, images):
         x = self.a(images)
         count, channels, height, width = x.shape
-        row = torch.linspace(1, 2, width) if width > 4 else None  # what is asked of sizes has an answer
+        row = torch.linspace(1, 2, width) if width > 4 else None  # tracing must know this condition
         if self.row == "image":
             row = row * images.mean((0, 1, 2))
         x = self.b(x, row=row)
@@ -106,7 +106,7 @@ class Scaled(nn.Module):
         return x.reshape(x.size(0), channels, height * x.size(dim=3)).mean(2)
 
 
-def test_what_depends_on_the_size_alone_may_pass_by():
+def test_a_tensor_that_depends_on_sizes_alone_may_bypass_a_stage():
     net = Scaled("size").train()
     lower, upper = halves(net, "c", images_for(8, 1))
     for count in (1, 3):
@@ -118,14 +118,14 @@ def test_what_depends_on_the_size_alone_may_pass_by():
         assert copy.deepcopy(half).to("meta").get_buffer(constant).is_meta
 
 
-def test_what_depends_on_the_image_or_on_a_weight_of_both_halves_may_not():
+def test_a_tensor_that_depends_on_images_or_shared_weights_may_not():
     for stage in "bcd":
         with pytest.raises(InputError, match="a tensor bypasses this stage"):
             halves(Scaled("image"), stage, images_for(8, 1))
     net, images = Scaled("weight"), images_for(8)
     with pytest.raises(InputError, match="a tensor bypasses this stage"):
         halves(net, "d", images_for(8, 1))
-    lower, upper = halves(net, "c", images_for(8, 1))  # all that the weight does is above
+    lower, upper = halves(net, "c", images_for(8, 1))  # the weight is only used above the cut
     assert torch.equal(upper(lower(images)), net(images))
     assert {id(net.weight)} < {id(parameter) for parameter in upper.parameters()}
 
@@ -139,7 +139,7 @@ class Branching(nn.Module):
         return self.b(self.a(images)) if images.mean() > 0 else self.a(images)
 
 
-def test_a_net_that_goes_by_what_it_sees_is_refused():
+def test_a_net_whose_path_depends_on_the_image_is_refused():
     with pytest.raises(InputError, match="its forward cannot be traced"):
         halves(Branching(), "b", images_for(8, 1))
     assert at_large_maps(Branching(), torch.zeros(1, 3, 8, 8)) is None
@@ -182,7 +182,7 @@ def test_statistics_of_batches_are_not_taken_twice():
 def test_what_lies_below_is_frozen_and_the_rest_learns():
     model = models.create("ResNet18", 8, False, width=64)
     train_from(model, "6")
-    assert not any(module.training for module in model.features[1].modules())  # its BatchNorm
+    assert not any(module.training for module in model.features[1].modules())  # this is its BatchNorm
     assert all(module.training for module in model.features[6].modules())
     images = torch.randint(256, (4, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():

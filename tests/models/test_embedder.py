@@ -20,7 +20,7 @@ def test_contract_of_every_family(name, size):
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1  # the statistics of these images: with those of a new net MobileNetV2's features vanish
+                module.momentum = 1  # use these images' statistics: with a new net's, MobileNetV2's features vanish
         model(images)
         model.eval()
         features = model.pool(images)
@@ -76,9 +76,9 @@ def test_batch_norm_moves_when_not_frozen():
 
 @pytest.mark.parametrize("name", FAST)
 def test_slices_on_the_cpu_are_the_whole_batch(name, monkeypatch):
-    """Features and gradients, against one call of the backbone; 7 images in slices of 3.
+    """Compare features and gradients with one call of the backbone, for 7 images in slices of 3.
 
-    In float64: another rounding may make another pixel the largest of a pool, and the gradient goes there.
+    All is in float64. Other rounding could choose another pixel as the largest of a pool, which then gets the gradient.
     """
     model = models.create(name, dim=8, pretrained=False, freeze_bn=True).eval().double()
     images = torch.randn(7, 3, 96, 96, dtype=torch.float64)
@@ -125,7 +125,7 @@ def test_unknown_net_lists_what_there_is(name):
 def test_names_can_all_be_created():
     assert models.names()[-1].startswith("timm/")
     for name in models.names()[:-1]:
-        with torch.device("meta"):  # shapes only: ResNet152 is large
+        with torch.device("meta"):  # only shapes are needed, and ResNet152 is large
             assert models.create(name, dim=8, pretrained=False).feature_dim in (512, 1024, 1280, 2048)
 
 
@@ -137,7 +137,7 @@ def test_arguments_that_make_no_sense(arguments):
 
 @pytest.mark.parametrize("version", [None, PIXELS, 0])
 def test_a_closed_form_of_older_pixels_is_read_and_that_is_said(tmp_path, said, version):
-    """None: made before versions had a number, which is 1."""
+    """None: the form was saved before versions had numbers, and counts as version 1."""
     model = models.create("timm/test_resnet", 8, False, width=32, origin_width=36)
     model.closed_form = ClosedForm(model.feature_dim, {}, 8)
     state = dict(model.state_dict())

@@ -1,4 +1,4 @@
-"""The embedding head's start from features."""
+"""Starting the embedding head at the PCA of features."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_is_as_large_as_torchs_own_start():
 @pytest.mark.parametrize("dim", [1, 16, 600])
 @pytest.mark.parametrize("features", [features_of(1, 512), features_of(1, 512).expand(5, 512), torch.eye(512)[[0, 0, 0]]])
 def test_one_image_and_images_that_are_all_the_same(features, dim):
-    """Of rank 1: a single number holds them, and more make no difference."""
+    """The features have rank 1: one number is enough for them, and more numbers change nothing."""
     model = models.create("ResNet18", dim=dim, pretrained=False)
     model.start_embedding_at(features)
     projected, embeddings = features @ model.classifier.linear.weight.detach().T, model.project(features)

@@ -1,4 +1,4 @@
-"""How far crops are enlarged for a look."""
+"""How far crops are enlarged when the frozen net embeds all images."""
 
 import pytest
 import torch
@@ -8,11 +8,11 @@ import models
 from models.enlarge import best_width
 from small_nets import FEATURES, WIDTH, embedder_of
 
-SIZES = [(64, 96), (128, 192), (160, 224), (227, 227)]  # 1.5 times the width, at most 224
+SIZES = [(64, 96), (128, 192), (160, 224), (227, 227)]  # 1.5 times the width, but at most 224; a larger width stays as it is
 
 
 @pytest.mark.parametrize("width, expected", SIZES)
-def test_crops_are_enlarged_as_far_as_nets_learned_from_larger_ones(width, expected):
+def test_crops_are_enlarged_by_half_up_to_224(width, expected):
     net = models.create("EfficientNet-Lite0", 8, False, width=width, origin_width=256)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     assert best_width(net) == expected

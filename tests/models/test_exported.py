@@ -1,4 +1,4 @@
-"""Every family of backbones through ONNX Runtime, with the embedding head and with the closed form, against PyTorch."""
+"""Every family of backbones in ONNX Runtime, with the embedding head and with the closed form, against PyTorch."""
 
 import functools
 import os
@@ -20,8 +20,8 @@ from utils.errors import InputError
 pytest.importorskip("onnxruntime")
 KINDS = ("embedding", "closed_form")
 DIM, MARGIN = 16, 6
-BLOCKS = 4  # of a transformer: they are alike, and each takes a second to export
-# The smallest of each family. net -> width of its crops
+BLOCKS = 4  # transformer blocks are all alike, and each takes a second to export, so four are kept
+# The smallest net of each family -> width of its crops.
 NETS = {
     "ResNet18": 64,
     "timm/test_vit": 64,  # its position embedding is interpolated
@@ -33,14 +33,14 @@ NIGHTLY = {
     "ResNet50": 64,
     "EfficientNet-Lite0": 64,
     "MobileNetV2": 64,
-    "timm/test_vit3": 32,  # attention pooling, as SigLIP
+    "timm/test_vit3": 32,  # attention pooling, like SigLIP
     "timm/vit_small_patch14_reg4_dinov2": 28,
     "timm/vit_tiny_patch16_dinov3_qkvb": 32,
 }
 
 
 def create(net):
-    """The net on its packaged weights, or at random, with features that depend on the image; its closed form is drawn."""
+    """Return the net with packaged or random weights, and a random closed form. Its features depend on the image."""
     torch.manual_seed(0)
     width = {**NETS, **NIGHTLY}[net]
     embedder = models.create(net, DIM, net == "EfficientNet-Lite0", width=width, origin_width=width + MARGIN)
@@ -48,12 +48,12 @@ def create(net):
         del embedder.features.blocks[BLOCKS:]
     noise = torch.randn(8, 3, width, width)
     for name, parameter in embedder.features.named_parameters():
-        if "gamma" in name:  # LayerScale starts at 1e-5 or less: such a net at random hardly looks at the image
+        if "gamma" in name:  # LayerScale starts at 1e-5 or less: a random net would hardly see the image
             nn.init.constant_(parameter, 0.5)
     if net != "EfficientNet-Lite0":
         for module in embedder.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # one pass then makes the statistics those of its batch
+                module.momentum = None  # one pass then sets the statistics to those of its batch
         embedder.pool(noise)
     embedder.eval().requires_grad_(False)
     sizes = stages(embedder.features, noise[:1])
@@ -67,7 +67,7 @@ def create(net):
 
 
 def crops_of(embedder, folder):
-    """Of five drawn images, or of five of the real ones in the folder REAL_IMAGES."""
+    """Return crops of five drawn images, or of five images in the folder REAL_IMAGES."""
     real = sorted(Path(os.environ.get("REAL_IMAGES", os.devnull)).rglob("*.jpg"))
     transforms = embedder.transforms
     paths = map(str, real[:: len(real) // 5][:5]) if len(real) >= 5 else photos(folder, 5)
@@ -76,7 +76,7 @@ def crops_of(embedder, folder):
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    """export(net) -> (embedder, the file of its graph, which gives both kinds)."""
+    """export(net) returns (embedder, the file of its graph, which has both readouts)."""
 
     @functools.cache
     def made(net):
@@ -90,13 +90,13 @@ def export(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[*NETS, *(pytest.param(net, marks=pytest.mark.nightly) for net in NIGHTLY)])
 def net(request, export):
-    """(embedder, what ONNX Runtime runs, five crops of JPEGs)"""
+    """(embedder, the function that runs the graph, five crops of JPEGs)"""
     embedder, file = export(request.param)
     return embedder, exported.open_graph(file, 1), crops_of(embedder, file.parent / "photos")
 
 
 def test_onnx_gives_what_pytorch_gives(net):
-    """In batches of 1 and of 5. The rows of different images differ, else it would say little."""
+    """In batches of 1 and of 5. The embeddings of different images must differ, so that the comparison means something."""
     embedder, run, crops = net
     difference = exported.largest_difference(embedder, run, crops, KINDS)
     print(f"{embedder.settings['net']}: largest difference {difference:.1e}")
@@ -108,7 +108,7 @@ def test_onnx_gives_what_pytorch_gives(net):
 
 
 def test_no_product_is_left_that_older_runtimes_refuse(export):
-    """They have MatMul with a transposed side for float32 alone. tests/test_export.py runs one of them."""
+    """In older versions, MatMul with a transposed side only takes float32. tests/test_export.py runs an older version."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(export("timm/test_vit")[1]).graph
     made_by = {name: node.op_type for node in graph.node for name in node.output}
@@ -119,7 +119,7 @@ def test_no_product_is_left_that_older_runtimes_refuse(export):
 
 
 def test_the_difference_is_seen(net):
-    """Of 8 x 8 pixels of one image in five; and a NaN is not lost among numbers."""
+    """Here, 8 x 8 pixels of one of five images differ. A NaN among numbers must also be seen."""
     embedder, run, crops = net
     other = crops.clone()
     other[2, :, 12:20, 12:20] = 255 - other[2, :, 12:20, 12:20]

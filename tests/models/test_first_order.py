@@ -1,4 +1,4 @@
-"""The head that starts at the first order of the closed form."""
+"""The head that starts at the closed form's first order."""
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ def test_a_zero_feature_has_a_finite_gradient():
 
 
 def test_it_starts_at_the_closed_form():
-    """The PCA, eigenvalue l scaled by l^-0.35, as by hand."""
+    """The reference is the PCA by hand, with each direction scaled by l^-0.35 (l: its eigenvalue)."""
     rows = F.normalize(torch.randn(200, 6, generator=torch.Generator().manual_seed(0)), dim=1)
     around = rows.double() - rows.double().mean(0)
     values, vectors = torch.linalg.eigh(around.T @ around / 200)

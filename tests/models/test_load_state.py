@@ -1,4 +1,4 @@
-"""Filling an Embedder from a checkpoint: whole or not at all, and every complaint in one line."""
+"""Loading a checkpoint into an Embedder: completely or not at all, and every complaint is one line."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def test_checkpoints_of_old_torch_without_batch_counts_load():
 
 
 def complaint(model, state):
-    """The one line; also checks that a refused checkpoint has changed nothing."""
+    """Return the error line, and check that a refused checkpoint has changed nothing."""
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(InputError) as caught:
         models.load_state(model, state, source="ckp_ep600.pth.tar")
@@ -66,13 +66,13 @@ def test_other_width_is_explained():
 
 
 def test_equal_count_in_another_shape_is_refused():
-    """A transposed matrix has as many numbers; it must not be poured in."""
+    """A transposed matrix has the same number of entries, but must be refused."""
     state = net().state_dict()
     state["features.7.0.downsample.0.weight"] = torch.zeros(256, 512, 1, 1)
     assert "downsample.0.weight is (256, 512, 1, 1), not (512, 256, 1, 1)" in complaint(net(), state)
 
 
-@pytest.mark.filterwarnings("ignore")  # of torch, on making these
+@pytest.mark.filterwarnings("ignore")  # torch warns when these tensors are made
 @pytest.mark.parametrize(
     "odd",
     [

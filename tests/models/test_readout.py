@@ -21,13 +21,14 @@ from utils import checkpoint, device
 from utils.errors import InputError
 
 COMPUTE = device.choose("cpu")
-# Of inner products. Products that are summed in float32 leave 1e-7 of the largest variance, which is 1e-3 of the smallest.
+# Tolerance of inner products: products in float32 lose 1e-7 of the largest variance, which is 1e-3 of the smallest.
 ROUNDING = 1e-4
 
 
 @pytest.fixture(autouse=True)
 def few_channels(monkeypatch):
-    """The last maps have 2 x 2 positions: of as many channels the roots would be of rounding errors."""
+    """Reduce to few channels: the last maps have 2 x 2 positions, and with more channels roots would amplify rounding
+    errors."""
     monkeypatch.setattr(readout, "REDUCED", 2)
 
 
@@ -53,7 +54,7 @@ def products(rows):
     return rows @ rows.T
 
 
-# ---- what is fitted ------------------------------------------------------------------------------------------------------
+# ---- the fit -------------------------------------------------------------------------------------------------------------
 
 
 def unit(rows):
@@ -62,7 +63,7 @@ def unit(rows):
 
 @torch.no_grad()
 def described(embedder, paths):
-    """Descriptions in float64 of the central crops, and of each of eight random crops."""
+    """Return descriptions in float64: of the central crops, and of each of eight random crops."""
     views, embedder = [], embedder.eval()
     for seed in (None, *((3, crop) for crop in range(8))):
         seen = [images for _, images, _ in batches_of(paths, embedder).crops(seed, ratio=0.5)]
@@ -71,7 +72,7 @@ def described(embedder, paths):
 
 
 def fitted_by_hand(views, sizes, weights, dim):
-    """Embeddings of each view."""
+    """Return the embeddings of each view."""
     scales = np.repeat(weights, sizes)
     rows = np.concatenate(views) * scales
     values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
@@ -88,7 +89,7 @@ def agreement_by_hand(centre, crops):
 
 
 def test_the_fit_is_that_of_numpy(paths):
-    """Of the same crops: mean and covariance, weights, PCA; and the weights are those of the highest agreement."""
+    """Mean, covariance, weights and PCA equal those that NumPy computes from the same crops. The best agreement chooses."""
     embedder = small_net(8, "timm/test_vit")
     choices = fit(paths, embedder, seed=3, weights=(0, 0.5, 2))
     form = embedder.closed_form
@@ -111,7 +112,7 @@ def test_the_fit_is_that_of_numpy(paths):
 
 @torch.no_grad()
 def test_channels_are_reduced_to_their_principal_directions(paths):
-    """Over all positions of all images."""
+    """The reference is the PCA over all positions of all images."""
     embedder = small_net().eval()
     fit(paths, embedder)
     for name, directions in zip(embedder.closed_form.layers, embedder.closed_form.reduce.buffers()):
@@ -163,18 +164,18 @@ def test_a_net_without_stages_has_a_first_order_only(paths):
 
 @pytest.mark.parametrize("enough, kind", [(24, "closed_form"), (25, "embedding")])
 def test_auto_keeps_the_embedding_where_there_are_few_images(paths, monkeypatch, enough, kind):
-    """Of those that can be read: the 25th cannot."""
+    """Only readable images count, and the 25th is unreadable."""
     monkeypatch.setattr(readout, "ENOUGH", enough)
     embedder = small_net()
     fit([*paths, "gone.jpg"], embedder, readout="auto", on_bad_image="skip")
     assert embedder.kind == kind and embedder.closed_form is not None
 
 
-# ---- what may go wrong ---------------------------------------------------------------------------------------------------
+# ---- faults --------------------------------------------------------------------------------------------------------------
 
 
 def test_images_that_cannot_be_read(paths):
-    """stop names the file, and leaves no closed form; skip gives that of the others."""
+    """With "stop", the error names the file, and no closed form is left. With "skip", the other images are used."""
     embedder = small_net().eval()
     fit(paths, embedder)
     expected = embedder.embed(paths)
@@ -189,7 +190,7 @@ def test_images_that_cannot_be_read(paths):
 
 @pytest.mark.parametrize("gone_at", [2, 3, 4])
 def test_an_image_that_goes_during_the_fit(paths, monkeypatch, gone_at):
-    """Unreadable from the gone_at-th time on that it is asked for: for its random crops, or for some of them."""
+    """The image disappears before it is read for the gone_at-th time, for some or all of its random crops."""
     embedder, times = small_net(), []
     load = embedder.transforms.load
 
@@ -269,7 +270,7 @@ def test_features_that_are_not_finite(paths):
 
 @pytest.mark.parametrize("images", [1, 2, 3, 5, 8])
 def test_few_images(paths, monkeypatch, images):
-    monkeypatch.setattr(readout, "REDUCED", REDUCED)  # as many numbers as in real use
+    monkeypatch.setattr(readout, "REDUCED", REDUCED)  # as many as in real use
     embedder = small_net()
     fit(paths[:images], embedder)
     embedded = embedder.embed(paths)
@@ -298,7 +299,7 @@ def test_identical_images(paths):
 
 
 def test_more_dimensions_than_there_are(paths):
-    """96 pooled features and twice 3 numbers of 2 channels, of 216 crops."""
+    """There are 96 pooled features and two parts of 3 numbers (2 channels each), so at most 102 directions."""
     embedder = small_net(dim=150)
     fit(paths, embedder)
     used = embedder.closed_form.projection.abs().amax(0) > 0
@@ -312,7 +313,7 @@ def test_more_dimensions_than_there_are(paths):
 
 
 def test_two_processes_fit_what_one_does(image_folder, tmp_path):
-    """Also where one of them finds no image that can be read."""
+    """In one of the cases, one of the processes has no readable image."""
     succeed(2, tmp_path, fit_in_processes, image_folder / "train", tmp_path / "two")
     fit_in_processes(image_folder / "train", tmp_path / "one")
     alone, *both = (np.load(tmp_path / f"{name}.npz") for name in ("one-0", "two-0", "two-1"))

@@ -1,4 +1,4 @@
-"""Training on from a checkpoint, `models.create(..., weights=checkpoint)`: what is taken, what is left out, what is said."""
+"""Training from a checkpoint, `models.create(..., weights=checkpoint)`: which parts are loaded, and the log about it."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def path(tmp_path):
 
 
 def ours(**changes):
-    """(an Embedder, the checkpoint that a run of UDML-SS makes of it)"""
+    """Return (an Embedder, the checkpoint that a run of UDML-SS would save)."""
     embedder = models.create("ResNet18", pretrained=False, **CREATE)
     method = torch.nn.Module()
     method.embedder, method.rotation_head = embedder, RotationHead(512)
@@ -57,7 +57,7 @@ def test_a_method_without_anything_else(path, said):
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("net", ["ResNet18", "Inception"])
 def test_the_originals_checkpoints_too(path, said, net, wrapped, prefix):
-    """BN-Inception's have its layers at top level: tests/models/backbones/test_bn_inception.py."""
+    """BN-Inception's checkpoints have its layers at top level: tests/models/backbones/test_bn_inception.py tests them."""
     embedder = models.create(net, pretrained=False, **CREATE)
     old = {key: value for key, value in embedder.state_dict().items() if not key.endswith("crossmap")}
     unused = {"classifier.bn.weight": torch.ones(512), "classifier_rot.0.weight": torch.randn(512, 512)}
@@ -89,7 +89,7 @@ def test_a_checkpoint_of_another_net_is_refused(path):
     torch.save(checkpoint, path)
     with pytest.raises(InputError, match="ckp_ep7.pth.tar: a checkpoint of the net ResNet18, not ResNet34; give that net"):
         models.create("ResNet34", weights=path, **CREATE)
-    torch.save(embedder.state_dict(), path)  # one that does not say
+    torch.save(embedder.state_dict(), path)  # a checkpoint that does not name its net
     with pytest.raises(InputError, match="does not fit this net .missing: .*; is it from another net"):
         models.create("ResNet34", weights=path, **CREATE)
 
@@ -115,16 +115,16 @@ def test_odd_checkpoints_end_in_one_line_or_start(path, odd):
 
 
 def test_weights_of_a_backbone_start_no_head(path, said):
-    """A file without `classifier.linear` is what it was: a backbone's."""
+    """A file without `classifier.linear` counts as weights of a backbone."""
     embedder, _ = ours()
     torch.save({f"module.{key}": value for key, value in embedder.features.state_dict().items()}, path)
-    with pytest.raises(InputError, match="does not fit this net"):  # torchvision's keys are others
+    with pytest.raises(InputError, match="does not fit this net"):  # its keys are not torchvision's
         models.create("ResNet18", weights=path, **CREATE)
     assert not said()
 
 
 def test_a_run_that_starts_from_an_originals_checkpoint_keeps_its_lrn(run, image_folder, path, tmp_path, capsys):
-    """Through training, resuming without the file, and testing."""
+    """It keeps the LRN through training, through resuming without the original's file, and through testing."""
     old = models.create("Inception", 16, pretrained=False).state_dict()
     old = {key: value for key, value in old.items() if not key.endswith("crossmap")}
     torch.save({"state_dict": old | {"classifier.bn.weight": torch.ones(1024)}, "epoch": 600}, path)

@@ -1,4 +1,4 @@
-"""Which stages of a net are tapped, and what comes out of them."""
+"""Which stages of a net are tapped, and their outputs."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from torch import nn
 import models
 from models.taps import middle_and_last, positions, prefix_tokens, stages, tapped
 
-# net, width -> stages tapped, with their positions and channels
+# net, width -> the stages that are tapped, with their positions and channels
 TAPPED = {
     ("EfficientNet-Lite0", 128): {"blocks.4": (64, 112), "bn2": (16, 1280)},
-    ("ResNet18", 64): {"6": (16, 256), "7": (4, 512)},  # layer3, layer4
-    ("ResNet18", 32): {"5": (16, 128), "6": (4, 256)},  # layer4 has a single position
+    ("ResNet18", 64): {"6": (16, 256), "7": (4, 512)},  # these are layer3 and layer4
+    ("ResNet18", 32): {"5": (16, 128), "6": (4, 256)},  # layer4 would have a single position
     ("BN-Inception", 128): {"inception_4d": (64, 608), "inception_5b": (16, 1024)},
     ("Inception", 128): {"inception_4e": (64, 832), "inception_5b": (16, 1024)},
     ("MobileNetV2", 128): {"13": (64, 96), "18": (16, 1280)},
@@ -28,7 +28,7 @@ def test_the_stages_of_every_family(name, width):
     sizes = stages(features, torch.zeros(1, 3, width, width))
     tapped_here = middle_and_last(sizes)
     assert {stage: sizes[stage] for stage in tapped_here} == TAPPED[name, width]
-    assert tapped_here == list(TAPPED[name, width])  # in this order
+    assert tapped_here == list(TAPPED[name, width])  # the order must be the same
     with torch.no_grad(), tapped(features, tapped_here) as maps:
         features(torch.randn(2, 3, width, width))
     for stage in tapped_here:
@@ -40,7 +40,7 @@ POOLED = {"EfficientNet-Lite0": torch.mean, "ResNet18": torch.mean, "Inception":
 
 @pytest.mark.parametrize("name", POOLED)
 def test_the_last_stage_is_what_is_pooled(name):
-    """And no layer that comes later has written over it."""
+    """No later layer may have changed the stage's output in place."""
     features = models.create(name, 16, False, width=96).features.eval()
     last = middle_and_last(stages(features, torch.zeros(1, 3, 96, 96)))[-1]
     with torch.no_grad(), tapped(features, [last]) as maps:
@@ -64,11 +64,11 @@ def test_positions_of_maps(channels, side):
     expected = torch.stack([x[:, :, y, z] for y in range(side) for z in range(side)], 1)
     assert torch.equal(positions(x), expected)
     assert torch.equal(positions(x.contiguous(memory_format=torch.channels_last)), expected)
-    if channels != side:  # else nothing tells the axes apart
+    if channels != side:  # otherwise the axes cannot be told apart
         assert torch.equal(positions(x.permute(0, 2, 3, 1)), expected)
 
 
-# The recipe of a new backbone in CONTRIBUTING.md.
+# The net in the recipe for a backbone in CONTRIBUTING.md.
 TINY = nn.Sequential(
     nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
 )
@@ -82,13 +82,13 @@ def test_a_net_without_stages_has_none():
     "sizes, expected",
     [
         ({"a": (64, 8), "b": (16, 16), "c": (16, 16), "d": (4, 32), "e": (4, 32)}, ["c", "e"]),
-        ({"a": (16, 8), "b": (1, 64)}, ["a"]),  # one position has no second moment worth having
+        ({"a": (16, 8), "b": (1, 64)}, ["a"]),  # a single position has no useful second moment
         ({"a": (1, 8)}, []),
         ({"a": (16, 8)}, ["a"]),
         ({"a": (16, 8), "b": (16, 8)}, ["b"]),
-        ({"patches": (15, 8), **{f"b{i}": (16, 8) for i in range(1, 13)}}, ["b8", "b12"]),  # of a ViT
+        ({"patches": (15, 8), **{f"b{i}": (16, 8) for i in range(1, 13)}}, ["b8", "b12"]),  # like a ViT
         ({"a": (16, 8), "b": (16, 12)}, ["b"]),
-        ({"a": (4, 8), "b": (16, 12)}, ["b"]),  # maps that grow
+        ({"a": (4, 8), "b": (16, 12)}, ["b"]),  # these maps grow
     ],
 )
 def test_the_middle_and_the_last(sizes, expected):
@@ -100,7 +100,7 @@ def test_nothing_stays_behind_in_the_net():
     before = {key: value.clone() for key, value in features.state_dict().items()}
     stages(features, torch.zeros(1, 3, 32, 32))
     assert features.training
-    assert all(torch.equal(before[key], value) for key, value in features.state_dict().items())  # BatchNorm's too
+    assert all(torch.equal(before[key], value) for key, value in features.state_dict().items())  # BatchNorm's statistics too
     with pytest.raises(RuntimeError), tapped(features, ["6"]):
         features(torch.zeros(1, 4, 32, 32))
     assert not any(module._forward_hooks for module in features.modules())
@@ -114,7 +114,7 @@ def test_frozen_batch_norms_stay_frozen():
 
 def test_a_stage_gives_a_row_for_each_image():
     class Patches(nn.Module):
-        """The four quarters of an image as images of their own, as the inner blocks of TNT see its patches."""
+        """Treats the four quarters of an image as images of their own, as TNT's inner blocks treat patches."""
 
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Where weights come from: hashes, cache, being offline, and files that are not what they say."""
+"""Where weights come from: hashes, the cache, working offline, and files that are something else than they claim."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ from utils.errors import InputError
 
 @pytest.fixture
 def published(tmp_path):
-    """A stand-in for a published file: (its Published entry, the file as the server has it)."""
+    """(the Published entry of a made-up file, and the file on the server)"""
     server = tmp_path / "server.pth"
     torch.save({"a.weight": torch.arange(6.0).reshape(2, 3)}, server)
     sha = hashlib.sha256(server.read_bytes()).hexdigest()
@@ -102,7 +102,7 @@ def test_a_stalled_download_is_given_up(monkeypatch, published):
     assert seen == [weights.TIMEOUT] and socket.getdefaulttimeout() is None
 
 
-@pytest.mark.filterwarnings("error")  # torch's come with advice
+@pytest.mark.filterwarnings("error")  # torch's warnings would give bad advice
 @pytest.mark.parametrize("form", payloads.WRITERS)
 def test_code_in_a_file_is_refused_and_never_run(tmp_path, form):
     path, marker = tmp_path / "evil.pth", tmp_path / "ran"
@@ -156,7 +156,7 @@ def test_broken_file(tmp_path, content):
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
-    """Which torch alone does not."""
+    """torch alone would not notice it."""
     path = tmp_path / "flipped.pth"
     torch.save({"a": torch.ones(1000)}, path)
     data = bytearray(path.read_bytes())

@@ -7,7 +7,7 @@ from utils import checkpoint
 
 @pytest.fixture
 def lines(monkeypatch):
-    """What is said and warned of."""
+    """All lines of the log, warnings included."""
     lines = []
     for level in ("say", "warn"):
         monkeypatch.setattr(checkpoint.log, level, lines.append)

@@ -1,4 +1,4 @@
-"""Some of many: at even distances, or the nearest."""
+"""Choosing rows of an array: evenly spaced ones, and the nearest ones."""
 
 import numpy as np
 from hypothesis import given, strategies as st

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, damage is seen, nothing in them runs, and the right one is found."""
+"""Checkpoints: they are whole or absent, damage is noticed, code in them never runs, and the right one is found."""
 
 import errno
 import os
@@ -81,7 +81,7 @@ def test_it_is_on_the_disk_before_it_has_its_name_and_so_is_the_name_at_the_end(
     monkeypatch.setattr(os, "fsync", fsync)
     save(path, state(1))
     assert [(name, there) for name, _, there in events] == [("ckp_ep1.pth.tar", False), (tmp_path.name, True)]
-    assert events[0][1]  # all of it was written by then
+    assert events[0][1]  # everything was written by then
 
 
 def test_half_a_write_leaves_the_old_one_also_when_a_signal_ends_it(tmp_path, monkeypatch):
@@ -121,7 +121,8 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def realistic(tmp_path_factory):
-    """(content, bytes of the file, where its directory starts) of a checkpoint with all that one of a run has, but small."""
+    """(content, bytes of the file, start of its directory) of a small checkpoint with all parts that a run's checkpoint
+    has."""
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten(), torch.nn.Linear(4, 3))
     optimiser = torch.optim.Adam(net.parameters())
     net(torch.ones(2, 3, 3, 3)).sum().backward()
@@ -148,7 +149,7 @@ def realistic(tmp_path_factory):
 
 @pytest.fixture
 def reads(realistic, tmp_path):
-    """reads(bytes) -> whether load takes them, which then give the realistic content; else it refuses them in one line."""
+    """reads(bytes) returns True if they load and give the realistic content, False if they are refused in one line."""
     path = str(tmp_path / "damaged.pth.tar")
 
     def attempt(data):
@@ -170,17 +171,18 @@ def flipped(data, position, bit):
 
 
 def test_a_flipped_bit_is_seen_or_changes_nothing(realistic, reads):
-    """Anywhere; the directory at the end of the file, which has no checksum, bit by bit."""
+    """Flip a bit in every 41st byte, and in every 13th byte of the directory at the end, which has no checksum."""
     _, data, directory = realistic
     draw = random.Random(0)
     positions = [*range(0, directory, 41), *range(directory, len(data), 13)]
     outcomes = [reads(flipped(data, position, draw.randrange(8))) for position in positions]
-    assert 0.2 < sum(outcomes) / len(outcomes) < 0.8  # much of a file is padding and dates
+    assert 0.2 < sum(outcomes) / len(outcomes) < 0.8  # many bytes are padding and dates, which do not matter
 
 
 @pytest.mark.parametrize("offset, bit", [(10, 3), (20, 0), (24, 0), (38, 4), (42, 6)])
 def test_a_flipped_bit_in_the_directory(realistic, reads, offset, bit):
-    """In each entry: stored or deflated, both sizes, file or folder, where it starts. Torch alone takes some of them."""
+    """The bits say whether an entry is compressed, both its sizes, whether it is a folder, and its offset. torch misses
+    some."""
     _, data, directory = realistic
     entries = [start for start in range(directory, len(data)) if data[start : start + 4] == b"PK\1\2"]
     assert len(entries) > 10
@@ -200,10 +202,10 @@ def test_a_truncated_file_is_refused(realistic, reads):
     assert not any(reads(data[:end]) for end in ends)
 
 
-@pytest.mark.filterwarnings("error")  # torch's come with advice
+@pytest.mark.filterwarnings("error")  # torch's warnings would give bad advice
 @pytest.mark.parametrize("form", payloads.WRITERS)
 def test_code_in_a_checkpoint_never_runs(tmp_path, form):
-    """Nor does the line say how to let it. Weights: tests/models/test_weight_files.py."""
+    """The error line does not say how to allow it. tests/models/test_weight_files.py tests weights."""
     path, marker = tmp_path / "ckp_ep1.pth.tar", tmp_path / "ran"
     payloads.write(form, {"state_dict": payloads.Payload(marker), "epoch": 1}, path)
     message = one_line(InputError, load, str(path))
@@ -229,7 +231,7 @@ def test_other_files_are_refused(tmp_path):
 
 @pytest.mark.parametrize("latest", [None, (1, 3), (2, 0), (2, 3), (10, 1)])
 def test_the_newest_intact_one_is_found(tmp_path, lines, latest):
-    """With the checkpoints of epochs 2 and 10 and the rolling one each there, missing or damaged."""
+    """The checkpoints of epochs 2 and 10 and the rolling one are each there, missing or damaged."""
     there = {path_of(str(tmp_path), epoch): (epoch, 0) for epoch in (2, 10)}
     if latest:
         there[str(tmp_path / "latest.pth.tar")] = latest
@@ -281,7 +283,7 @@ def test_a_path_is_taken_as_it_is(tmp_path, lines):
     assert len(lines) == 1
     with open(path, "w"):
         pass
-    assert path in one_line(InputError, find, path, str(tmp_path))  # no other one in its place
+    assert path in one_line(InputError, find, path, str(tmp_path))  # no other checkpoint takes its place
 
 
 def test_a_folder_whose_name_is_a_pattern(tmp_path):

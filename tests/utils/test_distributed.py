@@ -1,4 +1,4 @@
-"""What a Group is without other processes; with them it is in tests/test_processes.py."""
+"""A Group without other processes. tests/test_processes.py tests it with them."""
 
 import os
 
@@ -42,7 +42,7 @@ def test_a_group_of_one_changes_nothing():
 def test_without_torchrun_there_is_one_process(monkeypatch):
     for name in ("WORLD_SIZE", "RANK"):
         monkeypatch.delenv(name, raising=False)
-    for world in (None, "1"):  # torchrun of a single process
+    for world in (None, "1"):  # "1" is torchrun with a single process
         if world:
             monkeypatch.setenv("WORLD_SIZE", world)
         group = distributed.join(torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What ends a run: one line, its exit code, and a traceback only for faults of ours."""
+"""How a run ends: with one line and its exit code. Only bugs give a traceback."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def end(ending, before="", **environment):
-    """A process whose main() is `ending`: (exit code, stdout, stderr)."""
+    """Run a process whose main() is `ending`. Returns (exit code, stdout, stderr)."""
     done = subprocess.run(
         [
             sys.executable,
@@ -54,7 +54,7 @@ log.handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(sys.argv[
     ],
 )
 def test_one_line_and_its_exit_code(error, code, line, before):
-    """Before the log is open, and after."""
+    """The error comes before or after the log is open."""
     assert end(f"raise {error}", before) == (code, "so far", line)
 
 
@@ -69,20 +69,20 @@ def test_a_fault_of_ours_is_in_the_log_file_with_its_traceback(tmp_path):
     assert code == 1 and out == "so far"
     text = (tmp_path / "run.log").read_text()
     assert text.startswith("the run ended with an unexpected error\nTraceback") and text.endswith("KeyError: 'missing'\n")
-    assert err == text  # and the terminal has it once
+    assert err == text  # the terminal has it only once
     code, out, err = end("{}['missing']")
     assert code == 1 and err.startswith("Traceback") and err.endswith("KeyError: 'missing'\n")
 
 
-def test_of_several_processes_the_first_speaks_first():
+def test_the_first_of_several_processes_speaks_first():
     before = "errors.time.sleep = lambda seconds: print(' waited', end='')"
     assert end("raise InputError('x')", before, RANK="1") == (2, "so far waited", "error: x\n")
     assert end("raise InputError('x')", before, RANK="0") == (2, "so far", "error: x\n")
-    assert end("raise RunError('x')", before, RANK="1") == (1, "so far", "error: x\n")  # of this one alone
+    assert end("raise RunError('x')", before, RANK="1") == (1, "so far", "error: x\n")  # only one process has it
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_closed_stream_changes_no_exit_code(stream):
-    ending = f"sys.{stream} = None; raise InputError('x')"  # as Python has it after `>&-`
+    ending = f"sys.{stream} = None; raise InputError('x')"  # as Python sets it after `>&-`
     assert end(ending)[0] == 2
     assert end(ending, "logging.getLogger('udml').addHandler(logging.NullHandler())")[0] == 2

@@ -1,4 +1,4 @@
-"""ForwardBackward: piece by piece it gives the outputs and gradients of a single pass, with less in the network at once."""
+"""ForwardBackward: in pieces, it gives the outputs and gradients of a single pass, with fewer images in the net at once."""
 
 import pytest
 import torch
@@ -26,12 +26,12 @@ SETTINGS = {"net": "", "dim": 8, "width": WIDTH, "origin_width": WIDTH}
 
 @pytest.fixture
 def doubles(monkeypatch):
-    """Everything in float64, where rounding cannot be mistaken for a difference."""
+    """Compute in float64, so that rounding cannot look like a difference."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
 def small():
-    """A net with what a ResNet has, at a thousandth of its size."""
+    """Return a net with the parts of a ResNet, at a thousandth of its size."""
 
     def block(channels, out, stride):
         return nn.Conv2d(channels, out, 3, stride, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
@@ -51,13 +51,13 @@ class TwoImages:
 
 
 def make_method(embedder, **changed):
-    """UDML-SS on two images, with the default settings but for a rotation loss of weight 0.7 and what is `changed`."""
+    """Return UDML-SS on two images, with default settings, a rotation loss of weight 0.7, and the settings `changed`."""
     settings = methods.default_settings("udml_ss", num_clusters=2, self_supervision_rot=0.7, **changed)
     return methods.create("udml_ss", embedder, TwoImages(), settings)
 
 
 def make(name, **changed):
-    """In float64, with frozen statistics that are no longer the initial ones."""
+    """Return the method in float64. Its frozen statistics are not the initial ones."""
     torch.manual_seed(0)
     method = make_method(NETS[name](), **changed).double()
     for name, value in method.named_buffers():
@@ -78,7 +78,7 @@ def passes(method, micro_batch):
 
 
 def make_batch(metric, extra, turned=()):
-    """Metric views, labelled in pairs, and other views after them; `turned`: the rows that the rotation loss sees."""
+    """Return metric views, labelled in pairs, followed by other views. turned: the rows for the rotation loss."""
     generator = torch.Generator().manual_seed(metric)
     images = torch.randint(256, (metric + extra, 3, WIDTH, WIDTH), dtype=torch.uint8, generator=generator)
     turn = torch.full((metric + extra,), -1)
@@ -89,7 +89,7 @@ def make_batch(metric, extra, turned=()):
 
 
 def loss_of(method, embeddings, logits, labels, turns, orth_reg):
-    """What the loss should be, of embeddings of the metric views and logits of the turned ones."""
+    """Compute the expected loss from embeddings of the metric views and logits of the turned views."""
     loss = 0
     if len(embeddings):
         loss = loss + losses.create("Weight")(embeddings, labels)
@@ -99,7 +99,7 @@ def loss_of(method, embeddings, logits, labels, turns, orth_reg):
 
 
 def step(work, method, batch):
-    """Forward and backward pass; returns outputs and loss."""
+    """Run forward and backward pass. Returns outputs and loss."""
     out = work.forward(batch)
     loss, _ = method.loss(out, batch)
     work.backward(loss)
@@ -111,14 +111,14 @@ def gradients(method):
 
 
 def close(got, expected, tolerance=1e-10):
-    """Of two lists of tensors, relative to the largest number in any of them."""
+    """Compare two lists of tensors, relative to the largest number in any of them."""
     assert [x.shape for x in got] == [x.shape for x in expected]
     largest = max(x.abs().max().item() for x in expected if x.numel())
     assert largest > 0
     return all((x - y).abs().max() <= tolerance * largest for x, y in zip(got, expected) if x.numel())
 
 
-SHARED = [0, 6, 7, 8, 3, 9, 10, 11]  # rot_bt 0: metric views 0 and 3 are also the copies at 0 degrees
+SHARED = [0, 6, 7, 8, 3, 9, 10, 11]  # with rot_bt 0, metric views 0 and 3 are also the copies at 0 degrees
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_pieces_give_what_a_single_graph_gives(doubles, net, metric, extra, turn
     assert close([out["embedding"].detach(), out["rotation"].detach()], [x.detach() for x in expected])
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-10)
     assert close(gradients(method), expected_gradients)
-    for own, other in zip(gradients(method), expected_gradients):  # each by itself, so that small ones count
+    for own, other in zip(gradients(method), expected_gradients):  # compare each alone, so that small ones count too
         assert close([own], [other], 1e-8) if other.any() else not own.any()
 
 
@@ -163,7 +163,7 @@ def test_gradients_add_up_as_autograds_do(method):
 
 
 def test_a_frozen_head_gets_no_gradient(method):
-    """As the embedding head of --method rotation."""
+    """--method rotation has such an embedding head."""
     method.embedder.classifier.requires_grad_(False)
     step(passes(method, 3), method, make_batch(0, 8, range(8)))
     assert method.embedder.classifier.linear.weight.grad is None and method.rotation_head[0].weight.grad.any()
@@ -171,7 +171,7 @@ def test_a_frozen_head_gets_no_gradient(method):
 
 @pytest.mark.parametrize("micro_batch, expected", [(0, [10]), (10, [10]), (9, [9, 1] * 2), (4, [4, 4, 2] * 2)])
 def test_no_more_images_than_that_are_in_the_network(method, micro_batch, expected):
-    """And what a piece left there is gone before the next one comes."""
+    """Also, a piece leaves nothing in memory when the next piece comes."""
     batch = make_batch(4, 6, range(4, 10))
     sizes, left, backbone = [], [], method.embedder.features
 
@@ -190,7 +190,7 @@ def test_no_more_images_than_that_are_in_the_network(method, micro_batch, expect
 
 @pytest.mark.parametrize("micro_batch", [0, 4])
 def test_outputs_without_a_gradient(method, micro_batch):
-    """As a teacher's, or a number of classes."""
+    """For example, a teacher's outputs, or indices."""
     forward = method.forward
 
     def more(images, batch):
@@ -224,7 +224,7 @@ def with_dropout():
 
 @pytest.mark.parametrize("micro_batch", [4, 5])
 def test_dropout_drops_the_same_in_both_passes(doubles, micro_batch):
-    """Against one graph of all pieces with the masks written down."""
+    """The reference is one graph of all pieces, with the recorded masks."""
     method, metric, turned = with_dropout().double(), 6, range(6, 14)
     batch, masks = make_batch(6, 8, turned), []
     hooks = [
@@ -241,7 +241,7 @@ def test_dropout_drops_the_same_in_both_passes(doubles, micro_batch):
         hook.remove()
     first, second = masks[: len(masks) // 2], masks[len(masks) // 2 :]
     assert len(first) == 2 * -(-14 // micro_batch) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert not torch.equal(first[0], first[2])  # each piece has its own
+    assert not torch.equal(first[0], first[2])  # each piece has its own mask
 
     found = gradients(method)
     method.zero_grad()
@@ -268,4 +268,4 @@ def test_batch_norm_that_is_not_frozen_is_refused():
         passes(method, 4)
     assert caught.value.setting == "micro_batch"
     passes(method, 0)
-    passes(with_dropout(), 4)  # has none
+    passes(with_dropout(), 4)  # it has no BatchNorm

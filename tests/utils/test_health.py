@@ -1,4 +1,4 @@
-"""Divergence, collapse and giant clusters are said, and said once."""
+"""Divergence, collapse and giant clusters are reported, and each only once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Signals: where they end a run, where they wait for a whole step, and with which exit code."""
+"""Signals: when they end a run at once, when they wait for the end of a step, and with which exit code."""
 
 import os
 import signal
@@ -63,12 +63,12 @@ def test_at_once_within_deferred():
         with pytest.raises(Interrupted), stop.at_once():
             signal.raise_signal(signal.SIGTERM)
             reached.append("the rest of the block")
-        signal.raise_signal(signal.SIGUSR1)  # what is saved now is not left
+        signal.raise_signal(signal.SIGUSR1)  # a save in progress is not interrupted
     stop = Stop()
     with stop.deferred():
         with stop.at_once():
             pass
-        signal.raise_signal(signal.SIGTERM)  # deferred again
+        signal.raise_signal(signal.SIGTERM)  # now signals are deferred again
         assert stop.signal == signal.SIGTERM
     stop = Stop()
     with stop.deferred():
@@ -88,11 +88,11 @@ def test_the_first_signal_counts():
 
 def test_a_signal_at_another_process_ends_this_one_too():
     stop = Stop()
-    assert raised(stop.check, 1) == ("by SIGTERM", 143)  # which one came there is not known here
+    assert raised(stop.check, 1) == ("by SIGTERM", 143)  # this process does not know which signal the other one got
 
 
 def test_ignored_signals_stay_ignored():
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     stop = Stop()
     signal.raise_signal(signal.SIGHUP)
     assert not stop.signal
@@ -104,7 +104,7 @@ def test_a_terminal_that_is_gone_does_not_break_the_step():
     os.dup2(writer, 2)
     try:
         with stop.deferred():
-            signal.raise_signal(signal.SIGHUP)  # its line goes into a broken pipe
+            signal.raise_signal(signal.SIGHUP)  # the line about it goes into a broken pipe
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -126,7 +126,7 @@ def test_a_library_does_not_catch_it():
     [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGINT", 130), ("SIGUSR1", "SIGTERM", 143), ("SIGTERM", "SIGTERM", 143)],
 )
 def test_a_second_signal_ends_at_once_but_not_the_same_one_twice(first, second, code):
-    """torchrun passes on a Ctrl-C that its processes got as well."""
+    """torchrun passes on a Ctrl-C that its processes have got already."""
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""The lock of a folder, between real processes: POSIX locks do not keep a process out of what it holds itself."""
+"""The lock of a folder, between real processes, because a POSIX lock does not exclude the process that holds it."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ def main():
         {}
 exit_on_error(main)
 """
-WAIT = "print('held', flush=True); sys.stdin.read()"  # until the pipe is closed
+WAIT = "print('held', flush=True); sys.stdin.read()"  # the process waits until the pipe is closed
 FORK = "print(os.fork() or time.sleep(60), flush=True); sys.stdin.read()"
 
 
@@ -46,7 +46,7 @@ def start(folder, body, host="here", job=None):
 
 
 def ask(folder, **settings):
-    """A run that does nothing: exit code, stdout, stderr."""
+    """Start a run that ends at once. Returns (exit code, stdout, stderr)."""
     process = start(folder, "pass", **settings)
     out, err = process.communicate()
     return process.returncode, out, err
@@ -54,7 +54,7 @@ def ask(folder, **settings):
 
 @pytest.fixture
 def hold(tmp_path):
-    """hold(...) starts a run that holds the folder; those still there afterwards are ended."""
+    """hold(...) starts a run that holds the folder's lock. Runs that are left after the test are ended."""
     processes = []
 
     def begin(body=WAIT, **settings):
@@ -75,7 +75,7 @@ def test_a_second_run_is_refused_until_the_first_ends(tmp_path, hold):
     code, out, err = ask(tmp_path)
     assert code == 2 and not out and len(err.splitlines()) == 1
     assert err.startswith(f"error: --save_dir {tmp_path}: in use by another run, pid {holder.pid} on host here; ")
-    assert ask(tmp_path)[0] == 2  # the refused one has neither taken it nor let it go
+    assert ask(tmp_path)[0] == 2  # the refused run neither took nor released the lock
     holder.stdin.close()
     assert holder.wait() == 0
     assert ask(tmp_path) == (0, "", "")
@@ -94,14 +94,14 @@ def test_what_a_killed_run_left_is_taken_over(tmp_path, hold):
 
 
 def test_a_fork_that_outlives_the_holder_does_not_keep_the_lock(tmp_path, hold):
-    """As a data loading process may, for some seconds."""
+    """A data loading process may live on for some seconds."""
     holder = hold(FORK)
     child = int(holder.first_line)
     assert ask(tmp_path)[0] == 2
     holder.kill()
     holder.wait()
     try:
-        os.kill(child, 0)  # there
+        os.kill(child, 0)  # the child is alive
         assert ask(tmp_path)[0] == 0
     finally:
         os.kill(child, signal.SIGKILL)
@@ -159,7 +159,7 @@ def test_without_locks_the_file_has_to_do(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "lockf", not_here)
-    for _ in range(2):  # free again after a clean end
+    for _ in range(2):  # a clean end releases the lock
         with locked(str(tmp_path)):
             assert f"pid {os.getpid()} on host" in refusal(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The log: to the terminal and to a file, neither of which may end a run."""
+"""The log writes to the terminal and to a file. Neither may end a run."""
 
 import io
 import logging
@@ -12,7 +12,7 @@ from utils.errors import InputError
 
 @pytest.fixture(autouse=True)
 def logger(monkeypatch):
-    """The run's logger, which is afterwards as it was."""
+    """The run's logger. Its handlers and level are restored afterwards."""
     logger = logging.getLogger("udml")
     handlers, level = logger.handlers, logger.level
     monkeypatch.delenv("RANK", raising=False)
@@ -43,7 +43,7 @@ def test_a_second_start_appends_to_the_file(tmp_path):
     assert (tmp_path / "run.log").read_text().count("settings: seed=3") == 2
 
 
-def test_of_several_processes_the_first_speaks(tmp_path, monkeypatch, capsys):
+def test_only_the_first_of_several_processes_speaks(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "2")
     log.start({"seed": 3}, {}, str(tmp_path / "run.log"))
     log.warn("a warning")
@@ -100,7 +100,7 @@ def test_a_terminal_that_was_closed_before_the_start(tmp_path, monkeypatch):
     "encoding, expected", [("utf-8", "ü\\udce9 猫"), ("ascii", "\\xfc\\udce9 \\u732b")], ids=["utf-8", "ascii"]
 )
 def test_names_that_the_terminal_cannot_show(tmp_path, monkeypatch, encoding, expected):
-    """A file name is bytes; one that is no text comes with surrogates."""
+    """File names are bytes. Bytes that are no text become surrogates."""
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding=encoding))
     log.start({}, {}, str(tmp_path / "run.log"))

@@ -1,4 +1,4 @@
-"""The memory for what was used last, against a plain list."""
+"""The memory of recently used results, against a plain list."""
 
 from hypothesis import given, strategies as st
 
@@ -9,7 +9,7 @@ steps = st.lists(st.tuples(st.sampled_from(["get", "put", "drop"]), st.integers(
 
 @given(steps, st.integers(0, 12))
 def test_any_history(history, most):
-    memory, slow = Lru(most, size=lambda value: value), []  # slow: (name, value), the oldest first
+    memory, slow = Lru(most, size=lambda value: value), []  # slow: (name, value), the least recently used first
     for call, name, value in history:
         held = [pair for pair in slow if pair[0] == name]
         if call == "get":

@@ -1,4 +1,4 @@
-"""metrics.jsonl: means, and what of it is kept when a run is resumed."""
+"""metrics.jsonl: the means in it, and the lines that are kept when a run is resumed."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def test_report_is_the_mean_of_the_unreported_steps(tmp_path, said):
         {"epoch": 3, "step": 17, "steps": 3, "loss": 3.0, "negative": 0.25, "images_per_s": 30 / 8, "data_wait": 1.5 / 8}
     ]
     assert said == ["epoch 3/600 loss 3.0000 negative 0.2500 images/s 3.8 waiting for data 18.8%"]
-    log.report(3, 600, 18)  # nothing is left
+    log.report(3, 600, 18)  # nothing is left to report
     log.unreported.append(measured(5.0))
     log.report(3, 600, 19)
     assert [(line["step"], line["loss"]) for line in lines_of(tmp_path)] == [(17, 3.0), (19, 5.0)]
@@ -51,8 +51,8 @@ def test_unreported_steps_are_carried_over_as_a_copy(tmp_path, said):
 
 
 def test_what_comes_after_the_position_is_dropped(tmp_path):
-    """At every position within 4 epochs of 6 steps, with a line every 3 steps and after each epoch one of a test."""
-    lines = {}  # text: the position when it was written
+    """At every position in 4 epochs of 6 steps. There is a line every 3 steps, and a test line after each epoch."""
+    lines = {}  # line -> the position at which it was written
     for epoch in (1, 2, 3, 4):
         for step in (3, 6):
             lines[json.dumps({"epoch": epoch, "step": step, "loss": 1}) + "\n"] = epoch - 1, step
@@ -94,7 +94,7 @@ def test_garbage_and_half_lines_are_dropped(tmp_path, bad):
     (tmp_path / "metrics.jsonl").write_bytes((whole + bad).encode("latin-1"))
     Metrics(str(tmp_path), 2, 1)
     assert (tmp_path / "metrics.jsonl").read_text() == whole
-    if bad.endswith("\n"):  # in between too
+    if bad.endswith("\n"):  # bad lines between others are dropped too
         (tmp_path / "metrics.jsonl").write_bytes((bad + whole).encode("latin-1"))
         Metrics(str(tmp_path), 2, 1)
         assert (tmp_path / "metrics.jsonl").read_text() == whole
@@ -114,7 +114,7 @@ def test_only_the_first_process_writes(tmp_path, said):
     log.report(1, 2, 3)
     log.write(1, test=1)
     assert not list(tmp_path.iterdir()) and not log.unreported
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")  # of the first one, who will report it
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")  # the file of the first process, which reports the error
     log.write(1)
     log.sync()
 
@@ -122,7 +122,7 @@ def test_only_the_first_process_writes(tmp_path, said):
 def test_a_removed_folder_is_made_again(tmp_path):
     log = Metrics(str(tmp_path))
     (tmp_path / "metrics.jsonl").unlink()
-    log.sync()  # nothing there to wait for
+    log.sync()  # there is no file to sync
     tmp_path.rmdir()
     log.write(1, step=2)
     assert lines_of(tmp_path) == [{"epoch": 1, "step": 2}]
@@ -153,7 +153,7 @@ def test_what_goes_wrong_with_the_file_is_said_in_one_line(tmp_path, monkeypatch
         reason = "Input/output error"
         one_line(log.sync)
         one_line(Metrics, str(tmp_path), 1)
-    assert lines_of(tmp_path) == [{"epoch": 1}]  # as it was
+    assert lines_of(tmp_path) == [{"epoch": 1}]  # the file did not change
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
     reason = "Is a directory"

@@ -1,4 +1,4 @@
-"""The rehearsal of a run: what it counts, what it leaves, and what it refuses."""
+"""The dry run: its estimates, the files that it leaves, and the settings that it refuses."""
 
 import argparse
 import math
@@ -17,7 +17,7 @@ from utils.timing import duration
 
 
 def parts_of(said):
-    """name -> (times, seconds each) of the lines of a dry run; and the total that it says."""
+    """Return {name: (times, seconds each)} of the lines of a dry run."""
     lines = re.findall(r"^  (\S.*?) +(\d+) x +([\d.]+) s$", said, re.MULTILINE)
     return {name: (int(times), float(seconds)) for name, times, seconds in lines}
 

@@ -1,4 +1,4 @@
-"""A run's position and optimiser, through a checkpoint file and back."""
+"""A run's position and optimiser, saved to a checkpoint file and read again."""
 
 from argparse import Namespace
 
@@ -10,14 +10,14 @@ from utils import checkpoint, run_state
 from utils.errors import InputError
 from utils.run_state import Position, capture, restore
 
-DIGEST = "0f"  # of the images
+DIGEST = "0f"  # stands for the digest of the images
 AT = Position(7, 3, 6)
 UNREPORTED = [{"loss": 0.5, "positive": float("nan"), "images": 8}]
 
 
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
-    """What is said, by run_state and by checkpoint."""
+    """The lines of the log, of run_state and of checkpoint."""
     lines = []
     monkeypatch.setattr(checkpoint.log, "say", lines.append)
     return lines
@@ -30,7 +30,7 @@ def settings(**changed):
 
 
 class Net(torch.nn.Sequential):
-    """What stands for a method: parameters, a buffer, and a state that is no tensor."""
+    """Stands in for a method: parameters, a buffer, and a state that is no tensor."""
 
     def __init__(self, hidden=4):
         super().__init__(torch.nn.Linear(3, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 2))
@@ -45,7 +45,7 @@ class Net(torch.nn.Sequential):
 
 
 def parts(args, seed=0, hidden=4):
-    """A net and its Adam, in two groups as in train.py."""
+    """Return a net and its Adam, in two groups as in train.py."""
     torch.manual_seed(seed)
     net = Net(hidden)
     optimiser = torch.optim.Adam(
@@ -65,7 +65,7 @@ def train(net, optimiser, seeds):
 
 
 def written(tmp_path, args, change=lambda state: None):
-    """The state of a run after ten steps, as the file gives it back; and the parts that went on from there."""
+    """Return a run's state after ten steps, read from a file; and the net and optimiser."""
     net, optimiser, scaler = parts(args)
     train(net, optimiser, range(10))
     net.labels.copy_(torch.tensor([0, 1, -1]))
@@ -77,7 +77,7 @@ def written(tmp_path, args, change=lambda state: None):
 
 
 def test_round_trip(tmp_path, said):
-    """The steps after it are those of the run that did not stop, which they are not without Adam's state."""
+    """The next steps equal those of a run that was not stopped. Without Adam's state, they would not."""
     state, net, optimiser = written(tmp_path, settings())
     assert torch.equal(state["state_dict"]["weight"], state["method"]["0.weight"])
     train(net, optimiser, range(10, 20))
@@ -155,7 +155,7 @@ def test_other_versions_are_said(tmp_path, monkeypatch, said):
 
 
 def test_the_scaler_of_half_precision(tmp_path):
-    """Its scale comes back; a run without one leaves it as it is, and does not mind that of another."""
+    """Its scale is restored. Without a scaler in the run or in the checkpoint, nothing happens."""
     net, optimiser, none = parts(settings())
     scaler, fresh = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (8.0, 1024.0))
     state = capture(AT, net, net, optimiser, scaler, UNREPORTED, DIGEST, settings())

@@ -1,4 +1,4 @@
-"""The Saver: what a run writes, when, and when better not."""
+"""The Saver: what a run writes, when it writes, and when it must not."""
 
 import os
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ def test_keep_last(tmp_path):
         saver.epoch(epoch)
         kept.append(epochs_in(tmp_path))
     assert kept == [[9], [9, 10], [10, 11], [11, 12]] and (tmp_path / "latest.pth.tar").exists()
-    epoch = 5  # a run that went back, by --resume ckp_ep4.pth.tar
+    epoch = 5  # the run went back, by --resume ckp_ep4.pth.tar
     saver.epoch(5)
     assert epochs_in(tmp_path) == [5, 11, 12]
     saver = Saver(str(tmp_path), lambda: state(13))
@@ -65,7 +65,7 @@ def test_a_checkpoint_of_an_epoch_puts_the_rolling_one_off(tmp_path, monkeypatch
 
 
 def test_what_a_killed_write_left_goes(tmp_path):
-    tmp_path = tmp_path / "a[b]*"  # a name that is a pattern
+    tmp_path = tmp_path / "a[b]*"  # this name could be taken for a pattern
     tmp_path.mkdir()
     for name in ("ckp_ep1.pth.tar.tmp123", "latest.pth.tar.tmp4", "ckp_ep1.pth.tar", "notes.tmp"):
         (tmp_path / name).touch()
@@ -104,7 +104,7 @@ def test_a_block_that_ends_well_is_not_rescued(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"writes": False}, {"capture": lambda: None}])
 def test_nothing_to_write(tmp_path, lines, settings):
-    """In the other processes of a run, and before its first step."""
+    """Nothing is written by the other processes of a run, nor before the first step."""
     saver = Saver(str(tmp_path), **{"capture": lambda: state(1), "minutes": 1e-9, "keep_last": 1, **settings})
     saver.after_step()
     saver.epoch(1)

@@ -1,4 +1,4 @@
-"""The random numbers of a step depend on where it is, and on nothing else."""
+"""The random numbers of a step depend only on its position."""
 
 import random
 

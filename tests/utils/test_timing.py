@@ -1,4 +1,4 @@
-"""Time by part, against a clock that is set by hand."""
+"""Time by part, with a clock that the tests set by hand."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def sleep(monkeypatch):
-    """sleep(seconds) moves the clock that TimeByPart reads."""
+    """sleep(seconds) advances the clock that TimeByPart reads."""
     now = [100.0]
 
     def pass_by(seconds):
@@ -42,13 +42,13 @@ def test_time_goes_to_the_innermost_part(sleep):
     clock.summary()
     assert clock.seconds == {"start-up": 12, "clustering": 7.5, "data": 5, "other": 2}
     assert (clock.total(), clock.total(without=("data", "other"))) == (26.5, 19.5)
-    before = 50 + 1  # of the process until the clock was made, and of the first part
+    before = 50 + 1  # the process's time until the clock was made, and the first part's
     assert clock.cpu == {"start-up": before, "clustering": 3.75, "data": 2.5, "other": 1} and clock.total(cpu=True) == 58.25
 
 
 def test_a_loop_over_a_loader(sleep):
     def loader():
-        for batch in (None, 1, 2):  # None is a batch like others
+        for batch in (None, 1, 2):  # None is an ordinary batch
             sleep(10)
             yield batch
         sleep(5)
@@ -87,7 +87,7 @@ def test_summary():
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 def test_process_age():
-    """By two clocks of the kernel: it grows as much as the time that passes, from the start of the process on."""
+    """The reference is a second clock of the kernel. The age grows with the time since the process started."""
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""Groups look-alikes among any number of embeddings: k-means clusters a sample, then every embedding joins a cluster."""
+"""Groups look-alikes among any number of embeddings: k-means on a sample finds centres; each embedding joins the nearest."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from utils.arrays import blocks, row_blocks, sample_rows
 from utils.clustering.choose_k import centres_of, choose_k, nearest_centre
 from utils.errors import InputError
 
-SAMPLE = 50_000  # images that the centres come from; more where there are under PER_CLUSTER for each cluster
-PER_CLUSTER = 64
+SAMPLE = 50_000  # size of the sample that the centres come from; it is larger for more than SAMPLE / PER_CLUSTER clusters
+PER_CLUSTER = 64  # images of the sample for each cluster, at least
 
 
 class Grouping(NamedTuple):
@@ -24,8 +24,9 @@ def group(embeddings: np.ndarray, k: int | None = None, seed: int = 0) -> Groupi
 
     k: the number of clusters; None: `choose_k` chooses it. Fewer different images than k give fewer clusters.
     The most central image of a cluster has the largest inner product with the mean of all its images.
-    Centres come from a random sample of at least SAMPLE images. Every image joins the most similar centre. Memory holds the
-    sample and blocks of rows. The same embeddings and seed give the same clusters on a machine.
+    Centres come from a random sample of SAMPLE images (more if k is large, all if there are no more). Every image joins the
+    most similar centre. Memory holds the sample and blocks of rows. The same embeddings and seed give the same clusters on
+    a machine.
     Raises InputError for a k below 1, and when an embedding of the sample is not finite.
     """
     if k is not None and k < 1:

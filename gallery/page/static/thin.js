@@ -6,8 +6,9 @@ const GAP = 72; // pixels between thumbnails
 export const grown = (level) => Math.min(2, 2 ** (level / 8));
 
 /**
- * levels(x, y): at(level) gives the rows with a thumbnail at a zoom of 2 ** (level / 2). No two lie closer than GAP
- * there. A row with a thumbnail at one level keeps it at the next levels, so nothing flickers on zooming in.
+ * levels(x, y) returns { at }. at(level) lists the points that get a thumbnail at a zoom of 2 ** (level / 2), as indices
+ * into x and y. Their thumbnails keep a distance that grows with their size, GAP pixels at a zoom of 1. A point with a
+ * thumbnail at one level keeps it at the next levels, so nothing flickers on zooming in.
  * x, y: positions at a zoom of 1, in pixels.
  */
 export function levels(x, y) {

@@ -1,4 +1,4 @@
-"""A small folder of pictures, its galleries, the page over them, and a browser that opens it."""
+"""A small folder of pictures, galleries of it, the page that shows them, and a browser that opens the page."""
 
 import os
 import shutil
@@ -16,8 +16,11 @@ from gallery.page.app import create_app
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
-    """A folder of 25 pictures: 10 with plain names and 8 with odd ones; two copies of picture 0, a smaller one of picture 1;
-    a large one, a CMYK, an animation, one that is turned; and a file that is no picture. Returns (folder, paths)."""
+    """Make a folder of pictures. Returns (folder, paths).
+
+    10 pictures have plain names and 8 have odd ones. There are two copies of picture 0, a smaller picture 1, a large
+    picture, a CMYK picture, an animation, a turned picture, and a file that is no picture.
+    """
     root = tmp_path_factory.mktemp("page") / "photos"
     paths = [save(root / f"{number:02d}.png", noise(number)) for number in range(10)]
     paths += [save(os.path.join(root, "odd", os.fsdecode(name)), noise(20 + i)) for i, name in enumerate(ODD_NAMES)]
@@ -28,7 +31,7 @@ def drawn(tmp_path_factory):
     paths.append(save(root / "cmyk.jpg", noise(41).convert("CMYK")))
     paths.append(save(root / "moving.gif", noise(42), save_all=True, append_images=[noise(43), noise(44)], duration=40))
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by 90 degrees to the right
+    turned[0x0112] = 6  # 6: viewers turn it by 90 degrees to the right
     paths.append(save(root / "turned.jpg", noise(45, (60, 40)), exif=turned))
     paths.append(str(root / "no <b>picture.jpg"))
     with open(paths[-1], "w") as file:
@@ -38,7 +41,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture
 def folder(drawn, tmp_path):
-    """A copy of it that a test may change: (folder, paths)."""
+    """A copy of the folder `drawn`, which a test may change: (folder, paths)."""
     root, paths = drawn
     copy = str(tmp_path / "photos")
     shutil.copytree(root, copy)
@@ -87,7 +90,7 @@ def site(photos, tmp_path_factory):
 
 @pytest.fixture
 def opened(chrome, site):
-    """opened("map", width=390) -> a page of the browser that shows this view. What it must not do fails the test."""
+    """opened("map", width=390) opens a view in the browser and returns its page. The test fails if Watch sees a fault."""
     contexts, watches = [], []
 
     def call(view="groups", width=1280, height=844, at=site, **settings):

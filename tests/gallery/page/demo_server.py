@@ -1,4 +1,4 @@
-"""The real page with made-up images, to look at while working on it.
+"""Serves the real page with invented images, to see it while working on it.
 
 python tests/gallery/page/demo_server.py [--port 8000] [--count 120] [--hosts NAME ...]
 """
@@ -26,7 +26,7 @@ ODD_NAMES = (
 
 
 def draw(folder, count, seed=0):
-    """Write `count` pictures of creatures and some of other shapes and names into `folder`. Returns their paths."""
+    """Write `count` pictures of creatures, and some with other shapes and names, into `folder`. Returns their paths."""
     from data.creatures import recipe, snapshot
 
     os.makedirs(os.path.join(folder, "holiday 2023"))
@@ -58,7 +58,7 @@ def draw(folder, count, seed=0):
 
 
 def views(folder, paths):
-    """The two galleries of such a folder."""
+    """Return the two galleries of a folder from `draw`."""
     from fake_gallery import by_colour, by_place, view
 
     return [view("ready-made", paths, by_colour, folder), view("trained", paths, by_place, folder)]

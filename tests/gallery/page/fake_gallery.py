@@ -1,6 +1,6 @@
-"""A gallery, its index and its embedding, as the page gets them from search.py, but made in a second and of plain NumPy.
+"""A gallery, its index and its embedding, as search.py gives them to the page, but made in a second with plain NumPy.
 
-The embedding is a histogram of colours, "trained" one of colours and brightness by place.
+The ready-made embedding is a histogram of colours; the "trained" one holds the colours at each place.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ SIDE = 64  # pixels of the shorter side that the fake embedding works at
 
 
 def by_colour(images):
-    """PIL images -> float32 (n, 64), rows of length 1: how much of each of 64 colours there is, less a common part."""
+    """Return the square roots of an image's colour histogram: PIL images -> float32 (n, 64), rows of length 1."""
     rows = []
     for image in images:
         pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), np.int64) // 64
@@ -30,7 +30,7 @@ def by_colour(images):
 
 
 def by_place(images):
-    """PIL images -> float32 (n, 192): the colours at 8 x 8 places."""
+    """Return the colours at 8 x 8 places: PIL images -> float32 (n, 192), rows of length 1."""
     rows = [np.asarray(image.convert("RGB").resize((8, 8)), np.float32).ravel() - 127.5 for image in images]
     return unit(np.array(rows, np.float32).reshape(-1, 192) + 1e-3)
 
@@ -40,7 +40,7 @@ def unit(rows):
 
 
 class FakeGallery(Gallery):
-    """A gallery of the readable images among `paths` that was never on the disk."""
+    """A gallery of the readable images among `paths`, in memory only."""
 
     def __init__(self, name, paths, embed, root):
         self.name, self.root = name, root
@@ -79,7 +79,7 @@ class FakeGallery(Gallery):
 
 
 def real_gallery(folder, name, paths, embed, root):
-    """A gallery.store.Gallery of the same images, written as embed.py does it. What `folder` held of others is replaced."""
+    """Write a real gallery of the same images, as embed.py does. Other images that `folder` held are replaced."""
     fake = FakeGallery(name, paths, embed, root)
     dim = fake.embeddings.shape[1]
     writer = Writer(folder, name, dim, "float32")
@@ -91,7 +91,7 @@ def real_gallery(folder, name, paths, embed, root):
 
 
 class FakeIndex:
-    """Looks at all rows."""
+    """An index that compares a query with all rows."""
 
     def __init__(self, embeddings):
         self.embeddings = embeddings

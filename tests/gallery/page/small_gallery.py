@@ -1,4 +1,4 @@
-"""A folder of small pictures, and real galleries of it with embeddings that need no net."""
+"""A folder of small pictures, and real galleries of it, whose embeddings need no net."""
 
 import os
 import shutil
@@ -22,7 +22,8 @@ HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 
 
 def embedding(side):
-    """PIL images -> float32 (n, 3 * side * side), rows of length 1: the colours at side x side places."""
+    """Return an embedding by the colours at side x side places: PIL images -> float32 (n, 3 * side * side), rows of length
+    1."""
 
     def embed(images):
         rows = [np.asarray(image.convert("RGB").resize((side, side)), np.float32).ravel() - 127.5 for image in images]
@@ -32,7 +33,7 @@ def embedding(side):
 
 
 def draw(folder):
-    """72 images of 8 colours; one is there three times, one also larger, one under a hostile name, and one is broken."""
+    """Draw 72 images of 8 colours, two copies of the first, a creature in two sizes, a hostile name, a damaged file."""
     make_image_folder(folder, train_classes=6, test_classes=2, per_class=9)
     first = folder / "train/class 0/0.jpg"
     shutil.copy(first, folder / "copy of 0.jpg")
@@ -46,7 +47,7 @@ def draw(folder):
 
 
 def write(folder, name, root, embed):
-    """A real gallery in `folder` of the images below `root`."""
+    """Write a real gallery of the images below `root` into `folder`."""
     files = sorted(str(path) for path in root.rglob("*") if path.suffix in (".jpg", ".png"))
     readable = [path for path in files if not path.endswith("broken.jpg")]
     embeddings = embed([Image.open(path) for path in readable])
@@ -68,5 +69,5 @@ def digest(data, size):
 
 
 def key_of(path):
-    """The name of an image in the page's addresses."""
+    """Return the key that stands for an image in the page's addresses."""
     return digest(os.fsencode(path), 8).hex()

@@ -1,4 +1,4 @@
-"""The start page, what its addresses have in common, and what they say to a request that makes no sense."""
+"""The start page, the rules for all of the page's addresses, and the answers to requests that make no sense."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_no_other_answer_tells_where_the_folder_lies(page, galleries, drawn):
         assert os.path.dirname(drawn[0]) not in answer.text
 
 
-def test_of_a_list_paths_are_below_the_folder_that_all_share(drawn):
+def test_paths_of_a_list_are_shown_below_their_common_folder(drawn):
     root, paths = drawn
     with_list = view("ready-made", paths, root=None)
     assert with_list.item(0) == view("ready-made", paths, root=root).item(0)

@@ -1,4 +1,4 @@
-"""Getting around on the page: by keyboard, back, between galleries; waiting, errors; every view on a phone and with axe."""
+"""Navigation: keyboard, back, switching galleries; waiting, errors; every view on a phone and checked by axe."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -48,7 +48,7 @@ def test_by_keyboard_alone(opened):
     expect(page.locator("h1")).to_have_text(f"Images like {chosen}")
     settled(page)
     page.keyboard.press("Escape")
-    expect(page.locator(".at-group .tile a").nth(1)).to_be_focused()  # where one was
+    expect(page.locator(".at-group .tile a").nth(1)).to_be_focused()  # the focus returns to the image that was opened
 
 
 def test_back_finds_the_view_as_it_was_left(opened):
@@ -139,7 +139,7 @@ def test_one_image(opened, tmp_path):
 
 
 def every_view(page, site, photos):
-    """Goes through the views; yields the name of each when it is there."""
+    """Open each view in turn, and yield its name when it is complete."""
     key, other = key_of(photos / "creature.png"), key_of(photos / "copy of 0.jpg")
     for view in (*VIEWS, f"search?image={key}", f"search?image={key}&image={other}&g=all", f"search?image={key}&least=1"):
         page.goto(f"{site}#/{view}")
@@ -159,7 +159,7 @@ def test_nothing_is_wider_than_a_phone(opened, site, photos):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, view
 
 
-@pytest.mark.parametrize("scheme, rules", [("light", {}), ("dark", {"runOnly": ["color-contrast"]})])  # all else is the same
+@pytest.mark.parametrize("scheme, rules", [("light", {}), ("dark", {"runOnly": ["color-contrast"]})])  # axe: contrast only
 def test_axe_finds_nothing_serious(opened, site, photos, scheme, rules):
     page, axe = opened(color_scheme=scheme), Axe()
     for view in every_view(page, site, photos):

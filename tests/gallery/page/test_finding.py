@@ -1,4 +1,4 @@
-"""What the page finds: by click, by upload, by several images; the slider; duplicates, the map, the large view."""
+"""Searching on the page: by click, by upload, by several images; the slider; duplicates, the map, the large view."""
 
 import re
 
@@ -64,11 +64,11 @@ def test_a_broken_upload_gets_a_sentence(opened):
     page.watch.expected = ["415"]
     page.locator("#file").set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"no image"})
     expect(page.get_by_role("alert")).to_contain_text("image")
-    assert page.locator(".card").count()  # what was there stays
+    assert page.locator(".card").count()  # the previous results stay
     page.get_by_role("button", name="Close this message").click()
     expect(page.get_by_role("alert")).to_have_count(0)
     page.evaluate("document.dispatchEvent(new DragEvent('dragenter', {dataTransfer: new DataTransfer()}))")
-    expect(page.locator("#drop")).to_be_hidden()  # a drag without files is none of ours
+    expect(page.locator("#drop")).to_be_hidden()  # a drag without files is ignored
 
 
 def test_several_images_as_one_query(opened):
@@ -100,7 +100,7 @@ def test_threshold_hides_what_is_less_similar(opened):
     left = similarities(page)
     assert left == [similarity for similarity in every if similarity >= least] and 0 < len(left) < len(every)
     assert page.locator(".tools .line").inner_text() == f"{len(left)} of 76 shown"
-    page.reload()  # the slider is in the site
+    page.reload()  # the slider's value is part of the address
     settled(page)
     assert similarities(page) == left
     if every[0] < 1:
@@ -120,7 +120,7 @@ def test_a_hostile_name_is_only_text(opened, site, photos):
     expect(page.locator(".chip .name")).to_have_text(HOSTILE)
     page.locator(".chip .look").click()
     expect(page.locator("dialog h2")).to_have_text(HOSTILE)
-    assert page.locator("[onerror], img[src=x]").count() == 0  # and Watch would have seen a dialog
+    assert page.locator("[onerror], img[src=x]").count() == 0  # Watch would also have reported a dialog
 
 
 def test_duplicates(opened, site):
@@ -173,7 +173,7 @@ def test_map(opened):
     page.mouse.down()
     page.mouse.move(middle[0] + 60, middle[1] + 30, steps=4)
     page.mouse.up()
-    assert page.evaluate("location.hash") == hash_before  # a drag is no click
+    assert page.evaluate("location.hash") == hash_before  # a drag does not count as a click
     page.keyboard.press("0")
     expect(frame).to_have_attribute("data-zoom", "1.00")
     pins.last.focus()
@@ -196,7 +196,7 @@ def test_two_fingers_zoom_the_map(opened):
 
 
 def test_thumbnails_of_the_map_keep_their_distance(opened):
-    """Against all pairs: none too close, none left out that would fit, and none lost at the next level."""
+    """Compare with all pairs: no two are too close, none that would fit is missing, none disappears at the next level."""
     page, rng = opened(), np.random.default_rng(0)
     x, y = (rng.random((2, 300)) ** 2 * [[900], [500]]).round(1)
     ask = "async ([x, y]) => { const { levels } = await import('/static/thin.js'); return [0, 3, 9].map(levels(x, y).at); }"

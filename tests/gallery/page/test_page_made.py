@@ -1,4 +1,4 @@
-"""Clusters, duplicates and the map; and that a real gallery answers as the fake one."""
+"""Clusters, duplicates and the map. A real gallery answers like the fake one."""
 
 import os
 
@@ -96,7 +96,7 @@ def test_what_the_user_says_are_no_duplicates_is_not_shown_again(page, galleries
     assert made(page, "/api/0/duplicates")["groups"] == []
     gallery = galleries[0].gallery
     assert gallery.apart()[-1] == sorted(gallery.row_of(name) for name in keys)
-    assert made(page, "/api/1/duplicates")["total"] == 1  # the other gallery remembers its own
+    assert made(page, "/api/1/duplicates")["total"] == 1  # each gallery remembers its own marks
 
 
 @given(
@@ -149,7 +149,7 @@ def test_the_map_shows_images_evenly(page, galleries, monkeypatch):
 
 @pytest.fixture
 def real(folder, tmp_path):
-    """real(some of the paths): a GalleryView of a gallery that is written anew into the same place."""
+    """real(paths) writes a gallery of these images, each time into the same folder, and returns its GalleryView."""
     root, paths = folder
     place = str(tmp_path / "gallery")
     os.makedirs(place)
@@ -162,7 +162,7 @@ def real(folder, tmp_path):
 
 
 def every_answer(page, name):
-    """What the page says of all its images."""
+    """Return all answers of the page about its images."""
     search = page.get("/api/0/search", params={"image": name, "count": 500}).json()
     del search["milliseconds"]
     return [search, *(made(page, f"/api/0/{path}") for path in ("clusters?count=500", "duplicates?kind=near", "map", "bad"))]
@@ -179,9 +179,9 @@ def test_a_gallery_that_is_written_anew_meanwhile(real, folder):
     one = real()
     page, name = client([one]), one.gallery.keys[3]
     before = every_answer(page, name)
-    real(folder[1][:5])  # fewer rows
+    real(folder[1][:5])  # now it has fewer rows
     assert every_answer(page, name) == before
-    page = client([one])  # nor does anything else come from the files that are there now
+    page = client([one])  # a new page of the old gallery does not use the new files either
     assert every_answer(page, name) == before
 
 

@@ -1,4 +1,4 @@
-"""Pictures of indexed files: what they look like, what is remembered, and files that were replaced since."""
+"""Pictures of indexed files: how they look, which are remembered, and files that were replaced since."""
 
 import os
 import socket
@@ -41,7 +41,7 @@ def test_a_large_view_is_at_most_1600_pixels(page, galleries):
     assert page.get(f"/image/{key(galleries[0], '00.png')}?size=huge").status_code == 400
 
 
-def test_of_an_elongated_image_both_sides_are_limited(tmp_path):
+def test_both_sides_of_an_elongated_image_are_limited(tmp_path):
     noise(0, (3000, 40)).save(tmp_path / "wide.png")
     one = view("ready-made", [str(tmp_path / "wide.png")], root=str(tmp_path))
     page = client([one])
@@ -119,9 +119,9 @@ def test_links_that_leave_the_folder(folder, outside, tmp_path):
     root, paths = folder
     one = view("ready-made", paths, root=root)
     page = client([one])
-    assert page.get(f"/image/{key(one, '01.png')}").status_code == 200  # it stays in memory, but is not used again
+    assert page.get(f"/image/{key(one, '01.png')}").status_code == 200  # now it is in memory; this must not be used below
     os.makedirs(tmp_path / "photos-too")
-    beside = str(tmp_path / "photos-too" / "x.png")  # a folder whose name begins with the root's
+    beside = str(tmp_path / "photos-too" / "x.png")  # its folder's name begins with the root's name
     noise(78).save(beside)
     os.symlink(outside, os.path.join(root, "step.png"))
     for number, target in enumerate(
@@ -132,7 +132,7 @@ def test_links_that_leave_the_folder(folder, outside, tmp_path):
         os.symlink(target, path)
         refused(page, one, f"0{number}.png")
     os.remove(os.path.join(root, "08.png"))
-    os.symlink("09.png", os.path.join(root, "08.png"))  # this one stays inside
+    os.symlink("09.png", os.path.join(root, "08.png"))  # this link stays inside
     assert page.get(f"/image/{key(one, '08.png')}").status_code == 200
 
 
@@ -144,7 +144,7 @@ def test_a_folder_that_is_a_link_now(folder, tmp_path):
     os.symlink(tmp_path / "moved", os.path.join(root, "odd"))
     refused(page, one, "copy of it.png")
     os.rename(root, tmp_path / "elsewhere")
-    os.symlink(tmp_path / "elsewhere", root)  # the whole folder
+    os.symlink(tmp_path / "elsewhere", root)  # the whole folder is a link now
     refused(page, one, "01.png")
 
 
@@ -174,13 +174,13 @@ def test_what_is_no_file_any_more(folder, monkeypatch):
         path = os.path.join(root, f"0{number}.png")
         os.remove(path)
         replace(path)
-        refused(page, one, f"0{number}.png")  # and does not wait for somebody to write into the pipe
+        refused(page, one, f"0{number}.png")  # this must not wait for someone to write into the pipe
         if number < 3:
             with pytest.raises(InputError):
                 opened(path, root)
     with socket.socket(socket.AF_UNIX) as listener:
         os.remove(path)
-        monkeypatch.chdir(root)  # the name of a socket has to be short
+        monkeypatch.chdir(root)  # a socket's name must be short
         listener.bind("03.png")
         refused(page, one, "03.png")
 
@@ -189,7 +189,7 @@ def test_a_file_that_is_replaced_while_it_is_opened(folder, outside, monkeypatch
     root, _ = folder
     path = os.path.join(root, "01.png")
     open_file = os.open
-    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))  # opened outside, looked at inside
+    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))  # opened outside
     with pytest.raises(InputError, match="leads out"):
         opened(path, root)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Neighbours of images and of uploaded pictures, against NumPy."""
+"""Neighbours of images and of uploaded pictures, compared with NumPy."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from gallery.page.gallery_view import GalleryView
 
 
 def slow_neighbours(gallery, own, mean, copies):
-    """[(row, similarity)]: copies, then the others by similarity."""
+    """Return [(row, similarity)]: first the copies, then the other rows by similarity."""
     mean = mean / max(np.linalg.norm(mean), 1e-12)
     others = [row for row in range(len(gallery.keys)) if row not in own and row not in copies]
     ranked = sorted(others, key=lambda row: -float(gallery.embeddings[row] @ mean))
@@ -54,7 +54,7 @@ def test_several_images_are_one_query(page, galleries, drawn):
 def test_pages_of_neighbours_make_up_the_slow_list(data):
     count = data.draw(st.integers(1, 12))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    embeddings = unit(rng.integers(1, 4, (count, 3)).astype(np.float32))  # with ties
+    embeddings = unit(rng.integers(1, 4, (count, 3)).astype(np.float32))  # integers, so that there are ties
     hashes = np.repeat(np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)), np.uint8), 16)
     keys = [f"{row:016x}" for row in range(count)]
     paths = [f"/photos/{row:02d}.jpg" for row in range(count)]
@@ -70,7 +70,7 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
         rows_of_hash=lambda digest: np.flatnonzero((hashes == np.frombuffer(digest, np.uint8)).all(1)),
     )
     index = FakeIndex(embeddings)
-    if data.draw(st.booleans()):  # an inverted file that does not find the last ones
+    if data.draw(st.booleans()):  # as an inverted file that finds two neighbours less
         index = SimpleNamespace(
             search=lambda q, k: [np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in FakeIndex(embeddings).search(q, k)]
         )
@@ -80,7 +80,7 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
     found = [item for start in range(0, count, step) for item in view.neighbours(own, [], start, step)["items"]]
     copies = [r for r in range(count) if r not in own and any((gallery.hashes[r] == gallery.hashes[o]).all() for o in own)]
     expected = slow_neighbours(gallery, own, embeddings[sorted(set(own))].mean(0), copies)
-    assert sorted(item["key"] for item in found) == sorted(keys[row] for row, _ in expected)  # each once
+    assert sorted(item["key"] for item in found) == sorted(keys[row] for row, _ in expected)  # each image once
     assert np.allclose([item["similarity"] for item in found], [s for _, s in expected], atol=1e-3)
 
 
@@ -135,8 +135,8 @@ def test_only_the_newest_uploads_are_kept(galleries, drawn, monkeypatch):
     page = client(galleries)
     data = open(drawn[1][0], "rb").read()
     tokens = [send(page, data) for _ in range(3)]
-    assert len(set(tokens)) == 3  # several tabs may send the same picture
-    assert page.get(f"/upload/{tokens[0]}").status_code == 200  # what is used is as good as new
+    assert len(set(tokens)) == 3  # several tabs may send the same picture, so each gets its own token
+    assert page.get(f"/upload/{tokens[0]}").status_code == 200  # a used upload counts as new again
     tokens.append(send(page, data))
     assert [page.get(f"/upload/{token}").status_code for token in tokens] == [200, 404, 200, 200]
     answer = page.get("/api/0/search", params={"upload": tokens[1]})

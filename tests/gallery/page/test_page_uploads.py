@@ -1,4 +1,4 @@
-"""Uploads that are refused, in a sentence: what is no image, is too much, or does not come; and many requests at once."""
+"""Refused uploads get a sentence: no image, too much data, data that does not arrive. Many requests come at once."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from gallery.page.uploads import LIMIT
 
 
 def png_of_size(width, height):
-    """A PNG of a few bytes that declares this size."""
+    """Return a PNG of a few bytes that declares this size."""
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
@@ -34,7 +34,7 @@ def jpeg_of_size(width, height):
     file = io.BytesIO()
     noise(1).save(file, "JPEG")
     data = file.getvalue()
-    place = data.index(b"\xff\xc0") + 5  # SOF0: length, bits, then height and width
+    place = data.index(b"\xff\xc0") + 5  # the header SOF0 holds length and bits, then height and width
     return data[:place] + struct.pack(">HH", height, width) + data[place + 4 :]
 
 
@@ -105,7 +105,7 @@ def test_uploads_up_to_the_limit(page, monkeypatch):
 
 
 def send_gigabytes(address, path, chunked, headers=""):
-    """Sends 2 GB as one who does not listen before all is sent: (bytes that were taken, what came back)."""
+    """Send 2 GB without listening in between. Returns (number of bytes that were accepted, the answer)."""
     host, port = urlsplit(address).netloc.split(":")
     length, size = 2 * 2**30, 2**20
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
@@ -139,13 +139,13 @@ def test_two_gigabytes_are_neither_read_nor_held(address, chunked, path, headers
     assert taken < 120 * 2**20
     assert answer.split()[1] == b"%d" % status and b"connection: close" in answer.lower()
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].endswith(".")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # kB, of server and sender
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in kB, of server and client together
     assert grown < 100_000
     assert httpx.get(address + "/api/0/bad").status_code == 200
 
 
 def test_who_listens_is_told_at_once(address):
-    """As curl does: it asks first whether to send."""
+    """curl asks before it sends a large body."""
     netloc = urlsplit(address).netloc
     head = f"POST /api/upload HTTP/1.1\nHost: {netloc}\nX-Requested-With: page\nExpect: 100-continue\n"
     status, head, body = raw(address, head + f"Content-Length: {LIMIT + 1}")
@@ -153,7 +153,7 @@ def test_who_listens_is_told_at_once(address):
 
 
 def test_a_body_that_is_a_little_too_large_gets_its_sentence(address):
-    """Also a client that listens only when all is sent, and takes a closed connection for a failure."""
+    """Some clients only listen after they have sent everything, and take a closed connection for a failure."""
     request = urllib.request.Request(address + "/api/upload", b"\0" * (LIMIT + 1), PAGE)
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=20)
@@ -171,7 +171,7 @@ def test_a_body_that_does_not_come(address, monkeypatch):
 def test_a_sender_who_leaves(address):
     host, port = urlsplit(address).netloc.split(":")
     head = f"POST /api/upload HTTP/1.1\r\nHost: {host}\r\nX-Requested-With: page\r\nContent-Length: 999\r\n\r\nx"
-    for _ in range(10):  # more than are received at once
+    for _ in range(10):  # more than the server receives at once
         with socket.create_connection((host, int(port))) as line:
             line.sendall(head.encode())
     assert httpx.post(address + "/api/upload", content=png(noise(1)), headers=PAGE).status_code == 200

@@ -1,4 +1,4 @@
-"""What the page refuses: other hosts and sites, and paths from outside; and that no file name does harm."""
+"""The page refuses other hosts and sites, and paths outside the folder. No file name does harm."""
 
 import json
 import os
@@ -125,7 +125,7 @@ def test_pages_of_other_sites_may_link_here_but_not_read_or_embed(page, gallerie
 def test_every_answer_carries_the_headers(page, galleries, monkeypatch):
     image = f"/image/{galleries[0].gallery.keys[0]}"
     tag = page.get(image).headers["etag"]
-    monkeypatch.setattr(galleries[0].index, "search", None)  # a fault
+    monkeypatch.setattr(galleries[0].index, "search", None)  # this makes a search fail with a bug
     answers = [
         *map(
             page.get,
@@ -204,7 +204,7 @@ def test_answers_are_valid_whatever_files_are_called(page, galleries):
     made(page, "/api/0/clusters")
     answers += [page.get("/api/0/bad"), page.get("/api/0/clusters"), page.get("/api/0/clusters/0?count=500")]
     for answer in answers:
-        json.loads(answer.content.decode("utf-8"))  # strictly
+        json.loads(answer.content.decode("utf-8"))  # strict UTF-8 and JSON
         assert answer.headers["content-type"] == "application/json"
     names = {item["name"] for item in answers[0].json()["items"]}
     assert {

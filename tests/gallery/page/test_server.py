@@ -1,4 +1,4 @@
-"""The server's socket and end, and the workshop."""
+"""How the server starts and ends, and the workshop, which makes results in the background."""
 
 import asyncio
 import signal
@@ -44,7 +44,7 @@ def test_a_server_is_quiet_and_ends_with_ctrl_c():
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             address = process.stdout.readline().strip()
-            with httpx.Client() as visitor:  # its connection stays open
+            with httpx.Client() as visitor:  # its connection stays open until the end
                 assert visitor.get(address).text == "hello"
                 with socket.create_connection(("127.0.0.1", int(address.split(":")[2].strip("/")))) as line:
                     line.sendall(b"nonsense\r\n\r\n")
@@ -67,7 +67,8 @@ def test_the_next_free_port_is_taken():
 
 
 def test_answers_do_not_wait_for_acknowledgements():
-    """Without TCP_NODELAY an answer of two packets takes 40 ms; asyncio sets it on sockets that say that they are of TCP."""
+    """Without TCP_NODELAY an answer of two packets takes 40 ms. asyncio only sets it on sockets that were created as TCP
+    sockets."""
     seen = []
 
     class Connection(asyncio.Protocol):
@@ -97,7 +98,7 @@ def test_when_all_are_taken_it_is_said(monkeypatch):
     "host, port, setting",
     (
         ("no.such.host.invalid", 0, "host"),
-        ("203.0.113.1", 0, "host"),  # of documentation, no machine has it
+        ("203.0.113.1", 0, "host"),  # an address for documentation: no machine has it
         ("127.0.0.1", 70000, "port"),
         ("a" * 70, 0, "host"),
     ),
@@ -189,7 +190,7 @@ def test_what_nobody_waits_for_is_not_begun(monkeypatch):
         go.set()
         assert await until_made(workshop, "last", orders["last"]) == 1
         assert begun == ["last"]
-        await until_made(workshop, "left", orders["left"])  # asked for again, it is made
+        await until_made(workshop, "left", orders["left"])  # it is made when it is requested again
 
     asyncio.run(visit())
     assert begun == ["last", "left"]

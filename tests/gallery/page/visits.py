@@ -1,4 +1,4 @@
-"""Pictures to make galleries of, and visitors of the page over them."""
+"""Pictures for galleries, and clients that visit the page."""
 
 import io
 import os
@@ -21,7 +21,7 @@ PAGE = {"X-Requested-With": "page"}
 
 
 def noise(seed, size=(96, 80), cells=8):
-    """A blurry picture of random colours."""
+    """Return a blurry picture of random colours."""
     colours = np.random.default_rng(seed).integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
 
@@ -45,12 +45,12 @@ def in_format(name, **options):
 
 
 def key(view, name):
-    """The key of the image of that name."""
+    """Return the key of the image with that name."""
     return next(k for k, path in zip(view.gallery.keys, view.gallery.paths) if path.endswith("/" + name))
 
 
 def client(views, caller="127.0.0.1"):
-    """A client of the page. Faults of the server are answers, as they are for a browser."""
+    """Return a client of the page. As in a browser, an exception in the server is an answer with status 500."""
     app = create_app(views, HOSTS)
 
     async def called(scope, receive, send):
@@ -60,7 +60,7 @@ def client(views, caller="127.0.0.1"):
 
 
 def made(page, address, **query):
-    """The JSON of what is made in the background: asks until it is there."""
+    """Return the JSON of a result that is made in the background: ask until it is ready."""
     for _ in range(600):
         answer = page.get(address, params=query)
         if answer.status_code != 202:
@@ -73,7 +73,7 @@ def made(page, address, **query):
 
 @contextmanager
 def served(views):
-    """The address of a real server of the page, in a thread."""
+    """Run a real server of the page in a thread, and yield its address."""
     listener = bind("127.0.0.1", 0)
     running = server(create_app(views, HOSTS))
     thread = threading.Thread(target=running.run, args=([listener],))
@@ -87,7 +87,7 @@ def served(views):
 
 
 def jpeg_of(answer):
-    """The picture in an answer."""
+    """Return the picture in an answer, which must be a JPEG."""
     assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
     image = Image.open(io.BytesIO(answer.content))
     assert image.format == "JPEG" and image.mode == "RGB"
@@ -95,14 +95,14 @@ def jpeg_of(answer):
 
 
 def send(page, data, status=200):
-    """Uploads the bytes of a file; its token, or the sentence with which it is refused."""
+    """Upload the bytes of a file. Returns the upload's token, or the sentence with which it is refused."""
     answer = page.post("/api/upload", content=data)
     assert answer.status_code == status, answer.text
     return answer.json()["upload" if status == 200 else "error"]
 
 
 def raw(address, head, body=b"", read=True):
-    """What a server answers to these bytes: (status, headers in lower case, body)."""
+    """Send these bytes to a server. Returns (status, headers in lower case, body)."""
     host, port = urlsplit(address).netloc.split(":")
     with socket.create_connection((host, int(port)), timeout=20) as line:
         line.sendall(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)

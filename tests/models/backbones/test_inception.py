@@ -1,4 +1,4 @@
-"""GoogLeNet against a slow, flat computation that reads the Caffe-converted keys directly."""
+"""GoogLeNet, against a slow, flat computation that reads the keys of the converted Caffe model directly."""
 
 import copy
 
@@ -16,7 +16,7 @@ from utils.errors import InputError
 
 @pytest.fixture(scope="module")
 def caffe():
-    """What inception.pth holds: 114 float32 arrays under Caffe's names."""
+    """Arrays like those in inception.pth: 114 arrays of float32, with Caffe's names."""
     rng = np.random.default_rng(0)
     arrays = {}
 
@@ -39,7 +39,7 @@ def caffe():
 
 
 def slow_googlenet(arrays, x, lrn=nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1)):
-    """Pooled features as figure 3 of the paper has them, with torch's own LRN and the original's 7x7 average."""
+    """Compute pooled features as in figure 3 of the paper, with torch's own LRN and the original's 7x7 average."""
 
     def conv(name, x, stride=1):
         weight, bias = (torch.from_numpy(arrays[f"{name}.{part}"]) for part in ("weight", "bias"))
@@ -76,7 +76,7 @@ def test_same_features_as_the_slow_computation(caffe, tmp_path, size, layout):
 
 
 def test_widths_are_those_of_torchvisions_googlenet():
-    """torchvision's has BatchNorm in place of biases, and 3x3 where the paper has 5x5; its widths are the paper's."""
+    """torchvision's net has BatchNorm instead of biases, and 3x3 instead of 5x5, but its widths are the paper's."""
     peer = torchvision.models.googlenet(weights=None, aux_logits=False, init_weights=False)
     features = models.create("Inception", pretrained=False).features
     ours, theirs = ([m for m in net.modules() if isinstance(m, nn.Conv2d)] for net in (features, peer))
@@ -106,7 +106,7 @@ def test_missing_layer_is_named(caffe, tmp_path):
 
 
 def original_checkpoint(caffe):
-    """A state_dict as the original's train.py writes it, rotation head and unused BatchNorm included."""
+    """Return a state_dict as the original's train.py writes it, with rotation head and unused BatchNorm."""
     branch = {"1": "a", "3": "b", "5": "c", "p": "d"}
     old = {}
     for key, value in caffe.items():
@@ -125,21 +125,21 @@ def images_of(size=224):
 
 
 def check_pools_as(embedder, caffe, lrn, size=224):
-    """To 1e-5 of the largest feature; with the other LRN they are a hundred times as far away."""
+    """Check the features to 1e-5 of the largest. With the other LRN, they differ a hundred times more."""
     expected, got = slow_googlenet(caffe, images_of(size), lrn), embedder.eval().pool(images_of(size))
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
     other = CAFFES_LRN if lrn is ORIGINALS_LRN else ORIGINALS_LRN
     assert (got - slow_googlenet(caffe, images_of(size), other)).abs().max() > 1e-3 * expected.abs().max()
 
 
-ORIGINALS_LRN = nn.CrossMapLRN2d(5, 0.0001, 0.75, 1)  # as its models/Inception.py has it
+ORIGINALS_LRN = nn.CrossMapLRN2d(5, 0.0001, 0.75, 1)  # as in the original's models/Inception.py
 CAFFES_LRN = nn.LocalResponseNorm(5, 0.0001, 0.75, 1)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [224, 227])
 def test_original_checkpoint_loads_with_its_own_lrn(caffe, said, size):
-    """Recognised, and said in the log; its net as it is with nn.CrossMapLRN2d, to 1e-5."""
+    """The checkpoint is recognised, and the log says so. The net's features equal those with nn.CrossMapLRN2d, to 1e-5."""
     old, model = original_checkpoint(caffe), models.create("Inception", pretrained=False)
     unused = [key for key in old if key.startswith(("classifier.bn.", "classifier_rot."))]
     assert models.load_state(model, {f"module.{key}": value for key, value in old.items()}, "ckp_ep600.pth.tar") == unused
@@ -157,13 +157,14 @@ def test_load_recognises_an_originals_file_by_its_lack_of_settings(caffe, said, 
     check_pools_as(models.load(path), caffe, ORIGINALS_LRN)
     assert "CrossMapLRN2d" in said()[0]
     torch.save({"state_dict": old, "epoch": 600, "settings": {"net": "Inception"}}, path)
-    check_pools_as(models.load(path), caffe, CAFFES_LRN)  # one of ours, from before the LRN was in it
+    check_pools_as(models.load(path), caffe, CAFFES_LRN)  # a checkpoint of ours that is older than the LRN's key
     assert not said()
 
 
 @torch.no_grad()
 def test_the_lrn_survives_training_on_from_an_originals_checkpoint(caffe, said, tmp_path):
-    """Start from it, save as ours, load; and fill a new net strictly, as resuming does."""
+    """Start from the original's checkpoint, save it as ours, and load that; also load it strictly into a new net, as
+    resuming does."""
     torch.save({"state_dict": original_checkpoint(caffe), "epoch": 600}, tmp_path / "original.pth.tar")
     started = models.create("Inception", weights=tmp_path / "original.pth.tar")
     assert len(said()) == 2
@@ -178,7 +179,7 @@ def test_the_lrn_survives_training_on_from_an_originals_checkpoint(caffe, said, 
 
 @torch.no_grad()
 def test_checkpoints_that_do_not_name_an_lrn_are_caffes(caffe, tmp_path):
-    """Also where the net had the other one before."""
+    """This is so even if the net had the original's LRN before."""
     torch.save(caffe, tmp_path / "inception.pth")
     model = models.create("Inception", weights=tmp_path / "inception.pth")
     early = {key: value for key, value in model.state_dict().items() if not key.endswith("crossmap")}
@@ -230,11 +231,11 @@ def test_crossmap_lrn_equals_torchs(channels):
 
 
 def test_gradient_of_crossmap_lrn_is_that_of_its_output():
-    """By finite differences: torch's own is another one."""
+    """The reference are finite differences. torch's own gradient is another one."""
     x = (100 * torch.randn(1, 8, 3, 3, dtype=torch.float64)).requires_grad_()
     upstream, step = torch.randn_like(x), 1e-4
     with torch.no_grad():
-        shifts = step * torch.eye(x.numel(), dtype=x.dtype).view(-1, *x.shape[1:])  # a row for each number of x
+        shifts = step * torch.eye(x.numel(), dtype=x.dtype).view(-1, *x.shape[1:])  # a row for each number in x
         changes = ORIGINALS_LRN(x + shifts) - ORIGINALS_LRN(x - shifts)
     by_differences = ((changes * upstream).sum((1, 2, 3)) / (2 * step)).view_as(x)
     (gradient,) = torch.autograd.grad((crossmap_lrn()(x) * upstream).sum(), x)

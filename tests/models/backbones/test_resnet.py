@@ -1,4 +1,4 @@
-"""ResNets against torchvision itself."""
+"""ResNets, against torchvision."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_every_depth_has_published_weights_with_a_hash(monkeypatch, depth, width
 
 @torch.no_grad()
 def test_original_checkpoint_loads():
-    """The original wraps torchvision's children without fc into a sequence."""
+    """The original wraps torchvision's children, without fc, into a sequence."""
     children = torch.nn.Sequential(*list(torchvision.models.resnet18(weights=None).children())[:-1])
     old = {f"module.features.{k}": v for k, v in children.state_dict().items()}
     old |= {"module.classifier.linear.weight": torch.randn(64, 512), "module.classifier.linear.bias": torch.zeros(64)}
@@ -52,7 +52,7 @@ def test_original_checkpoint_loads():
 
 
 def test_weights_of_a_deeper_net_are_refused():
-    """ResNet101 has everything that ResNet50 has, by name and shape, and more blocks."""
+    """ResNet101 has all tensors of ResNet50, with the same names and shapes, and more blocks."""
     shallow, deep = (models.create(name, dim=8, pretrained=False) for name in ("ResNet50", "ResNet101"))
     with pytest.raises(InputError, match=r"unknown: features\.6\.6\.conv1\.weight.*another net"):
         models.load_state(shallow, deep.state_dict())

@@ -1,4 +1,4 @@
-"""Models of the timm library by name."""
+"""Models of timm by name."""
 
 import re
 
@@ -38,7 +38,7 @@ def test_closest_names_are_listed():
 
 
 def test_offline_does_not_let_the_client_retry_and_names_the_remedies(monkeypatch):
-    """It would for a minute."""
+    """The client would retry for a minute."""
     create, offline = timm.create_model, []
 
     def recorded(*args, **more):

@@ -1,4 +1,4 @@
-"""Cluster Contrast: its clusters, the images that it draws, its loss and memory, and what survives a stop."""
+"""Cluster Contrast: its clusters, its draws, its loss and memory, and resuming."""
 
 import json
 import math
@@ -25,7 +25,7 @@ KINDS, EACH = 5, 10
 
 
 def make(count=60, labels=None, **changed):
-    """The method, with a net of one convolution."""
+    """Return the method, with a net of one convolution."""
     torch.manual_seed(0)
     embedder = one_convolution()
     settings = {"batch_size": 8, "num_instances": 4, "k1": 8, "k2": 3, **changed}
@@ -35,7 +35,7 @@ def make(count=60, labels=None, **changed):
 
 
 def kinds(dim=FEATURES, spread=0.15, outliers=5, seed=0):
-    """float32 (55, dim) of length 1: ten rows around each of five axes in turn, then those between the axes."""
+    """Return rows of length 1, float32 (55, dim): ten around each of five axes in turn, then outliers between the axes."""
     rng = np.random.default_rng(seed)
     rows = [*np.eye(dim)[[*range(KINDS)] * EACH], *np.full((outliers, dim), 1 / math.sqrt(dim))]
     rows += spread * rng.normal(size=(len(rows), dim))
@@ -43,7 +43,7 @@ def kinds(dim=FEATURES, spread=0.15, outliers=5, seed=0):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-READABLE = np.delete(np.arange(60), [0, 13, 14, 31, 59])  # which images the 55 rows are of
+READABLE = np.delete(np.arange(60), [0, 13, 14, 31, 59])  # the images that the 55 rows belong to
 
 
 def prepared(**changed):
@@ -72,7 +72,7 @@ def test_clusters_are_those_of_dbscan_and_nobody_else_is_drawn():
     labels = method.labels.tolist()
     assert [labels[i] for i in READABLE[: KINDS * EACH]] == [*range(KINDS)] * EACH
     left_out = {i for i in range(60) if labels[i] < 0}
-    assert left_out >= {0, 13, 14, 31, 59} and len(left_out) > 5  # unreadable images, and outliers
+    assert left_out >= {0, 13, 14, 31, 59} and len(left_out) > 5  # unreadable images and outliers are left out
     drawn = [draw for epoch in range(1, 60) for step in method.draws(epoch) for draw in step]
     assert {draw.index for draw in drawn} == set(range(60)) - left_out
     assert all(draw.label == labels[draw.index] for draw in drawn) and len({draw.seed for draw in drawn}) == len(drawn)
@@ -80,7 +80,7 @@ def test_clusters_are_those_of_dbscan_and_nobody_else_is_drawn():
 
 def test_an_epoch_is_batches_of_p_by_k():
     steps = list(prepared().draws(1))
-    assert len(steps) == 2  # of two clusters each; the fifth waits
+    assert len(steps) == 2  # each has two clusters; the fifth cluster waits
     assert all([*np.bincount([draw.label for draw in step])].count(4) == 2 and len(step) == 8 for step in steps)
     first, again, later = (list(prepared().draws(epoch)) for epoch in (1, 1, 2))
     assert first == again != later and list(prepared(seed=1).draws(1)) != first
@@ -88,7 +88,7 @@ def test_an_epoch_is_batches_of_p_by_k():
 
 @pytest.mark.parametrize("init", ["random", "pca"])
 def test_the_memory_starts_at_the_means_of_embeddings(init):
-    """At first of what the embedding head makes of the pooled features, then of the embeddings."""
+    """First, these are embeddings that the head makes of pooled features. Later, they are the embeddings themselves."""
     method = prepared(init=init)
     weight, bias = method.embedder.classifier.linear.weight.detach().double(), method.embedder.classifier.linear.bias
     if init == "pca":
@@ -110,7 +110,7 @@ def test_the_memory_starts_at_the_means_of_embeddings(init):
     later = kinds(DIM, seed=1)
     method.prepare(later, READABLE)
     check([torch.from_numpy(row).double() for row in later])
-    assert torch.equal(weight, method.embedder.classifier.linear.weight.double())  # the PCA is only of the first features
+    assert torch.equal(weight, method.embedder.classifier.linear.weight.double())  # it stays after the start
 
 
 def test_it_looks_at_pooled_features_first_then_at_embeddings():
@@ -118,7 +118,7 @@ def test_it_looks_at_pooled_features_first_then_at_embeddings():
     assert [method.looks(epoch) for epoch in (1, 2)] == [Look("pooled"), Look("pooled")]
     method.prepare(kinds(), READABLE)
     assert [method.looks(epoch) for epoch in range(1, 8)] == [*[Look("embedding"), None, None] * 2, Look("embedding")]
-    assert prepared().looks(2) == Look("embedding")  # by default before each epoch
+    assert prepared().looks(2) == Look("embedding")  # the default is before each epoch
 
 
 def test_kmeans_gives_a_cluster_to_every_readable_image():
@@ -139,7 +139,7 @@ def test_it_goes_on_by_kmeans_with_fewer_clusters_and_after_dbscan():
 
 
 def test_the_log_says_what_was_found():
-    """Numbers are of the images in clusters; the true labels of those that cannot be read do not count."""
+    """The numbers count images in clusters. The true labels of unreadable images do not count."""
     labels = np.full(60, 7)
     labels[READABLE] = [*range(KINDS)] * EACH + [5] * 5
     method = make(labels=labels)
@@ -166,7 +166,7 @@ def test_the_log_says_what_was_found():
     ],
 )
 def test_less_than_two_clusters(eps, found, remedy, said):
-    """An error at first; later the clusters stay, and their vectors are made anew."""
+    """At the start, this is an error. Later, the previous clusters stay, and their vectors are computed again."""
     features = kinds(spread=0.4)
     what = f"{eps}: DBSCAN finds {found} in 55 images"
     with pytest.raises(InputError) as caught:
@@ -229,7 +229,7 @@ def test_what_does_not_fit_is_refused(changed, setting, message):
     with pytest.raises(InputError, match=message) as caught:
         make(**changed)
     assert caught.value.setting == setting
-    make(num_clusters=61)  # of another grouping
+    make(num_clusters=61)  # num_clusters only matters for kmeans
     make(batch_size=7, num_instances=1)
 
 
@@ -244,7 +244,8 @@ def test_flags_out_of_range_are_refused(refused, flag, tmp_path):
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=9), st.sampled_from([0.05, 0.5]), st.integers(0, 1000))
 def test_the_loss_is_that_of_the_paper(labels, temperature, seed):
-    """The mean over images q of -log(exp(q . c / t) / the sum over clusters of exp(q . c' / t)); c is the own cluster's."""
+    """It is the mean over images q of -log(exp(q . c / t) / the sum over clusters of exp(q . c' / t)); c belongs to q's
+    cluster."""
     method = make(temperature=temperature)
     method.memory = rows_of(5, seed)
     found = []
@@ -265,7 +266,7 @@ def test_the_loss_is_that_of_the_paper(labels, temperature, seed):
 
 
 def slow_move(memory, embeddings, labels, momentum):
-    """Image by image."""
+    """Move the memory image by image."""
     memory = memory.clone()
     for x, y in zip(embeddings, labels):
         row = momentum * memory[y] + (1 - momentum) * x
@@ -287,7 +288,7 @@ def test_the_memory_moves_by_the_sequential_formula(labels, momentum, seed):
 
 
 def test_a_step_moves_the_clusters_of_its_images():
-    """One image each, whose order does not matter; the default momentum is 0.1."""
+    """Each cluster has one image in the batch, so the order does not matter. The default momentum is 0.1."""
     method = prepared()
     before, labels = method.memory.clone(), [2, 0, 3]
     out = {"embedding": rows_of(3).requires_grad_()}
@@ -299,7 +300,7 @@ def test_a_step_moves_the_clusters_of_its_images():
 @hypothesis_settings(max_examples=30, deadline=None)
 @given(some_labels, st.integers(0, 1000))
 def test_the_order_of_rows_does_not_matter(labels, seed):
-    """Processes deal the images of a batch out among themselves. Some images come twice, in different views."""
+    """Several processes have the images of a batch in another order. Some images occur twice, in different views."""
     rng, found = np.random.default_rng(seed), []
     index, embeddings = torch.from_numpy(rng.integers(12, size=len(labels))), rows_of(len(labels), seed)
     for order in (torch.arange(len(labels)), torch.from_numpy(rng.permutation(len(labels)))):
@@ -314,10 +315,10 @@ def test_the_order_of_rows_does_not_matter(labels, seed):
 
 
 def test_every_image_is_at_times_the_last_that_moves_its_cluster():
-    """The last one weighs most: it must not be the same in every batch, nor that with the highest index."""
+    """The last image weighs most, so it must not always be the same one, nor the one with the highest index."""
     last = []
     for other in range(100):
-        method = make(momentum=0.0)  # the memory is then the last image
+        method = make(momentum=0.0)  # the memory then equals the last image
         method.memory = rows_of(5)
         embeddings = rows_of(4, other)
         method.after_step({"embedding": embeddings}, batch_of([0, 0, 0, 1], [3, 4, 5, 6 + other]))
@@ -357,7 +358,7 @@ def test_micro_batches_give_the_gradients_of_a_whole_one():
 
 
 def test_the_state_brings_back_clusters_memory_draws_and_loss():
-    """Into a method that had no clusters yet, or other ones; what the two learn afterwards does not mix."""
+    """The state is loaded into a method without clusters, and into one with others. Later, each only changes its own."""
     method, batch = prepared(), batch_of([0, 0, 1, 4])
     method.after_step({"embedding": rows_of(4)}, batch)
     others = [make(), make(grouping="kmeans", num_clusters=3)]

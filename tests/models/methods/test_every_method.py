@@ -1,4 +1,4 @@
-"""What holds for a run of every method: stopped and resumed it is the same run, also with an image that cannot be read."""
+"""Properties of a run of every method. A run that is stopped and resumed is the same run, also with an unreadable image."""
 
 from typing import NamedTuple
 
@@ -18,12 +18,12 @@ class Case(NamedTuple):
     """A tiny run of a method."""
 
     flags: str
-    said: str  # of what it has found in the 23 readable images
-    looks: int  # how often it says so in four epochs
-    logged: set[str]  # with each step
+    said: str  # its log line about the 23 readable images
+    looks: int  # how often this line occurs in four epochs
+    logged: set[str]  # the measurements in the log of each step
 
 
-RUNS = {  # the method, with what tells several runs of it apart
+RUNS = {  # a method, and a suffix that tells several runs of it apart
     "udml_ss": Case(f"{CLUSTERS} --up_step 3", "clustered 23 images into 4: ", 2, {"loss", "rotation_loss", "positive"}),
     "supervised": Case("--num_instances 2 --rot_batch 3", "", 0, {"loss", "rotation_loss", "positive"}),
     "rotation": Case("--num_instances 2 --rot_batch 3", "", 0, {"rotation_loss"}),
@@ -57,7 +57,7 @@ def test_every_method_that_trains_is_here():
 
 
 def same(one, other):
-    """Whether two states are equal to the last bit, whatever they hold."""
+    """Return True if two states are equal to the last bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -68,7 +68,8 @@ def same(one, other):
 
 
 def unreadable_are_left_out(state):
-    """The image that cannot be read, the ninth, is in no cluster and nobody's neighbour; a memory has a row a cluster."""
+    """Check that the ninth image, which is unreadable, is in no cluster and is no neighbour, and that a memory has one
+    row a cluster."""
     neighbours = state.get("neighbours")
     alone = neighbours is None or (neighbours[8] < 0).all() and not (neighbours == 8).any()
     labels = state.get("labels")
@@ -80,7 +81,7 @@ def unreadable_are_left_out(state):
 def test_a_run_that_stops_goes_on_exactly_without_what_cannot_be_read(
     run, image_folder, tmp_path, capsys, monkeypatch, name
 ):
-    """Four epochs at once are one and three more: weights, what the method keeps, optimiser and log."""
+    """Four epochs in one run equal one epoch and three more: weights, the method's state, optimiser and log."""
     case, method = RUNS[name], name.split(",")[0]
     monkeypatch.setattr(shared_neighbours, "STEPS", 2)
     (image_folder / "train/class 1/2.jpg").write_bytes(b"no image")

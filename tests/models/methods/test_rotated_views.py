@@ -1,4 +1,4 @@
-"""Which views UDML-SS and the methods like it draw of an image."""
+"""Which views of an image are drawn by UDML-SS and by the methods that share its views."""
 
 from types import SimpleNamespace
 

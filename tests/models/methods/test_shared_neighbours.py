@@ -1,4 +1,4 @@
-"""Shared neighbours: which pairs it takes, what it draws, its loss, its moving average, and what survives a stop."""
+"""Shared neighbours: its pairs, its draws, its loss, its moving average, and resuming."""
 
 import copy
 import json
@@ -23,11 +23,11 @@ from utils.features import Look
 from utils.run import Run
 
 KINDS, EACH = 5, 10
-READABLE = np.delete(np.arange(55), [0, 13, 14, 31, 54])  # which images the 50 rows are of
+READABLE = np.delete(np.arange(55), [0, 13, 14, 31, 54])  # the images that the 50 rows belong to
 
 
 def make(count=55, labels=None, **changed):
-    """The method, with a net of one convolution."""
+    """Return the method, with a net of one convolution."""
     torch.manual_seed(0)
     embedder = one_convolution()
     settings = {"batch_size": 12, "num_instances": 3, "k1": 8, **changed}
@@ -38,7 +38,7 @@ def make(count=55, labels=None, **changed):
 
 
 def kinds(spread=0.12, seed=0):
-    """float32 (50, FEATURES) of length 1: ten rows around each of five axes in turn."""
+    """Return rows of length 1, float32 (50, FEATURES): ten around each of five axes in turn."""
     rng = np.random.default_rng(seed)
     rows = np.eye(FEATURES)[[*range(KINDS)] * EACH] + 0.1
     rows = np.abs(rows + spread * rng.normal(size=rows.shape))
@@ -63,7 +63,7 @@ def batch_of(index, seed=0):
 
 
 def test_neighbours_are_those_of_the_jaccard_distance_nearest_first():
-    """Against the dense matrix of distances, of the same placed features."""
+    """The reference is the dense matrix of distances of the same features."""
     method, features = prepared(), kinds()
     placed = method.place(features, torch.ones(FEATURES))
     lists = reciprocal.nearest(placed, 8)
@@ -112,7 +112,7 @@ def test_it_looks_once():
 def test_the_head_starts_at_the_closed_form_of_the_first_order():
     method, features = prepared(), torch.from_numpy(kinds())
     expected = torch.from_numpy(method.place(kinds(), torch.ones(FEATURES)))
-    pooled = 7 * features.square()  # what such a description is of
+    pooled = 7 * features.square()  # pooled features with this description
     found = method.head(roots(pooled))
     torch.testing.assert_close(found @ found.T, expected @ expected.T, rtol=0.02, atol=0.02)
 
@@ -185,7 +185,7 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
 
 
 def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
-    """A description has more than the first order, and length one as a whole."""
+    """A description holds the first order and more, and has length one as a whole."""
     method, first = make(), kinds()
     method.trained().closed_form = ClosedForm(FEATURES, {"0": (FEATURES, 2)}, DIM)
     more = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
@@ -241,7 +241,7 @@ FLAGS = (*TINY, *"--pretrained False --method shared_neighbours --batch_size 8 -
 
 @pytest.mark.parametrize("best", [48, 32])
 def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, monkeypatch, best):
-    """Central ones whatever the others are, and crops of 32 pixels follow them either way."""
+    """The look takes central crops, enlarged or not. In both cases, training uses random crops of 32 pixels."""
     monkeypatch.setattr(shared_neighbours, "STEPS", 2)
     monkeypatch.setattr(shared_neighbours, "best_width", lambda embedder: best)
     original, sides = Embedder.read, []

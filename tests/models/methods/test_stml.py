@@ -1,4 +1,4 @@
-"""STML: which images it draws, what its teacher does, and what survives a stop."""
+"""STML: its draws, its teacher, its loss, and resuming."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from utils.grad_cache import ForwardBackward
 
 
 def embedder(freeze_bn=True):
-    """A net with convolutions and BatchNorm, whose statistics are no longer the initial ones."""
+    """Return an Embedder with convolutions and a BatchNorm, whose statistics are not the initial ones."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, FEATURES, 3, 2), nn.ReLU()]
     layers[1].running_mean.normal_()
@@ -48,7 +48,7 @@ def prepared(count=20, **changed):
 
 
 def batch_of(images=4, seed=0):
-    """Two views of each of some images, at random."""
+    """Return a batch of random pixels: two views of each image."""
     index = torch.arange(images).repeat_interleave(2)
     views = torch.randint(
         256, (2 * images, 3, WIDTH, WIDTH), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
@@ -57,7 +57,7 @@ def batch_of(images=4, seed=0):
 
 
 def slow_neighbours(features, k):
-    """Row by row: itself, then the others by their cosine."""
+    """For each row, return itself, then the others by their cosine."""
     similarity = features.astype(np.float64) @ features.T.astype(np.float64)
     return [
         [i, *[j for j in np.argsort(-row, kind="stable").tolist() if j != i][: k - 1]] for i, row in enumerate(similarity)
@@ -73,7 +73,7 @@ def test_prepare_keeps_the_neighbours_and_says_how_they_are():
     said = method.prepare(features, rows)
     expected = rows[np.array(slow_neighbours(features, 3))]
     assert method.neighbours.dtype == torch.int64 and np.array_equal(method.neighbours[rows], expected)
-    assert (method.neighbours[[0, 2, 6]] == -1).all()  # unreadable
+    assert (method.neighbours[[0, 2, 6]] == -1).all()  # they are unreadable
     same = np.mean([i // 4 == j // 4 for i, row in zip(rows, expected) for j in row[1:]])
     assert f"the 2 nearest neighbours of 5 images, {same:.1%} with" in said
     assert "100.0% as last time" in method.prepare(features, rows)
@@ -114,7 +114,7 @@ def test_init_pca_sets_the_embedding_of_student_and_teacher_once():
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10), st.integers(0, 99))
 def test_draws_are_queries_with_their_neighbours_in_two_views(readable, k, queries, unreadable, seed):
-    """neighbours: any at all, because draws only follow them."""
+    """The neighbours are random, because draws only follow them."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(readable + unreadable)[:readable]
     neighbours = np.full((readable + unreadable, k), -1)
@@ -127,14 +127,14 @@ def test_draws_are_queries_with_their_neighbours_in_two_views(readable, k, queri
         first, second = step[::2], step[1::2]
         assert all(draw.crop == 0 and draw.metric and draw.turn == -1 for draw in first)
         assert second == [draw._replace(crop=1) for draw in first]
-        assert len({draw.seed for draw in first}) == len(first)  # also those of an image that is near two queries
+        assert len({draw.seed for draw in first}) == len(first)  # an image near two queries has two seeds
         assert len(first) == min(queries, readable) * k
         for place in range(0, len(first), k):
             query = first[place].index
             assert [draw.index for draw in first[place : place + k]] == neighbours[query].tolist()
             assert {draw.label for draw in first[place : place + k]} == {query}
             asked.append(query)
-    assert len(set(asked)) == len(asked) and set(asked) <= set(rows.tolist())  # each once, and no unreadable one
+    assert len(set(asked)) == len(asked) and set(asked) <= set(rows.tolist())  # each readable image is a query at most once
 
 
 def test_draws_depend_on_seed_and_epoch_alone():
@@ -142,7 +142,7 @@ def test_draws_depend_on_seed_and_epoch_alone():
     first, again, later = (list(method.draws(epoch)) for epoch in (1, 1, 2))
     assert first == again != later
     assert list(prepared(seed=1).draws(1)) != first
-    assert len({draw.index for step in first for draw in step}) > 6  # not the same few
+    assert len({draw.index for step in first for draw in step}) > 6  # more than one batch's images
 
 
 def test_every_image_is_a_query_in_the_end():
@@ -181,7 +181,7 @@ def test_too_few_readable_images_are_refused():
 
 @pytest.mark.parametrize("momentum", [0, 0.9, 1])
 def test_the_teacher_is_the_moving_average(momentum):
-    """Of weights and of BatchNorm's statistics; of counters it has the newest."""
+    """The teacher's weights and BatchNorm statistics are moving averages. Its counters are the newest ones."""
     method = make(momentum=momentum).double()
 
     def state(student):
@@ -189,7 +189,7 @@ def test_the_teacher_is_the_moving_average(momentum):
         both = {**net.state_dict(), **{f"g.{name}": value for name, value in head.state_dict().items()}}
         return {name: value.clone() for name, value in both.items()}
 
-    expected = state(student=True)  # it starts as a copy
+    expected = state(student=True)  # the teacher starts as a copy
     assert all(torch.equal(value, expected[name]) for name, value in state(student=False).items())
     for _ in range(3):
         with torch.no_grad():
@@ -240,13 +240,13 @@ def test_heads_may_learn_at_another_rate():
 
 @pytest.fixture
 def doubles(monkeypatch):
-    """Everything in float64, where rounding cannot be mistaken for a difference."""
+    """Compute in float64, so that rounding cannot look like a difference."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
 @pytest.mark.parametrize("student_norm", [False, True])
 def test_the_loss_is_that_of_the_paper(doubles, student_norm):
-    """Of f and g as the linear heads give them, and of a teacher that is another net."""
+    """f and g come from the linear heads, and the teacher is another net."""
     changed = {"sigma": 2.0, "delta": 0.8, "context_k": 5, "student_norm": student_norm}
     method, batch = make(**changed).double(), batch_of()
     with torch.no_grad():
@@ -282,7 +282,7 @@ def test_the_neighbourhoods_have_as_many_views_as_a_query_has(doubles):
 
 @pytest.mark.parametrize("student_norm", [False, True])
 def test_everything_that_is_trained_has_a_gradient(student_norm):
-    """The bias of f has one where it matters: distances do not see it."""
+    """The bias of f only has a gradient with student_norm, because distances do not depend on it."""
     method, batch = make(student_norm=student_norm), batch_of()
     loss, _ = method.loss(method(batch.images, batch), batch)
     loss.backward()
@@ -317,7 +317,7 @@ def gradients(method):
 
 
 def test_two_half_batches_that_are_gathered_are_one(doubles):
-    """As rows come together from two processes, or from pieces of a batch: the same loss, and the same gradients."""
+    """Loss and gradients of a gathered batch equal those of a whole batch, as with two processes or pieces of a batch."""
     found = []
     for pieces in (1, 2):
         method, batch = make().double(), batch_of()
@@ -345,7 +345,7 @@ def test_micro_batches_give_the_gradients_of_a_whole_one(doubles, micro_batch):
 
 
 def test_the_order_of_rows_does_not_matter(doubles):
-    """Processes deal the images of a batch out among themselves."""
+    """Several processes have the images of a batch in another order."""
     method, batch = make(context_k=6).double(), batch_of(12)
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
     shuffled = Batch(*(field[order] for field in batch))
@@ -374,7 +374,8 @@ def test_the_state_brings_back_draws_teacher_and_loss():
 
 
 def test_training_on_a_few_images_lowers_the_loss(image_folder):
-    """24 images of four colours, by a net that starts at random: also the loss of draws that it has not seen."""
+    """The net starts at random and learns from 24 images of four colours. The loss of draws that it has not seen falls
+    too."""
     images = read_list(str(image_folder / "train.txt"), labels_required=True)
     batches = ImageBatches(Images(images.paths, Transforms(WIDTH, WIDTH, 0.5)), 8)
     method = make(len(images), batch_size=24, lr=3e-3)

@@ -1,4 +1,4 @@
-"""UDML-SS: its rotation head, and what its forward pass does with views of two kinds."""
+"""UDML-SS: its rotation head, and its forward pass with metric views and rotated views."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from utils.errors import InputError
 
 
 class Twenty:
-    """What a method asks of its images."""
+    """Stands in for a list of 20 images without labels."""
 
     labels = None
     source = "train.txt"
@@ -32,7 +32,7 @@ def method_of(embedder, *flags):
 
 
 def batch_of(metric):
-    """Fields of views, those for the metric loss marked."""
+    """Return a Batch without pixels. metric: for each view, whether it counts for the metric loss."""
     metric = torch.tensor(metric)
     rows = torch.arange(len(metric))
     return Batch(torch.empty(0), rows, rows // 2, torch.where(metric, -1, 1), metric)
@@ -44,7 +44,7 @@ def test_rotation_head_is_what_the_paper_says():
     assert not first.bias.any() and not second.bias.any()
     logits = (features @ first.weight.T).clamp(min=0) @ second.weight.T
     torch.testing.assert_close(head(features), logits)
-    assert logits.shape == (5, 4) and (logits < 0).any()  # plain logits, no last ReLU
+    assert logits.shape == (5, 4) and (logits < 0).any()  # they are plain logits, not the outputs of a ReLU
 
 
 def test_outputs_of_both_heads_are_float32_in_mixed_precision_too():
@@ -71,7 +71,7 @@ def statistics(module):
 @pytest.mark.parametrize("metric", [[True] * 3 + [False] * 2, [False, True, True, False, True]])
 @pytest.mark.parametrize("freeze_bn", [True, False])
 def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(freeze_bn, metric):
-    """One pass when BatchNorm is frozen, two when it is not: either way neither kind of view changes the other's."""
+    """With frozen BatchNorm there is one pass, otherwise there are two. In both cases, the two sorts of views do not mix."""
     images, metric = torch.randn(5, 3, 64, 64), torch.tensor(metric)
 
     def outputs_gradient_statistics(forward):
@@ -99,7 +99,7 @@ def test_pooling_metric_views_and_rotated_copies_together_is_pooling_them_apart(
 
 
 def test_the_number_of_clusters_can_be_found(monkeypatch):
-    """Of made features around three directions; later clusterings keep the number."""
+    """The features lie around three directions. Later clusterings keep the number."""
     rng = np.random.default_rng(0)
     features = np.eye(8, dtype=np.float32)[np.arange(20) % 3] + 0.05 * rng.normal(size=(20, 8)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)

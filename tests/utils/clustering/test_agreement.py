@@ -1,4 +1,4 @@
-"""Neighbour agreement against loops over images."""
+"""Neighbour agreement, against loops over images."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def by_hand(centre, crops):
 
 
 def some(images, crops, spread=0.4):
-    """Embeddings of the central crops of images, and of their random crops around them."""
+    """Return random embeddings of images' central crops, and embeddings of random crops around them."""
     rng = np.random.default_rng(images + crops)
     centre = rng.normal(size=(images, 5))
     around = [centre + spread * rng.normal(size=centre.shape) for _ in range(crops)]
@@ -42,7 +42,7 @@ def test_agreement_is_that_of_loops(monkeypatch, block, images, crops):
     centre, views = some(images, crops)
     expected = by_hand(centre.numpy(), [rows.numpy() for rows in views])
     assert neighbour_agreement(centre, views) == pytest.approx(expected, abs=1e-6)
-    assert images == 3 or 0.1 < expected < 0.95  # else it would show nothing
+    assert images == 3 or 0.1 < expected < 0.95  # otherwise, the test would show nothing
 
 
 @pytest.mark.parametrize("block", [1, 4, 1024])

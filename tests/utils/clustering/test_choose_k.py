@@ -1,4 +1,4 @@
-"""How many clusters to make: of made ones as many as there are, and its measure against what it should be."""
+"""Choosing the number of clusters: it finds the number of synthetic clusters, and its measure is as defined."""
 
 import math
 
@@ -12,16 +12,16 @@ from utils.clustering.choose_k import LEAST, _agreement, choose_k
 @pytest.mark.parametrize("clusters, count", [(2, 100), (3, 200), (6, 300), (20, 600), (50, 1500)])
 def test_finds_how_many_clusters_there_are(clusters, count):
     rows, _ = made(clusters, count)
-    assert clusters / 1.5 < choose_k(rows) < clusters * 1.5  # the steps are of sqrt(2)
+    assert clusters / 1.5 < choose_k(rows) < clusters * 1.5  # one step is a factor of sqrt(2)
 
 
 def test_the_number_is_bounded_by_the_images():
-    """All different: no cluster is sure, and still each has LEAST images on average."""
+    """All images differ, so no number is right. Still, clusters have LEAST images on average, or more."""
     assert 1 <= choose_k(unit(np.random.default_rng(0).normal(size=(40, 64)))) <= 40 / LEAST
 
 
-def test_agreement_is_the_information_less_that_of_chance():
-    """Of clusters that both halves find, the mutual information is the entropy of their sizes."""
+def test_agreement_is_the_information_above_chance():
+    """If both halves find the same clusters, the mutual information is the entropy of the clusters' sizes."""
     rows, truth = made(4, 200)
     sizes = np.bincount(truth) / len(truth)
 

@@ -1,4 +1,4 @@
-"""Groups of look-alikes, against definitions written out, on made embeddings whose clusters are known."""
+"""Groups of look-alikes, against slow definitions, on synthetic embeddings with known clusters."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ from utils.errors import InputError
 
 
 def partition(labels):
-    """Who is together with whom."""
+    """Return the sets of images that are together."""
     return {frozenset(np.flatnonzero(labels == label).tolist()) for label in set(labels.tolist())}
 
 
 def check(grouping, rows):
-    """All that a Grouping promises, in a slow and obvious way."""
+    """Check all promises of a Grouping, in a slow and obvious way."""
     together = [members.tolist() for members in grouping.order]
     assert sorted(sum(together, [])) == list(range(len(rows)))
     assert grouping.labels.dtype == np.int64 and grouping.labels.shape == (len(rows),)
@@ -34,7 +34,7 @@ def check(grouping, rows):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 35), st.integers(1, 4), st.integers(0, 2**20))
 def test_any_number_of_images_and_clusters(count, k, d, seed):
-    rows = unit(np.random.default_rng(seed).integers(-2, 3, size=(count, d)) + 1e-3)  # many of them equal
+    rows = unit(np.random.default_rng(seed).integers(-2, 3, size=(count, d)) + 1e-3)  # many rows are equal
     grouping = group(rows, k, seed)
     check(grouping, rows)
     assert len(grouping.order) <= min(k, len(np.unique(rows, axis=0)))

@@ -1,4 +1,4 @@
-"""k-means against scikit-learn's, and its warm start."""
+"""k-means and its warm start, against scikit-learn."""
 
 import faiss
 import numpy as np
@@ -64,14 +64,14 @@ def test_same_seed_same_clusters():
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("spherical", [False, True])
 def test_degenerate(k, spherical):
-    features = np.full((5, 4), 0.5, np.float32)  # all images the same
+    features = np.full((5, 4), 0.5, np.float32)  # all images are equal
     assert kmeans(features, k, spherical=spherical).objective == pytest.approx(0, abs=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(0, 1000), st.booleans())
 def test_no_cluster_is_empty(n, k, distinct, seed, warm):
-    """Even where fewer features are distinct than there are clusters."""
+    """This holds even if there are fewer distinct features than clusters."""
     rng, k = np.random.default_rng(seed), min(n, k)
     features = rng.normal(size=(distinct, 3)).astype(np.float32)[rng.integers(distinct, size=n)]
     found = kmeans(features, k, warm_labels=np.zeros(n, int) if warm else None, seed=seed)
@@ -81,7 +81,7 @@ def test_no_cluster_is_empty(n, k, distinct, seed, warm):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(1, 30), st.booleans(), st.integers(0, 1000))
 def test_one_cluster_and_a_cluster_for_every_feature(n, dim, distinct, warm, seed):
-    """From one feature of one number on; the objective of one cluster is the spread around the mean, of n clusters 0."""
+    """One cluster has the spread around the mean as its objective; a cluster for each feature has 0."""
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(distinct, dim)).astype(np.float32)[rng.integers(distinct, size=n)]
     one, own = (kmeans(features, k, warm_labels=rng.integers(-1, k, size=n) if warm else None, seed=seed) for k in (1, n))
@@ -102,11 +102,11 @@ def test_seeding_is_better_than_plain_kmeans_plusplus():
 
     plain = np.mean([cost(kmeans_plusplus(features, 40, random_state=s, n_local_trials=1)[0]) for s in range(10)])
     assert mean_cost(12) < mean_cost(1) and mean_cost(12) < 0.95 * plain
-    assert mean_cost(1) < 1.05 * plain  # one trial is plain k-means++
+    assert mean_cost(1) < 1.05 * plain  # with one trial, it is plain k-means++
 
 
 def test_spherical_centroids_have_length_one():
-    """The objective is then the sum of 2 - 2 cos; compare with a slow spherical k-means from the same start."""
+    """The objective is then the sum of 2 - 2 cos. The reference is a slow spherical k-means from the same start."""
     features, labels = blobs()
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     found = kmeans(features, 12, warm_labels=labels, spherical=True)
@@ -121,7 +121,7 @@ def test_spherical_centroids_have_length_one():
 
 def test_centroids_from_a_sample_label_everything(monkeypatch):
     features, labels = blobs(n=3000)
-    monkeypatch.setattr("utils.clustering.kmeans.TRAINING_POINTS", 50)  # x 12 x 4 < 3000
+    monkeypatch.setattr("utils.clustering.kmeans.TRAINING_POINTS", 50)  # 50 x 12 x 4 is less than 3000, so a sample is taken
     found = kmeans(features, 12)
     whole = cluster_means(features, labels, 12)
     assert found.labels.shape == (3000,)

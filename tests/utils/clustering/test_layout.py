@@ -1,4 +1,4 @@
-"""The map, against definitions written out, on made embeddings whose clusters are known."""
+"""The map, against slow definitions, on synthetic embeddings with known clusters."""
 
 import warnings
 
@@ -13,7 +13,7 @@ from utils.errors import InputError
 
 
 def neighbours(points, k):
-    """The k nearest other points of each, int64 (N, k)."""
+    """Return the k nearest other points of each point: int64 (N, k)."""
     distance = ((points[:, None].astype(np.float64) - points[None]) ** 2).sum(2)
     np.fill_diagonal(distance, np.inf)
     return distance.argsort(1)[:, :k]
@@ -46,7 +46,7 @@ def test_one_image_and_equal_images_lie_in_the_middle():
 
 
 def test_three_images_keep_their_distances():
-    """They lie in a plane."""
+    """Three points always lie in a plane."""
     rows = unit(np.random.default_rng(1).normal(size=(3, 16)))
     places = layout(rows)
     pairs = [(0, 1), (0, 2), (1, 2)]
@@ -55,7 +55,7 @@ def test_three_images_keep_their_distances():
 
 
 def test_look_alikes_are_neighbours_on_the_map():
-    """Clusters in 32 dimensions, of which the two principal components show only some apart."""
+    """The clusters are in 32 dimensions. The two principal components separate only some of them."""
     from sklearn.decomposition import PCA
 
     rows, truth = made(15, 300)
@@ -70,12 +70,12 @@ def test_images_beyond_the_sample_lie_beside_their_nearest(monkeypatch):
     places = layout(rows)
     placed, _ = arrays.sample_rows(rows, 120, 0)
     distance = np.linalg.norm(places[placed][:, None] - places[placed][None], axis=2)
-    gaps = np.sort(distance, axis=1)[:, 3]  # the first is its own
+    gaps = np.sort(distance, axis=1)[:, 3]  # the first distance is to the point itself
     for row in np.setdiff1d(np.arange(500), placed):
         nearest = int((rows[placed] @ rows[row]).argmax())
         assert np.linalg.norm(places[row] - places[placed[nearest]]) <= gaps[nearest] / 2 + 1e-5
     assert (truth[neighbours(places, 10)] == truth[:, None]).mean() > 0.95
-    assert len(np.unique(places.round(6), axis=0)) > 450  # hardly any hides another
+    assert len(np.unique(places.round(6), axis=0)) > 450  # hardly any point hides another
 
 
 def test_the_same_seed_gives_the_same_map(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Jaccard distances of k-reciprocal neighbours against a slow dense version, and DBSCAN on them."""
+"""Jaccard distances of k-reciprocal neighbours and DBSCAN on them, against a slow dense version."""
 
 import tracemalloc
 
@@ -15,14 +15,15 @@ some_k1, some_k2, some_spread = st.integers(1, 12), st.integers(1, 5), st.sample
 
 
 def blobs(n, dim=8, spread=0.6, seed=0, kinds=4):
-    """float32 (n, dim) of length 1, around a centre for each kind."""
+    """Return rows of length 1 around `kinds` centres: float32 (n, dim)."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(kinds, dim))[rng.integers(kinds, size=n)] + spread * rng.normal(size=(n, dim))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def slow_distances(features, k1, k2):
-    """Dense float64 (N, N), image by image, with sets: Zhong et al. 2017, section 3, k1 counting the image itself."""
+    """Compute dense distances, float64 (N, N), image by image with sets: Zhong et al. 2017, section 3. k1 counts the
+    image itself."""
     x, n = features.astype(np.float64), len(features)
     squares = ((x[:, None] - x) ** 2).sum(2)
     ranked = [[i, *sorted(set(range(n)) - {i}, key=lambda j: (squares[i, j], j))] for i in range(n)]
@@ -52,7 +53,7 @@ def slow_distances(features, k1, k2):
 
 
 def rounding_decides(features, k1, distances=(), radius=0.0):
-    """Whether two of the first neighbours are about equally near, or a distance is about the radius."""
+    """Return True if two of the first neighbours are almost equally near, or if a distance almost equals the radius."""
     x = features.astype(np.float64)
     nearest_first = np.sort(-x @ x.T, axis=1)[:, : k1 + 1]
     return (np.diff(nearest_first) < 1e-6).any() or (np.abs(np.asarray(distances) - radius) < 1e-5).any()
@@ -63,7 +64,7 @@ def distances_of(features, k1, k2, radius=0.99, most=10**6):
 
 
 def dense(distances):
-    """float64 (N, N), inf where nothing is stored."""
+    """Return a dense matrix, float64 (N, N), with inf for missing entries."""
     found, pairs = np.full(distances.shape, np.inf), distances.tocoo()
     found[pairs.row, pairs.col] = pairs.data
     return found
@@ -91,19 +92,19 @@ def test_distances_of_many_images(k1, k2):
 @settings(max_examples=60, deadline=None)
 @given(some_n, some_dim, some_spread, some_k1, some_k2, st.integers(1, 5), some_seed)
 def test_symmetric_and_within_0_and_1(n, dim, spread, k1, k2, most, seed):
-    """Also where images have more neighbours than keep their distance."""
+    """This holds too if images have more neighbours than they keep distances."""
     found = distances_of(blobs(n, dim, spread, seed), k1, k2, most=most)
     assert np.array_equal(dense(found), dense(found.T)) and not found.diagonal().any()
     assert (found.data >= 0).all() and (found.data <= 0.99 + 1e-6).all()
-    assert np.isfinite(dense(found).diagonal()).all()  # stored, although it is 0
+    assert np.isfinite(dense(found).diagonal()).all()  # the zeros are stored
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 20), some_dim, some_spread, st.integers(1, 5), st.integers(1, 2), some_seed)
 def test_copies_have_distance_0(n, dim, spread, k1, k2, seed):
-    """Each image twice; numbers of neighbours are even, so that no list ends between two copies."""
+    """Each image occurs twice. The numbers of neighbours are even, so that no list ends between two copies."""
     features = blobs(n, dim, spread, seed)
-    k1 = [2, 6, 10, 14, 30][k1 - 1]  # half of it, and the image itself, are even too
+    k1 = [2, 6, 10, 14, 30][k1 - 1]  # with these, half of k1 plus the image itself is even too
     assume(not rounding_decides(features, k1))
     found = dense(distances_of(np.repeat(features, 2, axis=0), k1, 2 * k2))
     assert found[0::2, 1::2].diagonal() == pytest.approx(np.zeros(n), abs=2e-6)
@@ -122,7 +123,7 @@ def test_another_order_of_the_images_changes_nothing(n, dim, spread, k1, k2, see
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 30), st.sampled_from([1, 100, 10**6]), some_seed)
 def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, block, seed):
-    """Of +-0.5 four times: no product is rounded, and most are equal."""
+    """Rows are four times +-0.5: products are exact, and most are equal."""
     features = np.random.default_rng(seed).choice(np.float32([-0.5, 0.5]), size=(n, 4))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reciprocal, "NUMBERS_AT_ONCE", block)
@@ -155,7 +156,7 @@ def test_the_nearest_keep_their_distance_where_there_are_too_many():
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_memory_grows_with_n_times_k1(monkeypatch, copies):
-    """Also where all images are the same, and so near each other. N x N would be 16 MB in float32."""
+    """This holds even if all images are equal, and so all are neighbours. N x N would take 16 MB in float32."""
     monkeypatch.setattr(reciprocal, "PAIRS", 2**14)
     monkeypatch.setattr(reciprocal, "ROWS", 2**7)
     n, k1 = 2000, 10
@@ -174,12 +175,13 @@ def test_groups_are_those_of_dbscan_on_all_distances():
         expected = DBSCAN(eps=eps, min_samples=least, metric="precomputed").fit_predict(slow_distances(features, 10, 4))
         found = reciprocal.groups(features, 10, 4, eps, least)
         assert found.dtype == np.int64 and np.array_equal(found, expected)
-        assert found.max() > 0 and (found == -1).any()  # there is something to tell apart
+        assert found.max() > 0 and (found == -1).any()  # there are clusters and outliers
 
 
 @pytest.mark.parametrize("seed", [0, 1, 3])
 def test_rounding_does_not_decide_whether_copies_are_neighbours(seed):
-    """Half of the rows are copies, and many distances are exactly eps. Products of +-1/8 are exact, so the lists agree."""
+    """Half of the rows are copies, and many distances equal eps. Products of +-1/8 are exact, so the neighbour lists
+    agree."""
     rng = np.random.default_rng(seed)
     kinds = rng.choice([-1, 1], size=(16, 64))[rng.integers(16, size=80)]
     rows = np.where(rng.random(kinds.shape) < 0.2, -kinds, kinds)
@@ -192,7 +194,7 @@ def test_rounding_does_not_decide_whether_copies_are_neighbours(seed):
 
 
 def test_groups_with_the_numbers_of_the_paper():
-    """Twelve kinds of 40 images each, far apart."""
+    """There are twelve classes of 40 images, far apart."""
     rows = 3 * np.eye(16)[[*range(12)] * 40] + 0.2 * np.random.default_rng(0).normal(size=(480, 16))
     features = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     assert reciprocal.groups(features).tolist() == [*range(12)] * 40
@@ -200,12 +202,12 @@ def test_groups_with_the_numbers_of_the_paper():
 
 @pytest.mark.parametrize("n", [1, 3, 4, 31, 500])
 def test_copies_of_one_image_are_a_group(n):
-    """More of them than neighbours keep their distance."""
+    """There are more copies than an image keeps distances."""
     assert reciprocal.groups(np.full((n, 4), 0.5, np.float32)).tolist() == [0 if n >= 4 else -1] * n
 
 
 def test_copies_of_two_images_are_two_groups():
-    """Their distances of 0 are not taken for missing ones."""
+    """Stored distances of 0 must not look like missing ones."""
     features = np.repeat(np.eye(4, dtype=np.float32)[:2], 4, axis=0)
     assert reciprocal.groups(features, k1=4, k2=2).tolist() == [0] * 4 + [1] * 4
 
