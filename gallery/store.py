@@ -28,6 +28,23 @@ class File(NamedTuple):
     mtime_ns: int
 
 
+class Detail(NamedTuple):
+    """What the disk says of a file beyond its File. 0 and "" in galleries that do not record it."""
+
+    ctime_ns: int = 0
+    inode: int = 0
+    device: int = 0
+    real: str = ""  # its path behind all links
+
+
+class LeftOut(NamedTuple):
+    """A file or folder that is no image, or that a rule leaves out: see data/folders.py."""
+
+    path: str
+    category: str
+    why: str
+
+
 class Bad(NamedTuple):
     """A file that cannot be read as an image."""
 
@@ -38,12 +55,15 @@ class Bad(NamedTuple):
 class Gallery:
     """Reads the folder of a gallery. Raises InputError if it is missing, half-made or of another format."""
 
+    details: Sequence[Detail] = ()  # of each image; empty in galleries that do not record them
+
     def __init__(self, folder: str | os.PathLike) -> None:
         self.place = GalleryFolder(folder)
         self.folder = self.place.path
         self.about = self.place.read_about()
         self.name: str = self.about["name"]
         self.root: str | None = self.about["root"]
+        self.roots: list[str] = self.about.get("roots", [self.root] if self.root else [])
         self.stamp: str = self.about["stamp"]
         self.pixels: int = self.about.get("pixels", UNNUMBERED)  # pixel version of the rows
         self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))

@@ -42,7 +42,7 @@ class FakeGallery(Gallery):
     """A gallery of the readable images among `paths` that was never on the disk."""
 
     def __init__(self, name, paths, embed, root):
-        self.name, self.root = name, root
+        self.name, self.root, self.details = name, root, []
         self.paths, self.unreadable, rows, prints, hashes = [], [], [], [], []
         for path in sorted(paths):
             try:
