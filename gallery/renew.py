@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from sqlite3 import Error as TableError
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data.images import PIXELS, Images
-from data.lists import shown
+from data.lists import first_few, shown
 from data.views import BadImage, ImageBatches
 from gallery import model as gallery_model
 from gallery.folder import GalleryFolder, refuse_among_photos
@@ -38,7 +38,9 @@ FEW = 500  # images: fewer are read sooner than loading processes start
 class Settings(NamedTuple):
     """The flags of embed.py."""
 
-    images: str
+    images: Sequence[str]  # folders, lists, photos
+    exclude: Sequence[str]
+    include_excluded: bool
     out: str
     name: str
     dtype: str  # "float32" or "float16"
@@ -68,9 +70,10 @@ def renew(settings: Settings, machine: Machine) -> None:
     """
     group, place = machine.group, GalleryFolder(settings.out)
     with ExitStack() as until_the_end:
-        images: Survey = group.share_object(survey(settings.images) if not group.rank else None)
+        surveyed = None if group.rank else survey(settings.images, settings.exclude, settings.include_excluded)
+        images: Survey = group.share_object(surveyed)
         if group.rank == 0:
-            refuse_among_photos(settings.out, images.root)
+            refuse_among_photos(settings.out, images.roots)
             log.make_folder(settings.out)
             until_the_end.enter_context(locked(settings.out, "out"))
             until_the_end.enter_context(clear_words(settings.out))
@@ -163,8 +166,9 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     bad: list[Bad] = group.share_object(images.gone + previously_bad)
     unreadable = {entry.file.path for entry in bad}
     files = [file for file in images.files if file.path not in unreadable]
-    digest, source = model.digest, shown(settings.images)
-    about: dict[str, Any] = {"name": settings.name, "root": images.root, "source": os.path.abspath(settings.images)}
+    digest, source = model.digest, first_few(settings.images)
+    about: dict[str, Any] = {"name": settings.name, "root": images.root, "roots": images.roots}
+    about["source"] = named_sources(settings.images)
     about |= {"kind": model.kind, "net": model.embedder.settings["net"], "dim": model.dim, "fitted_to": model.fitted_to}
     current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad)
     if group.share_object(current):
@@ -197,6 +201,12 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     report(bad)
     speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
     log.say(f"{everything - len(bad)} images are embedded ({speed}), in {shown(settings.out)}")
+
+
+def named_sources(images: Sequence[str]) -> str:
+    """Return the absolute names of the folders, lists and photos, the first three of many."""
+    names = [os.path.abspath(path) for path in images]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def say_if_pixels_changed(place: GalleryFolder) -> None:

@@ -135,7 +135,8 @@ def test_what_each_image_gives_by_itself_and_nothing_is_written_beside_it(embed,
     assert snapshot(folder) == before
     net = models.create("EfficientNet-Lite0", width=32, origin_width=36)
     expected = [str(folder / "000.jpg"), *(os.path.join(here, name) for here, _, names in os.walk(folder) for name in names)]
-    expected = sorted({path for path in expected if "/." not in path and not path.endswith("out.jpg")})
+    # in.jpg is another name of 000.jpg, and out.jpg leads to a photo elsewhere
+    expected = sorted({path for path in expected if "/." not in path and not path.endswith("in.jpg")})
     assert len(expected) == 10 and holds(gallery, net, expected)
     assert np.allclose(np.linalg.norm(gallery.embeddings, axis=1), 1, atol=1e-5) and gallery.embeddings.dtype == np.float32
     assert (gallery.name, gallery.root, gallery.bad) == ("ready-made", str(folder), [])
@@ -220,6 +221,37 @@ def test_a_list(embed, folder, net, tmp_path, capsys):
     photo(folder / "gone.jpg", 9)
     assert len(embed(images=listed)) == 3 and embed.taken == ["../photos/gone.jpg"]
     assert Gallery(tmp_path / "gallery").bad == []
+
+
+def test_several_folders_a_list_and_a_photo(embed, folder, net, tmp_path):
+    more, alone, listed = photos(tmp_path / "more", 2, first=20), photo(tmp_path / "alone.jpg", 30), tmp_path / "list.txt"
+    embed.taken, gallery = [], tmp_path / "gallery"
+    listed.write_text(f"{more[0]}\n{tmp_path}/clip.mp4\nREADME\n")
+    several = ("--images", folder, tmp_path / "more", folder / "deep", alone, listed)
+    expected = sorted([*map(str, folder.rglob("*.jpg")), *more, str(alone)])
+    roots = [str(folder), str(tmp_path / "more")]
+    assert holds(embed(*several), net, expected)
+    about = json.loads((gallery / "about.json").read_text())
+    assert (about["root"], about["roots"]) == (None, roots) and Gallery(gallery).roots == roots
+    assert about["source"] == f"{folder}, {tmp_path}/more, {folder}/deep and 2 more"
+    less = embed(*several, "--exclude", "deep/021*", "alone*")
+    assert holds(less, net, [path for path in expected if not path.endswith(("more/deep/021.jpg", "alone.jpg"))])
+    assert json.loads((gallery / "about.json").read_text())["roots"] == roots
+    one = embed("--images", folder)
+    assert (one.root, one.roots, one.about["source"]) == (str(folder), [str(folder)], str(folder))
+
+
+def test_nothing_is_written_into_any_of_the_folders(embed, folder, tmp_path):
+    photos(tmp_path / "more", 1)
+    message = refusal(lambda: embed("--images", folder, tmp_path / "more", out=tmp_path / "more" / "gallery"))
+    assert "lies in the folder of the images" in message and os.listdir(tmp_path / "more") == ["000.jpg"]
+
+
+def test_thumbnails_of_other_programs(embed, folder, net):
+    hidden = photo(folder / "@eaDir" / "000.jpg" / "SYNOPHOTO_THUMB_M.jpg", 9)
+    assert len(embed()) == 5
+    gallery = embed("--include_excluded")
+    assert len(gallery) == 6 and str(hidden) in gallery.row_of_path
 
 
 # ---- images that cannot be read --------------------------------------------------------------------------------------
@@ -610,13 +642,13 @@ def test_rows_of_older_pixels_are_renewed_and_that_is_said(embed, folder, net, c
     (folder / "bad.jpg").write_text("no image")
     about, paths = tmp_path / "gallery" / "about.json", sorted(map(str, folder.rglob("0*.jpg")))
     assert embed().about["pixels"] == PIXELS
-    change_json(about, pixels=None)  # as galleries were before they named it
-    assert embed() and embed.taken == []
-    change_json(about, pixels=0)
-    capsys.readouterr()
-    assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
-    assert "the rows are of pixel version 0, this program reads version 1: all are embedded anew" in capsys.readouterr().out
-    assert embed() and embed.taken == []
+    for held in (None, 0):  # None: as galleries were before they named it, which is version 1
+        change_json(about, pixels=held)
+        capsys.readouterr()
+        assert holds(embed(), net, paths) and len(embed.taken) == 6 and Gallery(about.parent).pixels == PIXELS
+        versions = f"the rows are of pixel version {1 if held is None else held}, this program reads version {PIXELS}"
+        assert f"{versions}: all are embedded anew" in capsys.readouterr().out
+        assert embed() and embed.taken == []
 
 
 def test_what_was_being_made_of_older_pixels_is_not_gone_on_with(embed, folder, monkeypatch, tmp_path):
@@ -637,9 +669,8 @@ def test_a_closed_form_of_older_pixels_is_fitted_anew(embed, folder, capsys, tmp
     checkpoint.save(path, held)
     assert gallery_model.of_gallery(gallery).pixels == 0  # its embeddings can still be compared
     embed("--head", "closed_form")
-    assert (
-        "the model is made anew: it was fitted to pixel version 0, this program reads version 1" in capsys.readouterr().out
-    )
+    versions = f"it was fitted to pixel version 0, this program reads version {PIXELS}"
+    assert f"the model is made anew: {versions}" in capsys.readouterr().out
     assert gallery_model.of_gallery(Gallery(tmp_path / "gallery")).pixels == PIXELS
 
 
