@@ -1,4 +1,4 @@
-"""Embeds the images of a folder or a list into a gallery: a folder of embeddings that search.py searches.
+"""Embeds the images of folders and lists into a gallery: a folder of embeddings that search.py searches.
 
 python embed.py --images ~/photos --out results/photos                          # a ready-made net, fitted to the images
 python embed.py --images ~/photos --out results/trained --checkpoint results/.../ckp_ep600.pth.tar
@@ -10,6 +10,7 @@ The same command again embeds new and changed images, forgets missing ones, and 
 import argparse
 from typing import Any
 
+from data.exclusions import EXCLUDED
 from gallery.model_choice import Machine, Settings
 from gallery.renew import renew
 from models.readout import ENOUGH
@@ -22,7 +23,12 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     """Return the gallery's settings, all flags, and the flags that differ from the defaults."""
     parser = flags.Parser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--images", required=True, help="a folder, searched at any depth, or a list file with one path a line")
+    about = "folders, searched at any depth; list files with one path a line; photos"
+    add("--images", nargs="+", required=True, metavar="PATH", help=about)
+    about = "files and folders to leave out, by their names or their paths below a folder of --images: 'old*' 'trips/*.png'"
+    add("--exclude", nargs="+", default=[], metavar="GLOB", help=about)
+    about = f"do not leave out {', '.join(EXCLUDED)}; hidden files stay left out"
+    add("--include_excluded", action="store_true", help=about)
     add("--out", required=True, help="the folder for the embeddings; never a folder of your photos")
     add("--checkpoint", default=None, help="a trained net; without one, --net is taken as it is")
     add("--net", default=None, help="a ready-made net; a wrong name lists them all (default: EfficientNet-Lite0)")

@@ -86,7 +86,7 @@ def crops_to_compare(embedder: Embedder, images: str | None) -> Tensor:
         drawn = [snapshot(recipe(0, 0, i), np.random.default_rng(i)) for i in range(COMPARED)]
         pictures = [from_memory(picture, transforms.origin_width) for picture in drawn]
     else:
-        files = survey(images).files
+        files = survey([images]).files
         if not files:
             raise InputError(f"{images}: no image in it", setting="images")
         pictures = [transforms.load(files[place].path) for place in evenly(len(files), COMPARED).tolist()]

@@ -25,15 +25,16 @@ from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
+FILES = ("images", "not_duplicate")  # arguments that name photos, which may have any name
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]  # names of this machine that the page answers to
 
 
 def parse_args() -> argparse.Namespace:
-    parser = flags.Parser(description=__doc__.split("\n")[0])
+    parser = flags.Parser(description=__doc__.split("\n")[0], any_text=FILES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, about: str) -> Any:
-        subparser = commands.add_parser(name, help=about, description=about)
+        subparser = commands.add_parser(name, help=about, description=about, any_text=FILES)
         subparser.add_argument("gallery", help="the folder that embed.py --out made")
         return subparser.add_argument
 
@@ -192,8 +193,8 @@ TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed,
 
 
 def row_of(gallery: Gallery, path: str) -> int:
-    """Return the row of an image. path: as the user names it, from the working folder or below the folder of the images."""
-    for whole in (os.path.abspath(path), os.path.join(gallery.root or "", path)):
+    """Return the row of an image. path: as the user names it, from the working folder or below a folder of the images."""
+    for whole in (os.path.abspath(path), *(os.path.join(root, path) for root in gallery.roots)):
         if (row := gallery.row_of_path.get(whole)) is not None:
             return row
     raise InputError(f"{shown(path)}: not an image of {shown(gallery.folder)}")
@@ -210,7 +211,7 @@ def clusters(args: argparse.Namespace) -> None:
     if args.out:
         from gallery.sheets import write_sheets
 
-        files = write_sheets(args.out, gallery.paths, groups, gallery.root)
+        files = write_sheets(args.out, gallery.paths, groups, gallery.roots)
         log.say(f"{len(files)} contact sheets written into {shown(args.out)}")
     if args.json:
         print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in groups], indent=1))

@@ -5,9 +5,10 @@ below it. test.txt, or query.txt and gallery.txt, name the held-out images and t
 """
 
 import os
-import re
 
-from data.lists import EXTENSIONS, ImageList, Paths, first_few, read_list, real_paths, refuse_overlap, shown
+from data import folders
+from data.extensions import EXTENSIONS, INSTALL
+from data.lists import ImageList, Paths, first_few, read_list, real_paths, refuse_overlap, shown
 from utils import log
 from utils.errors import InputError
 
@@ -22,11 +23,6 @@ Dict = {
 
 # folder -> K of Recall@K; for a folder that is not named here K is 1, 2, 4, 8, 16, 32
 RECALL_KS = {"Products": (1, 10, 100, 1000), "InShopClothes": (1, 10, 20, 30, 40, 50)}
-
-NOT_DECODED = (".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")  # pictures that Pillow does not read
-
-# A sub-folder that holds one of these files belongs to a training run; its images are no part of the data set.
-RUN_FILES = re.compile(r"run\.lock|metrics\.jsonl|(latest|ckp_ep.*)\.pth\.tar")
 
 
 def recall_ks(folder: str) -> tuple[int, ...]:
@@ -79,45 +75,38 @@ def read_train(folder: str) -> ImageList:
 
 
 def find_images(folder: str) -> list[str]:
-    """Return the sorted absolute names of the images in `folder` and below it. The extension marks a file as an image.
+    """Return the sorted names of the images in `folder` and below it, as `data.folders.contents_of` finds them.
 
-    Hidden files and folders (their names begin with a dot) are left out, and so are folders of training runs. Links to files
-    are followed. Links to folders are not: they may go in circles. A sub-folder that may not be read (on many disks
-    `lost+found`) is left out with a warning. Any other folder that cannot be read raises InputError: else a failing disk
-    would just make the data set smaller.
+    Hidden files and folders and the thumbnails and bins of other programs are left out, and so are folders of training runs.
+    Links are followed; each folder and file counts once. A sub-folder that may not be read is left out with a warning. Any
+    other folder that cannot be read raises InputError.
     """
-    top = os.path.abspath(folder)
-    images, runs, closed, others, waiting = [], [], [], [], [top]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as scanned:  # tells files from folders without a system call for each
-                entries = [(entry, entry.is_dir(follow_symlinks=False)) for entry in scanned if entry.name[0] != "."]
-        except OSError as error:
-            if here == top or not isinstance(error, PermissionError):
-                raise InputError(f"{shown(here)}: cannot read this folder ({error.strerror})", setting="data") from None
-            closed.append(here)
-            continue
-        files = [entry for entry, is_folder in entries if not is_folder]
-        if here != top and any(RUN_FILES.fullmatch(entry.name) for entry in files):
-            runs.append(here)
-            continue
-        waiting += [entry.path for entry, is_folder in entries if is_folder]
-        images += [entry.path for entry in files if entry.name.lower().endswith(EXTENSIONS) and _is_file(entry)]
-        others += [entry.path for entry in files if entry.name.lower().endswith(NOT_DECODED)]
-    if runs:
-        log.say(f"{shown(folder)}: folders of training runs left out ({len(runs)}): {first_few(sorted(runs))}")
-    if others:
-        what = f"pictures of formats that are not read ({', '.join(NOT_DECODED)}) left out ({len(others)})"
-        log.warn(f"{shown(folder)}: {what}: {first_few(sorted(others))}; convert them to JPEG")
-    if closed:
-        log.warn(f"{shown(folder)}: left out folders that may not be read ({len(closed)}): {first_few(sorted(closed))}")
-    return sorted(images)
+    try:
+        contents = folders.contents_of([os.path.abspath(folder)])
+    except InputError as error:
+        raise InputError(str(error), setting="data") from None
+    _say_what_is_left_out(shown(str(folder)), contents.left_out)
+    return [image.path for image in contents.images]
 
 
-def _is_file(entry: os.DirEntry) -> bool:
-    """Return True for a file or a link to a file. A link may lead nowhere, or to itself."""
-    return os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
+def _say_what_is_left_out(folder: str, left_out: list[folders.LeftOut]) -> None:
+    """Say what is left out that could be taken for images of the data set."""
+    paths: dict[str, list[str]] = {}
+    for entry in left_out:
+        needs_package = entry.category == folders.NOT_READ and INSTALL in entry.why
+        paths.setdefault(entry.why if needs_package else entry.category, []).append(entry.path)
+    for category, names in sorted(paths.items()):
+        what = f"({len(names)}): {first_few(names)}"
+        if category == folders.RUN:
+            log.say(f"{folder}: folders of training runs left out {what}")
+        elif category == folders.CLOSED:
+            log.warn(f"{folder}: left out folders that may not be read {what}")
+        elif INSTALL in category:
+            log.warn(f"{folder}: left out pictures {what}; they are {category}")
+        elif category == folders.DEAD:
+            log.warn(f"{folder}: left out links that lead nowhere {what}")
+        elif category not in (folders.NOT_READ, folders.HIDDEN, folders.SPECIAL, folders.GONE):
+            log.say(f"{folder}: left out, {category} {what}")
 
 
 def _has(folder: str, name: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.extensions import extension, why_not_read
+from data.formats import PACKAGES
 from utils.errors import InputError
 
-# These extensions, in upper or lower case, mark a file in a folder, or a list line without a label, as an image.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".avif")
 INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits of other scripts, which are likelier names
 
 
@@ -96,6 +96,38 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
     the line number, it raises one for a line without a path, a label that is not an integer of 64 bits, and a NUL.
     """
     folder, name = os.path.dirname(os.path.abspath(file)), shown(str(file))
+    paths, labels = [], []
+    for place, line in _lines(file):
+        path, label = _split(line, place, labels_required)
+        paths.append(os.path.normpath(os.path.join(folder, path)))
+        labels.append(label)
+    missing = [path for path in paths if not os.path.isfile(path)] if check_files else []
+    if missing:
+        what = f"{len(missing)} of {len(paths)} listed files do not exist: {first_few(missing)}"
+        raise InputError(f"{name}: {what}; correct the list or put the images there")
+    return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
+
+
+def read_names(file: str) -> tuple[list[str], list[str]]:
+    """Read a list of any files, as `find ~/photos -type f` writes it. Returns the absolute paths of images, and of others.
+
+    A line with a label names an image, and so does a line whose extension marks one. No file need exist. Raises InputError
+    as `read_list` does, but not for labels.
+    """
+    folder, images, others = os.path.dirname(os.path.abspath(file)), list[str](), list[str]()
+    for _, line in _lines(file):
+        path, _, label = _parts(line)
+        # A file's own name may end with a number.
+        if not path or label is None or why_not_read(path) and os.path.lexists(os.path.join(folder, line)):
+            path, label = line, None
+        names = others if label is None and why_not_read(path) else images
+        names.append(os.path.normpath(os.path.join(folder, path)))
+    return images, others
+
+
+def _lines(file: str) -> Iterator[tuple[str, str]]:
+    """Yield (file:line, text) of each line that is not empty. Raises InputError for an unreadable or empty list."""
+    name, lines = shown(str(file)), []
     try:
         if os.path.exists(file) and not os.path.isfile(file):
             raise OSError(0, "not a file")  # a pipe might never end
@@ -105,38 +137,40 @@ def read_list(file: str, labels_required: bool, check_files: bool = True) -> Ima
     except OSError as error:
         reason = f"cannot read the list file ({error.strerror}); it holds one `path label` line an image"
         raise InputError(f"{name}: {reason}") from None
-    paths, labels = [], []
-    for number, line in enumerate(lines, 1):
-        line = line.removesuffix("\r").strip(" \t")
-        if not line:
-            continue
-        path, label = _split(line, f"{name}:{number}", labels_required)
-        paths.append(os.path.normpath(os.path.join(folder, path)))
-        labels.append(label)
-    if not paths:
+    stripped = [line.removesuffix("\r").strip(" \t") for line in lines]
+    if not any(stripped):
         raise InputError(f"{name}: the list is empty; write one `path label` line an image")
-    missing = [path for path in paths if not os.path.isfile(path)] if check_files else []
-    if missing:
-        what = f"{len(missing)} of {len(paths)} listed files do not exist: {first_few(missing)}"
-        raise InputError(f"{name}: {what}; correct the list or put the images there")
-    return ImageList(Paths(paths), None if None in labels else np.array(labels, dtype=np.int64), str(file))
+    for number, line in enumerate(stripped, 1):
+        place = f"{name}:{number}"
+        if "\0" in line:
+            raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
+        if line:
+            yield place, line
 
 
 def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None]:
     """Split `path label` into (path, int), and a bare `path` into (path, None). place: file:line, for errors."""
-    if "\0" in line:
-        raise InputError(f"{place}: the line holds a NUL byte, which no file name can; is the list saved as UTF-8?")
-    space = max(line.rfind(" "), line.rfind("\t"))
-    path, last = line[: max(space, 0)].rstrip(" \t"), line[space + 1 :]
-    if not INTEGER.fullmatch(last) or not -(2**63) <= int(last) < 2**63:
-        if line.lower().endswith(EXTENSIONS):
+    path, last, label = _parts(line)
+    if label is None:
+        reason = why_not_read(line)
+        if reason is None:
             if label_required:
                 raise InputError(f"{place}: `{shown(line)}` has no label; write `path label`")
             return line, None
+        if extension(line) in PACKAGES:
+            raise InputError(f"{place}: `{shown(line)}` is {reason}")
         raise InputError(f"{place}: the label `{shown(last)}` is not an integer; write `path label`")
     if not path:
         raise InputError(f"{place}: the line `{shown(line)}` has no path; write `path label`")
-    return path, int(last)
+    return path, label
+
+
+def _parts(line: str) -> tuple[str, str, int | None]:
+    """Return what is before the last blank of a line, what is after it, and the latter as a label, if it is one."""
+    space = max(line.rfind(" "), line.rfind("\t"))
+    path, last = line[: max(space, 0)].rstrip(" \t"), line[space + 1 :]
+    is_label = INTEGER.fullmatch(last) and -(2**63) <= int(last) < 2**63
+    return path, last, int(last) if is_label else None
 
 
 def shown(text: str, most: int = 300) -> str:

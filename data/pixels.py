@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from data.colours import CONSTANT, name_of, srgb
-from data.formats import ORIENTATION, Unreadable, opened, refuse_large
+from data.formats import ORIENTATION, RAW, Unreadable, opened, refuse_large, tags_of_raw
 
 MEMORY = 2 * 10**9  # bytes that one picture may take, by `formats.refuse_large`, unless the caller says otherwise
 MAX_ASPECT = 100  # longer side / shorter side; a more elongated picture is squeezed to this
@@ -135,25 +135,48 @@ def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
 def _facts(image: Any, upright: tuple[int, int], orientation: int, tags: Image.Exif | None) -> Facts:
     """Return what the file says. upright: (width, height), of `_upright`."""
     sources = [image.getexif(), *([] if tags is None else [tags])]
-
-    def text(tag: int, of: int | None = None) -> str | None:
-        for exif in sources:
-            with suppress(Exception):  # damaged tags can fail in any way
-                value = str((exif.get_ifd(of) if of else exif)[tag]).replace("\0", " ").strip()
-                if value:
-                    return "".join(char if char.isprintable() else "?" for char in value)[:100]
-        return None
-
-    taken = text(ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif) or text(ExifTags.Base.DateTimeOriginal)
-    make, model = text(ExifTags.Base.Make), text(ExifTags.Base.Model)
+    make, model = _text(sources, ExifTags.Base.Make), _text(sources, ExifTags.Base.Model)
     camera = model if not make or (model or "").startswith(make.split()[0]) else " ".join(filter(None, (make, model)))
     orientation = image.info.get("original_orientation") or orientation  # a HEIC comes upright
     profile = image.info.get("icc_profile")
     return Facts(
         *upright,
         "RAW" if tags is not None else image.format,
-        f"{taken[:10].replace(':', '-')} {taken[11:19]}" if taken and taken[:4].isdigit() and len(taken) >= 19 else None,
+        _date(sources),
         camera,
         orientation if orientation in range(1, 9) else 1,
         name_of(profile) if profile else None,
     )
+
+
+def taken(path: str) -> str | None:
+    """Return `Facts.taken` of a file, from its header alone. None if the file does not say when, or cannot be read."""
+    try:
+        if os.fsdecode(path).lower().endswith(RAW):
+            tags, date = tags_of_raw(path)
+            return _date([tags]) or _formatted(date)
+        with opened(path) as (image, *_):
+            return _date([image.getexif()])
+    except Unreadable:
+        return None
+
+
+def _date(sources: list[Image.Exif]) -> str | None:
+    original = ExifTags.Base.DateTimeOriginal
+    return _formatted(_text(sources, original, ExifTags.IFD.Exif) or _text(sources, original) or "")
+
+
+def _formatted(date: str) -> str | None:
+    """Return the date of a tag, "2024:05:01 12:30:00", as in Facts. None for other text, or a clock never set."""
+    is_date = len(date) >= 19 and date[:4].isdigit() and date[:4] != "0000"
+    return f"{date[:10].replace(':', '-')} {date[11:19]}" if is_date else None
+
+
+def _text(sources: list[Image.Exif], tag: int, of: int | None = None) -> str | None:
+    """Return the first text that one of the sources has for a tag. of: the directory of the tag, if not the first one."""
+    for exif in sources:
+        with suppress(Exception):  # damaged tags can fail in any way
+            value = str((exif.get_ifd(of) if of else exif)[tag]).replace("\0", " ").strip()
+            if value:
+                return "".join(char if char.isprintable() else "?" for char in value)[:100]
+    return None

@@ -30,6 +30,7 @@ The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); re
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -143,9 +144,10 @@ class GalleryFolder:
         remove(self.making.path)  # the images that it was to add are gone again
 
 
-def refuse_among_photos(out: str, root: str | None) -> None:
-    """Raise InputError if `out` lies in the folder of the images, in which nothing is written."""
-    if root and os.path.join(os.path.realpath(out), "").startswith(os.path.join(os.path.realpath(root), "")):
+def refuse_among_photos(out: str, roots: Sequence[str]) -> None:
+    """Raise InputError if `out` lies in a folder of the images, in which nothing is written."""
+    real = os.path.join(os.path.realpath(out), "")
+    if any(real.startswith(os.path.join(os.path.realpath(root), "")) for root in roots):
         raise InputError(f"{shown(out)}: lies in the folder of the images, in which nothing is written; give another", "out")
 
 

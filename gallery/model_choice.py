@@ -1,6 +1,7 @@
 """Chooses the model by which a gallery is made: the gallery's own, or a new one."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from data.images import Images
@@ -24,7 +25,9 @@ FEW = 500  # images: fewer are read sooner than loading processes start
 class Settings(NamedTuple):
     """The flags of embed.py."""
 
-    images: str
+    images: Sequence[str]  # folders, lists, photos
+    exclude: Sequence[str]
+    include_excluded: bool
     out: str
     name: str
     dtype: str  # "float32" or "float16"

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import compress
 from sqlite3 import Error as TableError
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from data.images import PIXELS
-from data.lists import shown
+from data.lists import first_few, shown
 from data.views import BadImage
 from gallery import summary
 from gallery.folder import GalleryFolder, refuse_among_photos
@@ -38,10 +38,10 @@ def renew(settings: Settings, machine: Machine) -> None:
     """
     group, place = machine.group, GalleryFolder(settings.out)
     with ExitStack() as until_the_end:
-        images: Survey = group.share_object(survey(settings.images) if not group.rank else None)
+        surveyed = None if group.rank else survey(settings.images, settings.exclude, settings.include_excluded)
+        images: Survey = group.share_object(surveyed)
         if group.rank == 0:
-            for root in images.roots:
-                refuse_among_photos(settings.out, root)
+            refuse_among_photos(settings.out, images.roots)
             log.make_folder(settings.out)
             until_the_end.enter_context(locked(settings.out, "out"))
             until_the_end.enter_context(clear_words(settings.out))
@@ -71,7 +71,7 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     unreadable = {entry.file.path for entry in bad}
     readable = [file.path not in unreadable for file in images.files]
     files, details = list(compress(images.files, readable)), list(compress(images.details, readable))
-    digest, source = model.digest, shown(settings.images)
+    digest, source = model.digest, first_few(settings.images)
     about = about_of(settings, model, images)
     current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad, details)
     if group.share_object(current):
@@ -110,13 +110,19 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     log.say(f"{everything - len(bad)} images are embedded ({speed}), in {shown(settings.out)}")
 
 
+def named_sources(images: Sequence[str]) -> str:
+    """Return the absolute names of the folders, lists and photos, the first three of many."""
+    names = [os.path.abspath(path) for path in images]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def about_of(settings: Settings, model: Model, images: Survey) -> dict[str, Any]:
     """Return the entries of about.json that do not come from the rows."""
     return {
         "name": settings.name,
-        "root": images.roots[0] if len(images.roots) == 1 else None,  # which programs of format 1 read
+        "root": images.root,
         "roots": images.roots,
-        "source": os.path.abspath(settings.images),
+        "source": named_sources(settings.images),
         "kind": model.kind,
         "net": model.embedder.settings["net"],
         "dim": model.dim,

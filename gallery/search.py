@@ -69,7 +69,7 @@ def queries_of_files(gallery: Gallery, paths: Sequence[str], embed: Embed) -> li
     Raises InputError for a file that cannot be read.
     """
     hashes = [hash_of(path) for path in paths]
-    rows = [gallery.row_of_path.get(os.path.abspath(path)) for path in paths]
+    rows = [row_of_file(gallery, path) for path in paths]
     unchanged = [row is not None and gallery.hashes[row].tobytes() == hashed for row, hashed in zip(rows, hashes)]
     new = [path for path, is_unchanged in zip(paths, unchanged) if not is_unchanged]
     embedded = iter(embed(new) if new else ())
@@ -77,6 +77,12 @@ def queries_of_files(gallery: Gallery, paths: Sequence[str], embed: Embed) -> li
         query_of_row(gallery, row) if is_unchanged and row is not None else Query(next(embedded), hashed, row)
         for row, is_unchanged, hashed in zip(rows, unchanged, hashes)
     ]
+
+
+def row_of_file(gallery: Gallery, path: str) -> int | None:
+    """Return the row of an image file, by its name or by its real path; None if the gallery does not have it."""
+    names = (os.path.abspath(path), os.path.realpath(path))
+    return next((row for name in names if (row := gallery.row_of_path.get(name)) is not None), None)
 
 
 def look_alikes(gallery: Gallery, index: Index, queries: Sequence[Query], start: int, count: int) -> LookAlikes:

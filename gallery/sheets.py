@@ -25,18 +25,18 @@ MARK = b"contact sheet"  # the comment in each sheet, by which a later call know
 
 
 def write_sheets(
-    folder: str, paths: Sequence[str], groups: Sequence[np.ndarray], root: str | None = None, most: int = MOST
+    folder: str, paths: Sequence[str], groups: Sequence[np.ndarray], roots: Sequence[str] = (), most: int = MOST
 ) -> list[str]:
     """Write a JPEG of each group into `folder`, which is made if it is missing. Returns the files, in order.
 
-    paths: names of the N image files. groups: the rows of each group, int64, the most central first. root: the folder of
-    photos, in which nothing is written; None: nothing is written in the folders of `paths`. most: images on a sheet, each
-    cropped to a square; unreadable images are grey squares. Files are named 001-<size>-<most central image>.jpg.
+    paths: names of the N image files. groups: the rows of each group, int64, the most central first. roots: the folders
+    of photos. Nothing is written in them, nor in the folders of `paths`. most: images on a sheet, each cropped to a square;
+    unreadable images are grey squares. Files are named 001-<size>-<most central image>.jpg.
     Sheets of an earlier call are replaced; other files of the folder stay as they are.
     Raises InputError if the folder holds photos, cannot be made or used, or holds another file of such a name; RunError if
     a sheet cannot be written.
     """
-    _refuse_photos(folder, paths, root)
+    _refuse_photos(folder, paths, roots)
     digits = max(3, len(str(len(groups))))  # names sort by number
     names = [f"{number:0{digits}}-{len(rows)}-{_safe_stem(paths[rows[0]])}.jpg" for number, rows in enumerate(groups, 1)]
     make_folder(folder)
@@ -58,15 +58,12 @@ def write_sheets(
     return files
 
 
-def _refuse_photos(folder: str, paths: Sequence[str], root: str | None) -> None:
-    """Raise InputError if `folder`, behind all links, is or lies in the photo folder, or holds one of the paths."""
+def _refuse_photos(folder: str, paths: Sequence[str], roots: Sequence[str]) -> None:
+    """Raise InputError if `folder`, behind all links, is or lies in a folder of photos, or holds one of the paths."""
     real = os.path.realpath(folder)
-    if root is not None:
-        home = os.path.realpath(root)
-        inside = os.path.commonpath([real, home]) == home
-    else:
-        inside = real in {os.path.realpath(parent) for parent in {os.path.dirname(path) for path in paths}}
-    if inside:
+    homes = [os.path.realpath(root) for root in roots]
+    parents = {os.path.realpath(parent) for parent in {os.path.dirname(path) for path in paths}}
+    if real in parents or any(os.path.commonpath([real, home]) == home for home in homes):
         raise InputError(f"{shown(folder)}: holds the photos, among which nothing is written; give another folder")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from data.lists import Paths, below, shown
 from gallery import not_duplicates
 from gallery.contents import Contents
 from gallery.folder import GalleryFolder
-from gallery.table import HASH_BYTES, Content, content_of, hash_rows, notes_of, read_table
+from gallery.table import HASH_BYTES, Content, Detail, content_of, hash_rows, notes_of, read_table
 from gallery.thumbprints import SIDE
 from utils.errors import InputError
 from utils.files import written_whole
@@ -23,6 +23,8 @@ UNNUMBERED = 1  # pixel version of galleries that do not name one
 
 class Gallery:
     """Reads the folder of a gallery. Raises InputError if it is missing, half-made or of another format."""
+
+    details: Sequence[Detail] = ()  # of each image; empty in galleries that do not record them
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.place = GalleryFolder(folder)
@@ -39,8 +41,6 @@ class Gallery:
         self.files, self.unreadable, self.left_out = table.files, table.bad, table.left_out
         self.details = table.details
         self.paths = Paths(file.path for file in self.files)
-        # A gallery of format 1 does not know where its links led.
-        self.real_paths = Paths(detail.real or path for detail, path in zip(table.details, self.paths))
         self.hashes = _read(self.place.table, lambda _: hash_rows(table.hashes, len(self.files)))
         self.contents = Contents(self.place.contents)
         # step 3 of the protocol in gallery/folder.py

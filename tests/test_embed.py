@@ -146,7 +146,8 @@ def test_each_row_is_what_its_image_gives_alone_and_the_folder_stays_as_it_is(em
     assert snapshot(folder) == before
     net = models.create("EfficientNet-Lite0", width=32, origin_width=36)
     expected = [str(folder / "000.jpg"), *(os.path.join(here, name) for here, _, names in os.walk(folder) for name in names)]
-    expected = sorted({path for path in expected if "/." not in path and not path.endswith("out.jpg")})
+    # in.jpg is another name of 000.jpg, and out.jpg leads to a photo elsewhere
+    expected = sorted({path for path in expected if "/." not in path and not path.endswith("in.jpg")})
     assert len(expected) == 10 and holds(gallery, net, expected)
     assert np.allclose(np.linalg.norm(gallery.embeddings, axis=1), 1, atol=1e-5) and gallery.embeddings.dtype == np.float32
     assert (gallery.name, gallery.root, gallery.bad) == ("ready-made", str(folder), [])
@@ -257,6 +258,37 @@ def test_a_picture_that_takes_more_memory_than_it_may_is_left_out(embed, folder)
     Image.new("RGB", (2000, 1500)).save(folder / "large.png")
     assert len(embed("--image_memory", 0.01)) == 5
     assert len(embed("--again")) == 6
+
+
+def test_several_folders_a_list_and_a_photo(embed, folder, net, tmp_path):
+    more, alone, listed = photos(tmp_path / "more", 2, first=20), photo(tmp_path / "alone.jpg", 30), tmp_path / "list.txt"
+    embed.taken, gallery = [], tmp_path / "gallery"
+    listed.write_text(f"{more[0]}\n{tmp_path}/clip.mp4\nREADME\n")
+    several = ("--images", folder, tmp_path / "more", folder / "deep", alone, listed)
+    expected = sorted([*map(str, folder.rglob("*.jpg")), *more, str(alone)])
+    roots = [str(folder), str(tmp_path / "more")]
+    assert holds(embed(*several), net, expected)
+    about = json.loads((gallery / "about.json").read_text())
+    assert (about["root"], about["roots"]) == (None, roots) and Gallery(gallery).roots == roots
+    assert about["source"] == f"{folder}, {tmp_path}/more, {folder}/deep and 2 more"
+    less = embed(*several, "--exclude", "deep/021*", "alone*")
+    assert holds(less, net, [path for path in expected if not path.endswith(("more/deep/021.jpg", "alone.jpg"))])
+    assert json.loads((gallery / "about.json").read_text())["roots"] == roots
+    one = embed("--images", folder)
+    assert (one.root, one.roots, one.about["source"]) == (str(folder), [str(folder)], str(folder))
+
+
+def test_nothing_is_written_into_any_of_the_folders(embed, folder, tmp_path):
+    photos(tmp_path / "more", 1)
+    message = refusal(lambda: embed("--images", folder, tmp_path / "more", out=tmp_path / "more" / "gallery"))
+    assert "lies in the folder of the images" in message and os.listdir(tmp_path / "more") == ["000.jpg"]
+
+
+def test_thumbnails_of_other_programs(embed, folder, net):
+    hidden = photo(folder / "@eaDir" / "000.jpg" / "SYNOPHOTO_THUMB_M.jpg", 9)
+    assert len(embed()) == 5
+    gallery = embed("--include_excluded")
+    assert len(gallery) == 6 and str(hidden) in gallery.row_of_path
 
 
 # ---- images that cannot be read --------------------------------------------------------------------------------------

@@ -173,7 +173,29 @@ def test_images_that_cannot_be_queried(refusal, folder, tmp_path):
     (tmp_path / "bad.jpg").write_text("no image")
     assert f"{tmp_path}/bad.jpg: cannot be read as an image" in refusal("query", folder, tmp_path / "bad.jpg")
     assert "gone.jpg: cannot be read (No such file or directory)" in refusal("query", folder, tmp_path / "gone.jpg")
-    assert "holds a line break" in refusal("query", folder, "new\nline.jpg")
+    assert refusal("query", folder, "no\nsuch.jpg") == "no\\nsuch.jpg: cannot be read (No such file or directory)"
+    os.mkfifo(tmp_path / "pipe")  # nobody will ever write into it
+    for name, why in (("pipe", "not a file"), ("", "not a file")):
+        assert refusal("query", folder, tmp_path / name) == f"{tmp_path / name}: cannot be read ({why})"
+    assert "invalid choice: 'qu\\nery'" in refusal("qu\nery", folder, "x.jpg")
+    assert "unrecognized arguments: --js\\non" in refusal("query", folder, "x.jpg", "--js\non")
+    assert "holds a line break" in refusal("query", folder / "a\nb", "x.jpg")
+    assert "holds a line break" in refusal("query", folder, "x.jpg", "--html", "a\nb")
+
+
+def test_a_name_with_a_line_break_can_be_searched_with(search, made, folder, tmp_path):
+    own = os.fsencode(made / "photos") + b"/new\nline.jpg"
+    shutil.copy(own, tmp_path / "another\nline.jpg")
+    first, *lines = search("query", folder, os.fsdecode(own), tmp_path / "another\nline.jpg", "-k", 1).splitlines()
+    assert first == f"{made}/photos/new\\nline.jpg" and "  new\\nline.jpg" not in lines[0]
+    assert lines[1] == f"{tmp_path}/another\\nline.jpg" and lines[2].endswith("  new\\nline.jpg")
+    assert search("duplicates", folder, "--not_duplicate", "new\nline.jpg", "000.jpg") == ""
+
+
+def test_a_link_to_an_image_of_the_gallery_is_that_image(search, made, folder, tmp_path):
+    (tmp_path / "link.jpg").symlink_to(made / "photos" / "002.jpg")
+    (result,) = json.loads(search("query", folder, tmp_path / "link.jpg", "--json", "-k", 50))
+    assert len(result["found"]) == 11 and "002.jpg" not in [item["path"] for item in result["found"]]
 
 
 # ---- the index -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from os import PathLike
@@ -54,12 +55,17 @@ def write_json(path: str | PathLike, value: Any) -> None:
 
 
 def file_digest(path: str | PathLike, algorithm: Any = "sha256") -> str:
-    """Return the hash of a file in hexadecimal digits. Raises OSError.
+    """Return the hash of a file in hexadecimal digits. Raises OSError, also for a pipe, which might never end.
 
     algorithm: a name for hashlib, or a hash of hashlib, which is then updated.
     """
     total = hashlib.new(algorithm) if isinstance(algorithm, str) else algorithm
-    with open(path, "rb") as file:
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(0, "not a file")
+    with open(handle, "rb") as file:
         while block := file.read(2**20):
             total.update(block)
     return total.hexdigest()

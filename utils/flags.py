@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from utils.errors import InputError
@@ -16,21 +16,36 @@ METHOD_ALIASES = {"labels": "supervised", "rot_only": "rotation"}  # flag of the
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are InputErrors, in one line."""
 
+    def __init__(self, *args: Any, any_text: Collection[str] = (), **settings: Any) -> None:
+        """any_text: names of arguments that may hold control characters, because they name files of the user."""
+        super().__init__(*args, **settings)
+        self.any_text = any_text
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = sys.argv[1:] if args is None else args
-        for text in args:  # no file needs such a name; logs and error lines would break at it
-            if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):
-                self.error(f"{ascii(text)[:200]} holds a line break or another control character")
+        for text in args:
+            if not self.any_text:
+                self._refuse_control(text)
             if re.fullmatch(r"--?[\w-]+=--|-\w--", text):  # argparse turns it into an empty list, whatever the flag's type
                 self.error(f"{text}: `--` is not a value")
-        return super().parse_known_args(args, namespace)
+        namespace, others = super().parse_known_args(args, namespace)
+        for name, value in vars(namespace).items():
+            for text in value if isinstance(value, list) else [value]:
+                if name not in self.any_text and isinstance(text, str):
+                    self._refuse_control(text)
+        return namespace, others
+
+    def _refuse_control(self, text: str) -> None:
+        if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text):  # logs and error lines would break at it
+            self.error(f"{ascii(text)[:200]} holds a line break or another control character")
 
     def changed(self, args: argparse.Namespace) -> dict[str, Any]:
         """Return the settings that differ from their defaults."""
         return {name: value for name, value in vars(args).items() if value != self.get_default(name)}
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+        raise InputError(f"{line} (see {self.prog} --help)")
 
 
 def boolean(text: str) -> bool:

@@ -96,7 +96,7 @@ class Page:
             raise Refusal(400, "`size` has to be thumb or large.")
         rows = ((view, view.gallery.row_of(key)) for view in self.views)
         view, row = next(((view, row) for view, row in rows if row is not None), (None, None))
-        if view is None:
+        if view is None or row is None:
             raise Refusal(404, "There is no such image.")
         path, had = view.gallery.paths[row], _tags(request)
         if size == "thumb":  # kept in the gallery, also while the disk of the photos is away
@@ -108,7 +108,8 @@ class Page:
                         return _tagged(tag, None if tag in had else thumbnail, "image/jpeg", "private, max-age=600")
         try:
             async with self.readers:
-                tag, data = await run_in_threadpool(self.pictures.jpeg, path, view.root, size == "large", had)
+                where = path, view.real(row), view.root
+                tag, data = await run_in_threadpool(self.pictures.jpeg, *where, size == "large", had)
         except InputError as error:
             raise Refusal(404, str(error)) from None
         return _tagged(tag, data, "image/jpeg", "private, max-age=600")

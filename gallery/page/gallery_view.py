@@ -16,6 +16,7 @@ from gallery.page.request_params import Refusal
 from gallery.page.uploads import Embed
 from gallery.search import Query, look_alikes, query_of_row
 from gallery.store import Gallery
+from gallery.table import Detail
 
 
 class GalleryView:
@@ -46,6 +47,11 @@ class GalleryView:
         if row is None:
             raise Refusal(404, f"There is no such image in `{self.name}`.")
         return row
+
+    def real(self, row: int) -> str | None:
+        """Return the real path of an image when its folder was read; None if the gallery does not record it."""
+        detail = self.gallery.details[row] if self.gallery.details else Detail()
+        return detail.real or self.gallery.paths[row] if detail != Detail() else None
 
     def bad(self) -> list[dict[str, str]]:
         """List the files that could not be read, with the reasons."""

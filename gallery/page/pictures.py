@@ -39,14 +39,16 @@ class Pictures:
         self.decoding = decoding
         self._kept: Lru[bytes] = Lru(memory, size=len)
 
-    def jpeg(self, path: str, root: str | None, large: bool = False, had: Container[str] = ()) -> Jpeg:
+    def jpeg(
+        self, path: str, real: str | None, root: str | None = None, large: bool = False, had: Container[str] = ()
+    ) -> Jpeg:
         """Return the picture of a file, upright. It is encoded anew, so it says nothing about the camera or the place.
 
-        root: see `opened`. had: tags of the pictures that the browser has. A thumbnail's shorter side is THUMB pixels; the
-        longer side of any picture is at most LARGE; nothing is enlarged. Raises InputError for a file that is gone, leads
-        elsewhere or is unreadable.
+        real, root: see `opened`. had: tags of the pictures that the browser has. A thumbnail's shorter side is THUMB pixels;
+        the longer side of any picture is at most LARGE; nothing is enlarged. Raises InputError for a file that is gone,
+        leads elsewhere or is unreadable.
         """
-        with opened(path, root) as file:
+        with opened(path, real, root) as file:
             now = os.fstat(file.fileno())
             facts = f"|{now.st_ino}|{now.st_mtime_ns}|{now.st_size}|{large}".encode()
             tag = hashlib.blake2b(os.fsencode(path) + facts, digest_size=12).hexdigest()
@@ -60,29 +62,30 @@ class Pictures:
         return Jpeg(tag, data)
 
 
-def opened(path: str, root: str | None) -> BinaryIO:
+def opened(path: str, real: str | None, root: str | None = None) -> BinaryIO:
     """Open an indexed file for reading. Since it was indexed, something else may have taken its name.
 
-    root: the real path of the folder of the images; behind all links, the file must lie in it. None: the images come from
-    a list, and the file must not be a link. Raises InputError otherwise, and for anything but a regular file.
+    real: the real path that was recorded when the file was indexed; `path` must still lead to it. None: none was recorded.
+    Then the file must lie in `root` behind all links, the real path of the folder of the images; without a root it must not
+    be a link. Raises InputError otherwise, and for anything but a regular file.
     """
     # Without O_NONBLOCK, opening a pipe would wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        file = open(os.open(path, flags if root else flags | getattr(os, "O_NOFOLLOW", 0)), "rb")
+        file = open(os.open(path, flags if real or root else flags | getattr(os, "O_NOFOLLOW", 0)), "rb")
         file.raw.name = path  # type: ignore[attr-defined]  # the extension of a camera's raw file counts
     except (OSError, ValueError):
         raise InputError("The file of this image is gone, or may not be read.") from None
     try:
-        # The name may lead elsewhere by now, so check the open file: a path inside the folder must lead to it.
-        real, state = os.path.realpath(path), os.fstat(file.fileno())
-        if stat.S_ISREG(state.st_mode) and os.path.samestat(os.stat(real), state):
-            if not root or os.path.commonpath([root, real]) == root:
-                return file
+        # The name may lead elsewhere by now, so check the open file: the path that is allowed must lead to it.
+        now, state = os.path.realpath(path), os.fstat(file.fileno())
+        is_allowed = now == real if real else not root or os.path.commonpath([root, now]) == root
+        if is_allowed and stat.S_ISREG(state.st_mode) and os.path.samestat(os.stat(now), state):
+            return file
     except (OSError, ValueError):
         pass
     file.close()
-    raise InputError("The file of this image now leads out of the folder of the images, or is no file.")
+    raise InputError("The name of this image now leads to another file, or to none.")
 
 
 def shrunk(file: BinaryIO, most: int, memory: int = MEMORY) -> Image.Image:

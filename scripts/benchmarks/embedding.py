@@ -64,7 +64,7 @@ def main():
     args = flags.parse_args()
     bench.set_threads(args.threads)
     bench.heading("Embedding a folder")
-    files: list[File] = survey(args.images).files
+    files: list[File] = survey([args.images]).files
     files = files[:: max(1, len(files) // args.count)][: args.count // BATCH * BATCH]
     size = sum(file.size for file in files) / len(files) / 1000
     print(f"{len(files)} images of {size:.0f} kB, decoded and embedded with the closed form (512 numbers) and hashed\n")

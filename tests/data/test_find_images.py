@@ -45,38 +45,79 @@ def said(monkeypatch):
 # ---- which files are images -----------------------------------------------------------------------------------------
 
 
-def slow(folder):
-    """Find the images in a slow and obvious way: check every file, and all folders above it."""
-    found = []
-    for here, _, names in os.walk(folder):  # os.walk neither follows nor lists links to folders
-        inside = [Path(here, *[".."] * up) for up in range(len(Path(here).relative_to(folder).parts))]
-        if any(name.startswith(".") for name in Path(here).relative_to(folder).parts) or any(
-            fnmatch.fnmatchcase(name, pattern) and (os.path.islink(above / name) or not os.path.isdir(above / name))
-            for above in inside
-            for name in os.listdir(above)
-            for pattern in OF_A_RUN
-        ):
+def is_left_out(name):
+    others = ("@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "thumbs.db")
+    return name.startswith(".") or name.lower() in others
+
+
+def is_image(here, name):
+    extension = name.rpartition(".")[2].lower() if "." in name else ""
+    return not is_left_out(name) and extension in IMAGES and os.path.isfile(os.path.join(here, name))
+
+
+def is_of_a_run(here):
+    return any(
+        fnmatch.fnmatchcase(name, pattern) and (os.path.islink(Path(here, name)) or not os.path.isdir(Path(here, name)))
+        for name in os.listdir(here)
+        for pattern in OF_A_RUN
+    )
+
+
+def slow(top, follow):
+    """The images of a tree, by a look at one folder after the other. follow: also behind links."""
+    top, images, seen = os.path.realpath(top), [], set()
+    waiting = [top]
+    while waiting:
+        here = waiting.pop()
+        real = os.path.realpath(here)
+        if real in seen or here != top and is_of_a_run(here):
             continue
-        for name in names:
-            image = not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGES and "." in name
-            if image and os.path.isfile(os.path.join(here, name)):
-                found.append(os.path.join(here, name))
-    return sorted(found)
+        seen.add(real)
+        for name in os.listdir(here):
+            path = os.path.join(here, name)
+            is_linked, target = os.path.islink(path), os.path.realpath(path)
+            if is_image(here, name) and (follow or not is_linked):
+                images.append(path)
+            if not is_left_out(name) and os.path.isdir(path) and (follow or not is_linked):
+                if not is_linked or not any(os.path.commonpath([target, place]) == target for place in (real, top)):
+                    waiting.append(path)
+    return images
 
 
-stems = st.sampled_from(["a", "b c", ".hidden", "new\nline", "-", "a.jpg"]) | st.binary(min_size=1, max_size=6).map(
-    lambda name: os.fsdecode(name.translate(None, b"/\0") or b"x")
-)
+def numbers(paths):
+    """Which files these are, each once."""
+    return {(os.stat(path).st_dev, os.stat(path).st_ino) for path in paths}
+
+
+stems = st.sampled_from(["a", "b c", ".hidden", "new\nline", "-", "a.jpg", "@eaDir", "lost+found"]) | st.binary(
+    min_size=1, max_size=6
+).map(lambda name: os.fsdecode(name.translate(None, b"/\0") or b"x"))
 ends = st.sampled_from(["", ".jpg", ".JPEG", ".Png", ".avif", ".txt", "jpg", ".jpg.bak"])
 files = st.builds(str.__add__, stems, ends) | st.sampled_from(["run.lock", "metrics.jsonl", "ckp_ep7.pth.tar", ".cache"])
 folders = st.lists(st.sampled_from(["a", "b", "deep", ".cache", "x.jpg", "run.lock"]) | stems, max_size=3)
-kinds = st.sampled_from(["file"] * 6 + ["folder", "pipe", "link to a file", "link to a folder", "broken link", "loop"])
+TARGETS = (
+    ".",
+    "..",
+    "a",
+    "../a",
+    "../b",
+    "../../outside",
+    "../../outside/deep",
+    "../a/x.jpg",
+    "a.jpg",
+    "../a.jpg",
+    __file__,
+)
+kinds = st.sampled_from([*["file"] * 6, "folder", "pipe", "hard link", "broken link", "loop", *TARGETS])
 
 
-@settings(max_examples=100, deadline=None)
-@given(tree=st.lists(st.tuples(folders, files, kinds), max_size=12))
+@settings(max_examples=200, deadline=None)
+@given(tree=st.lists(st.tuples(folders, files, kinds), max_size=14))
 def test_any_tree_against_a_slow_search(tree):
-    with tempfile.TemporaryDirectory() as top:
+    with tempfile.TemporaryDirectory() as above:
+        top = os.path.join(above, "top")
+        fill(Path(above), "top/0.jpg", "outside/1.jpg", "outside/deep/2.jpg")
+        os.symlink("..", os.path.join(above, "outside/deep/up"))
         for parents, name, kind in tree:
             here = os.path.join(top, *parents)
             path = os.path.join(here, name)
@@ -86,14 +127,18 @@ def test_any_tree_against_a_slow_search(tree):
                     "file": lambda: open(path, "x").close(),
                     "folder": lambda: os.mkdir(path),
                     "pipe": lambda: os.mkfifo(path),
-                    "link to a file": lambda: os.symlink(__file__, path),
-                    "link to a folder": lambda: os.symlink(top, path),
+                    "hard link": lambda: os.link(os.path.join(top, "0.jpg"), path),
                     "broken link": lambda: os.symlink("nowhere", path),
                     "loop": lambda: os.symlink(name, path),
-                }[kind]()
-            except OSError:  # something else already has this name
+                }.get(kind, lambda: os.symlink(kind, path))()
+            except OSError:  # what is there already is of another kind
                 pass
-        assert find_images(top) == slow(top)
+        found, plain = find_images(top), slow(top, follow=False)
+        assert found == sorted(found) and all(path.startswith(top + "/") for path in found)
+        assert numbers(found) == numbers(slow(top, follow=True)) and len(numbers(found)) == len(found)
+        # Where a file has a name without links, it goes by that, and by the first of several.
+        first = {next(iter(numbers([path]))): path for path in sorted(plain, reverse=True)}
+        assert set(first.values()) <= set(found)
 
 
 def test_every_extension_in_any_case(tmp_path):
@@ -127,6 +172,21 @@ def test_the_folder_of_a_run_is_left_out_but_not_the_set_itself(tmp_path, said):
     assert said == [f"say: {tmp_path}: folders of training runs left out (2): {tmp_path}/results/x, {tmp_path}/results/y"]
 
 
+def test_what_could_be_taken_for_images_is_told_when_it_is_left_out(tmp_path, monkeypatch, said):
+    monkeypatch.setattr("data.extensions.installed", lambda package: package != "rawpy")
+    fill(tmp_path, "a.jpg", "b.nef", "c.arw", "clip.mp4", "x.txt", ".hidden.jpg", "@eaDir/a.jpg", "lost+found/b.jpg")
+    os.link(tmp_path / "a.jpg", tmp_path / "d.jpg")
+    (tmp_path / "gone.jpg").symlink_to("nowhere")
+    assert below(tmp_path) == ["a.jpg"]
+    assert said == [
+        f"say: {tmp_path}: left out, another name of the same file or folder (1): {tmp_path}/d.jpg",
+        f"warn: {tmp_path}: left out pictures (2): {tmp_path}/b.nef, {tmp_path}/c.arw; they are camera raw, which needs: "
+        "pip install rawpy",
+        f"say: {tmp_path}: left out, excluded (2): {tmp_path}/@eaDir, {tmp_path}/lost+found",
+        f"warn: {tmp_path}: left out links that lead nowhere (1): {tmp_path}/gone.jpg",
+    ]
+
+
 def test_a_link_to_the_folder_itself(tmp_path):
     fill(tmp_path / "set", "a.jpg")
     (tmp_path / "link").symlink_to("set")
@@ -157,10 +217,10 @@ def fail(monkeypatch, folder, number):
 
 
 def test_a_closed_sub_folder_is_left_out_with_a_warning(tmp_path, monkeypatch, said):
-    fill(tmp_path, "a.jpg", "lost+found/b.jpg")
-    fail(monkeypatch, tmp_path / "lost+found", errno.EACCES)
+    fill(tmp_path, "a.jpg", "private/b.jpg")
+    fail(monkeypatch, tmp_path / "private", errno.EACCES)
     assert below(tmp_path) == ["a.jpg"]
-    assert said == [f"warn: {tmp_path}: left out folders that may not be read (1): {tmp_path}/lost+found"]
+    assert said == [f"warn: {tmp_path}: left out folders that may not be read (1): {tmp_path}/private"]
 
 
 @pytest.mark.parametrize("name, number", [("", errno.EACCES), ("", errno.EIO), ("deep", errno.EIO), ("deep", errno.ESTALE)])
@@ -188,7 +248,7 @@ def test_images_of_the_test_lists_are_left_out(tmp_path):
     (tmp_path / "set/link.jpg").symlink_to("f.jpg")
     (tmp_path / "other").symlink_to("set/c")
     (tmp_path / "set/test.txt").write_text("b.jpg\ngone.jpg\n")
-    assert below(tmp_path / "set") == ["a.jpg", "c/d.jpg", "c/e.jpg", "f.jpg", "link.jpg"]
+    assert below(tmp_path / "set") == ["a.jpg", "c/d.jpg", "c/e.jpg", "f.jpg"]
     (tmp_path / "set/query.txt").write_text(f"{tmp_path}/other/d.jpg 0\n")
     (tmp_path / "set/gallery.txt").write_text("f.jpg 0\n")
     assert below(tmp_path / "set") == ["a.jpg", "c/e.jpg"]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from data.images import decode
-from data.lists import ImageList, Paths, _split, below, read_list, real_paths, refuse_overlap
+from data.lists import ImageList, Paths, _split, below, read_list, read_names, real_paths, refuse_overlap
 from utils.errors import InputError
 
 
@@ -140,6 +140,44 @@ def test_bad_lines(tmp_path, text, expected):
 
 def test_a_label_that_is_no_integer_is_refused_in_training_lists_too(tmp_path):
     assert "`cat` is not an integer" in message(write(tmp_path, "a.jpg cat\n", "a.jpg"), labels_required=False)
+
+
+def test_bare_lines_of_any_image_format(tmp_path, monkeypatch):
+    names = [f"{i}.{end}" for i, end in enumerate(("jfif", "HEIC", "psd", "j2k", "pgm"))]
+    assert read_list(write(tmp_path, "\n".join(names), *names), labels_required=False).labels is None
+    monkeypatch.setattr("data.extensions.installed", lambda package: package != "rawpy")
+    text = message(write(tmp_path, "a.jpg\nb.nef\n", "a.jpg"), labels_required=False)
+    assert text.endswith("list.txt:2: `b.nef` is camera raw, which needs: pip install rawpy")
+    assert len(read_list(write(tmp_path, "b.nef 1\n", "b.nef"), labels_required=True)) == 1  # the label says what it is
+
+
+@pytest.mark.parametrize(
+    "line, images, others",
+    [
+        ("a.jpg", ["a.jpg"], []),
+        ("a.jpg 3", ["a.jpg"], []),
+        ("a 3", ["a"], []),
+        ("there 3", [], ["there 3"]),  # a file's own name
+        ("there.jpg 3", ["there.jpg"], []),
+        ("a b.jpg -1", ["a b.jpg"], []),
+        ("a.mp4", [], ["a.mp4"]),
+        ("a b", [], ["a b"]),
+        ("7", [], ["7"]),
+        ("a 1.5", [], ["a 1.5"]),
+        ("x/../b.PNG", ["b.PNG"], []),
+        ("/x/y", [], ["/x/y"]),
+        ("a 99999999999999999999", [], ["a 99999999999999999999"]),
+    ],
+)
+def test_lists_of_any_files(tmp_path, line, images, others):
+    file = write(tmp_path, f"\n{line}\r\n", "there 3", "there.jpg 3")
+    assert read_names(file) == tuple([str(tmp_path / name) for name in names] for names in (images, others))
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "a.jpg\nb\0.jpg\n"])
+def test_faulty_lists_of_any_files(tmp_path, text):
+    with pytest.raises(InputError, match="NUL byte" if text.strip() else "the list is empty"):
+        read_names(write(tmp_path, text))
 
 
 def test_missing_files_are_counted_and_the_first_three_named(tmp_path):

@@ -53,7 +53,7 @@ def sheet(folder):
 
 
 def test_a_sheet_for_each_cluster_in_order(photos, tmp_path):
-    files = write_sheets(str(tmp_path / "out" / "sheets"), photos, grouping([3, 0], [2], [1]), str(tmp_path / "photos"))
+    files = write_sheets(str(tmp_path / "out" / "sheets"), photos, grouping([3, 0], [2], [1]), [str(tmp_path / "photos")])
     assert [os.path.basename(file) for file in files] == ["001-2-red-too.jpg", "002-1-blue.jpg", "003-1-green.jpg"]
     assert sorted(files) == sorted(str(path) for path in (tmp_path / "out" / "sheets").iterdir())
     white = (255, 255, 255)
@@ -146,12 +146,16 @@ def test_nothing_is_written_among_the_photos(photos, tmp_path):
     os.symlink(folder, tmp_path / "link")
     for out in (folder, folder / "sheets", tmp_path / "link", tmp_path / "link" / "sheets", folder / "x" / ".."):
         with pytest.raises(InputError, match="holds the photos"):
-            write_sheets(str(out), photos, grouping([0, 1, 2, 3]), str(folder))
-    for out in (folder, tmp_path / "link"):  # without telling it the photos' folder
+            write_sheets(str(out), photos, grouping([0, 1, 2, 3]), [str(folder)])
+    for out in (folder, tmp_path / "link"):  # without a root
         with pytest.raises(InputError, match="holds the photos"):
             write_sheets(str(out), photos, grouping([0, 1, 2, 3]))
     assert sorted(os.listdir(folder)) == before
-    assert write_sheets(str(tmp_path / "photos of sheets"), photos, grouping([0, 1, 2, 3]), str(folder))
+    with pytest.raises(InputError, match="holds the photos"):  # in the second of several folders
+        write_sheets(str(folder / "sheets"), [], [], [str(tmp_path / "elsewhere"), str(folder)])
+    with pytest.raises(InputError, match="holds the photos"):  # a photo from elsewhere, beside a folder
+        write_sheets(str(folder), photos, grouping([0, 1, 2, 3]), [str(tmp_path / "elsewhere")])
+    assert write_sheets(str(tmp_path / "photos of sheets"), photos, grouping([0, 1, 2, 3]), [str(folder)])
 
 
 def test_a_folder_that_cannot_be_made(photos, tmp_path):

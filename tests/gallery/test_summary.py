@@ -11,20 +11,22 @@ def test_every_file_is_in_the_table():
         Bad(File("/p/c.jpg", 1, 0), "/p/c.jpg: No such file or directory"),
     ]
     left_out = [
-        *(LeftOut(f"/p/{i}.mp4", "not read", ".mp4") for i in range(5)),
+        *(LeftOut(f"/p/{i}.mp4", "not read", "video") for i in range(5)),
+        LeftOut("/p/notes.txt", "not read", ".txt"),
         LeftOut("/p/@eaDir", "excluded", "@eaDir"),
-        LeftOut("/p/link", "a link that leads nowhere", ""),
+        LeftOut("/elsewhere/link", "link that leads nowhere", ""),
     ]
     noted = [("/p/x.jpg", ("incomplete",)), ("/p/y.jpg", ("incomplete", "profile"))]
-    assert lines(120, noted, bad, left_out) == [
+    assert lines(120, noted, bad, left_out, "/p") == [
         "embedded                                          120",
-        "  cut off: the missing rows are grey                2  /p/x.jpg, /p/y.jpg",
-        "  with a broken colour profile, which is ignored    1  /p/y.jpg",
-        "unreadable: the file is cut off                     2  /p/a (1).jpg, /p/b.jpg",
-        "unreadable: No such file or directory               1  /p/c.jpg",
-        "a link that leads nowhere                           1  /p/link",
-        "excluded: @eaDir                                    1  /p/@eaDir",
-        "not read: .mp4                                      5  /p/0.mp4, /p/1.mp4, /p/2.mp4, ...",
+        "  cut off: the missing rows are grey                2  x.jpg, y.jpg",
+        "  with a broken colour profile, which is ignored    1  y.jpg",
+        "unreadable: the file is cut off                     2  a (1).jpg, b.jpg",
+        "unreadable: No such file or directory               1  c.jpg",
+        "excluded: @eaDir                                    1  @eaDir",
+        "link that leads nowhere                             1  /elsewhere/link",
+        "not read: other files (.txt)                        1  notes.txt",
+        "not read: video                                     5  0.mp4, 1.mp4, 2.mp4, ...",
     ]
 
 

@@ -83,6 +83,13 @@ def test_hashes_are_those_of_other_programs(tmp_path, size):
     assert file_digest(path, begun) == hashlib.sha1(b"before" + path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "x")
+    with pytest.raises(OSError, match="not a file"):
+        file_digest(tmp_path / "x")
+
+
 def test_the_nearest_folder_that_exists(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").touch()

@@ -43,7 +43,7 @@ class FakeGallery(Gallery):
     """A gallery of the readable images among `paths`, in memory only."""
 
     def __init__(self, name, paths, embed, root):
-        self.name, self.root = name, root
+        self.name, self.root, self.details = name, root, []
         self.paths, self.unreadable, rows, prints, hashes = [], [], [], [], []
         for path in sorted(paths):
             try:

@@ -17,7 +17,7 @@ from gallery.page import pictures as pictures_file
 from gallery.page.gallery_view import GalleryView
 from gallery.page.pictures import opened
 from gallery.store import Gallery
-from gallery.table import Content, LeftOut, replace_left_out
+from gallery.table import Content, Detail, LeftOut, replace_left_out
 from utils.errors import InputError
 
 
@@ -94,9 +94,9 @@ def test_nothing_is_written_into_the_folder(folder):
 def test_pictures_in_memory_are_bounded(drawn):
     root, paths = drawn
     page = pictures_file.Pictures(memory=5000)
-    first = [page.jpeg(path, root).data for path in paths[:12]]
+    first = [page.jpeg(path, None, root).data for path in paths[:12]]
     assert sum(map(len, first)) > 5000 >= sum(map(len, page._kept._kept.values())) == page._kept._used
-    assert [page.jpeg(path, root).data for path in paths[:12]] == first
+    assert [page.jpeg(path, None, root).data for path in paths[:12]] == first
 
 
 # ---- files that were replaced ----------------------------------------------------------------------------------------
@@ -166,6 +166,46 @@ def test_of_a_list_no_link_is_followed(folder, outside):
     refused(page, one, "01.png")
 
 
+def test_where_real_paths_are_recorded_a_name_must_still_lead_there(folder, outside, tmp_path):
+    """Also out of the folder: an album of links shows the photos that it was made of, and no others."""
+    root, paths = folder
+    other = str(tmp_path / "other.png")
+    noise(78).save(other)
+    album = os.path.join(root, "album.png")
+    os.symlink(outside, album)
+    one = view("ready-made", [*paths, album], root=root)
+    one.gallery.details = [Detail(1, 2, 3, os.path.realpath(path)) for path in one.gallery.paths]
+    page = client([one])
+    assert page.get(f"/image/{key(one, 'album.png')}").status_code == 200
+    assert page.get(f"/image/{key(one, '01.png')}").status_code == 200
+    os.remove(album)
+    os.symlink(other, album)  # another photo, by the same name
+    os.remove(os.path.join(root, "01.png"))
+    os.symlink("02.png", os.path.join(root, "01.png"))  # inside the folder
+    os.remove(outside)
+    for name in ("album.png", "01.png"):
+        refused(page, one, name)
+    os.remove(album)
+    os.symlink(outside, album)
+    assert "gone" in refused(page, one, "album.png")
+    os.rename(other, outside)  # what it leads to has changed, but not where
+    assert page.get(f"/image/{key(one, 'album.png')}").status_code == 200
+
+
+def test_a_recorded_path_is_compared_with_the_open_file(folder, outside, monkeypatch):
+    root, _ = folder
+    path = os.path.join(root, "01.png")
+    with opened(path, path) as file:
+        assert file.read() == open(path, "rb").read()
+    for real in (outside, path + "/", os.path.join(root, ".", "01.png"), root):
+        with pytest.raises(InputError, match="leads to another file"):
+            opened(path, real)
+    open_file = os.open
+    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))
+    with pytest.raises(InputError, match="leads to another file"):
+        opened(path, path)
+
+
 def test_what_is_no_file_any_more(folder, monkeypatch):
     root, paths = folder
     one = view("ready-made", paths, root=root)
@@ -177,7 +217,7 @@ def test_what_is_no_file_any_more(folder, monkeypatch):
         refused(page, one, f"0{number}.png")  # this must not wait for someone to write into the pipe
         if number < 3:
             with pytest.raises(InputError):
-                opened(path, root)
+                opened(path, None, root)
     with socket.socket(socket.AF_UNIX) as listener:
         os.remove(path)
         monkeypatch.chdir(root)  # a socket's name must be short
@@ -189,17 +229,17 @@ def test_a_file_that_is_replaced_while_it_is_opened(folder, outside, monkeypatch
     root, _ = folder
     path = os.path.join(root, "01.png")
     open_file = os.open
-    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))  # opened outside
-    with pytest.raises(InputError, match="leads out"):
-        opened(path, root)
+    monkeypatch.setattr(os, "open", lambda name, *rest: open_file(outside, *rest))  # opened outside, looked at inside
+    with pytest.raises(InputError, match="leads to another file"):
+        opened(path, None, root)
     monkeypatch.undo()
-    with opened(path, root) as file:
+    with opened(path, None, root) as file:
         assert file.read() == open(path, "rb").read()
 
 
 def test_a_name_with_nul(folder):
     with pytest.raises(InputError):
-        opened(folder[0] + "/a\0b.png", folder[0])
+        opened(folder[0] + "/a\0b.png", None, folder[0])
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
@@ -211,7 +251,7 @@ def test_refused_files_stay_closed(folder, outside):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with pytest.raises(InputError):
-            opened(path, root)
+            opened(path, None, root)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
