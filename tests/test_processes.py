@@ -148,7 +148,8 @@ OTHER_METHODS = {
     "stml": "--batch_size 20 --num_neighbours 4 --g_dim 32",
     "cluster_contrast": "--batch_size 20 --num_instances 4 --k1 8 --k2 2 --eps 0.8",
     "shared_neighbours": "--batch_size 20 --num_instances 4 --k1 8 --near 0.9 --views 2 --readout embedding",
-    "shared_neighbours, all of the net": "--batch_size 20 --num_instances 4 --k1 8 --near 0.9 --views 2 --readout embedding --train_from all",
+    "shared_neighbours, all of the net": "--batch_size 20 --num_instances 4 --k1 8 --near 0.9 --views 2 --readout embedding"
+    " --train_from all",
 }
 
 
