@@ -133,7 +133,8 @@ def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None
             if label_required:
                 raise InputError(f"{place}: `{shown(line)}` has no label; write `path label`")
             return line, None
-        raise InputError(f"{place}: the label `{shown(last)}` is not an integer; write `path label`")
+        remedy = "write `path label` with a whole number as the label"
+        raise InputError(f"{place}: the label `{shown(last)}` is not an integer; {remedy}")
     if not path:
         raise InputError(f"{place}: the line `{shown(line)}` has no path; write `path label`")
     return path, int(last)
