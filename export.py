@@ -1,9 +1,9 @@
 """Exports a trained net to a folder that runs without this project: ONNX, safetensors, JSON, and a program that embeds.
 
-python export.py --checkpoint results/.../ckp_ep600.pth.tar --out exported
-python exported/embed_onnx.py exported photo.jpg other.jpg                     # needs onnxruntime, numpy and Pillow alone
+python export.py --checkpoint results/.../ckp_ep600.pth.tar --out results/exported
+python results/exported/embed_onnx.py results/exported photo.jpg other.jpg     # needs onnxruntime, numpy and Pillow alone
 
-`models.load("exported/model.safetensors")` gives the same embedder back.
+`models.load("results/exported/model.safetensors")` gives the same embedder back.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
             "exported. Give another version of torch, onnxscript or onnxruntime, or --images like those it was trained on"
         )
     tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in embedder.state_dict().items()}
-    with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # save_file would hide it from other users
+    with open(os.path.join(folder, export_files.WEIGHTS), "wb") as file:  # by save_file, only its owner could read it
         file.write(save(tensors, metadata={"format": "pt"}))
     export_files.copy_program(folder)
     export_files.write_about(folder, about(embedder, difference))

@@ -159,7 +159,8 @@ def _split(line: str, place: str, label_required: bool) -> tuple[str, int | None
             return line, None
         if extension(line) in PACKAGES:
             raise InputError(f"{place}: `{shown(line)}` is {reason}")
-        raise InputError(f"{place}: the label `{shown(last)}` is not an integer; write `path label`")
+        remedy = "write `path label` with a whole number as the label"
+        raise InputError(f"{place}: the label `{shown(last)}` is not an integer; {remedy}")
     if not path:
         raise InputError(f"{place}: the line `{shown(line)}` has no path; write `path label`")
     return path, label

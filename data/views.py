@@ -51,8 +51,8 @@ class Views(Dataset):
             return BadImage(first.index, str(error))
         with self.images.transforms.seeded(first.seed) as crop:
             crops = [crop(image) for _ in range(1 + max(draw.crop for _, draw in rows))]
-        # Rotating a crop is as good as cropping a rotated image: crops are as often tall as they are wide. But the flip has
-        # to come first: a flip after the turn would make a left turn a right turn.
+        # Rotating a crop is as good as cropping a rotated image, because a crop's aspect ratio is drawn symmetrically
+        # (before resizing). But the flip has to come first: a flip after the turn would make a left turn a right turn.
         return [(row, draw, crops[draw.crop].rot90(max(draw.turn, 0), (1, 2))) for row, draw in rows]
 
 
@@ -128,7 +128,7 @@ class ImageBatches:
         return len(self.images)
 
     def enlarged(self, width: int) -> "ImageBatches":
-        """Return the same images with central crops of the same part at another width. They are decoded at each use."""
+        """Return the same images, with the same central region resized to another width. They are decoded at each use."""
         own = self.images.transforms
         if width == own.width:
             return self
@@ -197,7 +197,8 @@ class Loading(NamedTuple):
     def load(self, images: ImageList, cache: str | None = None) -> ImageBatches:
         """Return the images of a list in batches.
 
-        cache: a mode of `open_images`, for images that are loaded many times. Loading processes then live on. None: neither.
+        cache: a mode of `open_images`, for images that are loaded many times; workers then persist between passes. None: no
+        cache, no persistent workers.
         """
         alone = self.group.size == 1  # with several processes auto caches nothing: each would hold its own copy
         decoded = open_images(images, self.transforms, "none" if cache is None or cache == "auto" and not alone else cache)

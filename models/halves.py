@@ -39,7 +39,7 @@ class Cut(NamedTuple):
 
 
 class _OneInput(nn.Module):
-    """A backbone without its optional arguments, such as a transformer's mask: they would have to bypass its stages."""
+    """Wraps a backbone so that it takes images only. Optional arguments (a mask) would have to be passed around the cut."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _OneInput(nn.Module):
 
 
 class _Sized(fx.Proxy):
-    """A traced tensor whose sizes are plain numbers, except that the first one (the number of images) is traced too."""
+    """A traced tensor. Its sizes are plain numbers, but the batch size stays symbolic."""
 
     tracer: "_Stages"
 
@@ -69,7 +69,8 @@ class _Stages(fx.Tracer):
 
     A transformer computes with sizes between its stages, so sizes must be numbers. Running the net on `image` gives them.
 
-    image: float32 (1, 3, H, W). A tensor that depends on its size alone, such as a rotary position embedding, is a constant.
+    image: float32 (1, 3, H, W). A tensor that depends on the image's size alone, such as a rotary position
+    embedding, becomes a constant in the trace.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -161,8 +162,8 @@ def around_middle(backbone: nn.Module, image: Tensor, above: bool) -> str:
 
 
 def at_large_maps(backbone: nn.Module, image: Tensor) -> Halves | None:
-    """Cut the backbone above the last maps with more than an eighth of the image's side. Below the cut lies most of the
-    memory of training, and little of its time. Returns None without such maps, or if the net cannot be cut there."""
+    """Cut the backbone after the last stage whose maps have a side of more than 1/8 of the image's. The stages below the
+    cut take most of the memory of training, but little time. Returns None without such a stage, or if no cut is possible."""
     sizes = stages(backbone, image)
     large = [name for name, (places, _) in sizes.items() if 64 * places > image.shape[2:].numel()]
     try:

@@ -41,8 +41,14 @@ class Recorder:
 
 
 class Frozen:
-    """The features of a set by a frozen net. `array(name)` gives, for training images, "pooled", "description" and "crops":
-    descriptions of the sample's random crops, in passes; for test images, "test_pooled" and "test_description"."""
+    """The features of a set by a frozen net. `array(name)` reads one of these arrays:
+
+    "pooled": pooled features of the training images.
+    "description": descriptions of the training images.
+    "crops": descriptions of random crops of the sample, pass after pass.
+    "test_pooled": pooled features of the test images.
+    "test_description": descriptions of the test images.
+    """
 
     def __init__(self, folder, net, width, scratch):
         self.folder, self.net, self.width = folder, net, width
@@ -77,7 +83,7 @@ class Frozen:
         return np.load(self.cache / f"{name}.npy")
 
     def form(self, dim):
-        """Return a closed form, not yet fitted, that describes images as this set's closed form does."""
+        """Return an unfitted closed form with this set's channel reduction."""
         form = ClosedForm(self.meta["feature_dim"], self.meta["layers"], dim)
         for number, buffer in enumerate(form.reduce.buffers()):
             buffer.copy_(torch.from_numpy(self.array(f"reduce_{number}")))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains, then tests every checkpoint on the held-out classes. Edit hyper-parameters here: each stands here once.
+# Trains, then tests every checkpoint on the held-out classes. All settings are listed below. Edit them here, or set any as an
+# environment variable.
 #
 #   scripts/run_train_test.sh                                  the built-in demo: compares the frozen with the trained net
 #   DATA_ROOT=~/data scripts/run_train_test.sh                 CUB-200-2011 with the paper's settings
@@ -8,7 +9,7 @@
 #   DATA_ROOT=~/data NPROC=4 scripts/run_train_test.sh         trains in four processes, each with its own GPU if there are GPUs
 #   scripts/run_train_test.sh ROT DATA LOSS ROT_LR ALPHA ROT_BT ROT_BATCH LR DIM UP_STEP NUM_CLUSTERS ROT_ONLY PRETRAINED NET
 #
-# Every value below can be set from the environment. The log also goes to scripts/out/<data>-<loss>-<run name>.log.
+# The log also goes to scripts/out/<data>-<loss>-<run name>.log.
 set -euo pipefail
 
 # The original's positional arguments, in its order. For a missing or empty one, the environment or the default counts.
@@ -74,7 +75,7 @@ ON_BAD_IMAGE=${ON_BAD_IMAGE:-stop}      # skip: leave out unreadable images, and
 WEIGHTS=${WEIGHTS:-}                    # a file of backbone weights, in place of the net's own source
 DEVICE=${DEVICE:-auto}                  # cpu, cuda, cuda:1, mps, or auto, which takes the best available
 AMP=${AMP:-off}                         # precision: off as in the paper; auto is faster on a GPU
-NPROC=${NPROC:-1}                       # processes that train together; more machines: see the README
+NPROC=${NPROC:-1}                       # processes that train together; more machines: see docs/running.md
 DRY_RUN=${DRY_RUN:-0}                   # 1: try everything, say how long the run will take, and keep nothing
 RUN_SUFFIX=${RUN_SUFFIX:-}              # end of the run's name, to tell runs apart that have the same name otherwise
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--eval_step 10"
@@ -150,6 +151,11 @@ stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --r
 if [ "$DRY_RUN" = 1 ]; then exit; fi
 if [ -n "$reason" ]; then
     echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
+    images=$DATA
+    [ -d "$images" ] || images=${DATA_ROOT:-.}/$DATA
+    [ -d "$images" ] || images=FOLDER
+    printf 'To search with the trained net: %q %q --images %q --out %q --checkpoint %q\n' "$PYTHON" "$PWD/embed.py" \
+        "$images" "$ROOT/trained-$data_name" "$save_dir/ckp_ep$EPOCHS.pth.tar"
     exit
 fi
 echo "Testing"

@@ -306,7 +306,7 @@ def test_bad_images_are_listed_and_not_tried_again_until_they_change(embed, fold
     assert "5 images are embedded" in said and "  half.jpg\n" in said or "bad.jpg, half.jpg\n" in said
 
     assert embed().bad == gallery.bad and embed.taken == []
-    assert f"unreadable: no picture, or of a format that is not read  1  bad.jpg" in capsys.readouterr().out
+    assert "unreadable: no picture, or of a format that is not read  1  bad.jpg" in capsys.readouterr().out
     photo(folder / "new.jpg", 50)
     assert embed().bad == gallery.bad and embed.taken == ["new.jpg"]
     assert "6 images are embedded" in capsys.readouterr().out

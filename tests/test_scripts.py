@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -204,7 +205,10 @@ def test_own_images_without_a_test_list_by_two_processes(cub, tmp_path, no_logs_
     done = script("run_train_test.sh", NPROC="2", **TINY, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es)" in done.stdout
-    assert "Nothing to test on: no test.txt or query.txt; " in done.stdout.splitlines()[-1]
+    nothing, search_with = done.stdout.splitlines()[-2:]
+    assert "Nothing to test on: no test.txt or query.txt; " in nothing
+    command = shlex.split(search_with.removeprefix("To search with the trained net: "))
+    assert command[command.index("--images") + 1] == str(photos) and Path(command[-1]).is_file()
     assert len(list((tmp_path / "out put").rglob("ckp_ep1.pth.tar"))) == 1
 
 

@@ -353,7 +353,8 @@ def test_exit_code_is_2_with_one_line_and_no_traceback(tmp_path, program, flags,
         [sys.executable, program, "--data", str(tmp_path), *flags], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path / file}:1: the label `cat` is not an integer; write `path label`\n"
+    fault = "the label `cat` is not an integer; write `path label` with a whole number as the label"
+    assert done.stderr == f"error: {tmp_path / file}:1: {fault}\n"
 
 
 def test_a_folder_stands_for_its_checkpoints(run, refused, image_folder, tmp_path, capsys):

@@ -39,7 +39,7 @@ class RunError(Exception):
 class Interrupted(BaseException):
     """A signal told the run to stop. It is no Exception: a library might catch it and go on.
 
-    code: the exit code, 128 + the signal's number by the shell's custom.
+    code: the exit code: 128 + the signal's number, as in a shell, but SIGUSR1 has the code of SIGTERM, 143.
     """
 
     def __init__(self, message: str, code: int) -> None:
@@ -70,7 +70,7 @@ def exit_on_error(main: Callable[[], None]) -> None:
 
 def _leave(title: str, error: object, code: int) -> NoReturn:
     if int(os.environ.get("RANK", 0)) and code == 2:
-        # Of several processes, the first reports the error for all. torchrun then ends the others.
+        # Only the first process reports an InputError. The others wait here until torchrun ends them.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(5)
     log = logging.getLogger("udml")

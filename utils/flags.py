@@ -175,7 +175,9 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", "-b", type=positive_int, default=80, help="images in a step")
     add("--lr", type=positive_float, default=1e-5, help="learning rate of backbone and embedding; 1e-4 for short runs")
     add("--weight_decay", "--weight-decay", type=weight, default=5e-4)
-    add("--epochs", type=positive_int, default=600, help="number of epochs; in UDML-SS one takes K images of every cluster")
+    about = "number of epochs. In udml_ss an epoch takes K images of every cluster. In shared_neighbours it has 10 steps, "
+    about += "in stml it has images / batch_size steps"
+    add("--epochs", type=positive_int, default=600, help=about)
     # the run
     add("--save_dir", required=True, help="the folder for checkpoints and metrics.jsonl")
     about = "try the data, the weights, a look, some steps and a checkpoint; say how long the run will take; keep "

@@ -18,7 +18,8 @@ class Stop:
     """Listens for the signals of EXIT_CODES. A signal that was ignored before (as under nohup) stays ignored.
 
     At first, and inside `at_once`, a signal raises Interrupted where it arrives, because nothing is lost. Inside `deferred`
-    it only sets `signal`, and `check` raises when a step is whole. A second signal ends the process on the spot.
+    it only sets `signal`, and `check` raises when a step is whole. A second signal ends the
+    process on the spot, if it comes more than BOUNCE seconds after the first.
 
     step_seconds: seconds of a step, for the message; None while they are unknown.
     """
@@ -38,7 +39,8 @@ class Stop:
             if self._deferred:
                 duration = f" ({self.step_seconds:.1f} s or less)" if self.step_seconds is not None else ""
                 with suppress(OSError):  # after a SIGHUP the terminal has gone
-                    os.write(2, f"\nfinishing the step{duration}, then saving; a second signal ends at once\n".encode())
+                    what = f"finishing the step{duration}, then saving; another signal after {BOUNCE} s ends the run at once"
+                    os.write(2, f"\n{what}\n".encode())
             else:
                 self.check(True)
 
@@ -59,7 +61,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let signals end this block anywhere inside `deferred`, because the next run repeats it."""
+        """For use inside `deferred`: signals may end this block at any point, since the next run repeats it."""
         self._deferred = False
         try:
             self.check(self.signal)

@@ -105,7 +105,8 @@ def rehearse(
 
 
 def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) -> Iterator[Part]:
-    """Yield the Part of a run's looks, each with its `prepare`. The first look is tried; the method is then ready for steps.
+    """Yield one Part (or none) that stands for all looks of the run, `prepare` included. The first look is tried; the
+    method is then ready for steps.
 
     LOOKED images give features. Copies of these with noise stand for the other images.
     """

@@ -112,13 +112,13 @@ class Run(AbstractContextManager["Run"]):
     # ---- look at all images ------------------------------------------------------------------------------------------
 
     def due(self, looks: Callable[[int], Look | None], epoch: int) -> Look | None:
-        """Return the look that a method needs before this epoch; None if it has looked before it was resumed."""
+        """Return the look that a method needs before this epoch; None if the checkpoint was saved after that look."""
         return looks(epoch) if self.position.looked < epoch else None
 
     def extract(self, method: Any, look: Look, batches: Any, fit_readout: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the features of all images by the method's present net, and the image of each row.
 
-        A look at descriptions leaves the net a closed form without projection, until the next step.
+        After a look at descriptions, the net has a closed form without projection. The next step removes it.
         batches: a data.views.ImageBatches, or a stand-in. fit_readout: a models.readout.Fitter.
         Returns float32 (n, d), rows of length 1, and int64 (n,). Of several processes only the first has all rows.
         """
@@ -213,7 +213,8 @@ class Run(AbstractContextManager["Run"]):
         self.metrics.unreported.append(measured)
         took = measured["seconds"]
         if self.stop.step_seconds is None:
-            log.say(f"a step takes about {took:.1f} s; a signal may wait as long, and a second signal ends the run at once")
+            effect = "Ctrl-C takes effect after the current step, a second Ctrl-C at once"
+            log.say(f"a step takes about {took:.1f} s; {effect}")
         self.stop.step_seconds = max(took, self.stop.step_seconds or 0)
         self.progress.update()
         if len(self.metrics.unreported) >= self.args.print_freq:
@@ -224,8 +225,8 @@ class Run(AbstractContextManager["Run"]):
     # ---- test and save -----------------------------------------------------------------------------------------------
 
     def end_epoch(self, epoch: int, method: Any, test: Callable | None, fit_readout: Callable | None = None) -> None:
-        """Test and save when due. test(embedder, epoch) returns a line for the log and the metrics, or None in all processes
-        but the first. fit_readout(embedder) gives the Embedder a closed form before it is saved."""
+        """Test and save when due. test(embedder, epoch) returns (log line, metrics) in the first process, None elsewhere.
+        fit_readout(embedder) gives the Embedder a closed form before it is saved."""
         saves = epoch % self.args.save_step == 0 or epoch == self.args.epochs
         self.cost.begin_readout()
         if fit_readout and saves and self.args.readout != "embedding":

@@ -95,7 +95,8 @@ def restore(
         what = "made by an earlier version or by the original project; it can be tested"
         raise InputError(f"{path}: {what}, and a new run can start from it with --weights, but not go on with it")
     if state.get("images") != digest:
-        raise InputError(f"{path}: not a checkpoint of a run on these images; it cannot be resumed here")
+        remedy = "if you added images or a test.txt, train anew with another --save_dir (in the script: RUN_SUFFIX=-2)"
+        raise InputError(f"{path}: not a checkpoint of a run on these images; it cannot be resumed here; {remedy}")
     compare_settings(state["settings"], vars(args), path, args.override)
     if state.get("versions", versions()) != versions():
         log.say(f"{path}: made with {state['versions']}, goes on with {versions()}: the last digits may differ")

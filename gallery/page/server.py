@@ -22,7 +22,8 @@ def bind(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError):
         raise InputError(f"{host}: no address of that name; give 127.0.0.1 or another of this machine", "host") from None
     for number in range(port, port + TRIES if port else 1):
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY if it is named
+        # Without IPPROTO_TCP, asyncio would not set TCP_NODELAY.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up is free
             listener.bind((address[0], number, *address[2:]))

@@ -52,8 +52,8 @@ def build(name: str, pretrained: bool, weights: str | PathLike | None) -> Backbo
 
 
 def _create(model_name: str, **settings: Any) -> Any:
-    """Create timm's model. A transformer interpolates its position embedding to take any size that its patches fill.
-    Otherwise it would take only its training size, 518 x 518 for DINOv2."""
+    """Create timm's model. A transformer interpolates its position embedding, so it takes any size divisible by its
+    patch size. Otherwise it would take only its training size, 518 x 518 for DINOv2."""
     try:
         return timm.create_model(model_name, dynamic_img_size=True, **settings)
     except TypeError as error:

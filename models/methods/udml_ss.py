@@ -108,7 +108,8 @@ class UDMLSS(Method):
                 raise InputError(what, setting="num_clusters")
         elif self.settings.num_clusters > len(images):
             what = f"{self.settings.num_clusters} is more than the {len(images)} images of {images.source}"
-            raise InputError(what, setting="num_clusters")
+            remedy = "give about the number of classes you expect, or auto, which finds it"
+            raise InputError(f"{what}; {remedy}", setting="num_clusters")
 
     def num_classes(self, images: ImageList) -> int:
         return 0 if self.settings.num_clusters == "auto" else self.settings.num_clusters

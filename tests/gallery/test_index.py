@@ -1,4 +1,4 @@
-"""The index, against comparing each query with every embedding in float64."""
+"""Tests the index against a brute-force comparison in float64."""
 
 import json
 
@@ -99,7 +99,7 @@ def slow_recall(index, embeddings, sample):
 
 
 def test_the_recall_that_is_reported_is_measured(inverted):
-    """There are so few embeddings that all are in the sample."""
+    """With only 240 embeddings, the sample that recall is measured on holds all of them."""
     index, embeddings = inverted
     about = index.about
     assert about["kind"] == "inverted file" and about["images"] == len(index) == 240
@@ -124,7 +124,7 @@ def test_images_that_it_has_not_seen(inverted):
 
 
 def test_a_sample_of_many(monkeypatch):
-    """The recall of a sample is close to the recall of all."""
+    """The recall measured on a sample is close to that over all images."""
     monkeypatch.setattr(indexes, "SAMPLE", 100)
     embeddings = clustered(1000, clusters=150)
     index = build(embeddings.astype(np.float16), exact_up_to=999)

@@ -153,7 +153,7 @@ with stop.deferred():
         text=True,
     )
     assert (done.returncode, done.stdout) == (code, "goes on\n")
-    assert "finishing the step (12.3 s or less), then saving; a second signal ends at once" in done.stderr
+    assert "finishing the step (12.3 s or less), then saving; another signal after 1 s ends the run at once" in done.stderr
 
 
 def test_workers_hear_no_signals():

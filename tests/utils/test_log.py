@@ -100,7 +100,7 @@ def test_a_terminal_that_was_closed_before_the_start(tmp_path, monkeypatch):
     "encoding, expected", [("utf-8", "ü\\udce9 猫"), ("ascii", "\\xfc\\udce9 \\u732b")], ids=["utf-8", "ascii"]
 )
 def test_names_that_the_terminal_cannot_show(tmp_path, monkeypatch, encoding, expected):
-    """File names are bytes. Bytes that are no text become surrogates."""
+    """A file name that is not valid UTF-8 reaches Python with surrogate characters."""
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding=encoding))
     log.start({}, {}, str(tmp_path / "run.log"))

@@ -67,8 +67,8 @@ def test_the_next_free_port_is_taken():
 
 
 def test_answers_do_not_wait_for_acknowledgements():
-    """Without TCP_NODELAY an answer of two packets takes 40 ms. asyncio only sets it on sockets that were created as TCP
-    sockets."""
+    """Without TCP_NODELAY an answer of two packets takes 40 ms. asyncio sets it only if the socket's `proto` is
+    IPPROTO_TCP."""
     seen = []
 
     class Connection(asyncio.Protocol):
@@ -98,7 +98,7 @@ def test_when_all_are_taken_it_is_said(monkeypatch):
     "host, port, setting",
     (
         ("no.such.host.invalid", 0, "host"),
-        ("203.0.113.1", 0, "host"),  # an address for documentation: no machine has it
+        ("203.0.113.1", 0, "host"),  # reserved for documentation (RFC 5737)
         ("127.0.0.1", 70000, "port"),
         ("a" * 70, 0, "host"),
     ),
