@@ -93,7 +93,9 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     with machine.stop.deferred():
         try:
             share, paths = todo[group.stretch(len(todo))], [file.path for file in files]
-            for batch, rows in embedded(model, machine.compute, paths, share, settings):
+            workers = loading_processes(settings.nThreads, len(share))
+            how = settings.batch_size, workers, settings.thumbnails
+            for batch, rows in embedded(model, machine.compute, paths, share, *how):
                 writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
                 new += [bad_of(files[item.index], item) for item in batch.bad]
                 machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
@@ -146,12 +148,17 @@ def bad_of(file: File, item: BadImage) -> Bad:
 
 
 def embedded(
-    model: Model, compute: Compute, paths: list[str], indices: np.ndarray, settings: Settings
+    model: Model,
+    compute: Compute,
+    paths: list[str],
+    indices: np.ndarray,
+    batch_size: int,
+    workers: int,
+    thumbnails: bool = True,
 ) -> Iterator[tuple[Taken, np.ndarray]]:
     """Yield the images at these indices batch by batch, with the embeddings of readable images, float32 (n, d)."""
     encode, transforms = encoder(model.embedder, [model.kind], compute), model.embedder.transforms
-    workers, thumbnails = loading_processes(settings.nThreads, len(indices)), settings.thumbnails
-    batches = take_in(paths, indices.tolist(), transforms, settings.batch_size, workers, compute.pin_memory, thumbnails)
+    batches = take_in(paths, indices.tolist(), transforms, batch_size, workers, compute.pin_memory, thumbnails)
     with bar(total=len(indices), desc="embedding", unit="img") as progress, torch.inference_mode():
         for batch in batches:
             rows = np.empty((0, model.dim), np.float32)

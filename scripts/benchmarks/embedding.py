@@ -25,7 +25,7 @@ def rows_on_the_disk(model, compute, files, workers, folder):
     writer = Writer(tempfile.mkdtemp(dir=folder), model.digest, model.dim, "float32")
     todo = writer.plan(files)
     for batch, rows in embedded(model, compute, [file.path for file in files], todo, BATCH, workers):
-        writer.put(batch.indices, rows, batch.prints, batch.hashes)
+        writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
     writer.finish([], {"name": "", "root": None})
 
 
