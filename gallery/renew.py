@@ -88,7 +88,9 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     todo = writer.plan(files, settings.again, details)
     if writer.moved:
         log.say(f"{writer.moved} images have moved: their rows are found again")
-    log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {about['net']}, {model.kind}, {model.dim} numbers")
+    kind = f"{about['net']}, {model.kind}, {model.dim} numbers"
+    size = writer.size(len(files), len(todo)) / 1e6
+    log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {kind}; about {size:,.0f} MB on the disk")
     began, new = time.monotonic(), list[Bad]()
     with machine.stop.deferred():
         try:

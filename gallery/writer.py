@@ -113,7 +113,7 @@ class Writer:
         new = self.place.laid_out
         remove(new.path)
         os.makedirs(new)
-        self._need_space(len(files))
+        self._need_space(self.size(len(files), 0), len(files))
         arrays = self._open(new, len(files))
         missing = np.arange(len(files))
         for rows in earlier:
@@ -125,6 +125,7 @@ class Writer:
                     _copy(array, missing[places], rows.arrays[name], sources)
                 missing = np.delete(missing, places)
             self.moved += kept.moved
+        self._need_space(self.size(0, len(missing)), len(missing))
         for array in arrays.values():
             array.flush()
         write_table(new.table, Table("", files, details, [""] * len(files), [], []), [None] * len(files))
@@ -148,15 +149,18 @@ class Writer:
                         os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         return opened
 
-    def _need_space(self, rows: int) -> None:
+    def size(self, rows: int, new: int) -> int:
+        """Forecast the bytes of a gallery on the disk, without its net: of its arrays, and of the thumbnails of new rows."""
+        each = sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values())
+        return rows * each + new * self.bytes_each
+
+    def _need_space(self, need: int, rows: int) -> None:
         """Raise RunError if the disk has no room: a full disk under a mapped file would kill the process."""
-        need = rows * self.bytes_each + rows * sum(
-            np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in self.shapes.values()
-        )
         free = shutil.disk_usage(self.place).free
         if need > free:
             what = f"{rows} images take {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
-            raise RunError(f"{shown(self.place.path)}: {what}; make room, give another --out, or --dtype float16")
+            remedy = "make room, give another --out, --dtype float16, or --thumbnails no"
+            raise RunError(f"{shown(self.place.path)}: {what}; {remedy}")
 
     # ---- doing it ----------------------------------------------------------------------------------------------------
 
