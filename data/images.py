@@ -11,14 +11,18 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data import pixels
-from data.formats import Unreadable
+from data.formats import NOTES, Unreadable
 from data.lists import shown
 from data.pixels import MEMORY, Picture
+from utils import log
 from utils.errors import InputError
 
 # Version of decoding. Raise it with any change that alters the pixels of any file: galleries are then embedded anew, and
 # users of an older gallery or closed form are told.
 PIXELS = 2
+
+
+_warned: set[str] = set()  # notes that were warned of
 
 
 class Images:
@@ -64,6 +68,13 @@ def decode_sizes(
         raise _refused(path, error) from None
     image = torch.from_numpy(read.pixels).permute(2, 0, 1)
     return [resize(image, pixels.size_for(read.facts.width, read.facts.height, side)) for side in sides], read
+
+
+def warn_once(path: str, notes: Sequence[str]) -> None:
+    """Warn of the first picture with each note (data.formats.NOTES); each loading process does so by itself."""
+    for note in set(notes) - _warned:
+        _warned.add(note)
+        log.warn(f"{shown(path)}: {NOTES[note]}; no other such picture is named")
 
 
 def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from data.images import decode_picture, resize
+from data.images import decode_picture, resize, warn_once
 from data.pixels import MEMORY, Picture
 from utils.errors import InputError
 
@@ -29,10 +29,12 @@ class Transforms:
 
     def load(self, path: str) -> Tensor:
         """Read a file: uint8 (3, H, W), RGB, upright, shorter side `origin_width`. InputError names an unreadable file."""
-        return self.load_picture(path)[0]
+        image, picture = self.load_picture(path)
+        warn_once(path, picture.notes)
+        return image
 
     def load_picture(self, path: str) -> tuple[Tensor, Picture]:
-        """Read a file as `load` does, and return the picture as it was decoded too."""
+        """Read a file as `load` does, without warnings, and return the picture as it was decoded too."""
         return decode_picture(path, self.origin_width, self.detail, self.memory)
 
     def centre_crop(self, image: Tensor) -> Tensor:

@@ -249,6 +249,15 @@ def test_photos_that_have_moved_are_not_embedded_again(embed, folder, net, tmp_p
     assert again.thumbnail(0) == first and again.content(0).facts.format == "JPEG"
 
 
+def test_thumbnails_of_a_run_that_was_stopped(embed, folder, monkeypatch):
+    """What was read before the stop is not read again, and all that is in the table at the end is there."""
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        at_put(patch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        embed("--batch_size", 2)
+    gallery = embed("--batch_size", 2)
+    assert len(embed.taken) < 5 and all(gallery.thumbnail(row) and gallery.content(row) for row in range(5))
+
+
 def test_without_thumbnails(embed, folder):
     gallery = embed("--thumbnails", "no")
     assert gallery.thumbnail(0) is None and gallery.content(0).facts.format == "JPEG"

@@ -15,6 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from data.images import decode, decoded_size, resize
 from data.pixels import MAX_ASPECT
+from data.transforms import Transforms
 from utils.errors import InputError
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -326,3 +327,15 @@ def test_pillow_warns_of_nothing(tmp_path, bombs, scene):
     assert done.stdout.count("cannot be read") == 1
     with pytest.warns(Warning):  # so it would, were it not told
         decoded_size(str(tmp_path / "exif.jpg"), 20)
+
+
+def test_the_first_picture_with_a_remark_is_named(tmp_path, monkeypatch):
+    """In training, where nobody makes a table."""
+    lines = []
+    monkeypatch.setattr("utils.log.warn", lines.append)
+    monkeypatch.setattr("data.images._warned", set())
+    for number in range(3):
+        save(tmp_path / f"{number}.png", np.full((20, 30), 100 + number, np.uint16))
+        Transforms(16, 20).load(str(tmp_path / f"{number}.png"))
+    what = "grey of 16 bits that uses fewer: brightened; no other such picture is named"
+    assert lines == [f"{tmp_path}/0.png: {what}"]

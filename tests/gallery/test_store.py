@@ -137,6 +137,29 @@ def test_a_table_of_format_1_is_read(tmp_path):
     assert content_of(tmp_path / "images.sqlite", 0) is None
 
 
+def test_a_gallery_of_format_1_is_read(folder):
+    """By what it has: no facts, no thumbnails, no list of what was left out, and rows of older pixels."""
+    make(folder, FILES)
+    rows = [tuple(file) for file in Gallery(folder).files]
+    hashes = [digest.tobytes().hex() for digest in Gallery(folder).hashes]
+    about = json.loads((folder / "about.json").read_text())
+    del about["pixels"]
+    (folder / "about.json").write_text(json.dumps({**about, "format": 1}))
+    (folder / "images.sqlite").unlink()
+    with closing(sqlite3.connect(folder / "images.sqlite")) as base, base:
+        base.execute("CREATE TABLE images (row INTEGER PRIMARY KEY, path, size INTEGER, mtime_ns INTEGER, hash TEXT)")
+        base.execute("CREATE TABLE bad (path, size INTEGER, mtime_ns INTEGER, reason TEXT)")
+        base.execute("CREATE TABLE about (stamp TEXT)")
+        base.execute("INSERT INTO about VALUES (?)", (about["stamp"],))
+        images = [(row, *file, digest) for row, (file, digest) in enumerate(zip(rows, hashes))]
+        base.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", images)
+    gallery = Gallery(folder)
+    assert [tuple(file) for file in gallery.files] == rows and gallery.pixels == 1 and gallery.left_out == []
+    assert gallery.content(0) is None and gallery.thumbnail(0) is None and gallery.noted() == []
+    (folder / "about.json").write_text(json.dumps({**about, "format": 3}))
+    assert "of another version of this program" in refusal(folder)
+
+
 def test_anyone_can_read_the_table(folder):
     with closing(sqlite3.connect(folder / "images.sqlite")) as base:
         found = base.execute("SELECT row, path, size, hash FROM images WHERE path LIKE '%c.jpg'").fetchall()
