@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 CONSTANT = 2  # levels; a picture whose channels vary by no more has no content
-FRAMES = 100  # frames of an animation that are searched for content
+FRAMES, SEARCHED = 100, 2**28  # frames and pixels of an animation that are searched for content, at most
 BAND = 2**22  # pixels that are converted at once, so that modes with wide pixels take no more memory than others
 SAMPLE_MAXIMA = (341, 281)  # the tags SMaxSampleValue and MaxSampleValue of TIFF
 GROUNDS = ("white", (128, 128, 128), "black")  # colours behind transparent pixels, in the order in which they are tried
@@ -85,8 +85,9 @@ def _with_content(image: Any, notes: set[str]) -> np.ndarray:
     animated = image.format in ("GIF", "WEBP", "PNG", "AVIF") and image.is_animated
     if not animated and not image.has_transparency_data or _has_content(pixels):
         return pixels
+    frames = min(FRAMES, 1 + SEARCHED // (image.width * image.height)) if animated else 1
     for ground in GROUNDS if image.has_transparency_data else GROUNDS[:1]:
-        for frame in range(FRAMES if animated else 1):
+        for frame in range(frames):
             try:
                 image.seek(frame)
                 other = _rgb(image, ground, notes)
@@ -104,7 +105,10 @@ def _has_content(pixels: np.ndarray) -> bool:
 def _rgb(image: Any, ground: Any, notes: set[str]) -> np.ndarray:
     """Return uint8 (H, W, 3) of a loaded image of any mode, on a ground of this colour, converted band by band."""
     to_grey = _grey(image, notes) if image.mode[0] in "IF" else None
-    transparent = to_grey is None and image.has_transparency_data and image.convert("RGBA").getextrema()[3][1] > 0
+    transparent = False
+    if to_grey is None and image.has_transparency_data:
+        with_alpha = image if image.mode == "RGBA" else image.convert("RGBA")
+        transparent = with_alpha.getextrema()[3][1] > 0
 
     def converted(band: Any) -> Image.Image:
         if to_grey is not None:
@@ -145,6 +149,8 @@ def _grey(image: Any, notes: set[str]) -> Callable[[np.ndarray], np.ndarray]:
         values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         if values.size:
             extremes += [values.min().item(), values.max().item()]
+    if not extremes:
+        raise ValueError("none of its pixels is a number")
     low, high = min(extremes), max(extremes)
     tags = dict(image.tag_v2) if image.format == "TIFF" else {}
     white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
