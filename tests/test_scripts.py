@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import models
 from data.dataset import Dict
 from data.demo import make_demo
 from data.prepare.__main__ import FORMATS
@@ -59,9 +60,12 @@ def cub(tmp_path_factory):
 
 @pytest.mark.parametrize("images", [2, pytest.param(20, marks=nightly)])
 def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left, images):
-    """The demo has a tenth of its images here. The nightly test draws and uses all of them."""
+    """By a tiny net on a tenth of the demo's images. Every night by the default net, on all images, which it draws itself."""
     small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
     if images < 20:
+        weights = models.create("timm/test_resnet", 16, pretrained=False).state_dict()
+        checkpoint.save(str(tmp_path / "tiny.pth.tar"), {"state_dict": weights, "epoch": 1})
+        small |= {"NET": "timm/test_resnet", "WEIGHTS": str(tmp_path / "tiny.pth.tar")}
         make_demo(tmp_path / "data" / "demo", images=images)
         note = tmp_path / "data" / "demo" / "made.txt"
         note.write_text(note.read_text().replace(f"x {images} images", "x 20 images"))
@@ -185,6 +189,7 @@ def boolean_or_number(text):
         return text
 
 
+@nightly
 def test_own_images_without_a_test_list_by_two_processes(cub, tmp_path, no_logs_left):
     photos = tmp_path / "my photos"
     (photos / "train").mkdir(parents=True)

@@ -25,9 +25,9 @@ BLOCKS = 4  # transformer blocks are all alike, and each takes a second to expor
 NETS = {
     "ResNet18": 64,
     "timm/test_vit": 64,  # its position embedding is interpolated
-    "timm/test_convnext": 64,
 }
 NIGHTLY = {
+    "timm/test_convnext": 64,
     "Inception": 64,
     "BN-Inception": 64,
     "ResNet50": 64,
