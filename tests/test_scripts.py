@@ -60,7 +60,7 @@ def cub(tmp_path_factory):
 
 @pytest.mark.parametrize("images", [2, pytest.param(20, marks=nightly)])
 def test_the_first_command_makes_the_demo_and_ends_with_the_table(tmp_path, no_logs_left, images):
-    """By a tiny net on a tenth of the demo's images. Every night by the default net, on all images, which it draws itself."""
+    """By a tiny net on a tenth of the demo. Every night by the default net, on the whole demo, which it draws itself."""
     small = {"ROOT": str(tmp_path), "EPOCHS": "1", "WIDTH": "32", "ORIGIN_WIDTH": "36", "RUN_SUFFIX": SUFFIX}
     if images < 20:
         weights = models.create("timm/test_resnet", 16, pretrained=False).state_dict()
