@@ -34,7 +34,8 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--net", default=None, help="a ready-made net; a wrong name lists them all (default: EfficientNet-Lite0)")
     add("--weights", default=None, help="a file of pretrained weights, instead of the net's own source")
     about = "how an embedding is taken from the net. closed_form: fitted to these images. embedding: a checkpoint's head. "
-    about += f"pooled: the bare features. auto: the checkpoint's choice, or the closed form from {ENOUGH} images (default)"
+    about += "pooled: the bare features. auto (default): the checkpoint's choice; for a ready-made net, closed_form if "
+    about += f"there are at least {ENOUGH} images, otherwise pooled"
     readouts = ("auto", "closed_form", "embedding", "pooled")
     add("--readout", "--head", dest="head", choices=readouts, default="auto", help=about)
     add("--dim", type=flags.positive_int, default=None, help="numbers in a ready-made net's closed form (default: 512)")

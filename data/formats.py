@@ -43,7 +43,7 @@ CONTENTS = (  # what a file begins with, and what it is
 NOTES = {  # notes on a picture that was read all the same (data.pixels.Picture), and what they mean
     "incomplete": "cut off: the missing rows are grey",
     "profile": "with a broken colour profile, which is ignored",
-    "bits": "grey of 16 bits that uses fewer: brightened",
+    "bits": "16-bit grey, only lower bits used: brightened",
 }
 NEEDED = {"HEIC": "pi-heif", "JPEG XL": "pillow-jxl-plugin"}
 

@@ -71,10 +71,10 @@ def decode_sizes(
 
 
 def warn_once(path: str, notes: Sequence[str]) -> None:
-    """Warn of the first picture with each note (data.formats.NOTES); each loading process does so by itself."""
+    """Warn of the first picture with each note (data.formats.NOTES). Each loading process warns once for each note."""
     for note in set(notes) - _warned:
         _warned.add(note)
-        log.warn(f"{shown(path)}: {NOTES[note]}; no other such picture is named")
+        log.warn(f"{shown(path)}: {NOTES[note]}; further pictures like this are not reported")
 
 
 def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:
@@ -112,6 +112,6 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if image.shape[1:] == size:
         return image
-    # torch takes the strides for channels last only in a batch that is made from the (H, W, 3) view.
+    # torch recognises the memory as channels-last only if the batch dimension is added to the (H, W, 3) view.
     batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
     return interpolate(batch, size=size, mode="bilinear", antialias=True)[0]

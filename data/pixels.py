@@ -15,7 +15,8 @@ from PIL import ExifTags, Image, ImageOps
 from data.colours import CONSTANT, name_of, srgb
 from data.formats import ORIENTATION, RAW, Unreadable, opened, refuse_large, tags_of_raw
 
-MEMORY = 2 * 10**9  # bytes that one picture may take, by `formats.refuse_large`, unless the caller says otherwise
+# The default for the most bytes that decoding one picture may take, as `formats.refuse_large` estimates them.
+MEMORY = 2 * 10**9
 MAX_ASPECT = 100  # longer side / shorter side; a more elongated picture is squeezed to this
 ENOUGH_ROWS = 0.75  # share of its rows that a cut-off JPEG must still have
 
@@ -45,7 +46,8 @@ def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory:
     """Decode an image file, open or by name, to be resized to a shorter side of `side` pixels.
 
     A JPEG of at least twice that size is decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled decoding). This is several
-    times faster; its pixels differ a little from a whole image that is shrunk. It keeps at least `detail` pixels.
+    times faster; its pixels differ a little from a whole image that is shrunk. The decoded shorter side is
+    never below `detail` pixels, unless the file's is.
     An animation gives its first frame with content. Transparent pixels become white, because the colour that they hold is
     arbitrary; they become grey or black if nothing could be seen on white. Grey of more than 8 bits: see `_grey`.
     Colours are converted from the file's profile to sRGB.

@@ -1,16 +1,16 @@
 """A gallery's folder: the names of its files, and the protocol by which one writer and any number of readers share it.
 
-about.json         net, readout, model, pixel version, stamp, source
+about.json         net, readout, model, pixel version, stamp (identifies this state of the gallery), source
 model.pth.tar      the Embedder that made the gallery, for queries and for later images
 embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
 prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
 images.sqlite      what is known of each file: `images`, `bad` (unreadable) and `left_out`; see gallery/table.py
-contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works, and belongs to no stamp
+contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works; all stamps share it
 index.json         the index of `gallery/index.py`; beside it index.faiss for an inverted file
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
 making/            the next gallery, unfinished: the same names, and plan.json, hashes.npy, done.npy
-making.new/        a `making` that is being laid out; making.old/: the `making` that it replaces
+making.new/        a new `making`, being prepared; making.old/: the `making` that it replaces
 
 The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); readers hold nothing.
 
@@ -19,8 +19,8 @@ The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); re
 2. Then it writes `making/about.json`: from that moment the new gallery is whole. `put_in_place` moves file after file,
    about.json last. Each move replaces the old file at once, so no name is ever missing. If the writer is killed between two
    moves, the remaining files stay in `making`, and the next writer moves them first.
-3. A reader reads about.json, then the files, then checks again. A `making/about.json`, or another stamp, means that files
-   of two galleries may be mixed. The reader then refuses the gallery in one line.
+3. A reader reads about.json, then the files, then about.json again. If the stamp changed, or `making/about.json` exists,
+   files of two galleries may be mixed. The reader then refuses the gallery in one line.
 4. A reader keeps the gallery that it opened. Its memory maps stay on the old files, which the system removes when the last
    reader closes them.
 5. Results (derived/, the index) carry the stamp of their gallery and count only beside that stamp. So a reader of the old
@@ -141,7 +141,8 @@ class GalleryFolder:
             self.write_about({**previous, **about})
         with suppress(FileNotFoundError):
             os.replace(self.making.model, self.model)
-        remove(self.making.path)  # the images that it was to add are gone again
+        # An unfinished `making` is useless now: the images that it would have added were deleted.
+        remove(self.making.path)
 
 
 def refuse_among_photos(out: str, roots: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
-"""Is a gallery one of photos that now lie in other folders? scripts/search_folder.sh asks before it makes a new one.
+"""Checks whether a gallery's photos now lie in other folders.
 
-python -m gallery.moved results/search/photos-123 ~/new/photos          # exit code 0 if so, else 1
+scripts/search_folder.sh runs this before it makes a new gallery:
+python -m gallery.moved results/search/photos-123 ~/new/photos          # exit code 0 if they do, else 1
 """
 
 import os
@@ -44,7 +45,7 @@ def main() -> None:
         sys.exit(1)
     if not moved:
         sys.exit(1)
-    print(f"{', '.join(map(shown, gallery.roots))}: its photos have moved; their gallery goes on", flush=True)
+    print(f"{', '.join(map(shown, gallery.roots))}: its photos have moved; their gallery is kept and updated", flush=True)
     if len(gallery.roots) == len(folders) == 1:
         renew_list(os.path.join(place, "training", "train.txt"), gallery.roots[0], folders[0])
 

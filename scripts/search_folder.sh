@@ -3,7 +3,8 @@
 #
 #   scripts/search_folder.sh ~/photos              takes a minute or two, with a ready-made net fitted to the folder
 #   scripts/search_folder.sh ~/photos /mnt/nas     the same for several folders together
-#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder, and shows both nets if training helped
+#   TRAIN=1 scripts/search_folder.sh ~/photos      the same; then trains on the folder (100 images or more), and shows both nets if
+#                                                  training helped; TRAIN=again trains anew, on the present images
 #   SERVE=0 scripts/search_folder.sh ~/photos      embeds new images, without a page
 #
 # A second call embeds new and changed images, and forgets missing ones. After a Ctrl-C, the same command goes on. Photos that
@@ -11,7 +12,7 @@
 set -euo pipefail
 
 usage="give a folder of images: scripts/search_folder.sh ~/photos"
-case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage"; sed -n '2,10s/^# \{0,1\}//p' "$0"; exit ;; esac
+case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage"; sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;; esac
 FOLDERS=()
 for folder in "$@"; do
     [ -d "$folder" ] || { echo "error: $folder: no such folder; $usage" >&2; exit 2; }
@@ -62,6 +63,11 @@ if [ "$NPROC" != 1 ]; then launch+=(-m torch.distributed.run --standalone --npro
 page=
 trap 'if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; fi' EXIT
 
+say_how_to_search() { # for the last gallery
+    local last=${galleries[${#galleries[@]} - 1]}
+    printf 'From the shell, in a second terminal: %q %q query %q photo.jpg\n' "$PYTHON" "$PWD/search.py" "$last"
+}
+
 embed() { # embed GALLERY [FLAGS]
     "${launch[@]}" embed.py --images "${FOLDERS[@]}" --out "$out/$1" --dtype "$DTYPE" --device "$DEVICE" --log_file "$out/log" \
         "${@:2}" $EMBED_FLAGS
@@ -96,6 +102,7 @@ LIST
         if [ "$SERVE" != 0 ]; then
             echo "The page can be used while the net is trained."
             if [ -e "$out/trained/about.json" ]; then galleries+=("$out/trained"); fi
+            say_how_to_search
             "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS &
             page=$!
         fi
@@ -133,8 +140,7 @@ if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
 fi
 if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; wait "$page" 2>/dev/null || :; page=; fi
 if [ "$SERVE" != 0 ]; then
-    last=${galleries[${#galleries[@]} - 1]}
-    printf 'From the shell, in a second terminal: %q %q query %q photo.jpg\n' "$PYTHON" "$PWD/search.py" "$last"
+    say_how_to_search
     exec "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS
 fi
 echo "The embeddings are in ${galleries[*]}"

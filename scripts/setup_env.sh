@@ -1,6 +1,6 @@
 # The other scripts source this one: it goes to the project's folder and sets $PYTHON to an interpreter with all packages.
-#   PYTHON=... is used as it is. Otherwise an active virtual environment is used, or .venv is made here. The packages of
-#   requirements.txt are installed into it, once. EXTRA_REQUIREMENTS: one more file of packages.
+#   With PYTHON=..., nothing is installed. Otherwise the packages of requirements.txt are installed, once, into the active
+#   virtual environment or into .venv, which is made here. EXTRA_REQUIREMENTS: one more file of packages.
 #   TORCH=cpu takes PyTorch's build without CUDA. An installed torch that fits is used as it is.
 CPU_BUILDS=https://download.pytorch.org/whl/cpu
 
@@ -12,8 +12,9 @@ fail() { echo "error: $*" >&2; exit 2; }
 # The last error in pip's log, without its colours.
 why_pip_failed() { grep -i error "$install_log" | tail -n 1 | tr -d '\033' | sed 's/\[[0-9;]*m//g; s/^ERROR: //'; }
 
-# PyTorch's ordinary build for Linux brings CUDA along, whether there is a GPU or not.
-say_size_of_torch() {
+# With TORCH=cpu, installs PyTorch's CPU build. Otherwise, or if that fails, says how large the ordinary build is, which is
+# installed later: for Linux it brings CUDA along, whether there is a GPU or not.
+install_cpu_torch_or_warn() {
     local gpu=yes
     [ -e /proc/driver/nvidia ] || command -v nvidia-smi >/dev/null || gpu=no
     if [ "${TORCH:-}" = cpu ]; then
@@ -21,7 +22,7 @@ say_size_of_torch() {
         # pip's own settings could lead to the ordinary build
         PIP_CONFIG_FILE=/dev/null "$PYTHON" -m pip install --disable-pip-version-check --timeout 5 --retries 0 \
             --index-url "$CPU_BUILDS" $(grep -E '^torch(vision)?==' requirements.txt) >> "$install_log" 2>&1 && return
-        echo "PyTorch's index for the CPU cannot be reached ($CPU_BUILDS); the ordinary build is taken"
+        echo "PyTorch's CPU build could not be installed from $CPU_BUILDS ($(why_pip_failed)); the ordinary build is taken"
     fi
     echo "PyTorch is about 6 GB, most of it CUDA libraries; this takes a few minutes, once"
     if [ "$(uname -s)" = Linux ] && [ $gpu = no ] && [ -z "${TORCH:-}" ]; then
@@ -53,7 +54,7 @@ if [ -z "${PYTHON:-}" ]; then
         # The stamp's name comes from the file's content: it is installed once, and again only after a change.
         stamp=$environment/.installed-$(cksum < "$requirements" | tr ' ' '-')
         [ ! -e "$stamp" ] || continue
-        if [ "$requirements" = requirements.txt ] && ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then say_size_of_torch; fi
+        if [ "$requirements" = requirements.txt ] && ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then install_cpu_torch_or_warn; fi
         echo "installing $requirements; pip's words go to $install_log"
         "$PYTHON" -m pip install --disable-pip-version-check -r "$requirements" >> "$install_log" 2>&1 ||
             fail "pip could not install $requirements: $(why_pip_failed); run the same command again, or see $install_log"

@@ -1,6 +1,7 @@
 """No input may end in a traceback: lists, images, weights and command lines, random and damaged.
 
-There are FUZZ_CASES cases of each, 100 by default. scripts/fuzz.sh takes 2,000, and other ones each time.
+There are FUZZ_CASES cases of each, 100 by default. scripts/fuzz.sh runs 2,000 cases of each, different ones every
+time.
 """
 
 import io
@@ -364,7 +365,7 @@ def command_line(program, tokens, thumbnails):
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_good_command_lines_reach_the_model(thumbnails, program):
-    """Otherwise, all cases below could fail for the same reason."""
+    """If a good command line were refused, every case below would be refused for the same reason, and would test nothing."""
     assert command_line(program, ["--seed", "3"], thumbnails) == "reached"
     assert command_line(program, ["--seed", "-3"], thumbnails) is None
 

@@ -477,7 +477,7 @@ def test_search_folder_finds_the_gallery_of_photos_that_have_moved(tmp_path):
     two.rename(tmp_path / "album" / "2")
     done = script("search_folder.sh", tmp_path / "album", **small)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{one}, {two}: its photos have moved; their gallery goes on" in done.stdout
+    assert f"{one}, {two}: its photos have moved; their gallery is kept and updated" in done.stdout
     assert "10 images have moved: their rows are found again" in done.stdout and "10 images of" in done.stdout
     (found,) = root.glob("search/*")
     assert found.name.startswith("album-") and not first.exists() and len(Gallery(found / "ready-made")) == 10

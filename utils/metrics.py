@@ -14,8 +14,8 @@ from utils.log import make_folder, say
 class Metrics:
     """Writes the file `<save_dir>/metrics.jsonl`. `unreported` holds the steps that have no line in it yet.
 
-    epoch, step: the run's start, in whole epochs and steps of the next one. Lines of later steps are removed. An earlier run
-    went further and wrote them; this run repeats those steps, and writes the same lines.
+    epoch, step: where the run starts: after `epoch` whole epochs and `step` steps of the following epoch. Lines of later
+    steps are removed. An earlier run went further and wrote these lines; this run repeats the steps, and writes the same lines.
     unreported: a dict for each step, with its measurements (floats), `images`, `waited` and `seconds`.
     writes: True in the first process of a run only; the others leave the file alone.
     tensorboard: also write scalars over steps to `<save_dir>/tensorboard`. InputError where its package is missing.
@@ -38,7 +38,8 @@ class Metrics:
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
-                    # A line about unreported steps was written after the checkpoint, so it is removed as well.
+                    # If the checkpoint holds unreported steps, an earlier run may later have written a line that ends at
+                    # this very step. Remove it too: these steps will be reported again.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
             with written_whole(self.path, alone=True) as whole:
                 whole.write("".join(kept).encode())

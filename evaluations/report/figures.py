@@ -23,7 +23,10 @@ NAMES = {  # curve -> its name for people, and its unit
 
 
 def curves_figure(curves: Mapping[str, Curve]) -> bytes:
-    """Draw a PNG: a panel for each curve, over steps. Many points also get a line: their mean over a tenth of them."""
+    """Draw a PNG: a panel for each curve, over steps.
+
+    Curves of many points also get a line: the moving average over a tenth of the points.
+    """
     figure, axes = _panels(len(curves), (3.4, 2.4))
     for axis, (name, curve) in zip(axes, curves.items()):
         steps, values = np.array(curve).T
@@ -81,7 +84,7 @@ def unit(name: str) -> str:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Replace each value by the mean of the values up to it, over a tenth of all values."""
+    """Return the trailing moving average; the window is a tenth of all values."""
     width = max(1, len(values) // 10)
     sums = np.cumsum(np.concatenate([[0.0], values]))
     start = np.maximum(np.arange(1, len(values) + 1) - width, 0)
@@ -89,7 +92,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _panels(count: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
-    """Return a figure without a window and its grey axes, three in a row: `count`, and more to fill the last row."""
+    """Return an off-screen figure and its grey axes, three a row: at least `count`, with spare ones filling the last row."""
     from matplotlib.figure import Figure  # here: it takes a second
 
     columns = min(3, count)

@@ -77,7 +77,7 @@ class STML(Method):
     def check(self, readable: int) -> None:
         """Raise InputError if there are fewer images than a query needs."""
         if (k := self.settings.num_neighbours) > readable:
-            what = f"{k}, a query and its nearest, are more than the {readable} images of {self.source}"
+            what = f"{k} (a query and its {k - 1} nearest) is more than the {readable} images of {self.source}"
             raise InputError(what, setting="num_neighbours")
 
     # ---- neighbours --------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def main():
     flags.add_argument("--nets", nargs="*", default=["EfficientNet-Lite0", "ResNet50"])
     flags.add_argument("--widths", type=int, nargs="+", default=[128, 224])
     flags.add_argument("--rows", type=int, default=100_000)
-    flags.add_argument("--dim", type=int, default=3360, help="numbers that describe an image; ResNet50 has 3,104")
+    flags.add_argument("--dim", type=int, default=3360, help="width of rows; EfficientNet-Lite0: 2,336, ResNet50: 3,104")
     flags.add_argument("--repeats", type=int, default=5)
     args = flags.parse_args()
     bench.set_threads(args.threads)
@@ -97,7 +97,8 @@ def main():
         )
     )
 
-    print(f"Eigendecomposition of {args.dim:,} x {args.dim:,}: float64 for the final weights, float32 for those tried.\n")
+    print(f"Eigendecomposition of {args.dim:,} x {args.dim:,}.")
+    print("float64 is used for the final fit, float32 while trying candidate part weights.\n")
     matrix = product(2 * args.dim, args.dim)
     bench.compare(
         {

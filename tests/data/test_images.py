@@ -337,5 +337,5 @@ def test_the_first_picture_with_a_remark_is_named(tmp_path, monkeypatch):
     for number in range(3):
         save(tmp_path / f"{number}.png", np.full((20, 30), 100 + number, np.uint16))
         Transforms(16, 20).load(str(tmp_path / f"{number}.png"))
-    what = "grey of 16 bits that uses fewer: brightened; no other such picture is named"
+    what = "16-bit grey, only lower bits used: brightened; further pictures like this are not reported"
     assert lines == [f"{tmp_path}/0.png: {what}"]

@@ -141,7 +141,7 @@ except Unreadable as error:
         assert compression or done.stdout == "the file is cut off\n"
 
 
-# ---- grey of 16 bits that uses fewer -----------------------------------------------------------------------------------
+# ---- 16-bit grey that uses only lower bits -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("container", ["PNG", "TIFF"])

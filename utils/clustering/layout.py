@@ -30,7 +30,8 @@ def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     placed, rows = sample_rows(embeddings, MAPPED, seed)
     places = _neighbour_map(rows, seed)
     if len(placed) < len(embeddings):
-        gaps = cKDTree(places).query(places, 4)[0][:, 3]  # distance to the third neighbour: copies of an image leave no gap
+        # Distance to the third neighbour; the first may be a copy of the image, at distance 0.
+        gaps = cKDTree(places).query(places, 4)[0][:, 3]
         others = np.concatenate([_beside(part, rows, places, gaps) for part in row_blocks(embeddings)])
         others[placed] = places
         places = others

@@ -114,7 +114,7 @@ def test_init_pca_sets_the_embedding_of_student_and_teacher_once():
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(1, 5), st.integers(0, 10), st.integers(0, 99))
 def test_draws_are_queries_with_their_neighbours_in_two_views(readable, k, queries, unreadable, seed):
-    """The neighbours are random, because draws only follow them."""
+    """Random neighbours are enough: the draws only have to follow the given table."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(readable + unreadable)[:readable]
     neighbours = np.full((readable + unreadable, k), -1)
@@ -160,7 +160,7 @@ def test_fewer_images_than_a_batch_are_one_step():
 @pytest.mark.parametrize(
     "count, changed, setting, message",
     [
-        (2, {}, "num_neighbours", "3, a query and its nearest, are more than the 2 images of train.txt"),
+        (2, {}, "num_neighbours", "3 (a query and its 2 nearest) is more than the 2 images of train.txt"),
         (20, {"batch_size": 7}, "batch_size", "7 is not a multiple of num_neighbours 3"),
         (20, {"batch_size": 2}, "batch_size", "2 is not a multiple"),
     ],
@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused(count, changed, setting, message):
 
 
 def test_too_few_readable_images_are_refused():
-    with pytest.raises(InputError, match="3, a query and its nearest, are more than the 2 images"):
+    with pytest.raises(InputError, match=r"3 \(a query and its 2 nearest\) is more than the 2 images"):
         make(20).prepare(features_of(2), np.array([4, 9]))
 
 
@@ -317,7 +317,8 @@ def gradients(method):
 
 
 def test_two_half_batches_that_are_gathered_are_one(doubles):
-    """Loss and gradients of a gathered batch equal those of a whole batch, as with two processes or pieces of a batch."""
+    """A batch computed in two parts (by two processes, or in pieces) and gathered gives the loss and gradients of the whole
+    batch."""
     found = []
     for pieces in (1, 2):
         method, batch = make().double(), batch_of()
