@@ -15,7 +15,7 @@ class Metrics:
     """Writes the file `<save_dir>/metrics.jsonl`. `unreported` holds the steps that have no line in it yet.
 
     epoch, step: where the run starts: after `epoch` whole epochs and `step` steps of the following epoch. Lines of later
-    steps are removed. An earlier run went further and wrote these lines; this run repeats the steps, and writes the same lines.
+    steps are removed: an earlier run went further and wrote them. This run repeats the steps, and writes the same lines.
     unreported: a dict for each step, with its measurements (floats), `images`, `waited` and `seconds`.
     writes: True in the first process of a run only; the others leave the file alone.
     tensorboard: also write scalars over steps to `<save_dir>/tensorboard`. InputError where its package is missing.
