@@ -103,6 +103,10 @@ def _upright(image: Any, whole: tuple[int, int], tags: Image.Exif | None) -> tup
 
     whole: its (width, height) before scaled decoding. tags: of the raw file of which the image is the preview.
     """
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # as getexif does; its errors count
+    with suppress(Exception):  # after an error, Pillow takes broken tags for none
+        image.getexif()
     if tags is not None and ORIENTATION not in image.getexif():
         image.getexif()[ORIENTATION] = tags.get(ORIENTATION, 1)
     width, height = whole

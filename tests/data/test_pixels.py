@@ -115,6 +115,14 @@ def test_a_turned_picture_is_upright(tmp_path_factory, by_name, which, orientati
     assert pixels.target_size(file, SIDE) == (SIDE, 31)
 
 
+@pytest.mark.parametrize("container", ["PNG", "WEBP"])
+def test_broken_tags_are_ignored(container):
+    values, expected = stored("RGB")
+    options = {"lossless": True} if container == "WEBP" else {}
+    file = saved(values, "RGB", container, exif=b"Exif\0\0no tags at all", **options)
+    assert np.abs(look(file) - expected).max() == 0 and pixels.target_size(file, SIDE) == (SIDE, 31)
+
+
 def test_a_file_that_shrinks_meanwhile_is_one_line(tmp_path):
     """Mapped into memory, such a file would end the process (SIGBUS)."""
     script = """
