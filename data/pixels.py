@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from data.colours import CONSTANT, name_of, srgb
+from data.colours import CONSTANT, is_animated, name_of, srgb
 from data.formats import ORIENTATION, RAW, Unreadable, opened, refuse_large, tags_of_raw
 
 MEMORY = 2 * 10**9  # bytes that one picture may take, by `formats.refuse_large`, unless the caller says otherwise
@@ -61,7 +61,7 @@ def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory:
         notes: set[str] = set()
         image = _loaded(image, source, notes)
         facts = _facts(image, upright, orientation, tags)
-        if image.format != "TIFF":  # Pillow turns these itself
+        if image.format != "TIFF" and not is_animated(image):  # Pillow turns a TIFF itself, and `srgb` an animation
             ImageOps.exif_transpose(image, in_place=True)
         pixels = srgb(image, size_for(*upright, max(side, detail)), notes)
     return Picture(pixels, size_for(*upright, side), facts, tuple(sorted(notes)))

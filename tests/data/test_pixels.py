@@ -256,6 +256,21 @@ def test_an_animation_whose_first_frame_is_transparent():
     assert np.abs(look(file)[shown] - (250, 10, 20)).max() <= 1
 
 
+@pytest.mark.parametrize("container", ["PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("first", ["white", "drawn"])
+def test_an_animation_is_turned_upright(container, orientation, first):
+    values, expected = stored("RGB")
+    drawn = to_image(TURNS[orientation](values), "RGB")
+    frames = [Image.new("RGB", drawn.size, "white"), drawn] if first == "white" else [drawn, Image.new("RGB", drawn.size)]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    options = {"lossless": True} if container == "WEBP" else {}
+    frames[0].save(file, container, save_all=True, append_images=frames[1:], exif=exif, **options)
+    assert np.abs(look(file) - expected).max() == 0
+
+
 # ---- colours -------------------------------------------------------------------------------------------------------------
 
 XYZ_OF_SRGB = np.array(
