@@ -128,9 +128,10 @@ def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
     if image.decoderconfig:
         mended.draft(None, image.size)
     mended.load()
-    grey = np.asarray(mended.convert("L"))
-    detailed = np.flatnonzero(np.ptp(grey, axis=1) > CONSTANT)
-    if not len(detailed) or detailed[-1] + 1 < ENOUGH_ROWS * len(grey):
+    grey = np.asarray(mended.convert("L"), int)
+    filling = Image.new(mended.mode, (1, 1), (128,) * len(mended.getbands())).convert("L").getpixel((0, 0))
+    present = np.flatnonzero(abs(grey - filling).max(1) > CONSTANT)  # libjpeg fills missing rows with grey
+    if not len(present) or present[-1] + 1 < ENOUGH_ROWS * len(grey):
         raise Unreadable("the file is cut off")
     notes.add("incomplete")
     return mended

@@ -411,6 +411,18 @@ def test_a_jpeg_that_lacks_its_end_is_read_and_noted(options, side):
         assert np.abs(read.pixels[:rows].astype(int) - whole[:rows]).mean() < (6 if options.get("progressive") else 0.01)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_plain_lower_half_is_not_missing(mode):
+    picture = np.array(Image.open(jpeg()).convert("RGB"))
+    picture[60:] = 250
+    file = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(file, "JPEG", quality=90)
+    read = pixels.read(io.BytesIO(file.getvalue()[:-2]), 120)
+    assert read.notes == ("incomplete",) and read.pixels[-20:].min() > 240
+    with pytest.raises(Unreadable, match="^the file is cut off$"):
+        pixels.read(io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2]), 120)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6])
 def test_a_jpeg_of_which_too_little_is_left_is_refused(share):
     content = jpeg().read()
