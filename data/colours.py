@@ -119,6 +119,8 @@ def _has_content(pixels: np.ndarray) -> bool:
 
 def _rgb(image: Any, ground: Any, notes: set[str]) -> np.ndarray:
     """Return uint8 (H, W, 3) of a loaded image of any mode, on a ground of this colour, converted band by band."""
+    if image.mode == "La":  # a TIFF of grey with premultiplied alpha; Pillow converts it to LA alone
+        image = image.convert("LA")
     to_grey = _grey(image, notes) if image.mode[0] in "IF" else None
     transparent = False
     if to_grey is None and image.has_transparency_data:

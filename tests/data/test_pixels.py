@@ -271,6 +271,15 @@ def test_an_animation_is_turned_upright(container, orientation, first):
     assert np.abs(look(file) - expected).max() == 0
 
 
+def test_grey_with_premultiplied_alpha():
+    alpha = np.random.default_rng(0).integers(256, size=(SIDE, 31))
+    content = saved(np.stack([alpha // 2, alpha], 2), "LA", "TIFF").read()
+    extra_samples = struct.pack("<HHIH", 338, 3, 1, 2)  # 2: alpha of its own
+    assert content.count(extra_samples) == 1
+    premultiplied = content.replace(extra_samples, struct.pack("<HHIH", 338, 3, 1, 1))
+    assert np.abs(look(io.BytesIO(premultiplied)) - (255 - alpha + alpha // 2)[:, :, None]).max() <= 3
+
+
 # ---- colours -------------------------------------------------------------------------------------------------------------
 
 XYZ_OF_SRGB = np.array(
