@@ -115,10 +115,10 @@ class Writer:
         os.makedirs(new)
         self._need_space(self.size(len(files), 0), len(files))
         arrays = self._open(new, len(files))
-        missing = np.arange(len(files))
+        missing, present = np.arange(len(files)), {file.path for file in files}
         for rows in earlier:
             whole = Earlier(rows.files, rows.details, rows.arrays["hashes"], np.flatnonzero(rows.arrays["done"]).tolist())
-            kept = kept_rows([files[i] for i in missing], [details[i] for i in missing], whole, hash_of)
+            kept = kept_rows([files[i] for i in missing], [details[i] for i in missing], whole, hash_of, present)
             if kept.pairs:
                 places, sources = np.array(kept.pairs, np.int64).T
                 for name, array in arrays.items():
