@@ -216,7 +216,12 @@ def refuse_large(image: Any, memory: int) -> None:
         scale = image.decoderconfig[0] if image.decoderconfig else 1
         need += 6 * width * height * scale**2
     if need > memory:
-        raise Unreadable(f"{width} x {height} pixels take {need / 1e9:.1f} GB, and the limit is {memory / 1e9:.1f} GB")
+        raise Unreadable(f"{width} x {height} pixels take {need / 1e9:.1f} GB, and {limit(memory)}")
+
+
+def limit(memory: int) -> str:
+    """Say how many bytes one picture may take."""
+    return f"the limit is {memory / 1e9:.1f} GB"
 
 
 def _refuse_by_content(source: BinaryIO) -> None:
