@@ -8,7 +8,7 @@ from visits import client, key, made, send
 
 from data.lists import shown
 from gallery.page import app as app_file
-from gallery.table import Bad, File
+from gallery.table import Bad, File, LeftOut
 
 
 def test_the_start_page_escapes_names(page, drawn):
@@ -54,6 +54,16 @@ def test_why_a_file_is_bad_does_not_tell_where_it_lies(page, galleries, drawn):
     galleries[0].gallery.unreadable = [Bad(File(path, 1, 0), reason) for reason in reasons]
     answer = page.get("/api/0/bad")
     assert drawn[0] not in answer.text and [item["reason"][-7:] for item in answer.json()["items"]] == ["damaged", "aged: b"]
+
+
+def test_why_a_file_is_left_out_does_not_tell_where_it_lies(page, galleries, drawn):
+    whys = f"of {drawn[0]}/odd/a.png", f"leads to {os.path.dirname(drawn[0])}", "Thumbs.db"
+    galleries[0].gallery.left_out = [LeftOut(os.path.join(drawn[0], "b.png"), "sort", why) for why in whys]
+    answer = page.get("/api/0/bad")
+    assert os.path.dirname(drawn[0]) not in answer.text
+    outside = os.path.basename(os.path.dirname(drawn[0]))
+    expected = ["sort: of odd/a.png", f"sort: leads to {outside}", "sort: Thumbs.db"]
+    assert [item["reason"] for item in answer.json()["left_out"]] == expected
 
 
 @pytest.mark.parametrize(
