@@ -9,6 +9,7 @@ from visits import client, key, made, send
 from data.lists import shown
 from gallery.page import app as app_file
 from gallery.table import Bad, File, LeftOut
+from utils.errors import RunError
 
 
 def test_the_start_page_escapes_names(page, drawn):
@@ -181,3 +182,12 @@ def test_uploads_are_embedded_by_each_gallery(drawn):
     second.side = 96
     send(client([first, second]), open(paths[0], "rb").read())
     assert seen == [("RGB", 64), ("RGB", 96)]
+
+
+def test_a_mark_that_cannot_be_written_says_why(page, galleries, monkeypatch):
+    def full(rows):
+        raise RunError("not_duplicates.txt: cannot be written (Read-only file system)")
+
+    monkeypatch.setattr(galleries[0].gallery, "set_apart", full)
+    answer = page.post("/api/0/not_duplicate", json={"keys": galleries[0].gallery.keys[:2]})
+    assert answer.status_code == 500 and "Read-only file system" in answer.json()["error"]
