@@ -250,6 +250,8 @@ def _cause(source: Any, error: Exception) -> str:
         if re.search("truncated|broken PNG", reason, re.IGNORECASE):
             return "the file is cut off"
         if isinstance(error, Image.UnidentifiedImageError):
+            if content in NEEDED:
+                return f"{content}, damaged or of a kind that is not read"
             return content or "no picture, or of a format that is not read"
         if content and "of a kind" in content:
             return f"{content}: {reason}"
