@@ -126,6 +126,8 @@ def _pillow(source: BinaryIO) -> Any:
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":  # libtiff too maps an open file
         source.seek(0)
         image = Image.open(io.BytesIO(source.read()))
+    if image.format == "PNG" and image.mode == "L" and image.tile and "transparency" in image.info:  # not scaled to 8 bits
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)
     return image
 
 

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,23 @@ def test_an_animation_is_turned_upright(container, orientation, first):
     options = {"lossless": True} if container == "WEBP" else {}
     frames[0].save(file, container, save_all=True, append_images=frames[1:], exif=exif, **options)
     assert np.abs(look(file) - expected).max() == 0
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("level", [1, 999])  # 999: a damaged file names a level that there is not
+def test_the_transparent_level_of_a_png_with_few_bits(bits, level):
+    levels = np.random.default_rng(0).integers(2**bits, size=(SIDE, 32))
+    bit = (levels[:, :, None] >> np.arange(bits)[::-1]) & 1
+    rows = b"".join(b"\0" + np.packbits(row.ravel()).tobytes() for row in bit)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 32, SIDE, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", level)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    parts = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    expected = np.where(levels == level, 255, levels * 255 // (2**bits - 1))
+    assert (look(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))) == expected[:, :, None]).all()
 
 
 def test_grey_with_premultiplied_alpha():
