@@ -284,7 +284,8 @@ def test_the_transparent_level_of_a_png_with_few_bits(bits, level):
         (b"IDAT", zlib.compress(rows)),
         (b"IEND", b""),
     )
-    parts = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks)
+    number = struct.Struct(">I").pack
+    parts = (number(len(data)) + name + data + number(zlib.crc32(name + data)) for name, data in chunks)
     expected = np.where(levels == level, 255, levels * 255 // (2**bits - 1))
     assert (look(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))) == expected[:, :, None]).all()
 
