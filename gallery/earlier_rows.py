@@ -35,11 +35,7 @@ class Kept(NamedTuple):
 
 
 def kept_rows(
-    files: Sequence[File],
-    details: Sequence[Detail],
-    earlier: Earlier,
-    hash_of: Hash,
-    present: Container[str] = frozenset(),
+    files: Sequence[File], details: Sequence[Detail], earlier: Earlier, hash_of: Hash, present: Container[str] = frozenset()
 ) -> Kept:
     """Find the earlier row of each file, reading as few files as possible.
 

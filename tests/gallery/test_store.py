@@ -361,6 +361,12 @@ def test_images_with_the_same_bytes():
         assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2], [0, 1], [2, 3]]
 
 
+def test_a_mark_after_one_that_a_full_disk_cut_off(folder):
+    (folder / "not_duplicates.txt").write_text("12ab")
+    Gallery(folder).set_apart([0, 1])
+    assert Gallery(folder).apart() == [[0, 1]]
+
+
 @pytest.mark.parametrize("rows", [[], [1], [1, 1]])
 def test_one_image_is_not_set_apart(folder, rows):
     with pytest.raises(InputError, match="two images or more"):
