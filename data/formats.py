@@ -127,7 +127,7 @@ def _pillow(source: BinaryIO) -> Any:
         source.seek(0)
         image = Image.open(io.BytesIO(source.read()))
     if image.format == "PNG" and image.mode == "L" and image.tile and "transparency" in image.info:  # not scaled to 8 bits
-        image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(image.tile[0][3], 1)
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1)
     return image
 
 
