@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 CONSTANT = 2  # levels; a picture whose channels vary by no more has no content
 FRAMES, SEARCHED = 100, 2**28  # frames and pixels of an animation that are searched for content, at most
@@ -16,7 +16,7 @@ GROUNDS = ("white", (128, 128, 128), "black")  # colours behind transparent pixe
 
 
 def srgb(image: Any, size: tuple[int, int], notes: set[str]) -> np.ndarray:
-    """Return the pixels of a loaded image: uint8 (H, W, 3), RGB, in sRGB.
+    """Return the pixels of a loaded image: uint8 (H, W, 3), RGB, in sRGB. An animation is turned upright here.
 
     An image with another profile is shrunk to `size` before it is converted: converting takes longer than shrinking.
     """
@@ -29,7 +29,8 @@ def srgb(image: Any, size: tuple[int, int], notes: set[str]) -> np.ndarray:
             notes.add("profile")
     if convert is not None and image.mode in ("CMYK", "LAB"):
         return np.array(ImageCms.applyTransform(_shrunk(image, size), convert))
-    pixels = _with_content(image, notes)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if is_animated(image) else 1
+    pixels = _turned(_with_content(image, notes), orientation)
     if convert is None:
         return pixels
     if convert.input_mode == "L":
@@ -76,13 +77,27 @@ def _shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
+def is_animated(image: Any) -> bool:
+    """Return True for an animation. Pillow could not go to the frames of an image that has been turned."""
+    return image.format in ("GIF", "WEBP", "PNG", "AVIF") and image.is_animated
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels upright by an Exif orientation."""
+    if orientation == 1:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.array(ImageOps.exif_transpose(image))
+
+
 def _with_content(image: Any, notes: set[str]) -> np.ndarray:
     """Return uint8 (H, W, 3) of the first frame, and on the first ground, on which something can be seen.
 
     Without any such frame it is the first frame on white. An alpha channel that is 0 everywhere is ignored.
     """
     pixels = _rgb(image, GROUNDS[0], notes)
-    animated = image.format in ("GIF", "WEBP", "PNG", "AVIF") and image.is_animated
+    animated = is_animated(image)
     if not animated and not image.has_transparency_data or _has_content(pixels):
         return pixels
     frames = min(FRAMES, 1 + SEARCHED // (image.width * image.height)) if animated else 1
@@ -104,6 +119,8 @@ def _has_content(pixels: np.ndarray) -> bool:
 
 def _rgb(image: Any, ground: Any, notes: set[str]) -> np.ndarray:
     """Return uint8 (H, W, 3) of a loaded image of any mode, on a ground of this colour, converted band by band."""
+    if image.mode == "La":  # a TIFF of grey with premultiplied alpha; Pillow converts it to LA alone
+        image = image.convert("LA")
     to_grey = _grey(image, notes) if image.mode[0] in "IF" else None
     transparent = False
     if to_grey is None and image.has_transparency_data:

@@ -194,7 +194,8 @@ def _image(path: str, real: str, is_linked: bool) -> ImageFile | LeftOut:
             raise OSError(0, "not a file")
     except OSError as error:
         return LeftOut(path, GONE, str(error.strerror))
-    times = status.st_mtime_ns, status.st_ctime_ns
+    # A wrong clock can give a year after 2262, whose nanoseconds do not fit in the 64 bits of a gallery's table.
+    times = min(status.st_mtime_ns, 2**63 - 1), min(status.st_ctime_ns, 2**63 - 1)
     return ImageFile(path, status.st_size, *times, status.st_ino, status.st_dev, real, status.st_nlink, is_linked)
 
 

@@ -126,6 +126,8 @@ def _pillow(source: BinaryIO) -> Any:
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":  # libtiff too maps an open file
         source.seek(0)
         image = Image.open(io.BytesIO(source.read()))
+    if image.format == "PNG" and image.mode == "L" and image.tile and "transparency" in image.info:  # not scaled to 8 bits
+        image.info["transparency"] *= {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1)
     return image
 
 
@@ -216,7 +218,12 @@ def refuse_large(image: Any, memory: int) -> None:
         scale = image.decoderconfig[0] if image.decoderconfig else 1
         need += 6 * width * height * scale**2
     if need > memory:
-        raise Unreadable(f"{width} x {height} pixels take {need / 1e9:.1f} GB, and the limit is {memory / 1e9:.1f} GB")
+        raise Unreadable(f"{width} x {height} pixels take {need / 1e9:.1f} GB, and {limit(memory)}")
+
+
+def limit(memory: int) -> str:
+    """Say how many bytes one picture may take."""
+    return f"the limit is {memory / 1e9:.1f} GB"
 
 
 def _refuse_by_content(source: BinaryIO) -> None:
@@ -245,6 +252,8 @@ def _cause(source: Any, error: Exception) -> str:
         if re.search("truncated|broken PNG", reason, re.IGNORECASE):
             return "the file is cut off"
         if isinstance(error, Image.UnidentifiedImageError):
+            if content in NEEDED:
+                return f"{content}, damaged or of a kind that is not read"
             return content or "no picture, or of a format that is not read"
         if content and "of a kind" in content:
             return f"{content}: {reason}"

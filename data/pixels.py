@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from data.colours import CONSTANT, name_of, srgb
+from data.colours import CONSTANT, is_animated, name_of, srgb
 from data.formats import ORIENTATION, RAW, Unreadable, opened, refuse_large, tags_of_raw
 
 # The default for the most bytes that decoding one picture may take, as `formats.refuse_large` estimates them.
@@ -63,7 +63,7 @@ def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory:
         notes: set[str] = set()
         image = _loaded(image, source, notes)
         facts = _facts(image, upright, orientation, tags)
-        if image.format != "TIFF":  # Pillow turns these itself
+        if image.format != "TIFF" and not is_animated(image):  # Pillow turns a TIFF itself, and `srgb` an animation
             ImageOps.exif_transpose(image, in_place=True)
         pixels = srgb(image, size_for(*upright, max(side, detail)), notes)
     return Picture(pixels, size_for(*upright, side), facts, tuple(sorted(notes)))
@@ -105,6 +105,10 @@ def _upright(image: Any, whole: tuple[int, int], tags: Image.Exif | None) -> tup
 
     whole: its (width, height) before scaled decoding. tags: of the raw file of which the image is the preview.
     """
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()  # as getexif does; its errors count
+    with suppress(Exception):  # after an error, Pillow takes broken tags for none
+        image.getexif()
     if tags is not None and ORIENTATION not in image.getexif():
         image.getexif()[ORIENTATION] = tags.get(ORIENTATION, 1)
     width, height = whole
@@ -126,9 +130,10 @@ def _loaded(image: Any, source: BinaryIO, notes: set[str]) -> Any:
     if image.decoderconfig:
         mended.draft(None, image.size)
     mended.load()
-    grey = np.asarray(mended.convert("L"))
-    detailed = np.flatnonzero(np.ptp(grey, axis=1) > CONSTANT)
-    if not len(detailed) or detailed[-1] + 1 < ENOUGH_ROWS * len(grey):
+    grey = np.asarray(mended.convert("L"), int)
+    filling = Image.new(mended.mode, (1, 1), (128,) * len(mended.getbands())).convert("L").getpixel((0, 0))
+    present = np.flatnonzero(abs(grey - filling).max(1) > CONSTANT)  # libjpeg fills missing rows with grey
+    if not len(present) or present[-1] + 1 < ENOUGH_ROWS * len(grey):
         raise Unreadable("the file is cut off")
     notes.add("incomplete")
     return mended

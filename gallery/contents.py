@@ -8,7 +8,7 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from os import PathLike
 from pathlib import Path
@@ -40,6 +40,17 @@ class Contents:
         rows = [(e.digest, json.dumps([*e.content.facts, e.content.notes]), e.thumbnail) for e in entries]
         if not rows:
             return
+        try:
+            self._write(rows)
+        except sqlite3.OperationalError:  # a full disk, say: the file is whole
+            raise
+        except sqlite3.DatabaseError:  # a damaged file: only thumbnails are lost
+            for path in (f"{os.fspath(self.path)}-journal", self.path):
+                with suppress(FileNotFoundError):
+                    os.remove(path)
+            self._write(rows)
+
+    def _write(self, rows: Sequence[tuple]) -> None:
         with closing(sqlite3.connect(self.path, timeout=WAIT)) as base, base:
             base.execute("CREATE TABLE IF NOT EXISTS contents (hash BLOB PRIMARY KEY, facts TEXT, thumbnail BLOB)")
             base.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?)", rows)
@@ -72,7 +83,7 @@ class Contents:
         """Forget the contents that are not in `digests`: photos that were deleted."""
         if not os.path.exists(self.path):
             return
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(self.path, timeout=WAIT)) as base, base:
+        with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(self.path, timeout=WAIT)) as base, base:
             base.execute("PRAGMA secure_delete = ON")
             base.execute("CREATE TEMP TABLE present (hash BLOB PRIMARY KEY)")
             base.executemany("INSERT OR IGNORE INTO present VALUES (?)", ((digest,) for digest in digests))

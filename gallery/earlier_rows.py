@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -34,13 +34,18 @@ class Kept(NamedTuple):
     moved: int  # how many of the files have another path than before
 
 
-def kept_rows(files: Sequence[File], details: Sequence[Detail], earlier: Earlier, hash_of: Hash) -> Kept:
+def kept_rows(
+    files: Sequence[File], details: Sequence[Detail], earlier: Earlier, hash_of: Hash, present: Container[str] = frozenset()
+) -> Kept:
     """Find the earlier row of each file, reading as few files as possible.
 
     1. Same path, size and mtime: the row holds. A ctime that has changed says that somebody touched the file, so its hash is
        compared; but if (nearly) all files have a new ctime, the whole folder was copied or moved, and nothing is read.
-    2. Same name, size and mtime in another folder, and only one such file before and now: it has moved.
+    2. Same name, size and mtime in another folder, only one such file before and now, and the earlier one is gone: it has
+       moved.
     3. The size of an earlier file, and its hash.
+
+    present: paths of other files that are there, besides `files`.
     """
     row_of = {earlier.files[row]: row for row in earlier.rows}
     same = {index: row_of[file] for index, file in enumerate(files) if file in row_of}
@@ -50,8 +55,11 @@ def kept_rows(files: Sequence[File], details: Sequence[Detail], earlier: Earlier
     for index, digest in _hashed([files[index] for index in touched], touched, hash_of):
         if digest != earlier.hashes[same[index]].tobytes():
             del same[index]
-    rest = [index for index in range(len(files)) if index not in same and index not in set(touched)]
-    moved = _moved(files, rest, earlier)
+    compared = set(touched)
+    rest = [index for index in range(len(files)) if index not in same and index not in compared]
+    here = {file.path for file in files}
+    gone = [row for row in earlier.rows if (path := earlier.files[row].path) not in here and path not in present]
+    moved = _moved(files, rest, earlier, gone)
     rest = [index for index in rest if index not in moved]
     sizes = {earlier.files[row].size for row in earlier.rows}
     by_hash = {earlier.hashes[row].tobytes(): row for row in reversed(earlier.rows)} if rest else {}
@@ -62,16 +70,16 @@ def kept_rows(files: Sequence[File], details: Sequence[Detail], earlier: Earlier
     return Kept(sorted({**same, **moved}.items()), len(moved))
 
 
-def _moved(files: Sequence[File], rest: Sequence[int], earlier: Earlier) -> dict[int, int]:
-    """Match files and earlier rows that alone have their name, size and mtime."""
+def _moved(files: Sequence[File], rest: Sequence[int], earlier: Earlier, gone: Sequence[int]) -> dict[int, int]:
+    """Match files and rows whose files are gone, if they alone have their name, size and mtime."""
 
     def key(file: File) -> tuple[str, int, int]:
         return os.path.basename(file.path), file.size, file.mtime_ns
 
     before = Counter(key(earlier.files[row]) for row in earlier.rows)
     now = Counter(key(files[index]) for index in rest)
-    row_of = {key(earlier.files[row]): row for row in earlier.rows}
-    return {index: row_of[k] for index in rest if before[k := key(files[index])] == now[k] == 1}
+    row_of = {key(earlier.files[row]): row for row in gone}
+    return {index: row_of[k] for index in rest if before[k := key(files[index])] == now[k] == 1 and k in row_of}
 
 
 def _hashed(files: Sequence[File], indices: Sequence[int], hash_of: Hash) -> Iterable[tuple[int, bytes]]:

@@ -1,6 +1,7 @@
 """Reads an image file for a gallery, once: its hash, the crop that the network embeds, thumbprint, facts and thumbnail."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.formats import MODULES, installed, limit
 from data.lists import shown
 from data.loader import Loader, Plan
 from data.pictures import thumbnail_of
@@ -43,6 +45,14 @@ def hash_of(path: str) -> bytes:
         return bytes.fromhex(file_digest(path, hashlib.blake2b(digest_size=HASH_BYTES)))
     except OSError as error:
         raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
+
+
+def holds(reason: str, memory: int) -> bool:
+    """Return False if a file may be readable by now: with another limit, or with a package that was installed since."""
+    package = re.search(r"pip install ([\w-]+)", reason)
+    if package and package[1] in MODULES:
+        return not installed(package[1])
+    return "MemoryError" not in reason and ("the limit is " not in reason or limit(memory) in reason)
 
 
 class Intake(Dataset):

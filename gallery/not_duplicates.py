@@ -27,8 +27,10 @@ def read(place: GalleryFolder, rows_of: RowsOf) -> list[list[int]]:
 def add(place: GalleryFolder, hashes: Sequence[str]) -> None:
     """Add a mark. hashes: of the images; twice the same if two images have the same bytes. Raises RunError."""
     try:
-        with open(place.not_duplicates, "a", encoding="ascii") as file:
-            file.write(" ".join(sorted(hashes)) + "\n")
+        with open(place.not_duplicates, "ab+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            begin = "" if file.read() in (b"", b"\n") else "\n"  # a full disk may have cut off the last line
+            file.write(f"{begin}{' '.join(sorted(hashes))}\n".encode("ascii"))
     except OSError as error:
         reason = f"cannot be written ({error.strerror}); make room or correct its permissions"
         raise RunError(f"{shown(place.not_duplicates)}: {reason}") from None

@@ -66,7 +66,8 @@ def clear_words(out: str) -> Iterator[None]:
 def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder, model: Model, images: Survey) -> None:
     """Embed the images that the gallery lacks, put the gallery in place, and say what was done."""
     group, everything = machine.group, len(images.files) + len(images.gone)
-    previously_bad = [] if settings.again or group.rank else known_bad(settings.out, images.files)
+    earlier = settings.out, images.files, images.details, settings.memory
+    previously_bad = [] if settings.again or group.rank else known_bad(*earlier)
     bad: list[Bad] = group.share_object(images.gone + previously_bad)
     unreadable = {entry.file.path for entry in bad}
     readable = [file.path not in unreadable for file in images.files]

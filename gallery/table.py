@@ -169,7 +169,7 @@ def _of_content(content: Content | None) -> tuple:
 
 def _detail(columns: Sequence[Any]) -> Detail:
     ctime, inode, device, real = columns
-    return Detail(ctime, inode, device, _named(real))
+    return Detail(ctime, inode % 2**64, device % 2**64, _named(real))
 
 
 def _signed(number: int) -> int:

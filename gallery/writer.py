@@ -11,17 +11,18 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import compress
+from itertools import compress, zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from data.images import PIXELS
 from data.lists import shown
+from data.pixels import MEMORY
 from gallery.contents import Contents, Entry
 from gallery.earlier_rows import Earlier, kept_rows
 from gallery.folder import GalleryFolder, read_json, remove
-from gallery.intake import hash_of
+from gallery.intake import hash_of, holds
 from gallery.store import UNNUMBERED, Gallery
 from gallery.table import HASH_BYTES, Bad, Detail, File, LeftOut, Table, hash_rows, read_table, write_table
 from gallery.thumbprints import SIDE
@@ -115,10 +116,10 @@ class Writer:
         os.makedirs(new)
         self._need_space(self.size(len(files), 0), len(files))
         arrays = self._open(new, len(files))
-        missing = np.arange(len(files))
+        missing, present = np.arange(len(files)), {file.path for file in files}
         for rows in earlier:
             whole = Earlier(rows.files, rows.details, rows.arrays["hashes"], np.flatnonzero(rows.arrays["done"]).tolist())
-            kept = kept_rows([files[i] for i in missing], [details[i] for i in missing], whole, hash_of)
+            kept = kept_rows([files[i] for i in missing], [details[i] for i in missing], whole, hash_of, present)
             if kept.pairs:
                 places, sources = np.array(kept.pairs, np.int64).T
                 for name, array in arrays.items():
@@ -240,12 +241,14 @@ def is_current(
     return same_files and same_bad and comes_from(gallery.about) == (model, dtype, PIXELS)
 
 
-def known_bad(folder: str, files: Sequence[File]) -> list[Bad]:
-    """Return the unchanged files among `files` that the gallery in `folder` lists as unreadable."""
-    place, now = GalleryFolder(folder), set(files)
+def known_bad(folder: str, files: Sequence[File], details: Sequence[Detail] = (), memory: int = MEMORY) -> list[Bad]:
+    """Return the unchanged files among `files` that the gallery lists as unreadable, and that would be so again."""
+    place = GalleryFolder(folder)
     with suppress(Exception):  # a damaged file can fail in any way
+        since = os.stat(place.table).st_mtime_ns
+        now = {file for file, detail in zip_longest(files, details) if detail is None or detail.ctime_ns < since}
         if comes_from(read_json(place.about))[2] == PIXELS:  # another version may have read more files
-            return [entry for entry in read_table(place.table).bad if entry.file in now]
+            return [bad for bad in read_table(place.table).bad if bad.file in now and holds(bad.reason, memory)]
     return []
 
 

@@ -16,7 +16,9 @@ case ${1:-} in '') echo "error: $usage" >&2; exit 2 ;; -h | --help) echo "$usage
 FOLDERS=()
 for folder in "$@"; do
     [ -d "$folder" ] || { echo "error: $folder: no such folder; $usage" >&2; exit 2; }
-    FOLDERS+=("$(CDPATH= cd -- "$folder" && pwd)")
+    case $folder in -) folder=./- ;; esac # `cd -` goes elsewhere
+    here=$(CDPATH= cd -- "$folder" && pwd && echo .) # $(...) drops line breaks at the end, which a name may have
+    FOLDERS+=("${here%$'\n'.}")
 done
 
 ROOT=${ROOT:-results}                   # the folder for embeddings and checkpoints; never the folder of images

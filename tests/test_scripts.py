@@ -424,6 +424,17 @@ def test_search_folder_without_a_folder_is_one_line(arguments, tmp_path):
     assert "give a folder of images: scripts/search_folder.sh ~/photos" in done.stderr and not (tmp_path / "root").exists()
 
 
+@pytest.mark.parametrize("name", ["two words", "it's \"$(x)`y`*", "-", "-v", "line\nbreak", "line break at the end\n"])
+def test_search_folder_takes_any_name(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / "python").write_text('#!/bin/sh\n[ "$1" != embed.py ] || printf %s "$3" > "$RECORD"\n')
+    (tmp_path / "python").chmod(0o755)
+    settings = {"PYTHON": str(tmp_path / "python"), "RECORD": str(tmp_path / "record"), "ROOT": str(tmp_path / "root")}
+    done = script("search_folder.sh", name, cwd=tmp_path, SERVE="0", **settings)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "record").read_text() == str(tmp_path / name)
+
+
 def test_search_folder_tells_how_it_is_used():
     done = script("search_folder.sh", "--help")
     assert done.returncode == 0 and "TRAIN=1 scripts/search_folder.sh ~/photos" in done.stdout and not done.stderr

@@ -28,7 +28,7 @@ from gallery.page.pictures import Pictures
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import LIMIT, Uploads
 from gallery.search import Query
-from utils.errors import InputError
+from utils.errors import InputError, RunError
 
 HERE = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
@@ -54,7 +54,8 @@ def create_app(views: Sequence[GalleryView], hosts: list[str], memory: int = MEM
         Route("/api/{g}/map", page.map),
         Route("/api/{g}/bad", page.bad),
     ]
-    errors: dict[Any, Callable] = {Refusal: _refused, HTTPException: _failed, InputError: _wrong, Working: _working}
+    errors: dict[Any, Callable] = {Refusal: _refused, HTTPException: _failed, Working: _working}
+    errors |= {InputError: _wrong, RunError: _wrong}
     app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
     app.router.redirect_slashes = False
     return app

@@ -66,13 +66,18 @@ class GalleryView:
     def left_out(self) -> list[dict[str, str]]:
         """List the images with a remark, then the files that are no images or that a rule leaves out."""
         noted = [(path, "; ".join(NOTES[note] for note in notes)) for path, notes in self.gallery.noted()]
-        others = [(entry.path, f"{entry.category}: {entry.why}") for entry in self.gallery.left_out]
+        others = [(entry.path, f"{entry.category}: {self._why(entry.why)}") for entry in self.gallery.left_out]
         return [{"path": self._below(path), "reason": text(why)} for path, why in (*noted, *others)]
 
     def _below(self, path: str) -> str:
         """Return a path as text, relative to the folder of the images, whose place stays private."""
         inside = below(path, self.folder)
         return text(inside if inside != path else os.path.basename(path))
+
+    def _why(self, why: str) -> str:
+        """Return a reason, "of /photos/a.jpg" for example, with its path as `_below` gives it."""
+        start, is_path, path = why.partition(f" {os.sep}")
+        return f"{start} {self._below(os.sep + path)}" if is_path else why
 
     def card(self, number: int, rows: np.ndarray) -> dict[str, Any]:
         """Describe a group for the start view. rows: int64, the most central first."""

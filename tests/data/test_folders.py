@@ -52,6 +52,12 @@ def test_an_image_as_the_disk_knows_it(tmp_path):
     assert list(images) == ["a.jpg", "b/c.PNG"] and not left_out
 
 
+def test_a_year_beyond_64_bits_of_nanoseconds(tmp_path):
+    fill(tmp_path, "a.jpg")
+    os.utime(tmp_path / "a.jpg", ns=(0, 2**63 + 10**9))
+    assert walked(tmp_path)[0]["a.jpg"].mtime_ns == min(os.stat(tmp_path / "a.jpg").st_mtime_ns, 2**63 - 1)
+
+
 def test_everything_else_by_category(tmp_path, monkeypatch):
     monkeypatch.setattr(extensions, "installed", lambda package: package != "rawpy")
     fill(

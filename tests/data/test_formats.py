@@ -187,10 +187,12 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, content, packag
         (b"\x1aE\xdf\xa3" + bytes(50), "a video, not a picture"),
         (b"RIFF\0\0\0\0AVI LIST" + bytes(50), "a video, not a picture"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript is not decoded"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC, damaged or of a kind that is not read"),
         (b"hello, this is a text", "no picture, or of a format that is not read"),
     ],
 )
-def test_the_reason_says_what_a_file_is(tmp_path, content, reason):
+def test_the_reason_says_what_a_file_is(tmp_path, monkeypatch, content, reason):
+    monkeypatch.setattr(formats, "installed", lambda package: True)
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(Unreadable) as caught:
         pixels.read(tmp_path / "a.jpg", 20)

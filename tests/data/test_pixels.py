@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,14 @@ def test_a_turned_picture_is_upright(tmp_path_factory, by_name, which, orientati
         file = str(path)
     assert np.abs(look(file) - expected).max() <= 1
     assert pixels.target_size(file, SIDE) == (SIDE, 31)
+
+
+@pytest.mark.parametrize("container", ["PNG", "WEBP"])
+def test_broken_tags_are_ignored(container):
+    values, expected = stored("RGB")
+    options = {"lossless": True} if container == "WEBP" else {}
+    file = saved(values, "RGB", container, exif=b"Exif\0\0no tags at all", **options)
+    assert np.abs(look(file) - expected).max() == 0 and pixels.target_size(file, SIDE) == (SIDE, 31)
 
 
 def test_a_file_that_shrinks_meanwhile_is_one_line(tmp_path):
@@ -246,6 +255,48 @@ def test_an_animation_whose_first_frame_is_transparent():
     empty.save(file, "WEBP", save_all=True, append_images=[full], lossless=True, exact=True)
     shown = drawing((250, 10, 20))[:, :, 3] == 255
     assert np.abs(look(file)[shown] - (250, 10, 20)).max() <= 1
+
+
+@pytest.mark.parametrize("container", ["PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("first", ["white", "drawn"])
+def test_an_animation_is_turned_upright(container, orientation, first):
+    values, expected = stored("RGB")
+    drawn = to_image(TURNS[orientation](values), "RGB")
+    frames = [Image.new("RGB", drawn.size, "white"), drawn] if first == "white" else [drawn, Image.new("RGB", drawn.size)]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    options = {"lossless": True} if container == "WEBP" else {}
+    frames[0].save(file, container, save_all=True, append_images=frames[1:], exif=exif, **options)
+    assert np.abs(look(file) - expected).max() == 0
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("level", [1, 999])  # 999: a damaged file names a level that there is not
+def test_the_transparent_level_of_a_png_with_few_bits(bits, level):
+    levels = np.random.default_rng(0).integers(2**bits, size=(SIDE, 32))
+    bit = (levels[:, :, None] >> np.arange(bits)[::-1]) & 1
+    rows = b"".join(b"\0" + np.packbits(row.ravel()).tobytes() for row in bit)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 32, SIDE, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", level)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    number = struct.Struct(">I").pack
+    parts = (number(len(data)) + name + data + number(zlib.crc32(name + data)) for name, data in chunks)
+    expected = np.where(levels == level, 255, levels * 255 // (2**bits - 1))
+    assert (look(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts))) == expected[:, :, None]).all()
+
+
+def test_grey_with_premultiplied_alpha():
+    alpha = np.random.default_rng(0).integers(256, size=(SIDE, 31))
+    content = saved(np.stack([alpha // 2, alpha], 2), "LA", "TIFF").read()
+    extra_samples = struct.pack("<HHIH", 338, 3, 1, 2)  # 2: alpha of its own
+    assert content.count(extra_samples) == 1
+    premultiplied = content.replace(extra_samples, struct.pack("<HHIH", 338, 3, 1, 1))
+    assert np.abs(look(io.BytesIO(premultiplied)) - (255 - alpha + alpha // 2)[:, :, None]).max() <= 3
 
 
 # ---- colours -------------------------------------------------------------------------------------------------------------
@@ -386,6 +437,18 @@ def test_a_jpeg_that_lacks_its_end_is_read_and_noted(options, side):
         assert read.notes == ("incomplete",) and read.pixels.shape == whole.shape
         rows = len(whole) * 3 // 4
         assert np.abs(read.pixels[:rows].astype(int) - whole[:rows]).mean() < (6 if options.get("progressive") else 0.01)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_plain_lower_half_is_not_missing(mode):
+    picture = np.array(Image.open(jpeg()).convert("RGB"))
+    picture[60:] = 250
+    file = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(file, "JPEG", quality=90)
+    read = pixels.read(io.BytesIO(file.getvalue()[:-2]), 120)
+    assert read.notes == ("incomplete",) and read.pixels[-20:].min() > 240
+    with pytest.raises(Unreadable, match="^the file is cut off$"):
+        pixels.read(io.BytesIO(file.getvalue()[: len(file.getvalue()) // 2]), 120)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.6])

@@ -45,6 +45,13 @@ def test_a_damaged_file_is_as_none(tmp_path):
     contents = Contents(tmp_path / "contents.sqlite")
     (tmp_path / "contents.sqlite").write_bytes(b"no database" * 99)
     assert contents.thumbnail(bytes(16)) is None and list(contents.of([bytes(16)])) == [None]
+    contents.keep_only([bytes(16)])
+    contents.put([entry(1)])
+    assert contents.thumbnail(bytes([1]) * 16) == b"jpeg"
+    whole = (tmp_path / "contents.sqlite").read_bytes()
+    (tmp_path / "contents.sqlite").write_bytes(whole[:4096] + b"x" * (len(whole) - 4096))  # the header is good
+    contents.put([entry(2)])
+    assert contents.thumbnail(bytes([2]) * 16) == b"jpeg"
 
 
 def test_many_write_and_read_at_once(tmp_path):

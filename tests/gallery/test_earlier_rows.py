@@ -124,6 +124,20 @@ def test_names_that_come_twice_are_read(photos, tmp_path):
     assert all(hash_of(files[i].path) == before.hashes[row].tobytes() for i, row in found.pairs)
 
 
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_a_new_file_with_the_name_size_and_time_of_another_folders_is_read(tmp_path, kept_before):
+    """Archives can give all files one time, and pictures without compression have one size."""
+    for name, content in (("a", b"1" * 50), ("b", b"2" * 50)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.bmp").write_bytes(content)
+        os.utime(tmp_path / name / "1.bmp", ns=(0, 5))
+    files, details = look(tmp_path)
+    before, skipped = earlier(tmp_path / "a"), int(kept_before)  # the first file may have found its row already
+    present = {file.path for file in files}
+    found = kept_rows(files[skipped:], details[skipped:], before, reader := Reader(), present)
+    assert found.pairs == [(0, 0)][skipped:] and reader.read == ["1.bmp"]
+
+
 def test_many_touched_files_are_not_read(photos, monkeypatch):
     monkeypatch.setattr(earlier_rows, "MANY", 3)
     before = earlier(photos)

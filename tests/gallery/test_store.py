@@ -95,7 +95,8 @@ def test_paths_as_text(folder, root, path, expected):
 names = st.binary(min_size=1, max_size=12).map(lambda name: "/" + os.fsdecode(name.replace(b"\0", b"\n")))
 numbers = st.integers(0, 2**63 - 1)
 files = st.builds(File, names, numbers, st.integers(-(2**63), 2**63 - 1))
-details = st.builds(Detail, st.integers(-(2**63), 2**63 - 1), numbers, numbers, st.just("") | names)
+unsigned = st.integers(0, 2**64 - 1)
+details = st.builds(Detail, st.integers(-(2**63), 2**63 - 1), unsigned, unsigned, st.just("") | names)
 texts = st.none() | st.text(min_size=1, max_size=9)
 facts = st.builds(Facts, numbers, numbers, st.text(max_size=5), texts, texts, st.integers(1, 8), texts)
 contents = st.builds(Content, facts, st.lists(st.sampled_from(sorted(NOTES)), unique=True).map(tuple))
@@ -358,6 +359,12 @@ def test_images_with_the_same_bytes():
         not_duplicates.add(place, ["a", "a"])
         not_duplicates.add(place, ["c", "b"])
         assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2], [0, 1], [2, 3]]
+
+
+def test_a_mark_after_one_that_a_full_disk_cut_off(folder):
+    (folder / "not_duplicates.txt").write_text("12ab")
+    Gallery(folder).set_apart([0, 1])
+    assert Gallery(folder).apart() == [[0, 1]]
 
 
 @pytest.mark.parametrize("rows", [[], [1], [1, 1]])

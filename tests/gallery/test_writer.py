@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from galleries import ABOUT, DIM, KINDS, RAM, File, damage, drawn, files_named, is_drawn, make, put
-from gallery import store, writer as gallery_writer
+from gallery import intake, store, writer as gallery_writer
 from gallery.folder import PLACES, GalleryFolder
 from gallery.store import Gallery
-from gallery.table import HASH_BYTES, Bad
+from gallery.table import HASH_BYTES, Bad, Detail
 from gallery.thumbprints import SIDE
 from gallery.writer import Writer, is_current, known_bad
 from utils.errors import InputError, RunError
@@ -163,6 +163,23 @@ def test_unreadable_files_are_remembered_until_they_change(folder):
     assert known_bad(str(folder / "nowhere"), ABCD) == []
     (folder / "images.sqlite").write_bytes(b"noise")
     assert known_bad(str(folder), ABCD) == []
+
+
+def test_unreadable_files_are_tried_again_when_they_may_be_readable(folder, monkeypatch):
+    """With a package that is installed by now, with more memory, or after other bytes came with the old time."""
+    for reason, found, memory in (
+        ("HEIC, which needs: pip install pi-heif", False, 10**9),
+        ("9 x 9 pixels take 3.0 GB, and the limit is 2.0 GB", True, 2 * 10**9),
+    ):
+        make(folder, ABCD, [Bad(ABCD[3], f"d.jpg: cannot be read as an image ({reason})")])
+        monkeypatch.setattr(intake, "installed", lambda package, found=found: found)
+        assert len(known_bad(str(folder), ABCD, (), memory)) == 1
+        monkeypatch.setattr(intake, "installed", lambda package: True)
+        assert known_bad(str(folder), ABCD, (), 4 * 10**9) == []
+    make(folder, ABCD, [Bad(ABCD[3], "d.jpg: broken")])
+    written = os.stat(folder / "images.sqlite").st_mtime_ns
+    for ctime, count in ((written - 1, 1), (written + 1, 0)):
+        assert len(known_bad(str(folder), ABCD, [Detail(ctime)] * len(ABCD))) == count
 
 
 def test_a_row_that_nobody_wrote(folder):

@@ -8,7 +8,8 @@ from visits import client, key, made, send
 
 from data.lists import shown
 from gallery.page import app as app_file
-from gallery.table import Bad, File
+from gallery.table import Bad, File, LeftOut
+from utils.errors import RunError
 
 
 def test_the_start_page_escapes_names(page, drawn):
@@ -54,6 +55,16 @@ def test_why_a_file_is_bad_does_not_tell_where_it_lies(page, galleries, drawn):
     galleries[0].gallery.unreadable = [Bad(File(path, 1, 0), reason) for reason in reasons]
     answer = page.get("/api/0/bad")
     assert drawn[0] not in answer.text and [item["reason"][-7:] for item in answer.json()["items"]] == ["damaged", "aged: b"]
+
+
+def test_why_a_file_is_left_out_does_not_tell_where_it_lies(page, galleries, drawn):
+    whys = f"of {drawn[0]}/odd/a.png", f"leads to {os.path.dirname(drawn[0])}", "Thumbs.db"
+    galleries[0].gallery.left_out = [LeftOut(os.path.join(drawn[0], "b.png"), "sort", why) for why in whys]
+    answer = page.get("/api/0/bad")
+    assert os.path.dirname(drawn[0]) not in answer.text
+    outside = os.path.basename(os.path.dirname(drawn[0]))
+    expected = ["sort: of odd/a.png", f"sort: leads to {outside}", "sort: Thumbs.db"]
+    assert [item["reason"] for item in answer.json()["left_out"]] == expected
 
 
 @pytest.mark.parametrize(
@@ -171,3 +182,12 @@ def test_uploads_are_embedded_by_each_gallery(drawn):
     second.side = 96
     send(client([first, second]), open(paths[0], "rb").read())
     assert seen == [("RGB", 64), ("RGB", 96)]
+
+
+def test_a_mark_that_cannot_be_written_says_why(page, galleries, monkeypatch):
+    def full(rows):
+        raise RunError("not_duplicates.txt: cannot be written (Read-only file system)")
+
+    monkeypatch.setattr(galleries[0].gallery, "set_apart", full)
+    answer = page.post("/api/0/not_duplicate", json={"keys": galleries[0].gallery.keys[:2]})
+    assert answer.status_code == 500 and "Read-only file system" in answer.json()["error"]
