@@ -30,7 +30,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     about = f"do not leave out {', '.join(EXCLUDED)}; hidden files stay left out"
     add("--include_excluded", action="store_true", help=about)
     add("--out", required=True, help="the folder for the embeddings; never a folder of your photos")
-    add("--checkpoint", default=None, help="a trained net; without one, --net is taken as it is")
+    add("--checkpoint", default=None, help="a trained net; without one, --net is fitted to the images, not trained")
     add("--net", default=None, help="a ready-made net; a wrong name lists them all (default: EfficientNet-Lite0)")
     add("--weights", default=None, help="a file of pretrained weights, instead of the net's own source")
     about = "how an embedding is taken from the net. closed_form: fitted to these images. embedding: a checkpoint's head. "

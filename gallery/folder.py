@@ -5,7 +5,7 @@ model.pth.tar      the Embedder that made the gallery, for queries and for later
 embeddings.npy     float32 or float16 (N, d), rows of length 1, in order of the paths
 prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each image
 images.sqlite      what is known of each file: `images`, `bad` (unreadable) and `left_out`; see gallery/table.py
-contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works; all stamps share it
+contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works; old and new state share it
 index.json         the index of `gallery/index.py`; beside it index.faiss for an inverted file
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
@@ -23,8 +23,8 @@ The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); re
    files of two galleries may be mixed. The reader then refuses the gallery in one line.
 4. A reader keeps the gallery that it opened. Its memory maps stay on the old files, which the system removes when the last
    reader closes them.
-5. Results (derived/, the index) carry the stamp of their gallery and count only beside that stamp. So a reader of the old
-   gallery may still write them: readers of the new gallery compute them again.
+5. Results (derived/, the index) carry the stamp of their gallery, and are used only while about.json has it too. So a reader of the
+   old gallery may still write them: readers of the new gallery compute them again.
 """
 
 import json

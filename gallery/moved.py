@@ -18,7 +18,7 @@ SHARE = 0.5  # of the gallery's photos that must be found again, by name, size a
 
 
 def is_moved(gallery: Gallery, folders: Sequence[str]) -> bool:
-    """Return True if the folders of the gallery are gone, and most of its photos are in `folders`."""
+    """Return True if the folders of the gallery are gone, and at least half of its photos are in `folders`."""
     if not gallery.roots or any(os.path.exists(root) for root in gallery.roots):
         return False
     now = {(os.path.basename(file.path), file.size, file.mtime_ns) for file in survey(folders).files}

@@ -17,7 +17,7 @@ RowsOf = Callable[[str], Sequence[int]]  # a hash, or the key of a path, in hexa
 
 
 def read(place: GalleryFolder, rows_of: RowsOf) -> list[list[int]]:
-    """Return groups of rows that may not come together, from this gallery and from its neighbours."""
+    """Return groups of rows that must not be shown as duplicates: the marks of this gallery, and of those beside it."""
     groups: list[list[int]] = []
     for line in dict.fromkeys(line for file in _files(place) for line in _lines(file)):
         groups += [group for group in _apart(line, rows_of) if group not in groups[-1:]]
@@ -25,7 +25,7 @@ def read(place: GalleryFolder, rows_of: RowsOf) -> list[list[int]]:
 
 
 def add(place: GalleryFolder, hashes: Sequence[str]) -> None:
-    """Add a mark. hashes: of the images; twice the same if two images have the same bytes. Raises RunError."""
+    """Add a mark. hashes: one for each marked image, so two marked images with the same bytes give one twice. RunError."""
     try:
         with open(place.not_duplicates, "ab+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -37,8 +37,8 @@ def add(place: GalleryFolder, hashes: Sequence[str]) -> None:
 
 
 def _apart(line: tuple[str, ...], rows_of: RowsOf) -> Iterator[list[int]]:
-    """Yield the groups that a line means. An image may lie in several rows, which are not apart from each other unless the
-    line names their content twice."""
+    """Yield the groups that a line means. The same file may be in several rows. These rows may still be shown as duplicates
+    of each other, unless the line holds their hash twice."""
     names = list(dict.fromkeys(line))
     rows = [list(rows_of(name)) for name in names]
     if all(len(group) <= 1 for group in rows):

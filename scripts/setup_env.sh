@@ -51,7 +51,7 @@ if [ -z "${PYTHON:-}" ]; then
         fail "$environment has no pip; remove that folder, or activate another environment"
     install_log=$environment/install.log
     for requirements in requirements.txt ${EXTRA_REQUIREMENTS:-}; do
-        # The stamp's name comes from the file's content: it is installed once, and again only after a change.
+        # The stamp's name is a checksum of the file, so its packages are installed once, and again only after the file changes.
         stamp=$environment/.installed-$(cksum < "$requirements" | tr ' ' '-')
         [ ! -e "$stamp" ] || continue
         if [ "$requirements" = requirements.txt ] && ! "$PYTHON" -c 'import torch' >/dev/null 2>&1; then install_cpu_torch_or_warn; fi

@@ -198,7 +198,7 @@ def test_images(pictures, tmp_path_factory, which, damages):
 
 @pytest.fixture(scope="module")
 def checkpoints():
-    """A checkpoint in each format that torch.load reads, as bytes."""
+    """A checkpoint in each format of torch.save, and a plain pickle, as bytes."""
     content, made = {"state_dict": {"a.b": torch.arange(6.0)}, "epoch": 1, "settings": {"net": "ResNet18"}}, []
     for zipped in (True, False):
         buffer = io.BytesIO()

@@ -28,7 +28,8 @@ def embedder_of(net, width):
 
 @torch.inference_mode()
 def embedding(nets, widths, repeats):
-    """Return rows (net, pixels, ours, limit, limit / ours, MB of each). Both take turns: a slow minute meets both."""
+    """Return rows (net, pixels, ours, limit, limit / ours, MB of each). limit: the bare forward pass.
+    The two are timed in turns, so a slow minute of the machine meets both."""
     rows = []
     for net in nets:
         for width in widths:
@@ -57,7 +58,7 @@ def moments(rows, dim, block):
 
 
 def product(rows, dim, block=4096):
-    """Compute the limit: X^T X in float32, in large blocks, without subtracting a mean."""
+    """Compute the bare product, a bound on the speed: X^T X in float32, in large blocks, without subtracting a mean."""
     total = torch.zeros(dim, dim)
     for x in made(rows, dim, block):
         total.addmm_(x.T, x)

@@ -19,7 +19,7 @@ def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     t-SNE (van der Maaten and Hinton 2008, JMLR 9) starts from the first two principal components. It keeps 69 % (groceries)
     and 63 % (birds) of an image's 10 nearest neighbours among the 30 nearest on the map; the components alone keep 10 % and
     7 %. With more than MAPPED images t-SNE places a random sample. Each other image lies beside its nearest placed image,
-    towards the next nearest; a mean of several places would lie between clusters.
+    moved a little towards the mean of the next ones. The mean of all of them could lie between clusters.
     The same embeddings and seed give the same map on a machine.
     Raises InputError when an embedding of the sample is not finite.
     """
@@ -61,7 +61,8 @@ def _neighbour_map(rows: np.ndarray, seed: int) -> np.ndarray:
 def _beside(rows: np.ndarray, placed: np.ndarray, places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     """Place rows (n, d), each at most half a gap from its nearest placed row: float32 (n, 2).
 
-    placed, places: (m, d) and (m, 2), the placed rows and their places. gaps: (m,), their distances to map neighbours.
+    placed, places: (m, d) and (m, 2), the placed rows and their places. gaps: (m,), on the map, the distance of each to its third
+    nearest place.
     """
     neighbours, _ = nearest_rows(rows, placed, NEIGHBOURS)
     nearest = neighbours[:, 0]
