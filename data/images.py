@@ -43,7 +43,9 @@ class Images:
 
 
 def decode(path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY) -> Tensor:
-    """Decode an image file, given open or by its path: uint8 (3, H, W), channels last in memory, RGB, upright, shorter side `side`.
+    """Decode an image file, given open or by its path: uint8 (3, H, W), RGB, upright, shorter side `side`.
+
+    Its memory is laid out channels last.
 
     detail, memory: see `data.pixels.read`. Raises InputError for a file that it cannot read; the message names the file.
     """

@@ -49,8 +49,8 @@ def read(file: str | os.PathLike | BinaryIO, side: int, detail: int = 0, memory:
     times faster; its pixels differ a little from a whole image that is shrunk. The decoded shorter side is
     never below `detail` pixels, unless the file's is.
     An animation gives its first frame with content. Transparent pixels become white, because the colour that they hold is
-    arbitrary; they become grey or black if nothing could be seen on white. Grey of more than 8 bits: see `data.colours._grey`.
-    Colours are converted from the file's profile to sRGB.
+    arbitrary; they become grey or black if nothing could be seen on white. For grey of
+    more than 8 bits see `data.colours._grey`. Colours are converted from the file's profile to sRGB.
 
     Raises Unreadable, also for a picture that would take more than `memory` bytes.
     """

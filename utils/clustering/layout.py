@@ -61,8 +61,8 @@ def _neighbour_map(rows: np.ndarray, seed: int) -> np.ndarray:
 def _beside(rows: np.ndarray, placed: np.ndarray, places: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     """Place rows (n, d), each at most half a gap from its nearest placed row: float32 (n, 2).
 
-    placed, places: (m, d) and (m, 2), the placed rows and their places. gaps: (m,), on the map, the distance of each to its third
-    nearest place.
+    placed, places: (m, d) and (m, 2), the placed rows and their places. gaps: (m,), on the map, the
+    distance of each place to its third nearest.
     """
     neighbours, _ = nearest_rows(rows, placed, NEIGHBOURS)
     nearest = neighbours[:, 0]
