@@ -43,7 +43,7 @@ class Images:
 
 
 def decode(path: str | PathLike | BinaryIO, side: int, detail: int = 0, memory: int = MEMORY) -> Tensor:
-    """Decode an image file, given open or by its path: uint8 (3, H, W), RGB, upright, shorter side `side`.
+    """Decode an image, from a path or an open file: uint8 (3, H, W), RGB, upright, shorter side `side`.
 
     Its memory is laid out channels last.
 

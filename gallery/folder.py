@@ -135,13 +135,13 @@ class GalleryFolder:
         remove(making.path)
 
     def amend(self, about: dict[str, Any]) -> None:
-        """Add entries to the about.json of a current gallery, and put its model in place if that was lost."""
+        """Add entries to the about.json of a gallery that matches the images. If its model was lost, take the one in `making`."""
         previous = self.read_about()
         if previous != {**previous, **about}:
             self.write_about({**previous, **about})
         with suppress(FileNotFoundError):
             os.replace(self.making.model, self.model)
-        # An unfinished `making` is useless now: the images that it would have added were deleted.
+        # The gallery holds all present images, so an unfinished `making` could only add images that the user has deleted.
         remove(self.making.path)
 
 

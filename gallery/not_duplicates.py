@@ -25,7 +25,10 @@ def read(place: GalleryFolder, rows_of: RowsOf) -> list[list[int]]:
 
 
 def add(place: GalleryFolder, hashes: Sequence[str]) -> None:
-    """Add a mark. hashes: one for each marked image, so two marked images with the same bytes give one twice. RunError."""
+    """Add a mark. hashes: one for each marked image, so the hash of two marked images with the same bytes appears twice.
+
+    Raises RunError if the mark cannot be written.
+    """
     try:
         with open(place.not_duplicates, "ab+") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))

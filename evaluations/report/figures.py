@@ -11,7 +11,7 @@ from evaluations.report.folder import TESTED, Curve
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")  # distinct to the colour-blind
 GREY = "#767676"  # contrast 4.2 on the light page, 4.1 on the dark one
 DPI = 150
-MANY = 20  # points: curves with as many are smoothed
+MANY = 20  # curves with at least this many points are smoothed
 COLOURED = 12  # classes that have a colour on the map
 NAMES = {  # curve -> its name for people, and its unit
     "positive": ("similarity of positive pairs", "cosine"),

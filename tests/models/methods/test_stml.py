@@ -284,7 +284,7 @@ def test_the_neighbourhoods_have_as_many_views_as_a_query_has(doubles):
 
 @pytest.mark.parametrize("student_norm", [False, True])
 def test_everything_that_is_trained_has_a_gradient(student_norm):
-    """Distances between rows do not depend on the bias of f, so it has a gradient only if student_norm normalises them."""
+    """The bias of f cancels in distances between rows. It has a gradient only if student_norm normalises the rows first."""
     method, batch = make(student_norm=student_norm), batch_of()
     loss, _ = method.loss(method(batch.images, batch), batch)
     loss.backward()
