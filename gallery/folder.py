@@ -135,7 +135,7 @@ class GalleryFolder:
         remove(making.path)
 
     def amend(self, about: dict[str, Any]) -> None:
-        """Add entries to the about.json of a gallery that matches the images. If its model was lost, take the one in `making`."""
+        """Add entries to the about.json of a gallery that matches the images. Replace a lost model by that of `making`."""
         previous = self.read_about()
         if previous != {**previous, **about}:
             self.write_about({**previous, **about})
