@@ -135,7 +135,10 @@ class GalleryFolder:
         remove(making.path)
 
     def amend(self, about: dict[str, Any]) -> None:
-        """Add entries to the about.json of a gallery that matches the images. Replace a lost model by that of `making`."""
+        """Add entries to about.json, and replace a lost model by that of `making`.
+
+        Call this only if the gallery already holds exactly the present images.
+        """
         previous = self.read_about()
         if previous != {**previous, **about}:
             self.write_about({**previous, **about})
@@ -157,7 +160,7 @@ def read_json(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{os.path.basename(path)} is no table")
+        raise ValueError(f"{os.path.basename(path)} does not hold a JSON object")
     return content
 
 

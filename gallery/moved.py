@@ -1,7 +1,7 @@
 """Checks whether a gallery's photos now lie in other folders; if so, the list of its training gets their new paths.
 
 scripts/search_folder.sh runs this before it makes a new gallery:
-python -m gallery.moved results/search/photos-123 ~/new/photos          # exit code 0 if they do, else 1
+python -m gallery.moved results/search/photos-123 ~/new/photos          # exit code 0 if the photos have moved, else 1
 """
 
 import os

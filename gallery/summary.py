@@ -18,7 +18,7 @@ Noted = Sequence[tuple[str, tuple[str, ...]]]  # paths of images, with their not
 def lines(
     embedded: int, noted: Noted, bad: Sequence[Bad], left_out: Iterable[LeftOut], root: str | None = None
 ) -> list[str]:
-    """Return the lines of the table: category, number of files, first names.
+    """Return the lines of the table: category, number of files, the names of the first few.
 
     embedded: number of images. noted: the images with notes of `data.pixels.Picture`, by their paths. root: the folder of
     the images, below which names are shown.

@@ -39,7 +39,10 @@ def curves_figure(curves: Mapping[str, Curve]) -> bytes:
 
 
 def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
-    """Draw a PNG: the curves of several runs over each other, a panel for each curve that two or more runs have."""
+    """Draw a PNG: the curves of several runs over each other, a panel for each curve that two or more runs have.
+
+    If no two runs share a curve, each curve has a panel.
+    """
     names = list(dict.fromkeys(name for curves in runs for name in curves))
     shared = [name for name in names if sum(name in curves for curves in runs) > 1] or names
     figure, axes = _panels(len(shared), (3.6, 2.6))
@@ -58,7 +61,10 @@ def compared_figure(runs: Sequence[Mapping[str, Curve]]) -> bytes:
 
 
 def map_figure(places: np.ndarray, classes: np.ndarray | None) -> bytes:
-    """Draw a PNG: images as points at places, float (n, 2) in 0..1. The most frequent classes, int (n,), have colours."""
+    """Draw a PNG: images as points at places, float (n, 2) in 0..1.
+
+    classes: int (n,), the class of each image. The most frequent ones have colours.
+    """
     figure, (axis,) = _panels(1, (6, 6))
     frequent: list[int] = []
     if classes is not None:
