@@ -106,7 +106,7 @@ def _upright(image: Any, whole: tuple[int, int], tags: Image.Exif | None) -> tup
     whole: its (width, height) before scaled decoding. tags: of the raw file of which the image is the preview.
     """
     if image.format == "PNG" and "exif" not in image.info:
-        image.load()  # as getexif does; its errors count
+        image.load()  # getexif would do it too, but errors of loading must be raised, not suppressed
     with suppress(Exception):  # after an error, Pillow takes broken tags for none
         image.getexif()
     if tags is not None and ORIENTATION not in image.getexif():

@@ -23,8 +23,8 @@ The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); re
    files of two galleries may be mixed. The reader then refuses the gallery in one line.
 4. A reader keeps the gallery that it opened. Its memory maps stay on the old files, which the system removes when the last
    reader closes them.
-5. Results (derived/, the index) carry the stamp of their gallery, and are used only while about.json has it too. So a
-   reader of the old gallery may still write them: readers of the new gallery compute them again.
+5. Results (derived/, the index) carry the stamp of their gallery, and are used only while about.json has it too. So it
+   does no harm if a reader of the old gallery still writes them: readers of the new gallery ignore and replace them.
 """
 
 import json

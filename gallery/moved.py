@@ -1,4 +1,6 @@
-"""Checks whether a gallery's photos now lie in other folders; if so, the list of its training gets their new paths.
+"""Checks whether a gallery's photos now lie in other folders.
+
+If one folder has become another, the new paths are written into training/train.txt, the list of images to train on.
 
 scripts/search_folder.sh runs this before it makes a new gallery:
 python -m gallery.moved results/search/photos-123 ~/new/photos          # exit code 0 if the photos have moved, else 1

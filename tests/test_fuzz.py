@@ -228,7 +228,7 @@ PROGRAMS = {
     "train": (train_program, (*TINY_TRAIN, "--save_dir", "run")),
     "test": (test_program, (*TINY, "--pretrained", "True")),
 }
-# Some name files that `sandbox` makes. No value may be a path that leads out of it.
+# Some of these values are names of files that `sandbox` makes. No value may be a path that leads out of it.
 HOSTILE = [
     "",
     " ",

@@ -38,8 +38,8 @@ class Metrics:
         with self._reported():
             if (epoch or step) and os.path.exists(self.path):
                 with open(self.path, encoding="utf-8", errors="replace") as lines:
-                    # If the checkpoint holds unreported steps, the run that saved it may have gone on and reported them, in
-                    # a line that ends at this very step. Remove that line too: the steps will be reported again.
+                    # If the checkpoint holds unreported steps, the earlier run may have reported them right after it saved.
+                    # That line has the checkpoint's own step. Remove it too: the steps will be reported again.
                     kept = [line for line in lines if _is_of(line, epoch, step - bool(self.unreported))]
             with written_whole(self.path, alone=True) as whole:
                 whole.write("".join(kept).encode())

@@ -19,7 +19,8 @@ def layout(embeddings: np.ndarray, seed: int = 0) -> np.ndarray:
     t-SNE (van der Maaten and Hinton 2008, JMLR 9) starts from the first two principal components. It keeps 69 % (groceries)
     and 63 % (birds) of an image's 10 nearest neighbours among the 30 nearest on the map; the components alone keep 10 % and
     7 %. With more than MAPPED images t-SNE places a random sample. Each other image lies beside its nearest placed image,
-    moved a little towards the mean of the next ones. The mean of all of them could lie between clusters.
+    moved a little towards the mean of the next ones. It is not placed at the mean of all its
+    neighbours, which could lie between clusters.
     The same embeddings and seed give the same map on a machine.
     Raises InputError when an embedding of the sample is not finite.
     """
