@@ -1,4 +1,4 @@
-"""Keeps the decoded images of a training list in memory. Their pixels are exactly those of decoding at each use.
+"""Keeps the decoded images of a training list in memory. Decoding at each use would give the same pixels.
 
 A cache on the disk would gain little, since JPEGs are decoded at a fraction of their size. Measured without any cache, on a
 CPU with photos of 1600 x 1200 (scripts/benchmarks/input.py): a training step takes 1.03 to 1.09 times as long, a look at all

@@ -1,4 +1,4 @@
-"""Which files and folders are excluded by their names: what other programs keep beside photos, and what the user names."""
+"""Excludes files and folders by their names: those of other programs beside the photos, and those that the user gives."""
 
 import fnmatch
 import re
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from data.lists import below
 
-# What other programs keep beside photos: thumbnails, deleted files, copies of the file system.
+# Other programs keep thumbnails, deleted files and copies of the file system under these names.
 EXCLUDED = tuple("@eaDir #recycle #snapshot $RECYCLE.BIN .Trash* .thumbnails lost+found ._* Thumbs.db".split())
 EXCLUDED += ("System Volume Information",)
 
 
 class Rules:
-    """Which files and folders are excluded by their names."""
+    """The names that exclude a file or folder."""
 
     def __init__(self, globs: Sequence[str] = (), include_excluded: bool = False) -> None:
         """globs: the user's, each compared with a name and with a path below the root.

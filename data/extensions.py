@@ -1,4 +1,4 @@
-"""Which files are images by their names alone: the extension marks them. data/formats.py then looks at the content.
+"""Tells images by their extensions alone. data/formats.py then looks at the content.
 
 Free of torch, as formats.py.
 """

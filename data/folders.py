@@ -59,7 +59,7 @@ class LeftOut(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What folders hold, in order of the paths."""
+    """The images and all other files of some folders, in order of the paths."""
 
     images: list[ImageFile]
     left_out: list[LeftOut]
@@ -205,8 +205,8 @@ def _image(path: str, real: str, is_linked: bool) -> ImageFile | LeftOut:
 def _without_companions(contents: Contents) -> Contents:
     """Leave out raw files and HEICs that a JPEG stands for.
 
-    A JPEG stands for another file of its folder with the same name but for the extension, if both were taken at the same
-    second. Without a date in either, both stay. Raw files that cannot be read here, for want of a package, count too.
+    A JPEG stands for a raw file or HEIC in its folder if the names differ in the extension alone, and both were taken at the
+    same second. Without a date in either, both stay. Raw files count too if the package that reads them is missing.
     """
     images, left_out = contents
     unread = [entry.path for entry in left_out if entry.category == NOT_READ]

@@ -76,9 +76,9 @@ def opened(file: str | os.PathLike | BinaryIO) -> Iterator[tuple[Any, BinaryIO, 
     file into memory, mistake the rows of some turned TIFFs, and end the process when another program cuts the file off.
     """
     name = None if hasattr(file, "read") else os.fspath(file)
-    source: Any = file
+    handle = None if name is None else _open_regular(name)
+    source: Any = handle or file
     try:
-        source = _open_regular(name) if name is not None else file
         _refuse_by_content(source)
         tags = None
         with _without_pillows_limit():
@@ -91,8 +91,8 @@ def opened(file: str | os.PathLike | BinaryIO) -> Iterator[tuple[Any, BinaryIO, 
     except Exception as error:  # a damaged file can fail in any way: struct.error, IndexError, MemoryError, ...
         raise Unreadable(_cause(source, error)) from None
     finally:
-        if name is not None and hasattr(source, "close"):
-            source.close()
+        if handle:
+            handle.close()
 
 
 def _open_regular(name: Any) -> BinaryIO:

@@ -7,7 +7,6 @@ thumbnail in any gallery, under any name. So a page can read it while embed.py w
 import json
 import os
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from os import PathLike
@@ -29,11 +28,10 @@ class Entry(NamedTuple):
 
 
 class Contents:
-    """Reads and writes contents.sqlite. Its methods can be called from several threads."""
+    """Reads and writes contents.sqlite. Each call has its own connection, so several threads may call at once."""
 
     def __init__(self, path: str | PathLike) -> None:
         self.path = path
-        self._lock = threading.Lock()
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Add entries in place of earlier ones of the same contents, and bring them to the disk. Raises sqlite3.Error."""
@@ -74,7 +72,7 @@ class Contents:
 
     def thumbnail(self, digest: bytes) -> bytes | None:
         """Return the thumbnail of a content, a JPEG; None if there is none."""
-        with suppress(sqlite3.Error), self._lock, closing(self._reader()) as base:
+        with suppress(sqlite3.Error), closing(self._reader()) as base:
             row = base.execute("SELECT thumbnail FROM contents WHERE hash = ?", (digest,)).fetchone()
             return row[0] if row else None
         return None

@@ -79,9 +79,11 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
         log.say(f"{len(files)} images of {source}: all are embedded already")
         if not group.rank:
             place.amend(about)
-            if Gallery(settings.out).left_out != images.left_out:
+            gallery = Gallery(settings.out)
+            if gallery.left_out != images.left_out:
                 replace_left_out(place.table, images.left_out)
-            summary.say_of_gallery(Gallery(settings.out))
+                gallery.left_out = images.left_out
+            summary.say_of_gallery(gallery)
         return
     if not group.rank and not settings.again:
         say_if_pixels_changed(place)

@@ -51,7 +51,7 @@ def survey(images: Sequence[str], exclude: Sequence[str] = (), include_excluded:
     except InputError as error:
         raise InputError(str(error), setting="images") from None
     gone = [entry for entry in contents.left_out if entry.category == folders.GONE]
-    left_out = {LeftOut(*entry) for entry in contents.left_out if entry.category != folders.GONE}
+    left_out = {entry for entry in contents.left_out if entry.category != folders.GONE}
     left_out |= {LeftOut(path, folders.NOT_READ, str(why_not_read(path))) for path in others}
     if not contents.images and not gone:
         rows = "; ".join(f"{category} ({count}): {first_few(names)}" for category, count, names in summary(left_out))

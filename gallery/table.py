@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.folders import LeftOut
 from data.lists import shown
 from data.pixels import Facts
 from utils.files import written_whole
@@ -29,7 +30,7 @@ class Detail(NamedTuple):
     ctime_ns: int = 0
     inode: int = 0
     device: int = 0
-    real: str = ""  # its path behind all links; "" if that is the same
+    real: str = ""  # its path behind all links
 
 
 class Bad(NamedTuple):
@@ -37,14 +38,6 @@ class Bad(NamedTuple):
 
     file: File  # mtime_ns 0: it will be tried again
     reason: str
-
-
-class LeftOut(NamedTuple):
-    """A file that is no image, or that a rule leaves out."""
-
-    path: str
-    category: str
-    why: str
 
 
 class Content(NamedTuple):
@@ -55,7 +48,7 @@ class Content(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of images.sqlite, without what `contents_of` reads."""
+    """The rows of images.sqlite, without what `content_of` reads."""
 
     stamp: str
     files: list[File]
