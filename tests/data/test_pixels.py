@@ -380,20 +380,35 @@ def test_srgb_is_recognised_whatever_its_name(monkeypatch):
     assert np.array_equal(look(file), values)
 
 
-def test_cmyk_keeps_four_channels_until_it_is_converted(tmp_path):
-    """By any CMYK profile of the system; libraries bring none, and none can be made by hand."""
-    found = [Path(folder) / name for folder, _, names in os.walk("/usr/share/color/icc") for name in names]
-    found = [path for path in found if path.suffix == ".icc" and path.read_bytes()[16:20] == b"CMYK"]
-    if not found:
-        pytest.skip("no CMYK profile is installed")
-    content = found[0].read_bytes()
-    values = np.broadcast_to(np.array([200, 40, 90, 30]), (3 * SIDE, 93, 4))
-    read = look(saved(values, "CMYK", "TIFF", icc_profile=content))
-    source = ImageCms.ImageCmsProfile(io.BytesIO(content))
-    (expected,) = ImageCms.profileToProfile(
-        to_image(values[:1, :1], "CMYK"), source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-    ).getdata()
-    assert np.abs(read - expected).max() <= 1
+def cmyk_profile():
+    """The bytes of a CMYK profile, written by hand: cyan, magenta and yellow are greys, their mixtures are black."""
+    lightness = {(0, 0, 0, 0): 100, (1, 0, 0, 0): 60, (0, 1, 0, 0): 40, (0, 0, 1, 0): 80}  # C, M, Y, K; others 0
+    inks = list(itertools.product((0, 1), repeat=4))
+    corners = b"".join(bytes([round(lightness.get(ink, 0) * 2.55), 128, 128]) for ink in inks)
+    matrix = b"".join(struct.pack(">i", 65536 * (i in (0, 4, 8))) for i in range(9))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + 4 * bytes(range(256)) + corners + 3 * bytes(range(256))
+    white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"inks\0" + bytes(78)
+    names, contents, at, tags = (b"desc", b"wtpt", b"A2B0"), (text, white, table), 128 + 4 + 36, b""
+    for name, content in zip(names, contents):
+        tags += name + struct.pack(">II", at, len(content))
+        at += len(content) + -len(content) % 4
+    data = b"".join(content + bytes(-len(content) % 4) for content in contents)
+    head = b"\0\0\0\0lcms\x02\x10\0\0prtrCMYKLab " + bytes(12) + b"acsp" + bytes(28) + white[8:]
+    whole = head.ljust(128, b"\0") + struct.pack(">I", 3) + tags + data
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
+@pytest.mark.parametrize(
+    "inks, lightness", [((0, 0, 0, 0), 100), ((255, 0, 0, 0), 60), ((0, 255, 0, 0), 40), ((0, 0, 255, 0), 80)]
+)
+def test_cmyk_keeps_four_channels_until_it_is_converted(inks, lightness):
+    """By a profile whose inks are greys: converted to RGB first, cyan would be a colour."""
+    values = np.broadcast_to(np.array(inks), (3 * SIDE, 93, 4))
+    read = pixels.read(saved(values, "CMYK", "TIFF", icc_profile=cmyk_profile()), SIDE)
+    linear = ((lightness + 16) / 116) ** 3
+    assert np.abs(read.pixels - 255 * (1.055 * linear ** (1 / 2.4) - 0.055)).max() <= 3
+    assert read.notes == () and read.facts.profile == "inks" and read.pixels.shape[:2] == read.size
 
 
 @pytest.mark.parametrize("icc", [b"none", profile("linear")[:200], bytes(500)])
