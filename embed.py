@@ -44,7 +44,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--origin_width", type=flags.side, default=None, help=about)
     add("--dtype", choices=("float32", "float16"), default="float32", help="float16 halves the file")
     add("--name", default=None, help="name of the gallery on the page (default: ready-made, or trained)")
-    add("--thumbnails", type=flags.boolean, default=True, help="keep a small JPEG of each image for the page (12 kB)")
+    add("--thumbnails", type=flags.boolean, default=True, help="keep a small JPEG of each image for the page (10 to 20 kB)")
     flags.add_image_memory(add)
     add("--again", action="store_true", help="drop the embeddings in --out and embed all images anew")
     add("--batch_size", "-b", type=flags.positive_int, default=64, help="images in one forward pass")

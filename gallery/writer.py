@@ -30,7 +30,7 @@ from utils.distributed import Group
 from utils.errors import InputError, RunError
 
 ROWS_AT_ONCE = 2**16  # rows that are copied at once
-THUMBNAIL_BYTES = 12_000  # of a photo, about
+THUMBNAIL_BYTES = 20_000  # of a large photo; 7 to 11 kB were measured for pictures of 160 to 227 pixels
 FLUSH_SECONDS = 10  # between two flushes: the most that a power cut may cost
 
 
