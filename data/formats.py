@@ -99,8 +99,8 @@ def _open_regular(name: Any) -> BinaryIO:
     """Open a file for reading. A pipe, which might never end, is refused."""
     try:
         handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise Unreadable(getattr(error, "strerror", None) or str(error)) from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise Unreadable("not a file")
