@@ -68,6 +68,9 @@ def main() -> None:
         if args.dry_run:
             return rehearse(run, method, optimiser, batches, inputs, fit_readout, test)
 
+        if optimiser and not run.resumes:
+            with run.clock("untrained net"):
+                fit_readout.before_training(method.trained())
         for epoch in run.epochs():
             # 1. look at every image: which belong together?
             if look := run.due(method.looks, epoch):

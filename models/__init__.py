@@ -93,6 +93,7 @@ def load(
     if unused := [key for key in unused if not key.startswith("classifier_rot.")]:
         log.say(f"{checkpoint}: not used: {', '.join(unused)}")
     embedder.origin = Origin(str(checkpoint), state["epoch"], state.get("seconds"), state.get("cpu_seconds"))
+    embedder.agreement_before = state.get("agreement_before", {})
     if readout not in (None, "embedding", "closed_form"):
         raise InputError(f"{readout}: give embedding or closed_form", setting="readout")
     if readout == "closed_form" and embedder.closed_form is None:

@@ -61,6 +61,7 @@ class Embedder(nn.Module):
 
     origin: Origin | None = None  # the checkpoint that it was loaded from
     closed_form: ClosedForm | None  # fitted to the present weights; dropped when training goes on
+    agreement_before: dict[float, float]  # weight -> soft agreement of the net before training; empty: not known
     cut: Cut | None = None  # set if training runs the backbone in two halves
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
@@ -76,6 +77,7 @@ class Embedder(nn.Module):
         self.freeze_bn = freeze_bn
         self.classifier = Head(self.feature_dim, self.dim)
         self.closed_form = None
+        self.agreement_before = {}
         self.train()
 
     @torch.no_grad()

@@ -1,10 +1,12 @@
 """Fit the closed form to images without labels, in a few passes over them, and choose its weights automatically.
 
-The weight of the second order is chosen by neighbour agreement: how often two random crops of an image have the same nearest
-other image (`utils/clustering/agreement.py`). Images come in blocks and are not kept; torchrun's processes share them.
+The weight of the second order is chosen by soft agreement: how alike the neighbours of two random crops of an image are
+(`utils/clustering/agreement.py`). Training makes the crops of an image alike, and so favours weights that training cannot
+judge. For a trained net, the agreement of the net before training therefore counts as much as its own. Images come in blocks
+and are not kept; torchrun's processes share them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,14 +19,14 @@ from models.embedder import Embedder, full_precision
 from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages, tapped
 from utils import log
 from utils.arrays import evenly
-from utils.clustering.agreement import neighbour_agreement
+from utils.clustering.agreement import soft_agreement
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
 from utils.features import report_bad
 from utils.progress import bar
 
-WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3)  # weights to try for the middle stage's second order; the first order has 1
+WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # weights to try for the middle stage's second order; the first order has 1
 LAST_WEIGHT = 0.5  # weight of the last stage's second order
 REDUCED_BY = 512  # most images used to compute the PCA of the channels
 ENOUGH = 300  # "auto" takes the closed form from this many images on
@@ -40,7 +42,10 @@ class NoVariation(InputError):
 
 
 class Choice(NamedTuple):
-    """Weights of the parts, and the neighbour agreement of the embeddings under them."""
+    """Weights of the parts, and the soft agreement of the embeddings under them.
+
+    agreement: for a trained net, the geometric mean of its soft agreement and that of the net before training.
+    """
 
     weights: tuple[float, ...]
     agreement: float
@@ -80,10 +85,22 @@ class Fitter:
         parts = ["first order", *(f"second order of {name}" for name in form.layers)]
         table = ", ".join(f"{choice.agreement:.1%} at {choice.weights[1]:g}" for choice in choices if len(parts) > 1)
         if table:
-            log.say(f"closed form: neighbour agreement for each weight of the second order of {form.layers[0]}: {table}")
+            log.say(f"closed form: agreement of crops for each weight of the second order of {form.layers[0]}: {table}")
         weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
         log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; too few images, so the embedding is kept"))
         return choices
+
+    def before_training(self, embedder: Embedder) -> None:
+        """Keep the soft agreement for each weight in the Embedder, because later fits need it. It is measured on the sample.
+
+        Nothing happens if the readout is to be the embedding head.
+        """
+        if self.readout == "embedding":
+            return
+        with evaluating(embedder), torch.no_grad():
+            _, choices = self._fit(embedder, sample_only=True)
+        embedder.closed_form = None
+        embedder.agreement_before = {choice.weights[1]: choice.agreement for choice in choices if len(choice.weights) > 1}
 
     def describe_only(self, embedder: Embedder) -> None:
         """Give the Embedder a closed form that can give a "description" but has no projection yet."""
@@ -94,7 +111,12 @@ class Fitter:
     @property
     def images_seen(self) -> int:
         """The number of images that go through the net in a fit."""
-        return self._reducing + len(self.batches) + self._crops * min(len(self.batches), SAMPLE)
+        return self.images_sampled + len(self.batches) - min(len(self.batches), SAMPLE)
+
+    @property
+    def images_sampled(self) -> int:
+        """The number of images that go through the net in `before_training`."""
+        return self._reducing + (1 + self._crops) * min(len(self.batches), SAMPLE)
 
     @property
     def _crops(self) -> int:
@@ -114,12 +136,13 @@ class Fitter:
         self._reduce_channels(embedder, form, self._seen(sample, None, progress))
         return form
 
-    def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
+    def _fit(self, embedder: Embedder, sample_only: bool = False) -> tuple[ClosedForm, list[Choice]]:
         count, sample = len(self.batches), evenly(len(self.batches), SAMPLE).tolist()
-        with bar(total=self.images_seen, desc="closed form", unit="img", leave=False) as progress:
+        total, centre = (self.images_sampled, sample) if sample_only else (self.images_seen, range(count))
+        with bar(total=total, desc="closed form", unit="img", leave=False) as progress:
             form = embedder.closed_form = self._open(embedder, progress)
             moments, bad = Moments(form.mean.shape[0]), dict[int, Any]()
-            views = [self._describe(embedder, moments, self._seen(range(count), None, progress, bad), set(sample))]
+            views = [self._describe(embedder, moments, self._seen(centre, None, progress, bad), set(sample))]
             for crop in range(self._crops):
                 seen = self._seen(sample, (self.seed, crop), progress, bad)
                 views.append(self._describe(embedder, moments, seen, set(sample)))
@@ -131,7 +154,7 @@ class Fitter:
         if covariance.matrix.diagonal().sum() <= VARIATION * covariance.mean.square().sum():
             raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
-        choices = self._choose(form, covariance, gathered) if self.group.rank == 0 else []
+        choices = self._choose(form, covariance, gathered, embedder.agreement_before) if self.group.rank == 0 else []
         form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
         self.group.share_state(form)
         return form, self.group.share_object(choices)
@@ -189,10 +212,13 @@ class Fitter:
 
     # ---- choosing ----------------------------------------------------------------------------------------------------
 
-    def _choose(self, form: ClosedForm, covariance: Covariance, views: list[Tensor]) -> list[Choice]:
+    def _choose(
+        self, form: ClosedForm, covariance: Covariance, views: list[Tensor], before: Mapping[float, float]
+    ) -> list[Choice]:
         """Set the form to the weights with the highest agreement. Returns all choices tried.
 
         views: descriptions of the sample (n, P): first of the central crops, then of each set of random crops.
+        before: the `agreements` of the net before training; empty if they are not known.
         """
         choices: list[Choice] = []
         form.mean.copy_(covariance.mean)
@@ -201,7 +227,10 @@ class Fitter:
             weights = (1.0, weight, LAST_WEIGHT)[:parts]
             self._solve(form, covariance, weights, torch.float32)
             embedded = [form.project(rows.to(form.mean.device)) for rows in views]
-            choices.append(Choice(weights, neighbour_agreement(embedded[0], embedded[1:])))
+            agreement = soft_agreement(embedded[0], embedded[1:])
+            if before.keys() >= set(self.weights):
+                agreement = (agreement * before[weight]) ** 0.5
+            choices.append(Choice(weights, agreement))
         best = max(choices, key=lambda choice: choice.agreement)
         self._solve(form, covariance, best.weights, torch.float64)
         return choices

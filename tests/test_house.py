@@ -100,4 +100,4 @@ def test_files_and_functions_are_short():
 
 
 def test_the_loop_is_a_page():
-    assert len((ROOT / "train.py").read_text().splitlines()) < 120
+    assert len((ROOT / "train.py").read_text().splitlines()) < 125

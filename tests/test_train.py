@@ -88,10 +88,11 @@ def test_the_time_by_part_is_the_time_it_took(run, image_folder, tmp_path, capsy
     monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr("utils.run.process_age", lambda: 0.0)
     train(run, image_folder, tmp_path / "run", "--epochs", 2, "--eval_step", 1)
-    total, *lines = capsys.readouterr().out.partition("time by part, ")[2].splitlines()[:9]
+    total, *lines = capsys.readouterr().out.partition("time by part, ")[2].splitlines()[:10]
     parts = {line[:20].strip(): float(line[20:].split()[0]) for line in lines}
     assert parts.keys() == {
         "start-up",
+        "untrained net",
         "data",
         "feature extraction",
         "clustering",

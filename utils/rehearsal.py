@@ -90,7 +90,10 @@ def rehearse(
         new = share_of_new(views * sum(counts), len(inputs) * getattr(inputs, "views", math.inf))
         parts.append(Part("a step", sum(counts), new * fresh + (1 - new) * again))
     if args.readout != "embedding":
-        parts.append(Part("the closed form", saves, readout(run, method, batches, fit_readout)))
+        seconds = readout(run, method, batches, fit_readout)
+        parts.append(Part("the closed form", saves, seconds))
+        if optimiser:
+            parts.append(Part("the untrained net", 1, seconds * fit_readout.images_sampled / fit_readout.images_seen))
     if test and args.eval_step:
         parts.append(Part("a test", args.epochs // args.eval_step, timed(lambda: test(method.eval().trained(), 0))))
     run.position.step = 1  # at step 0 there is nothing to save

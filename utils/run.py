@@ -86,6 +86,7 @@ class Run(AbstractContextManager["Run"]):
         args, group, unreported, has_readout = self.args, self.group, list[dict](), False
         if self._saved is not None:
             has_readout = any(key.startswith("closed_form.") for key in self._saved["state_dict"])
+            method.trained().agreement_before = self._saved.get("agreement_before", {})
             parts = (method, optimiser, self.scaler)
             self.position, unreported = restore(self._saved, self.path, *parts, images.digest, args)
             self.cost.resume(self._saved)
@@ -255,4 +256,4 @@ class Run(AbstractContextManager["Run"]):
         self.metrics.sync()
         parts = (self.method, self.method.trained(), self.optimiser, self.scaler)
         state = capture(self.position, *parts, self.metrics.unreported, self.images.digest, self.args)
-        return {**state, **self.cost.capture()}
+        return {**state, **self.cost.capture(), "agreement_before": self.method.trained().agreement_before}

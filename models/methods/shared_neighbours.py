@@ -34,7 +34,8 @@ from utils.clustering import reciprocal
 from utils.errors import InputError
 from utils.features import Look
 
-WEIGHTS = (1.0, 1.0, 0.5)  # of a description's parts: first order, second order of the middle and of the last stage
+WEIGHTS = (1.0, 1.5, 0.5)  # of a description's parts: first order, second order of the middle and of the last stage
+PLACES = 1024  # numbers that place an image; with this many, the result hardly depends on WEIGHTS
 STEPS = 10  # steps of an epoch
 MOMENTUM = 0.98  # of the moving average
 ROWS_AT_ONCE = 2**14  # descriptions that are projected at once
@@ -114,9 +115,9 @@ class SharedNeighbours(Method):
         return line
 
     def place(self, features: np.ndarray, scales: Tensor) -> np.ndarray:
-        """Return the closed form, float32 (n, dim) of length one, of descriptions (n, P) with a weight for each number."""
+        """Return the closed form, float32 (n, PLACES) of length one, of descriptions (n, P). scales: (P,), weights."""
         covariance = moments_of(blocks(features), features.shape[1])
-        matrix, mean = projection(covariance, scales.cpu().double(), self.embedder.dim).float(), covariance.mean.float()
+        matrix, mean = projection(covariance, scales.cpu().double(), PLACES).float(), covariance.mean.float()
         placed = [F.normalize((block - mean) @ matrix, dim=1, eps=1e-6).numpy() for block in blocks(features)]
         return np.concatenate(placed)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from fit_in_processes import fit as fit_in_processes
 from PIL import Image
+from scipy.special import softmax
 from torch import nn
 
 import models
@@ -81,11 +82,15 @@ def fitted_by_hand(views, sizes, weights, dim):
 
 
 def agreement_by_hand(centre, crops):
-    similar = [rows @ centre.T for rows in crops]
-    nearest = [
-        [max((j for j in range(len(s)) if j != i), key=lambda j, i=i, s=s: s[i, j]) for i in range(len(s))] for s in similar
-    ]
-    return np.mean([np.array(a) == b for a, b in zip(nearest, nearest[1:] + nearest[:1])])
+    """Return the soft agreement, in float64, image by image."""
+
+    def distribution(rows):
+        similar = rows @ centre.T
+        others = [np.delete(similar[i], i) for i in range(len(similar))]
+        return np.array([softmax(row / np.std(others, ddof=1)) for row in others])
+
+    found = [distribution(rows) for rows in crops]
+    return np.mean([(a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()) for a, b in zip(found, found[1:] + found[:1])])
 
 
 def test_the_fit_is_that_of_numpy(paths):
@@ -97,7 +102,7 @@ def test_the_fit_is_that_of_numpy(paths):
     found = {}
     for choice in choices:
         embedded = fitted_by_hand(views, form.sizes, choice.weights, 8)
-        assert choice.agreement == pytest.approx(agreement_by_hand(embedded[0], embedded[1:]), abs=0.01)  # 2 of 192
+        assert choice.agreement == pytest.approx(agreement_by_hand(embedded[0], embedded[1:]), abs=1e-4)
         found[choice.weights] = embedded[0]
     best = max(choices, key=lambda choice: choice.agreement)
     assert list(found) == [(1, 0, 0.5), (1, 0.5, 0.5), (1, 2, 0.5)]
@@ -108,6 +113,31 @@ def test_the_fit_is_that_of_numpy(paths):
         np.abs(products(found[other.weights]) - products(found[best.weights])).max() > 0.01
         and other.agreement < best.agreement
     )
+
+
+def test_a_trained_net_is_read_out_by_its_agreement_and_that_before_training(paths):
+    """The two agreements have a geometric mean for each weight. The sample is all images here, so that both can be had."""
+    embedder, weights = small_net(8, "timm/test_vit"), (0, 0.5, 2)
+    own = {choice.weights[1]: choice.agreement for choice in fit(paths, embedder, weights=weights)}
+    embedder.closed_form = None
+    Fitter(batches_of(paths, embedder), COMPUTE, weights=weights).before_training(embedder)
+    assert embedder.closed_form is None and embedder.agreement_before == pytest.approx(own)
+
+    worst = min(own, key=own.get)
+    embedder.agreement_before = {weight: 0.9 if weight == worst else 0.1 for weight in weights}
+    for choice in fit(paths, embedder, weights=weights):
+        expected = (own[choice.weights[1]] * embedder.agreement_before[choice.weights[1]]) ** 0.5
+        assert choice.agreement == pytest.approx(expected)
+    assert embedder.closed_form.weights[1] == worst
+
+    embedder.agreement_before.pop(0)  # measured for other weights: of no use
+    assert {choice.weights[1]: choice.agreement for choice in fit(paths, embedder, weights=weights)} == pytest.approx(own)
+
+
+def test_the_embedding_head_as_readout_needs_no_look_before_training(paths):
+    embedder = small_net()
+    Fitter(batches_of(paths[:0], embedder), COMPUTE, readout="embedding").before_training(embedder)
+    assert embedder.agreement_before == {}
 
 
 @torch.no_grad()

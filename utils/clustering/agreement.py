@@ -1,6 +1,6 @@
-"""Neighbour agreement: a score of an embedding that needs no labels."""
+"""Scores of an embedding that need no labels: do two random crops of an image find the same other images?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,11 +15,39 @@ def neighbour_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
     more tensors (N, d) of the same images' random crops; each is paired with the next one. Fewer than 3 images give 0,
     because an image then has one other at most.
     """
+    same = lambda one, other: (one == other).float().mean()
+    return _over_pairs(centre, crops, nearest_other, same)
+
+
+def soft_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
+    """Return how alike the soft neighbours of two random crops are, from 0 to 1, averaged over pairs of crops.
+
+    Arguments as in `neighbour_agreement`. A crop's soft neighbours are a distribution over all other images (see
+    `soft_neighbours`). Two crops agree by <A, B> / (|A| |B|), where A and B (N, N) hold the distributions of all images.
+    Memory is N x N for each set of crops, so N is a sample.
+    """
+    cosine = lambda one, other: (one * other).sum() / (one.norm() * other.norm())
+    return _over_pairs(centre, crops, soft_neighbours, cosine)
+
+
+def _over_pairs(centre: Tensor, crops: Sequence[Tensor], look: Callable, compare: Callable) -> float:
+    """Return the mean of compare(look(crop, centre), look(next crop, centre)), without pairing two crops twice."""
     if len(centre) < 3:
         return 0.0
-    nearest = [nearest_other(rows, centre) for rows in crops]
-    pairs = list(zip(nearest, nearest[1:])) + ([(nearest[-1], nearest[0])] if len(nearest) > 2 else [])
-    return float(torch.stack([(a == b).float().mean() for a, b in pairs]).mean())
+    views = [look(rows, centre) for rows in crops]
+    pairs = list(zip(views, views[1:])) + ([(views[-1], views[0])] if len(views) > 2 else [])
+    return float(torch.stack([compare(*pair) for pair in pairs]).mean())
+
+
+def soft_neighbours(rows: Tensor, centre: Tensor) -> Tensor:
+    """Return (N, N): row i is the softmax of similarity / deviation over all images but i. rows, centre: (N, d).
+
+    The deviation is the standard deviation of all these similarities. Spaces with similarities of any spread thus compare.
+    """
+    similar = rows @ centre.T
+    own = torch.eye(len(similar), dtype=torch.bool, device=similar.device)
+    deviation = similar[~own].std().clamp(min=torch.finfo(similar.dtype).eps)
+    return (similar / deviation).masked_fill_(own, -torch.inf).softmax(1)
 
 
 def nearest_other(rows: Tensor, centre: Tensor) -> Tensor:

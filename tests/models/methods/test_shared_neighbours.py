@@ -91,7 +91,12 @@ def test_it_says_how_many_pairs_are_right():
     assert float(said.split(", ")[-1].split("%")[0]) > 95
 
 
-def test_placing_is_the_closed_form_of_weighted_parts():
+@pytest.fixture
+def few_places(monkeypatch):
+    monkeypatch.setattr(shared_neighbours, "PLACES", DIM)
+
+
+def test_placing_is_the_closed_form_of_weighted_parts(few_places):
     features = kinds()
     scales = torch.linspace(0.5, 2, FEATURES)
     rows = torch.from_numpy(features).double() - torch.from_numpy(features).double().mean(0)
@@ -109,7 +114,7 @@ def test_it_looks_once():
     assert method.looks(2) is None
 
 
-def test_the_head_starts_at_the_closed_form_of_the_first_order():
+def test_the_head_starts_at_the_closed_form_of_the_first_order(few_places):
     method, features = prepared(), torch.from_numpy(kinds())
     expected = torch.from_numpy(method.place(kinds(), torch.ones(FEATURES)))
     pooled = 7 * features.square()  # pooled features with this description
