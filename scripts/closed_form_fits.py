@@ -14,10 +14,13 @@ from evaluations.retrieval import columns, score
 from models.closed_form import Moments, projection
 from models.readout import LAST_WEIGHT, WEIGHTS
 from utils.arrays import evenly
-from utils.clustering.agreement import neighbour_agreement
+from utils.clustering.agreement import neighbour_agreement, soft_agreement
 from utils.files import write_json
 
-LAST_WEIGHTS = (LAST_WEIGHT, 0, 1)  # weights for which agreement is measured; the closed form has the first
+SCORES = {
+    "soft agreement": soft_agreement,
+    "first neighbours": neighbour_agreement,
+}  # the closed form is chosen by the first
 SHARES = (0.3, 0.1, 0.03)  # shares of the training images
 
 
@@ -52,16 +55,16 @@ class Sight:
         return forms
 
     def agreement(self, form):
-        """Return the neighbour agreement of the sample's images, as the Fitter measures it."""
+        """Return the SCORES of the sample's images; the first is measured as the Fitter does."""
         embedded = [form.project(rows) for rows in self.views]
-        return neighbour_agreement(embedded[0], embedded[1:])
+        return {name: score(embedded[0], embedded[1:]) for name, score in SCORES.items()}
 
     def choose(self, dim):
         """Return the weights with the highest agreement, and this agreement."""
         agreements = {}
         for middle in WEIGHTS:
             weights = (1.0, middle, LAST_WEIGHT)
-            agreements[weights] = self.agreement(self.forms(weights, torch.float32)[dim])
+            agreements[weights] = self.agreement(self.forms(weights, torch.float32)[dim])["soft agreement"]
         best = max(agreements, key=lambda weights: agreements[weights])
         return best, agreements[best]
 
@@ -97,13 +100,12 @@ class Study:
 
     def run(self):
         self.row("frozen, pooled", "all", self.baseline)
-        for last in LAST_WEIGHTS:
-            for middle in WEIGHTS:
-                self.results.row("weights", f"{middle:g}, {last:g}", lambda: self.grid((1, middle, last)))
-        mine = [entry for entry in self.results.found["weights"].values() if entry["weights"][2] == LAST_WEIGHT]
+        for middle in WEIGHTS:
+            self.results.row("weights", f"{middle:g}", lambda: self.grid((1, middle, LAST_WEIGHT)))
+        grid = self.results.found["weights"].values()
         for dim in DIMS:
-            best = max(mine, key=lambda entry: entry[str(dim)]["agreement"])
-            tried = [entry["seconds"] for entry in mine]
+            best = max(grid, key=lambda entry: entry[str(dim)]["soft agreement"])
+            tried = [entry["seconds"] for entry in grid]
             self.row("first order only", dim, lambda: self.closed((1, 0, 0), dim))
             self.row("closed form, weights 1, 1, 0.5", dim, lambda: self.closed((1, 1, 0.5), dim))
             self.row("closed form, weight by agreement", dim, lambda: self.closed(tuple(best["weights"]), dim, tried))
@@ -121,16 +123,14 @@ class Study:
         return {"dim": pooled.shape[1], **scored(pooled, self.frozen.test_labels), "seconds": 0}
 
     def grid(self, weights):
-        """Return agreement and R@1 of the closed forms with these weights, by dim."""
+        """Return the SCORES and R@1 of the closed forms with these weights, by dim."""
         began = time.process_time()
         forms = self.sight().forms(weights, torch.float32)
         agreement = {dim: self.sight().agreement(form) for dim, form in forms.items()}
         seconds = time.process_time() - began
         labels = self.frozen.test_labels
         recall = {dim: scored(self.test(form), labels, ("recall",))["R@1"] for dim, form in forms.items()}
-        return {"weights": weights, "seconds": seconds} | {
-            str(dim): {"agreement": agreement[dim], "R@1": recall[dim]} for dim in DIMS
-        }
+        return {"weights": weights, "seconds": seconds} | {str(dim): {**agreement[dim], "R@1": recall[dim]} for dim in DIMS}
 
     def closed(self, weights, dim, tried=(), sight=None):
         """Return the row of a closed form with these weights. tried: seconds that choosing them took."""

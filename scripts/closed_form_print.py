@@ -1,14 +1,11 @@
-"""Prints the results of scripts/closed_form_table.py as Markdown tables, and plots neighbour agreement against Recall@1."""
+"""Prints the results of scripts/closed_form_table.py as Markdown tables, and plots soft agreement against Recall@1."""
 
 import sys
 from itertools import cycle
 
 import ae_svc
 from closed_form_features import DIMS
-from scipy.stats import spearmanr
-
-from models.readout import LAST_WEIGHT
-from utils.files import write_json
+from closed_form_fits import SCORES
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")  # Okabe and Ito 2008
 MARKERS = "osD^vP"
@@ -24,7 +21,7 @@ def table(title, headings, rows):
 
 
 def print_tables(results, scratch):
-    """Print all tables, plot agreement, and write its points to agreement.json. results: contents of the JSON files."""
+    """Print all tables and plot agreement. results: contents of the JSON files."""
     metrics = ("R@1", "R@8", "MAP@R", "NMI")
     sets = [(f["set"], f["net"], f["width"], f) for f in results]
 
@@ -75,36 +72,30 @@ def note(row):
 
 
 def print_agreement(sets, scratch):
-    """Print how well agreement tells good weights from bad ones."""
-    points = [
-        {"set": name, "net": net, "width": width, "weights": row["weights"], "dim": dim, **row[str(dim)]}
-        for name, net, width, f in sets
-        for row in f.get("weights", {}).values()
-        for dim in DIMS
-    ]
+    """Print the R@1 of the weight that each score chooses, and of all weights."""
+    chosen, every, points = [], [], []
+    for name, net, width, f in sets:
+        rows = list(f.get("weights", {}).values())
+        for dim in DIMS if rows else ():
+            here = [{"set": name, "net": net, "width": width, "dim": dim, **row[str(dim)]} for row in rows]
+            points += here
+            recalls = [point["R@1"] for point in here]
+            picked = [max(here, key=lambda point: point[score])["R@1"] for score in SCORES]
+            chosen.append([name, net, width, dim, *picked, max(recalls), min(recalls)])
+            every.append([name, net, width, dim, *recalls])
+            weights = [f"{row['weights'][1]:g}" for row in rows]
     if not points:
         return
-    write_json(scratch / "agreement.json", points)
-    rows = []
-    for name, net, width, _ in sets:
-        for dim in DIMS:
-            here = [p for p in points if (p["set"], p["net"], p["width"], p["dim"]) == (name, net, width, dim)]
-            if here:
-                chosen = max((p for p in here if p["weights"][2] == LAST_WEIGHT), key=lambda p: p["agreement"])
-                recalls = [p["R@1"] for p in here]
-                rows.append([name, net, width, dim, correlation(here), len(here), chosen["R@1"], max(recalls), min(recalls)])
+    headings = ["set", "net", "px", "dim"]
+    table("R@1 of the weight that each score chooses", [*headings, *SCORES, "best weight", "worst weight"], chosen)
+    table("R@1 for each weight of the middle stage's second order", [*headings, *weights], every)
     for dim in DIMS:
-        for name in [*dict.fromkeys(p["set"] for p in points), "all"]:
-            here = [p for p in points if p["dim"] == dim and name in (p["set"], "all")]
-            rows.append([name, "all", "all", dim, correlation(here), len(here), "", "", ""])
-    headings = ["set", "net", "px", "dim", "Spearman's rho", "weights", "R@1 of the chosen", "of the best", "of the worst"]
-    table("Neighbour agreement against R@1 on held-out classes, over the weights", headings, rows)
-    plot([p for p in points if p["dim"] == DIMS[0]], scratch / "agreement.png")
-
-
-def correlation(points):
-    """Return Spearman's rho of agreement and R@1 as text: "nan" where one of the two is constant."""
-    return f"{spearmanr([p['agreement'] for p in points], [p['R@1'] for p in points]).statistic:.2f}"
+        lost = {
+            score: max(row[4 + len(SCORES)] - row[4 + place] for row in chosen if row[3] == dim)
+            for place, score in enumerate(SCORES)
+        }
+        print(f"\nlost at most, {dim} dims: " + ", ".join(f"{100 * value:.2f} by {score}" for score, value in lost.items()))
+    plot([point for point in points if point["dim"] == DIMS[0]], scratch / "agreement.png")
 
 
 def plot(points, path):
@@ -124,9 +115,9 @@ def plot(points, path):
         for colour, (net, width) in zip(cycle(COLOURS), nets):
             here = [p for p in points if (p["set"], p["net"], p["width"]) == (name, net, width)]
             if here:
-                x, y = ([100 * p[key] for p in here] for key in ("agreement", "R@1"))
+                x, y = ([100 * p[key] for p in here] for key in ("soft agreement", "R@1"))
                 axes.scatter(x, y, s=22, marker=marker, color=colour, alpha=0.7, label=f"{name}, {net}, {width} px")
-    axes.set_xlabel("neighbour agreement of two random crops, training images without labels (%)")
+    axes.set_xlabel("soft agreement of two random crops, training images without labels (%)")
     axes.set_ylabel("R@1 on held-out classes (%)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=7)

@@ -1,5 +1,5 @@
 """Studies the closed form on data sets: the gain of each part, fewer images, transfer to another set, and the choice of
-weights by neighbour agreement, which needs no labels.
+weight by soft agreement, which needs no labels.
 
     python scripts/closed_form_table.py FOLDER ... [--net EfficientNet-Lite0] [--width 128] [--ae_svc] [--cross]
     python scripts/closed_form_table.py               # prints and plots the existing results
@@ -46,7 +46,7 @@ def main():
         for other, _ in sets:
             if args.cross and other is not frozen:
                 across(frozen, other, results)
-    contents = [json.loads(path.read_text()) for path in args.scratch.glob("*.json") if path.name != "agreement.json"]
+    contents = [json.loads(path.read_text()) for path in args.scratch.glob("*.json")]
     print_tables(sorted(contents, key=lambda f: (f["width"], f["net"], f["set"])), args.scratch)
 
 
