@@ -3,12 +3,13 @@
 Three parts describe an image; each has length one and is multiplied by a weight:
 
     first order            sqrt of the pooled features, with their sign
-    second order, middle   X: positions x channels of a stage, reduced to r channels; (X^T X / positions)^(1/2)
+    second order, middle   X: positions x channels of a stage, reduced to r channels; (X^T D X)^(1/2)
     second order, last     the same for the last stage
 
-The embedding is their centred PCA, each direction scaled by l^p (l: its eigenvalue of the covariance), then length one. The
-root of the second moment follows Li et al. 2017 (MPN-COV, arXiv 1703.08050); its computation follows Li et al. 2018
-(iSQRT-COV, arXiv 1712.01034). `models/readout.py` fits the closed form.
+D is diagonal: the share of each position in the energy of the last stage.
+
+The embedding is their centred PCA, each direction scaled by l^p (l: its eigenvalue of the covariance), then length one.
+`models/second_order.py` computes the second order, `models/readout.py` fits the closed form.
 """
 
 import re
@@ -20,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data.images import PIXELS
+from models.second_order import energy_shares, second_order
 from models.taps import positions
 from utils.distributed import Group
 from utils.errors import InputError
 
 POWER = -0.35  # exponent of the eigenvalues; -0.5 would whiten, and so amplify noise
 REDUCED = 32  # channels of the second order; 64 take three times as long to fit and are no better on held-out classes
-ROOT_ITERATIONS = 20  # makes roots right to 1e-4, for eigenvalues above 1e-6 of their sum
 LEAST = 1e-6  # eigenvalues below this share of the largest are rounding errors
 ROWS_AT_ONCE = 4096  # most rows whose products are summed in float32; sums over blocks are float64
 
@@ -36,7 +37,8 @@ class ClosedForm(nn.Module):
 
     reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), both for the
     unweighted parts. preferred: bool, True if the Embedder gives the closed form, False if its embedding head. pixels: the
-    version of the pixels (data.images.PIXELS) that it was fitted to.
+    version of the pixels (data.images.PIXELS) that it was fitted to. focused: bool, False if all positions count alike, as
+    in closed forms of earlier versions.
     """
 
     weights: Tensor
@@ -44,7 +46,9 @@ class ClosedForm(nn.Module):
     projection: Tensor
     preferred: Tensor
     pixels: Tensor
+    focused: Tensor
     is_preferred: bool  # a copy of `preferred` that is read without waiting for the device
+    is_focused: bool  # the same of `focused`
 
     def __init__(self, feature_dim: int, layers: Mapping[str, tuple[int, int]], dim: int, prefix_tokens: int = 0) -> None:
         """feature_dim: width of the pooled features. layers: name of a stage -> (its channels, its reduced channels).
@@ -61,7 +65,8 @@ class ClosedForm(nn.Module):
         self.register_buffer("projection", torch.zeros(sum(self.sizes), dim))
         self.register_buffer("preferred", torch.tensor(True))
         self.register_buffer("pixels", torch.tensor(PIXELS))
-        self.is_preferred = True
+        self.register_buffer("focused", torch.tensor(True))
+        self.is_preferred = self.is_focused = True
 
     @classmethod
     def like(
@@ -83,6 +88,7 @@ class ClosedForm(nn.Module):
             raise InputError("its closed form is not finite")
         form = cls(feature_dim, layers, dim, prefix_tokens)
         form.pixels.copy_(tensors.get("pixels", torch.tensor(1)))  # without a number it is version 1
+        form.focused.copy_(tensors.get("focused", torch.tensor(False)))
         return form
 
     def prefer(self, preferred: bool) -> None:
@@ -92,7 +98,7 @@ class ClosedForm(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        self.is_preferred = bool(self.preferred)
+        self.is_preferred, self.is_focused = bool(self.preferred), bool(self.focused)
 
     @property
     def dim(self) -> int:
@@ -103,9 +109,10 @@ class ClosedForm(nn.Module):
 
         pooled: (N, feature_dim). maps: layer -> its output, as in `models.taps.positions`.
         """
-        parts = [first_order(pooled)]
-        for name, directions in zip(self.layers, self.reduce.buffers()):
-            parts.append(second_order(positions(maps[name], self.prefix_tokens).float() @ directions))
+        parts, rows = [first_order(pooled)], [positions(maps[name], self.prefix_tokens).float() for name in self.layers]
+        for x, directions in zip(rows, self.reduce.buffers()):
+            shares = energy_shares(rows[-1], x.shape[1]) if self.is_focused else None
+            parts.append(second_order(x @ directions, shares))
         return torch.cat([F.normalize(part, dim=1) for part in parts], dim=1)
 
     def project(self, description: Tensor) -> Tensor:
@@ -124,37 +131,6 @@ def first_order(pooled: Tensor) -> Tensor:
     """Return the square roots of pooled features (N, C), with their signs."""
     pooled = pooled.float()
     return pooled.sign() * pooled.abs().sqrt()
-
-
-def second_order(x: Tensor) -> Tensor:
-    """x (N, positions, r) -> (N, r (r + 1) / 2): the upper triangle of the square root of the second moment over positions.
-
-    Entries off the diagonal are multiplied by sqrt(2): inner products then equal those of the whole matrices. The dtype is
-    float64 if the device has it: with fewer positions than r, eigenvalues are 0, and the root of a rounding error is large.
-    """
-    r, dtype = x.shape[2], x.dtype
-    if x.device.type != "mps":
-        x = x.double()
-    rows, columns = torch.triu_indices(r, r, device=x.device)
-    off = torch.where(rows == columns, 1.0, 2**0.5)
-    return matrix_root(x.transpose(1, 2) @ x / x.shape[1])[:, rows, columns].to(dtype) * off
-
-
-def matrix_root(matrices: Tensor) -> Tensor:
-    """Return the square roots of symmetric, positive semi-definite matrices (N, r, r), by matrix products alone.
-
-    The coupled Newton-Schulz iteration (Higham 2008, Functions of Matrices, eq. 6.35): Y_0 = A / trace A, Z_0 = I;
-    T = (3 I - Z Y) / 2; Y <- Y T, Z <- T Z; Y converges to the root of Y_0. It takes as
-    long as an eigendecomposition but, unlike one, can be exported to ONNX. The root of a zero matrix is zero.
-    """
-    identity = torch.eye(matrices.shape[1], dtype=matrices.dtype, device=matrices.device)
-    trace = matrices.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
-    y = matrices / trace.clamp(min=torch.finfo(matrices.dtype).tiny)
-    z = identity.expand_as(y)
-    for _ in range(ROOT_ITERATIONS):
-        t = (3 * identity - z @ y) / 2
-        y, z = y @ t, t @ z
-    return y * trace.sqrt()
 
 
 class Moments:

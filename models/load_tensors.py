@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from utils.errors import InputError
 
 # Ends of keys that may be missing. torch before 0.4.1 had no batch counts. Only our nets say which LRN they have. Early
-# closed forms do not say which pixels they were fitted to.
-OPTIONAL = ("num_batches_tracked", "crossmap", "closed_form.pixels")
+# closed forms say neither which pixels they were fitted to, nor whether they are focused.
+OPTIONAL = ("num_batches_tracked", "crossmap", "closed_form.pixels", "closed_form.focused")
 
 
 def as_tensors(state_dict: Any, source: str | PathLike) -> dict[str, Tensor]:

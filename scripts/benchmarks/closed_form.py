@@ -7,7 +7,8 @@ import torch
 
 import bench  # finds the project
 import models
-from models.closed_form import REDUCED, ClosedForm, Moments, matrix_root
+from models.closed_form import REDUCED, ClosedForm, Moments
+from models.second_order import matrix_root
 from models.taps import middle_and_last, stages
 from utils import device
 

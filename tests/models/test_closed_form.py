@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, strategies as st
 
 from models import closed_form
-from models.closed_form import ClosedForm, Covariance, Moments, first_order, matrix_root, projection, second_order
+from models.closed_form import ClosedForm, Covariance, Moments, first_order, projection
+from models.second_order import energy_shares, matrix_root, second_order
 from utils.errors import InputError
 
 LAYERS = {"blocks.4": (6, 4), "bn2": (5, 3)}  # name -> number of channels, and to how many they are reduced
@@ -21,9 +22,10 @@ def root_by_hand(matrix, power=0.5):
     return vectors * values.clip(0) ** power @ vectors.T
 
 
-def moment(x):
+def moment(x, shares=None):
     """Return the second moment over positions, in float64: (positions, r) -> (r, r)."""
-    return sum(np.outer(row, row) for row in np.asarray(x, np.float64)) / len(x)
+    shares = np.full(len(x), 1 / len(x)) if shares is None else shares
+    return sum(share * np.outer(row, row) for share, row in zip(shares, np.asarray(x, np.float64)))
 
 
 @pytest.mark.parametrize("dtype, exact, deficient", [(torch.float32, 1e-5, 3e-3), (torch.float64, 1e-13, 1e-7)])
@@ -69,14 +71,15 @@ def unit(rows):
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
 
 
-def parts_by_hand(pooled, maps, reduce, power=0.5):
+def parts_by_hand(pooled, maps, reduce, power=0.5, focused=True):
     """Return the list of parts of each image, each part of length one."""
     described = []
     for i, features in enumerate(pooled.double().numpy()):
         parts = [np.sign(features) * np.sqrt(np.abs(features))]
+        last = (maps["bn2"][i].double().numpy() ** 2).sum(0).ravel()
         for name, matrix in reduce.items():
             rows = [maps[name][i, :, y, z].double().numpy() @ matrix for y in range(6) for z in range(6)]
-            parts.append(root_by_hand(moment(rows), power).ravel())
+            parts.append(root_by_hand(moment(rows, last / last.sum() if focused else None), power).ravel())
         described.append([unit(part) for part in parts])
     return described
 
@@ -127,6 +130,32 @@ def test_parts_are_described_side_by_side(images, form):
     assert described.shape == (50, 9 + 10 + 6) and form.layers == list(LAYERS) and form.dim == DIM
     parts = parts_by_hand(*images)
     for k, part in enumerate(described.split(form.sizes, dim=1)):
+        expected = np.stack([image[k] for image in parts])
+        np.testing.assert_allclose(part @ part.T, expected @ expected.T, atol=1e-5)
+
+
+def test_energy_shares_of_a_larger_map():
+    """The reference interpolates between the centres of the cells; beyond the outermost centres, values stay the same."""
+    x = torch.zeros(2, 4, 3)
+    x[0, :, 0], x[0, :, 2] = torch.tensor([1.0, -1, 1, 2]), torch.tensor([-1.0, 1, 0, -2])  # energies 2, 2, 1, 8
+    centres = (np.arange(4) + 0.5) / 2 - 0.5
+    rows = [np.interp(centres, [0, 1], row) for row in ((2, 2), (1, 8))]
+    expected = np.array([np.interp(centres, [0, 1], column) for column in zip(*rows)]).T
+    found = energy_shares(x, 16)
+    np.testing.assert_allclose(found[0], (expected / expected.sum()).ravel(), atol=1e-6)
+    np.testing.assert_allclose(found[1], np.full(16, 1 / 16), atol=1e-6)  # no energy
+    np.testing.assert_allclose(energy_shares(x, 4)[0], np.array([2, 2, 1, 8]) / 13, atol=1e-6)
+
+
+def test_a_closed_form_of_an_earlier_version_stays_as_it_was(images, form):
+    """Its tensors do not say that it is focused: all positions count alike."""
+    pooled, maps, _ = images
+    state = {key: value for key, value in form.state_dict().items() if key != "focused"}
+    earlier = ClosedForm.like(state, 9, {name: channels for name, (channels, _) in LAYERS.items()}, DIM)
+    earlier.load_state_dict(state, strict=False)
+    assert not earlier.is_focused and ClosedForm.like(form.state_dict(), 9, {"blocks.4": 6, "bn2": 5}, DIM).focused
+    parts = parts_by_hand(*images, focused=False)
+    for k, part in enumerate(earlier.describe(pooled, maps).split(form.sizes, dim=1)):
         expected = np.stack([image[k] for image in parts])
         np.testing.assert_allclose(part @ part.T, expected @ expected.T, atol=1e-5)
 
