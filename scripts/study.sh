@@ -3,21 +3,23 @@
 # budget of time. The last step counts. Finished runs are not run again, and interrupted runs go on.
 #   scripts/study.sh [SEED ...]                                                          # the demo set; default: seeds 0 1 2
 #   SETS="cars=~/data/Cars196 mine=~/my_set demo" scripts/study.sh                       # any sets with train.txt and test.txt:
-#       NAME=PATH, a PATH whose last part is the name, or demo. Paths cannot have spaces.
+#       NAME=PATH, a PATH whose last part is the name, or demo. A path cannot have spaces: make a link to it.
 #   METHODS="udml_ss shared_neighbours" scripts/study.sh 0                               # a part of the study
 #   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings
 #       of run_train_test.sh, or flags of train.py
-#   K=50 ...                    # the number of clusters; default: the number of classes in train.txt
+#   K=50 ...                    # the number of clusters in each set; default: the number of classes in its train.txt
 #   STEPS=300 ... MINUTES=20 ...     # the budget: the time of so many steps of udml_ss (default: 150, on the demo 64), or
-#       minutes of looks and steps. Dry runs tell how many epochs fit. ROOT/study/SET/budget/METHOD keeps this number: edit it
-#       before the first run of the method. Entries with other settings take the method's epochs, or their own EPOCHS=...
+#       minutes of looks and steps. Dry runs tell how many epochs fit. ROOT/study/SET/budget/METHOD keeps this number, and you may
+#       edit it before the method's first run. shared_neighbours keeps its 20 epochs. Entries with other settings take the method's
+#       epochs, unless they say EPOCHS=...
 #   JUDGE=0 ...                                                                          # skips the scores without labels
 #   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
 #       with half of the steps
 #   COMPARE="shared_neighbours udml_ss" SETS="mine=~/photos" scripts/study.sh [SEED ...] # photos without labels and lists: trains
 #       each method (default: seed 0), then says which net to take, or none. Without K=..., udml_ss finds the number of clusters.
 # Results go to ROOT/study (default: results/study). Tables and plot of all results go to scripts/out/study. Its results.json
-# also keeps results of other machines. With HELD_OUT=1 both folders are called study_held_out. COMPARE uses ROOT/compare.
+# keeps the results of earlier studies and other machines; the tables show them too. With HELD_OUT=1 both folders are called
+# study_held_out. COMPARE uses ROOT/compare, and makes no tables.
 set -euo pipefail
 
 scripts=$(CDPATH= cd -- "$(dirname "${BASH_SOURCE[0]}")" && pwd)

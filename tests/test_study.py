@@ -343,25 +343,26 @@ def test_epochs_fill_the_budget_and_stay(tmp_path):
     done = run_study(tmp_path, "2", **methods, STEPS="300")
     assert done.returncode == 2 and "begun with STEPS=150 K=50, not with STEPS=300 K=50" in done.stderr
 
-    done = run_study(tmp_path, "0", METHODS="udml_ss stml", MINUTES="11", ROOT=str(root / "2"))
+    done = run_study(tmp_path, "0", METHODS="udml_ss stml", MINUTES="11.9", ROOT=str(root / "2"))
     assert done.returncode != 0  # the stand-in has no dry runs there
     for name in ("udml_ss", "stml"):
         shutil.copy(root / f"{name}.dry_run", root / "2")
-    done = run_study(tmp_path, "0", METHODS="udml_ss stml", MINUTES="11", ROOT=str(root / "2"))
-    asked = (root / "2" / "asked").read_text()
+    done = run_study(tmp_path, "0", METHODS="udml_ss stml", MINUTES="11.9", ROOT=str(root / "2"))
+    asked = (root / "2" / "asked").read_text()  # 714 s: 108 epochs of 6.6 s, 8 of 80 s
     assert (
-        done.returncode == 0 and "clusters 50 epochs 100 every 50 pca" in asked and "clusters 50 epochs 8 every 4" in asked
+        done.returncode == 0 and "clusters 50 epochs 108 every 54 pca" in asked and "clusters 50 epochs 8 every 4" in asked
     )
 
 
 def test_the_demo_has_its_own_budget(tmp_path):
-    """64 steps; 40 clusters give 2 steps in an epoch. A set without labels takes K."""
+    """64 steps; 40 clusters give 2 steps in an epoch. The last epoch may exceed the budget."""
     assert study_sets.budget("demo", "study", "", "") == "STEPS=64"
     study_budget.begin(str(tmp_path), "STEPS=64", "40")
     assert study_budget.epochs(str(tmp_path), "udml_ss") == study_budget.epochs(str(tmp_path), "supervised") == 32
     assert (tmp_path / "budget" / "supervised").read_text().startswith("32\n")
-    study_budget.begin(str(tmp_path / "few"), "STEPS=7", "5")
-    assert study_budget.epochs(str(tmp_path / "few"), "udml_ss") == 7
+    for clusters, epochs in (("5", 7), ("32", 4)):
+        study_budget.begin(str(tmp_path / clusters), "STEPS=7", clusters)
+        assert study_budget.epochs(str(tmp_path / clusters), "udml_ss") == epochs
     assert study_budget.missing(str(tmp_path), "udml_ss") == []
 
 
