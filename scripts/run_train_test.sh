@@ -81,6 +81,7 @@ RUN_SUFFIX=${RUN_SUFFIX:-}              # end of the run's name, to tell runs ap
 TRAIN_FLAGS=${TRAIN_FLAGS:-}            # anything else for train.py, e.g. "--eval_step 10"
 TEST_FLAGS=${TEST_FLAGS:-}              # anything else for test.py
 RESULT=${RESULT:-}                      # the file of results (default: under ROOT, named after the run)
+SAVE_DIR=${SAVE_DIR:-}                  # the folder of checkpoints (default: under ROOT, named after the run)
 
 # Relative paths count from the user's folder, not from the project's.
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
@@ -88,6 +89,7 @@ ROOT=$(absolute "$ROOT")
 if [ -n "${DATA_ROOT:-}" ]; then DATA_ROOT=$(absolute "$DATA_ROOT"); fi
 if [ -n "$WEIGHTS" ]; then WEIGHTS=$(absolute "$WEIGHTS"); fi
 if [ -n "$RESULT" ]; then RESULT=$(absolute "$RESULT"); fi
+if [ -n "$SAVE_DIR" ]; then SAVE_DIR=$(absolute "$SAVE_DIR"); fi
 case $DATA in */*) DATA=$(absolute "$DATA") ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 
@@ -98,7 +100,7 @@ if [ "$METHOD" != udml_ss ]; then name+=-$METHOD; fi
 if [ "$SEED" != 0 ]; then name+=-seed-$SEED; fi
 name+=$RUN_SUFFIX
 data_name=$(basename "$DATA")
-save_dir=$ROOT/ckpt/$LOSS/$data_name/$name
+save_dir=${SAVE_DIR:-$ROOT/ckpt/$LOSS/$data_name/$name}
 result=${RESULT:-$ROOT/result/$LOSS/$data_name/$name.json}
 log=scripts/out/$data_name-$LOSS-$name.log
 mkdir -p scripts/out
@@ -151,7 +153,7 @@ stoppable "${launch[@]}" train.py "${common[@]}" ${method[@]+"${method[@]}"} --r
 if [ "$DRY_RUN" = 1 ]; then exit; fi
 if [ -n "$reason" ]; then
     echo "Nothing to test on: $reason; the checkpoints are in $save_dir"
-    images=$DATA
+    images=${IMAGES:-$DATA} # study.sh trains on a list in another folder
     [ -d "$images" ] || images=${DATA_ROOT:-.}/$DATA
     [ -d "$images" ] || images=FOLDER
     printf 'To search with the trained net: %q %q --images %q --out %q --checkpoint %q\n' "$PYTHON" "$PWD/embed.py" \

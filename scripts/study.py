@@ -1,12 +1,11 @@
 """Turns the results of scripts/study.sh into a Markdown table for each set, and a plot of Recall@1 against time.
 
-python scripts/study.py RESULTS FOLDER
+python scripts/study.py RESULTS FOLDER      # also updates FOLDER/results.json, and shows its results of other machines
 python scripts/study.py due RESULTS/SET      # lists trained nets that are not judged yet, or have changed since
 python scripts/study.py add NEW.json RESULTS/SET      # adds the judged nets of NEW, in place of their earlier entries
 """
 
 import os
-import re
 import statistics
 import sys
 from collections import defaultdict
@@ -14,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from study_judged import BOUND, JUDGED, NO_TRAINING, add_judged, due, judged_table, load_judged, read
+from study_judged import BOUND, add_judged, due, judged_nets, judged_table
+from study_results import JUDGED, KEPT, NO_TRAINING, RUN, collect, merge, read, write
 
-SHOWN = ("R@1", "R@8", "MAP@R", "NMI")
+SHOWN = ("R@1", "R@8", "R@10", "MAP@R", "NMI")
 ENDS = {"embedding": "", "closed_form": ", closed form"}  # readout -> end of a row's name
 
 ABOUT = """Made by `scripts/study.sh`: R@1, R@8, MAP@R and NMI in per cent at the last step, on classes that training never
@@ -42,30 +42,26 @@ class Row(NamedTuple):
     minutes: float | None
 
 
-def load(file: str) -> list[Point]:
-    """Read the points of a result file of test.py, in order of epochs."""
+def points_of(entries: list[dict]) -> list[Point]:
+    """Return the points of a run's entries, in order of epochs."""
     from evaluations.retrieval import columns  # imports torch, which `due` and `add` do not need
 
     scores: dict[int, Scores] = defaultdict(dict)
     seconds = {}
-    for entry in read(file):
+    for entry in entries:
         scores[entry["epoch"]][entry["readout"]] = {name: 100 * value for name, value in columns(entry).items()}
         seconds[entry["epoch"]] = entry.get("cpu_seconds")  # "seconds" is wall time, which includes other work
     minutes = {epoch: None if taken is None else taken / 60 for epoch, taken in seconds.items()}
     return [Point(epoch, minutes[epoch], scores[epoch]) for epoch in sorted(scores)]
 
 
-def gather(folder: str) -> dict[str, dict[str, list[list[Point]]]]:
-    """Read files `SET/METHOD-seed-N.json` into {set: {method: points of each seed}}."""
-    sets: dict[str, dict[str, list[list[Point]]]] = {}
-    for name in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
-        runs = defaultdict(list)
-        for file in sorted(os.listdir(os.path.join(folder, name))):
-            if match := re.fullmatch(r"(.+)-seed-\d+\.json", file):
-                runs[match[1]].append(load(os.path.join(folder, name, file)))
-        if runs:
-            sets[name] = dict(runs)
-    return sets
+def gather(runs: dict[str, list[dict]]) -> dict[str, list[list[Point]]]:
+    """Turn a set's {METHOD-seed-N: entries} into {method: points of each seed}."""
+    methods = defaultdict(list)
+    for name in sorted(runs):
+        if match := RUN.fullmatch(name):
+            methods[match[1]].append(points_of(runs[name]))
+    return dict(methods)
 
 
 def rows_of(runs: dict[str, list[list[Point]]]) -> Iterator[Row]:
@@ -106,10 +102,13 @@ def gap_closed(row: Row, rows: Sequence[Row]) -> str:
 
 
 def table(name: str, runs: dict[str, list[list[Point]]]) -> str:
+    """Return a set's table. It has the columns of SHOWN that all rows have: large sets are tested with other K."""
     rows = list(rows_of(runs))
-    lines = [f"**{name}**", "", "| | seeds | " + " | ".join(SHOWN) + " | gap closed, % | minutes |", "|---" * 8 + "|"]
+    shown = [heading for heading in SHOWN if all(heading in one for row in rows for one in row.scores)]
+    heads = f"| | seeds | {' | '.join(shown)} | gap closed, % | minutes |"
+    lines = [f"**{name}**", "", heads, "|---" * (len(shown) + 4) + "|"]
     for row in rows:
-        cells = [cell([one[heading] for one in row.scores]) for heading in SHOWN]
+        cells = [cell([one[heading] for one in row.scores]) for heading in shown]
         minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
         lines.append(f"| {row.name} | {len(row.scores)} | {' | '.join(cells)} | {gap_closed(row, rows)} | {minutes} |")
     return "\n".join(lines)
@@ -155,21 +154,23 @@ def plot(sets: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
                 line = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
                 axis.plot(*zip(*start + points), marker="o", markersize=4, label=method, **line)
         axis.set(title=name, xlabel="minutes on one CPU core", ylabel="Recall@1 of unseen classes, %, better readout")
-        axis.legend(fontsize=7)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
 
 
 def main(results: str, folder: str) -> None:
-    sets = gather(results) if os.path.isdir(results) else {}
-    if not sets:
+    kept = os.path.join(folder, KEPT)
+    all_sets = merge(read(kept) if os.path.exists(kept) else {}, collect(results) if os.path.isdir(results) else {})
+    if not all_sets:
         print(f"{results}: no results here; scripts/study.sh makes them", file=sys.stderr)
         sys.exit(2)
     os.makedirs(folder, exist_ok=True)
+    write(kept, all_sets)
+    sets = {name: gather(runs) for name, runs in all_sets.items()}
     parts = [table(name, runs) for name, runs in sets.items()]
-    folders = {name: os.path.join(results, name) for name in sets}
-    there = {name: folder for name, folder in folders.items() if os.path.exists(os.path.join(folder, JUDGED))}
-    if judged := {name: load_judged(folder) for name, folder in there.items()}:
+    if judged := {name: judged_nets(runs[JUDGED]) for name, runs in all_sets.items() if runs.get(JUDGED)}:
         parts.append(judged_table(judged))
     page = "\n\n".join(parts)
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:

@@ -1,78 +1,54 @@
 """The nets of a study that were judged without labels (label_free.json of a set), for scripts/study.py. Lists the nets that
 are due, and makes the table of how well each score ranks nets."""
 
-import json
 import os
 import re
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from study_results import JUDGED_FILE, NO_TRAINING, checkpoints, read
+
 from utils.files import write_json
 
-JUDGED = "label_free.json"  # the file of a set's judged nets
 FEWEST = 3  # nets that a rank correlation needs
-NO_TRAINING, BOUND = "closed_form", "supervised"  # the methods without training, and with labels
+BOUND = "supervised"  # the method with labels
 
 
 class Judged(NamedTuple):
     """A net that was judged without labels."""
 
-    method: str  # its folder's name without the seed
+    method: str  # a word of METHODS
     epoch: int
     recall: float  # Recall@1 of unseen classes in per cent, by the closed form
     scores: dict[str, float]  # without labels
 
 
-def checkpoints(folder: str) -> set[str]:
-    """Return the paths of the trained checkpoints in a set's result files. Exits where a file names no checkpoints."""
-    paths = set()
-    for name in os.listdir(folder):
-        if re.fullmatch(r".+-seed-\d+\.json", name) and not name.startswith(NO_TRAINING):
-            file = os.path.join(folder, name)
-            trained = [entry for entry in read(file) if entry["epoch"]]
-            if any("checkpoint" not in entry for entry in trained):
-                remedy = "remove it, and the study tests them again"
-                print(f"{file}: does not name its checkpoints; {remedy}", file=sys.stderr)
-                sys.exit(2)
-            paths |= {entry["checkpoint"] for entry in trained}
-    return paths
-
-
 def due(folder: str) -> list[str]:
     """Return the existing checkpoints that are not judged yet, or newer than the file of judged nets."""
-    file = os.path.join(folder, JUDGED)
+    file = os.path.join(folder, JUDGED_FILE)
     judged = {entry.get("checkpoint") for entry in read(file)} if os.path.exists(file) else set()
     since = os.path.getmtime(file) if judged else 0
-    existing = filter(os.path.exists, sorted(checkpoints(folder)))
+    trained = (path for path, run in checkpoints(folder).items() if not run.startswith(NO_TRAINING))
+    existing = filter(os.path.exists, sorted(trained))
     return [path for path in existing if path not in judged or os.path.getmtime(path) > since]
 
 
 def add_judged(new: str, folder: str) -> None:
     """Move the entries of the file `new` into a set's file of judged nets. They replace older entries of the same nets."""
-    judged, entries = os.path.join(folder, JUDGED), read(new)
+    judged, entries = os.path.join(folder, JUDGED_FILE), read(new)
     again = {entry.get("checkpoint") for entry in entries}  # None: the net before training, which is in both files
     kept = [entry for entry in read(judged) if entry.get("checkpoint") not in again] if os.path.exists(judged) else []
     write_json(judged, kept + entries)
     os.remove(new)
 
 
-def load_judged(folder: str) -> list[Judged]:
-    """Read a set's judged nets. The net before training belongs to the method ""."""
-    nets, judged = checkpoints(folder), []
-    for entry in read(os.path.join(folder, JUDGED)):
-        path = entry.get("checkpoint", "")
-        if entry["readout"] == "closed_form" and (not path or path in nets):
-            method = re.sub(r"-seed-\d+", "", os.path.basename(os.path.dirname(path)))
-            judged.append(Judged(method, entry["epoch"], 100 * entry["recall"]["1"], entry["label_free"]))
-    return judged
-
-
-def read(file: str) -> list[dict]:
-    """Read the entries of a result file of test.py."""
-    with open(file, encoding="utf-8") as opened:
-        return json.load(opened)
+def judged_nets(entries: Sequence[dict]) -> list[Judged]:
+    """Return the judged nets of a set from its entries in `study_results.collect`. The method before training is ""."""
+    return [
+        Judged(re.sub(r"-seed-\d+$", "", entry["run"]), entry["epoch"], 100 * entry["recall"]["1"], entry["label_free"])
+        for entry in entries
+    ]
 
 
 def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
@@ -91,7 +67,8 @@ def judged_table(sets: dict[str, list[Judged]]) -> str:
     choices = {name: [net for net in nets if BOUND not in net.method] for name, nets in sets.items()}
     heads = "".join(f" {name}: all nets | within a method | chosen, R@1 |" for name in sets)
     lines = ["**Scores without labels: rank correlation with R@1**", "", f"| |{heads}", "|---" * (1 + 3 * len(sets)) + "|"]
-    for score in next(iter(sets.values()))[0].scores:
+    first, *others = sets.values()
+    for score in [name for name in first[0].scores if all(name in nets[0].scores for nets in others)]:
         cells = []
         for name, nets in sets.items():
             start = [net for net in nets if not net.epoch]
