@@ -107,6 +107,10 @@ def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsy
     assert whole["method"].keys() == second["method"].keys()
     assert all(torch.equal(whole["method"][key], second["method"][key]) for key in whole["method"])
     assert not any("closed_form" in key for key in whole["state_dict"])
+    assert whole["agreement_before"] == {} and list(first["agreement_before"]) == list(readout.WEIGHTS)
+    assert first["agreement_before"] == second["agreement_before"]  # measured once, before the first step
+    loaded = models.load(checkpoint.path_of(str(tmp_path / "parts"), 2))
+    assert loaded.agreement_before == first["agreement_before"]
     for key in ("closed_form.mean", "closed_form.projection"):  # each closed form belongs to the weights of its epoch
         assert not torch.equal(first["state_dict"][key], second["state_dict"][key])
 
