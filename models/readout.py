@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from data.views import ImageBatches
 from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
@@ -31,6 +32,7 @@ LAST_WEIGHT = 0.5  # weight of the last stage's second order
 REDUCED_BY = 512  # most images used to compute the PCA of the channels
 ENOUGH = 300  # "auto" takes the closed form from this many images on
 SAMPLE = 2048  # most images on which agreement is measured
+FEWEST = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
@@ -226,8 +228,7 @@ class Fitter:
         for weight in self.weights if parts > 1 else (0.0,):
             weights = (1.0, weight, LAST_WEIGHT)[:parts]
             self._solve(form, covariance, weights, torch.float32)
-            embedded = [form.project(rows.to(form.mean.device)) for rows in views]
-            agreement = soft_agreement(embedded[0], embedded[1:])
+            agreement = agreement_of(form, views)
             if before.keys() >= set(self.weights):
                 agreement = (agreement * before[weight]) ** 0.5
             choices.append(Choice(weights, agreement))
@@ -240,3 +241,13 @@ class Fitter:
         form.weights.copy_(torch.tensor(weights))
         scales = form.scales(torch.tensor(weights, dtype=dtype))
         form.projection.copy_(projection(covariance, scales, form.dim))
+
+
+def agreement_of(form: ClosedForm, views: Sequence[Tensor]) -> float:
+    """Return the soft agreement of a closed form, in its leading directions: one for every FEWEST images.
+
+    views: descriptions of the same images (n, P): first of the central crops, then of two or more sets of random crops.
+    """
+    leading = max(1, min(form.dim, len(views[0]) // FEWEST))
+    centre, *crops = (F.normalize(form.project(rows.to(form.mean.device))[:, :leading], dim=1) for rows in views)
+    return soft_agreement(centre, crops)

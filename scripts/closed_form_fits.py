@@ -12,15 +12,12 @@ from closed_form_features import DIMS
 
 from evaluations.retrieval import columns, score
 from models.closed_form import Moments, projection
-from models.readout import LAST_WEIGHT, WEIGHTS
+from models.readout import LAST_WEIGHT, WEIGHTS, agreement_of
 from utils.arrays import evenly
-from utils.clustering.agreement import neighbour_agreement, soft_agreement
+from utils.clustering.agreement import neighbour_agreement
 from utils.files import write_json
 
-SCORES = {
-    "soft agreement": soft_agreement,
-    "first neighbours": neighbour_agreement,
-}  # the closed form is chosen by the first
+SCORES = ("soft agreement", "first neighbours")  # the first chooses the closed form's weight; the second did before
 SHARES = (0.3, 0.1, 0.03)  # shares of the training images
 
 
@@ -56,8 +53,8 @@ class Sight:
 
     def agreement(self, form):
         """Return the SCORES of the sample's images; the first is measured as the Fitter does."""
-        embedded = [form.project(rows) for rows in self.views]
-        return {name: score(embedded[0], embedded[1:]) for name, score in SCORES.items()}
+        centre, *crops = (form.project(rows) for rows in self.views)
+        return dict(zip(SCORES, (agreement_of(form, self.views), neighbour_agreement(centre, crops))))
 
     def choose(self, dim):
         """Return the weights with the highest agreement, and this agreement."""

@@ -44,7 +44,7 @@ def test_a_checkpoint_brings_the_closed_form_back(run, image_folder, tmp_path, c
     # If two weights agree equally well, rounding chooses. So the second fit only gets the weight that the first one chose.
     chosen = [float(embedder.closed_form.weights[1])]
     Fitter(ImageBatches(Images(listed, embedder.transforms), 7), device.choose("cpu"), weights=chosen)(embedder)
-    np.testing.assert_allclose(products(embedder.embed(held_out)), products(embedded), atol=1e-4)
+    np.testing.assert_allclose(products(embedder.embed(held_out)), products(embedded), atol=2e-4)
 
     capsys.readouterr()
     flags = ("--data", image_folder, "--resume", save_dir, "--save_json", tmp_path / "found.json")
