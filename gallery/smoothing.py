@@ -49,8 +49,7 @@ def neighbours_of(gallery: Gallery) -> Neighbours:
     """Return the table of neighbours of a gallery's rows. It is read, renewed or made."""
 
     def make() -> dict[str, np.ndarray]:
-        keys = np.frombuffer(bytes.fromhex("".join(gallery.keys)), np.uint8).reshape(len(gallery), -1)
-        names = np.hstack([keys, gallery.hashes])
+        names = names_of(gallery.hashes)
         model = np.array(f"{gallery.about['model']} {gallery.about['dtype']} {gallery.pixels}")
         earlier = gallery.earlier("neighbours", RULES)
         if earlier and str(earlier["model"]) == str(model):
@@ -62,6 +61,19 @@ def neighbours_of(gallery: Gallery) -> Neighbours:
 
     kept = gallery.kept("neighbours", make, RULES)
     return Neighbours(kept["rows"], kept["similarities"])
+
+
+def names_of(hashes: np.ndarray) -> np.ndarray:
+    """Name each row by the hash of its file, and a number among the rows with this hash: uint8 (N, b + 4).
+
+    A photo keeps its name when it is moved. Files with the same hash have the same embedding: it does not matter which gets
+    which number.
+    """
+    _, content = np.unique(_as_items(hashes), return_inverse=True)
+    order = np.argsort(content, kind="stable")
+    number = np.empty(len(hashes), ">u4")
+    number[order] = np.arange(len(hashes)) - np.searchsorted(content[order], content[order])
+    return np.hstack([hashes, number[:, None].view(np.uint8)])
 
 
 def made(embeddings: np.ndarray) -> Neighbours:
@@ -119,10 +131,15 @@ def _put(table: Neighbours, rows: np.ndarray, found: Neighbours) -> None:
 
 def _places(names: np.ndarray, among: np.ndarray) -> np.ndarray:
     """Return the row of each name, uint8 (n, b), in `among`, uint8 (m, b): int64 (n,), -1 for none."""
-    wanted, known = (np.ascontiguousarray(x).view(f"V{x.shape[1]}").ravel() for x in (names, among))
-    _, first, number = np.unique(np.concatenate([known, wanted]), return_index=True, return_inverse=True)
-    found = first[number[len(known) :]]
-    return np.where(found < len(known), found, -1)
+    items = _as_items(np.concatenate([among, names]))
+    _, first, number = np.unique(items, return_index=True, return_inverse=True)
+    found = first[number[len(among) :]]
+    return np.where(found < len(among), found, -1)
+
+
+def _as_items(rows: np.ndarray) -> np.ndarray:
+    """View each row of bytes, uint8 (n, b), as one item: (n,)."""
+    return np.ascontiguousarray(rows).view(f"V{rows.shape[1]}").ravel()
 
 
 def _empty(count: int) -> Neighbours:

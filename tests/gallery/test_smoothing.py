@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from galleries import files_named, make
 from gallery import index as indexes, smoothing
 from gallery.search import look_alikes, open_gallery, query_of_row
-from gallery.smoothing import SmoothedRows, made, neighbours_of, renewed
+from gallery.smoothing import SmoothedRows, made, names_of, neighbours_of, renewed
 from gallery.store import Gallery
 from made_clusters import made as made_rows
 from utils.clustering import smooth
@@ -20,7 +20,7 @@ def same(table, other):
     assert [set(row) for row in table.rows.tolist()] == [set(row) for row in other.rows.tolist()]
 
 
-def names_of(numbers):
+def named(numbers):
     return np.array(numbers, ">u4").view(np.uint8).reshape(-1, 4)
 
 
@@ -33,8 +33,15 @@ def test_a_renewed_table_is_a_new_one(stay, leave, come, seed):
     before, after = rng.permutation(stay + leave), rng.permutation([*range(stay), *range(stay + leave, len(rows))])
     if not len(before) or not len(after):
         return
-    table = renewed(rows[after], names_of(after), made(rows[before]), names_of(before))
+    table = renewed(rows[after], named(after), made(rows[before]), named(before))
     same(table, neighbours_among(rows[after], rows[after], np.arange(len(after))))
+
+
+def test_a_moved_photo_keeps_its_name_and_copies_have_different_ones():
+    hashes = np.array([[0, 7], [1, 0], [0, 7], [0, 0]], np.uint8)
+    names = [bytes(name) for name in names_of(hashes)]
+    assert len(set(names)) == 4 and [name[:2] for name in names] == [bytes(row) for row in hashes]
+    assert {bytes(name) for name in names_of(hashes[[2, 1, 3, 0]])} == set(names)
 
 
 def test_one_new_image_searches_for_few_rows(monkeypatch):
@@ -42,7 +49,7 @@ def test_one_new_image_searches_for_few_rows(monkeypatch):
     before = made(rows[:1000])
     searched = []
     monkeypatch.setattr(smoothing, "_searched", lambda _, table, todo: searched.extend(todo.tolist()) or table)
-    renewed(rows, names_of(range(1001)), before, names_of(range(1000)))
+    renewed(rows, named(range(1001)), before, named(range(1000)))
     assert searched == [1000]
 
 
@@ -60,7 +67,7 @@ def test_blocks_change_nothing(monkeypatch):
     whole = made(rows)
     monkeypatch.setattr("utils.arrays.ROWS", 30)
     same(made(rows), whole)
-    same(renewed(rows, names_of(range(200)), made(rows[:150]), names_of(range(150))), whole)
+    same(renewed(rows, named(range(200)), made(rows[:150]), named(range(150))), whole)
 
 
 @pytest.fixture
