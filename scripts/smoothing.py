@@ -3,7 +3,8 @@
     python scripts/smoothing.py GALLERY [GALLERY ...]       # galleries of embed.py
 
 The name of an image's folder counts as its class. First come the ways that were tried, then the choice of the constants of
-utils/clustering/smooth.py: the best setting on all galleries but one, and what it does on that one.
+utils/clustering/smooth.py: the best setting on all sets but one, and what it does on that one. Galleries with the same
+classes are one set.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from utils.errors import exit_on_error
 
 LOSS = 0.3  # points that the nearest may lose
 AT_ONCE = 1024  # queries
-CHOICES = list(product((1, 3, 5, 10), (0, 5, 10, 20), (0.5, 1.0)))  # FEW, MORE (0: smoothed once), H
+CHOICES = list(product((1, 2, 3, 5), (0, 5, 10), (0.5, 1.0)))  # FEW, MORE (0: smoothed once), H
 
 
 class Labelled:
@@ -34,7 +35,8 @@ class Labelled:
         gallery = Gallery(folder)
         self.name, self.rows = gallery.name, np.array(gallery.embeddings, np.float32)
         folders = [os.path.basename(os.path.dirname(path)) for path in gallery.paths]
-        _, self.labels, counts = np.unique(folders, return_inverse=True, return_counts=True)
+        classes, self.labels, counts = np.unique(folders, return_inverse=True, return_counts=True)
+        self.set = tuple(classes.tolist())
         self.positives = counts[self.labels] - 1
         self.neighbours = neighbours_among(self.rows, self.rows, np.arange(len(self.rows)))
 
@@ -142,7 +144,7 @@ def text(scores):
 
 
 def chosen(table, galleries):
-    """Return the setting with the most of the ten nearest right on these galleries, that loses LOSS at most on each."""
+    """Return the setting with the most of the ten nearest right on these galleries. The nearest may lose LOSS on each."""
     fits = lambda setting: all(table[g][setting][0] >= table[g][None][0] - LOSS for g in galleries)
     return max(filter(fits, CHOICES), key=lambda setting: sum(table[g][setting][1] for g in galleries))
 
@@ -157,19 +159,17 @@ def main():
     ways = WAYS | ({"within a shortlist of 500": within_shortlist} if args.shortlist else {})
     rows = ([name, *(text(way(gallery)) for gallery in galleries)] for name, way in ways.items())
     print_table(["", *(gallery.name for gallery in galleries)], rows)
-    if len(galleries) < 2:
+    if len({gallery.set for gallery in galleries}) < 2:
         return
     table = {gallery: {None: gallery.scores_of(gallery.rows)} for gallery in galleries}
     for gallery, (few, more, h) in product(galleries, CHOICES):
         with constants(few, more, h):
             rows_now = gallery.twice() if more else gallery.once(few, h)
         table[gallery][few, more, h] = gallery.scores_of(rows_now)
-    print(
-        f"\nThe best of {len(CHOICES)} settings on all galleries but one, on that one. The nearest loses {LOSS} at most.\n"
-    )
+    print(f"\nThe best of {len(CHOICES)} settings on all sets but one, measured on that one.\n")
     rows = []
     for gallery in galleries:
-        setting = chosen(table, [other for other in galleries if other is not gallery])
+        setting = chosen(table, [other for other in galleries if other.set != gallery.set])
         cells = gallery.name, "{} then {}, h {}".format(*setting), text(table[gallery][None]), text(table[gallery][setting])
         rows.append(cells)
     print_table(["left out", "chosen: FEW then MORE, H", "as it is", "smoothed"], rows)

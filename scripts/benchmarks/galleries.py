@@ -36,7 +36,7 @@ def measured(folder):
     """Return a gallery's rows of the first table, and its rows of the second."""
     gallery = Gallery(folder)
     _, labels = np.unique([os.path.basename(os.path.dirname(path)) for path in gallery.paths], return_inverse=True)
-    rows = np.asarray(gallery.embeddings, np.float32)
+    rows = np.array(gallery.embeddings, np.float32)
     began = time.perf_counter()
     smoothed = SmoothedRows(rows, made(rows))[:]
     took = time.perf_counter() - began

@@ -17,8 +17,8 @@ from utils.arrays import blocks, nearest_rows
 COPY = 1 - 1e-4  # rows at least this similar show the same picture, which says nothing new
 CANDIDATES = 20  # nearest rows that `smoothed_twice` chooses neighbours from
 SPARE = 8  # further rows that a search asks for, in place of copies and of the query itself
-FEW, MORE = 3, 10  # neighbours in the first and in the second smoothing
-H = 0.5  # weight of a neighbour with similarity 1
+FEW, MORE = 2, 10  # neighbours in the first and in the second smoothing
+H = 1.0  # weight of a neighbour with similarity 1
 ROWS_AT_ONCE = 512  # rows whose neighbours are gathered at once
 
 

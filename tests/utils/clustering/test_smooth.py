@@ -32,12 +32,12 @@ def slow_sum(row, pairs, rows, h):
 
 def slow_twice(rows, own, near):
     table = slow_neighbours(rows, rows, np.arange(len(rows)))
-    once = np.array([slow_sum(row, pairs[:3], rows, 0.5) for row, pairs in zip(rows, table)])
+    once = np.array([slow_sum(row, pairs[:2], rows, 1) for row, pairs in zip(rows, table)])
     result = []
     for row, pairs in zip(own, near):
-        own_once = slow_sum(row, pairs[:3], rows, 0.5)
+        own_once = slow_sum(row, pairs[:2], rows, 1)
         after = sorted(((j, float(own_once @ once[j])) for j, _ in pairs), key=lambda pair: -pair[1])[:10]
-        total = row + slow_sum(own_once, after, once, 0.5)
+        total = row + slow_sum(own_once, after, once, 1)
         result.append(total / np.linalg.norm(total))
     return np.array(result)
 
@@ -102,7 +102,7 @@ def test_copies_are_no_neighbours():
     assert not copies & set(table.rows[0]) and not copies & set(table.rows[33])
     np.testing.assert_array_equal(table.rows[0, :19], neighbours_within(rows).rows[0, :19])
     everything = np.tile(np.arange(34), (34, 1))
-    wanted = slow_sum(rows[0], [(j, rows[0] @ rows[j]) for j in range(1, 30)], rows, 0.5)
+    wanted = slow_sum(rows[0], [(j, rows[0] @ rows[j]) for j in range(1, 30)], rows, 1)
     np.testing.assert_allclose(smoothed(several, everything, several @ several.T)[0], wanted, atol=1e-5)
     alone = np.repeat(rows[:1], 5, axis=0)
     table = neighbours_within(alone)
