@@ -1,9 +1,9 @@
 """The nearest neighbours of each image of a gallery, and its rows smoothed over them.
 
 The table of neighbours is kept beside the gallery. When images are added or deleted, only the rows that gain or lose a
-neighbour change: one new photo costs one comparison with all rows. Smoothed rows are computed when they are read, so no second
-array of the gallery's size is needed. A query reads SHORTLIST of them: as good as all rows, within 0.1 points of the ten
-nearest right (four labelled sets). Neighbours from the shortlist alone would need no table, but cost up to 5 points.
+neighbour change: one new photo costs one comparison with all rows. Smoothed rows are computed when they are read, so no
+second array of the gallery's size is needed. A query reads SHORTLIST of them: as good as all rows, within 0.1 points of the
+ten nearest right (four labelled sets). Neighbours from the shortlist alone would need no table, but cost up to 5 points.
 """
 
 import numpy as np

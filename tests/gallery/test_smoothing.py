@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from galleries import files_named, make
-from gallery import index as indexes, smoothing
+from gallery import derived, index as indexes, smoothing
 from gallery.search import look_alikes, open_gallery, query_of_row
 from gallery.smoothing import SmoothedRows, made, names_of, neighbours_of, renewed
 from gallery.store import Gallery
 from made_clusters import made as made_rows
-from utils.clustering import smooth
+from utils.clustering import grouping, layout, smooth
 from utils.clustering.smooth import Neighbours, neighbours_among, smoothed_twice
 
 
@@ -141,3 +141,18 @@ def test_a_damaged_table_is_made_anew(tmp_path, names):
     same(neighbours_of(gallery), table)
     assert isinstance(table, Neighbours) and smooth.CANDIDATES == table.rows.shape[1]
     assert indexes.build(gallery.embeddings).neighbours is None
+
+
+def test_groups_and_map_are_made_of_smoothed_rows(tmp_path, names, monkeypatch):
+    make(tmp_path, files_named(*names))
+    gallery = Gallery(tmp_path)
+    rows = np.asarray(gallery.embeddings)
+    wanted, given_rows = SmoothedRows(rows, made(rows))[:], []
+    monkeypatch.setattr(layout, "layout", lambda rows: given_rows.append(rows) or np.zeros((len(rows), 2), np.float32))
+    derived.layout(gallery)
+    np.testing.assert_allclose(given_rows[0], wanted, atol=1e-6)
+    expected = [group.tolist() for group in grouping.group(wanted, 4).order]
+    assert [group.tolist() for group in derived.groups(gallery, 4)] == expected
+    monkeypatch.setattr(grouping, "SAMPLE", 0)  # as in a large gallery: rows are smoothed when they are read
+    assert [group.tolist() for group in derived.groups(gallery, 4)] == expected
+    assert expected != [group.tolist() for group in grouping.group(rows, 4).order]
