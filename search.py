@@ -20,6 +20,7 @@ import numpy as np
 from data.lists import shown
 from gallery import derived, index as indexes
 from gallery.search import look_alikes, open_gallery, queries_of_files
+from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
 from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
@@ -103,6 +104,7 @@ def index(args: argparse.Namespace) -> None:
         except OSError as error:
             raise RunError(f"{shown(gallery.folder)}: the index cannot be written ({error.strerror})") from None
     log.say(built.description)
+    neighbours_of(gallery)
 
 
 # ---- query -----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 python test.py --data cub --data_root ~/data --resume results/.../ckp_ep600.pth.tar [more checkpoints]
 python test.py --data cub --data_root ~/data --net ResNet50 --pretrained True        # the frozen backbone
 python test.py ... --pretrained True --readout closed_form           # also its closed form, fitted to the training images
+python test.py ... --rerank                      # extra rows: smoothed over the other test images
 python test.py ... --metrics recall map_at_r nmi --save_json result.json
 python test.py --data ~/photos --resume results/mine --select          # chooses a checkpoint without labels
 """
@@ -24,7 +25,7 @@ from data.lists import ImageList
 from data.views import ImageBatches, count_workers
 from evaluations import label_free
 from evaluations.report import report_tested
-from evaluations.retrieval import METRICS, NEIGHBOURS, extract_lists, neighbours, net_name, score_lists, summary
+from evaluations.retrieval import METRICS, NEIGHBOURS, extract_lists, neighbours, net_name, reranked, score_lists, summary
 from models.readout import Fitter
 from utils import checkpoint, device, flags, log
 from utils.arrays import evenly
@@ -60,6 +61,11 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--nmi_average", choices=("arithmetic", "geometric"), default="arithmetic", help=about)
     about = "also judge each net without labels, on its training images, and choose one; needs no test list"
     add("--select", action="store_true", help=about)
+    about = (
+        "add a row for each net and readout whose features are smoothed over the other test images, as in the search of a "
+    )
+    about += "folder; never compare these rows with other tables"
+    add("--rerank", action="store_true", help=about)
     add("--save_json", default=None, help="write the results to this file")
     about = f"write the {NEIGHBOURS} nearest images of each query to this file (.npz), by the net in the table's last row"
     add("--save_neighbours", "--save_txt", default=None, metavar="FILE", help=about)
@@ -99,7 +105,11 @@ def main() -> None:
     nets = [net._replace(readouts=resolved(net.readouts, net.embedder)) for net in nets]
     encoders = [encoder(net.embedder, net.readouts, compute) for net in nets]
     extracted = extract_lists(encoders, lists, lambda part: load(part.paths).crops(), args.on_bad_image, args.features_dir)
-    scored = score_lists(extracted, recall_ks(folder), args.metrics, args.nmi_average, args.seed, compute.scores)
+    how = recall_ks(folder), args.metrics, args.nmi_average, args.seed, compute.scores
+    scored = score_lists(extracted, *how)
+    if args.rerank:
+        smoothed_scores = score_lists(reranked(extracted), *how)
+        scored = [{**result, "reranked": scores} for result, scores in zip(scored, smoothed_scores)]
     rows = [(net.epoch, readout) for net in nets for readout in net.readouts]
     log.say(summary(rows, scored, args.nmi_average))
     about_rows = [net_facts for net_facts, net in zip(about, nets) for _ in net.readouts]

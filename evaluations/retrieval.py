@@ -11,6 +11,7 @@ from evaluations.ranking import count_positives, precision_at_r
 from evaluations.recall import recall_at_k
 from utils.arrays import nearest_rows
 from utils.clustering.kmeans import kmeans
+from utils.clustering.smooth import neighbours_among, smoothed_twice
 from utils.distributed import Group
 from utils.features import Encoder, extract, report_bad
 
@@ -78,6 +79,24 @@ def score_lists(
     counts = {"queries": int((positives > 0).sum()), "without_positive": int((positives == 0).sum())}
     counts["unreadable"] = tested.unreadable
     return [{**score(sets, tested.labels, ks, metrics, nmi_average, seed, device), **counts} for sets in tested.sets]
+
+
+def reranked(tested: Found) -> Found:
+    """Smooth the features over their neighbours (utils/clustering/smooth.py), as the search in a folder does.
+
+    Such scores use the other test images as well, and must not be compared with scores that do not. Queries that are not in
+    the gallery are smoothed over the gallery, which is smoothed over itself.
+    """
+    return tested._replace(sets=[_smoothed(*features) for features in tested.sets])
+
+
+def _smoothed(query: np.ndarray, gallery: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    rows = query if gallery is None else gallery
+    table = neighbours_among(rows, rows, np.arange(len(rows)))
+    gallery_rows = smoothed_twice(rows, table, rows, table)
+    if gallery is None:
+        return (gallery_rows,)
+    return smoothed_twice(rows, table, query, neighbours_among(query, rows)), gallery_rows
 
 
 def neighbours(tested: Found) -> dict[str, np.ndarray]:
@@ -154,7 +173,10 @@ def result_line(epoch: int, result: dict, readout: str = "") -> str:
 
 
 def summary(rows: Sequence[tuple[int | None, str]], results: Sequence[dict], nmi_average: str) -> str:
-    """Format the counts, a line for each net and readout as the original prints it, and the table. rows: as in `table`."""
+    """Format the counts, a line for each net and readout as the original prints it, and the table.
+
+    rows: as in `table`. A result may hold the scores after reranking, under "reranked"; they have rows of their own.
+    """
     first = results[0]
     counts = f"{first['queries']} queries; left out: {first['without_positive']} without a positive, "
     counts += f"{first['unreadable']} unreadable images" + (f"; NMI: {nmi_average} mean" if "nmi" in first else "")
@@ -167,7 +189,9 @@ def table(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> st
     lines = [f"{'':<28}" + "".join(f"{heading:>8}" for heading in columns(results[0]))]
     for (epoch, readout), result in zip(rows, results):
         name = net_name(epoch) + (", closed form" if readout == "closed_form" else "")
-        lines.append(f"{name:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(result).values()))
+        for label, scores in ((name, result), (f"{name}, reranked", result.get("reranked"))):
+            if scores:
+                lines.append(f"{label:<28}" + "".join(f"{100 * share:8.2f}" for share in columns(scores).values()))
     return "\n".join(lines)
 
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from gallery.groups import Group, marks_of
 from gallery.index import Index
+from gallery.smoothing import SmoothedRows, neighbours_of
 from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
 RULES = 1  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
+GROUP_RULES = 2  # the same for groups and map
 KINDS = ("identical", "near", "alike")  # classes of duplicates: identical, copies, look-alikes
 
 
@@ -34,15 +36,18 @@ class Places(NamedTuple):
 def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.ndarray]:
     """Return the rows of each group of look-alikes, int64: the largest group first, in it the most central image first.
 
+    The rows are smoothed over their neighbours (gallery/smoothing.py). The map uses the same rows.
     k, seed: see `utils.clustering.grouping.group`, which makes the groups. Groups of the default k and seed are kept.
     """
 
     def make() -> dict[str, np.ndarray]:
         from utils.clustering import grouping
 
-        return packed(grouping.group(gallery.embeddings, k, seed).order)
+        smoothed = SmoothedRows(gallery.embeddings, neighbours_of(gallery))
+        rows: Any = smoothed[:] if len(smoothed) <= grouping.SAMPLE else smoothed
+        return packed(grouping.group(rows, k, seed).order)
 
-    return unpacked(gallery.kept("page-clusters", make, RULES) if (k, seed) == (None, 0) else make())
+    return unpacked(gallery.kept("page-clusters", make, GROUP_RULES) if (k, seed) == (None, 0) else make())
 
 
 def usual_threshold(gallery: Gallery, index: Index) -> float:
@@ -91,11 +96,11 @@ def layout(gallery: Gallery) -> Places:
     def make() -> dict[str, np.ndarray]:
         from utils.clustering import layout as layouts
 
-        return {"rows": rows, "places": layouts.layout(np.asarray(gallery.embeddings[rows], np.float32))}
+        return {"rows": rows, "places": layouts.layout(SmoothedRows(gallery.embeddings, neighbours_of(gallery))[rows])}
 
     total = len(gallery.paths)
     rows = evenly(total, ON_MAP)
-    kept = gallery.kept("page-map", make, RULES)
+    kept = gallery.kept("page-map", make, GROUP_RULES)
     labels = np.empty(total, np.int64)
     for number, members in enumerate(groups(gallery)):
         labels[members] = number

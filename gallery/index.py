@@ -11,6 +11,7 @@ import numpy as np
 
 from gallery.folder import GalleryFolder, read_json
 from utils.arrays import nearest_rows
+from utils.clustering.smooth import Neighbours
 from utils.errors import InputError
 from utils.files import write_json, written_whole
 
@@ -27,6 +28,7 @@ class Index:
     def __init__(self, searcher: Any, about: dict[str, Any]) -> None:
         """searcher: a faiss index of inner products. about: as `build` gives it."""
         self.searcher, self.about = searcher, about
+        self.neighbours: Neighbours | None = None  # of each embedding; None: results stay in the order of the search
 
     def __len__(self) -> int:
         return self.searcher.ntotal

@@ -1,7 +1,9 @@
 """Finds the look-alikes of query images in a gallery, by the same rules for the shell and for the page.
 
 Files with the same bytes as a query come first, with similarity 1. All others follow by the similarity of their embedding to
-the query's, or to the mean of several queries. A query image that is in the gallery itself is left out.
+the query's, or to the mean of several queries. The first of these get a new order from embeddings that are smoothed over
+their neighbours (gallery/smoothing.py). The similarity that is returned is still the one of the embeddings as they are. A
+query image that is in the gallery itself is left out.
 """
 
 import os
@@ -15,6 +17,7 @@ from data.lists import shown
 from gallery import index as indexes
 from gallery.index import Index
 from gallery.intake import hash_of
+from gallery.smoothing import SHORTLIST, SmoothedRows, neighbours_of
 from gallery.store import Gallery
 from utils import log
 
@@ -30,14 +33,14 @@ class Query(NamedTuple):
 
 
 class LookAlikes(NamedTuple):
-    """A stretch of the results: similar images, best first."""
+    """A stretch of the results, best first. Smoothed rows decide the order, so similarities may rise from place to place."""
 
     rows: np.ndarray  # int64 (n,)
     similarities: np.ndarray  # float32 (n,)
 
 
 def open_gallery(folder: str) -> tuple[Gallery, Index]:
-    """Open a gallery and its index. An index that is missing, or older than the embeddings, is built.
+    """Open a gallery and its index with its neighbours. What is missing, or older than the embeddings, is made.
 
     Raises InputError for a folder that is no gallery, a damaged gallery, and an index of another model's embeddings.
     """
@@ -45,9 +48,15 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
     if gallery.pixels != PIXELS:
         versions = f"its rows are of pixel version {gallery.pixels}, queries are read as version {PIXELS}"
         log.say(f"{shown(gallery.folder)}: {versions}; run embed.py again to renew them")
+    index = _index_of(gallery)
+    index.neighbours = neighbours_of(gallery)
+    return gallery, index
+
+
+def _index_of(gallery: Gallery) -> Index:
     model, stamp = gallery.about["model"], gallery.stamp
     try:
-        return gallery, indexes.load(gallery.folder, gallery.embeddings, model, stamp)
+        return indexes.load(gallery.folder, gallery.embeddings, model, stamp)
     except indexes.Outdated:
         index = indexes.build(gallery.embeddings)
     try:
@@ -55,7 +64,7 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
     except OSError as error:
         log.say(f"{shown(gallery.folder)}: the index cannot be saved ({error.strerror})")
     log.say(index.description)
-    return gallery, index
+    return index
 
 
 def query_of_row(gallery: Gallery, row: int) -> Query:
@@ -97,12 +106,16 @@ def look_alikes(gallery: Gallery, index: Index, queries: Sequence[Query], start:
     first = identical[start : start + count]
     rows, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
     if len(first) < count:
-        wanted = min(len(gallery.embeddings), start + count + len(own) + len(identical))
+        wanted = min(len(gallery.embeddings), max(SHORTLIST, start + count) + len(own) + len(identical))
         nearest, values = (part[0] for part in index.search(mean[None], wanted))
         others = (nearest >= 0) & ~np.isin(nearest, own) & ~np.isin(nearest, identical)
+        rows, similarities = nearest[others], values[others]
+        if index.neighbours is not None:
+            order = SmoothedRows(gallery.embeddings, index.neighbours).best_first(mean, rows, similarities)
+            rows, similarities = rows[order], similarities[order]
         begin = max(0, start - len(identical))
         stretch = slice(begin, begin + count - len(first))
-        rows, similarities = nearest[others][stretch], values[others][stretch]
+        rows, similarities = rows[stretch], similarities[stretch]
     return LookAlikes(
         np.concatenate([first, rows]).astype(np.int64),
         np.concatenate([np.ones(len(first), np.float32), similarities]).astype(np.float32),

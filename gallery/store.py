@@ -114,16 +114,27 @@ class Gallery:
 
         rules: the version of how `make` computes; a file that does not name its version has version 1.
         """
-        path = self.place.derived(name)
-        with suppress(Exception), np.load(path) as stored:  # a damaged file can fail in any way
-            if str(stored["stamp"]) == self.stamp and int(stored.get("rules", 1)) == rules:
-                return {key: stored[key] for key in stored.files if key not in ("stamp", "rules")}
-        arrays = make()
+        stamp, arrays = self._stored(name, rules)
+        if stamp == self.stamp:
+            return arrays
+        path, arrays = self.place.derived(name), make()
         with suppress(OSError):  # a full or read-only disk: the arrays are made anew each time
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with written_whole(path, sync=False) as file:
                 np.savez(file, stamp=np.array(self.stamp), rules=np.array(rules), **arrays)  # type: ignore[arg-type]
         return arrays
+
+    def earlier(self, name: str, rules: int = 1) -> dict[str, np.ndarray]:
+        """Return the arrays that `kept` stored in any state of the gallery; {} if there are none."""
+        return self._stored(name, rules)[1]
+
+    def _stored(self, name: str, rules: int) -> tuple[str | None, dict[str, np.ndarray]]:
+        """Read derived/<name>.npz: the stamp that it was made for, and its arrays."""
+        with suppress(Exception), np.load(self.place.derived(name)) as stored:  # a damaged file can fail in any way
+            if int(stored.get("rules", 1)) == rules:
+                arrays = {key: stored[key] for key in stored.files if key not in ("stamp", "rules")}
+                return str(stored["stamp"]), arrays
+        return None, {}
 
     def apart(self) -> list[list[int]]:
         """Read groups of rows that the user marked as "not duplicates", here or in a gallery beside this one."""

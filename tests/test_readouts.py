@@ -9,6 +9,8 @@ import torch
 import models
 from data.images import Images
 from data.views import ImageBatches
+from evaluations.report.folder import rows_of
+from evaluations.retrieval import columns
 from models import readout
 from models.readout import Fitter
 from thumbnails import TINY, TINY_TRAIN
@@ -63,6 +65,20 @@ def test_the_frozen_backbone_and_its_closed_form(run, image_folder, capsys):
     run("test", *net, "--data", image_folder, "--pretrained", "True", "--readout", "closed_form")
     said = capsys.readouterr().out
     assert "\nfrozen backbone   " in said and "\nfrozen backbone, closed form   " in said
+
+
+def test_reranked_rows_stand_beside_plain_ones_and_change_none(run, image_folder, tmp_path, capsys):
+    net = ("--net", "EfficientNet-Lite0", "--width", 32, "--origin_width", 36, "--dim", 16, "--device", "cpu")
+    results = []
+    for more in ((), ("--rerank",)):
+        run("test", *net, "--data", image_folder, "--pretrained", "True", "--save_json", tmp_path / "found.json", *more)
+        results.append(json.loads((tmp_path / "found.json").read_text()))
+    assert "\nfrozen backbone, reranked   " in capsys.readouterr().out
+    (plain,), (both,) = results
+    after = both.pop("reranked")
+    assert both == plain and after.keys() >= {"recall", "nmi"} and after["recall"] != plain["recall"]
+    marked = [{**plain, "reranked": after}]
+    assert rows_of(marked) == rows_of([plain]) != [] and columns(marked[0]) == columns(plain)
 
 
 def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folder, tmp_path, capsys):

@@ -20,6 +20,7 @@ from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from gallery import index as indexes
 from gallery.folder import PLACES
 from gallery.store import Gallery
+from utils.clustering.smooth import Neighbours, neighbours_among, smoothed_twice
 from utils.errors import InputError, Interrupted, RunError
 from utils.lock import locked
 
@@ -77,10 +78,19 @@ def refusal(run):
 
 
 def nearest(gallery, query, k, own=()):
-    """Return [(shown path, similarity)] by comparing with every row in float64, except the query's own rows."""
-    similar = np.asarray(gallery.embeddings, np.float64) @ np.asarray(query, np.float64)
-    rows = [row for row in np.argsort(-similar, kind="stable").tolist() if row not in own]
-    return [(gallery.shown(row), similar[row]) for row in rows[:k]]
+    """Return [(shown path, similarity)], without the query's own rows: the order of all smoothed rows, and the similarity
+    of the rows as they are."""
+    embeddings, query = np.asarray(gallery.embeddings, np.float32), np.asarray(query, np.float32)
+    others = np.setdiff1d(np.arange(len(embeddings)), own)
+    table = neighbours_among(embeddings, embeddings, np.arange(len(embeddings)))
+    length_one = query / np.linalg.norm(query)
+    found = neighbours_among(length_one[None], embeddings[others])
+    near = Neighbours(np.where(found.rows < 0, -1, others[found.rows]), found.similarities)
+    smoothed = smoothed_twice(embeddings, table, embeddings, table)
+    (own_smoothed,) = smoothed_twice(embeddings, table, length_one[None], near)
+    order = others[np.argsort(-(smoothed[others] @ own_smoothed), kind="stable")]
+    similar = embeddings.astype(float) @ query
+    return [(gallery.shown(row), similar[row]) for row in order[:k].tolist()]
 
 
 def is_same(found, expected):

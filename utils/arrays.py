@@ -20,10 +20,10 @@ def sample_rows(embeddings: np.ndarray, most: int, seed: int) -> tuple[np.ndarra
 
     Float32 rows are not copied when all are taken. Raises InputError when a row is not finite.
     """
-    chosen, rows = np.arange(len(embeddings)), embeddings
+    chosen = np.arange(len(embeddings))
     if len(embeddings) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(len(embeddings), most, replace=False))
-        rows = embeddings[chosen]
+    rows = embeddings[chosen] if len(embeddings) > most else embeddings[:]
     rows = rows.astype(np.float32, copy=False)
     if not all(np.isfinite(part).all() for part in row_blocks(rows)):
         raise InputError("embeddings are not finite: the model has diverged; embed the images with another one")

@@ -14,7 +14,7 @@ import numpy as np
 
 import bench  # finds the project
 import models
-from gallery import index
+from gallery import index, smoothing
 from gallery.folder import GalleryFolder
 from gallery.model import Model
 from gallery.store import Gallery
@@ -46,6 +46,23 @@ def searched(size):
     return size, about["kind"], built.seconds, built.peak_mb, ours, limit, about.get("recall", 1.0), about.get("probes", "")
 
 
+def smoothed(size):
+    """Return the seconds for a table of neighbours and for its renewal with one new image, and the ms to order results."""
+    vectors, _ = bench.embeddings(size, classes=max(2, size // 100), noise=0.05)
+    names = np.arange(size, dtype=">u4").view(np.uint8).reshape(-1, 4)
+    table = bench.measure(lambda: smoothing.made(vectors))
+    before = smoothing.made(vectors[:-1])
+    one_new = bench.measure(lambda: smoothing.renewed(vectors, names, before, names[:-1]))
+    rows, similarities = index.build(vectors).search(vectors[:QUERIES], smoothing.SHORTLIST + 1)
+    searcher = smoothing.SmoothedRows(vectors, table.result)
+
+    def one_by_one():
+        for query, found, values in zip(vectors, rows[:, 1:], similarities[:, 1:]):
+            searcher.best_first(query, found, values)
+
+    return size, table.seconds, one_new.seconds, 1000 * bench.measure(one_by_one).seconds / QUERIES
+
+
 def gallery_of(folder, size):
     """Make a gallery of synthetic embeddings. Its images are names only."""
     model = Model(models.create("EfficientNet-Lite0", 512, False, width=128, origin_width=144).eval(), "embedding", {}, 0)
@@ -66,6 +83,7 @@ def page(size):
     with tempfile.TemporaryDirectory() as folder:
         gallery = gallery_of(folder, size)
         index.save(index.build(gallery.embeddings), folder, gallery.about["model"], gallery.stamp)
+        smoothing.neighbours_of(gallery)
         began = time.perf_counter()
         command = [sys.executable, ROOT / "search.py", "serve", folder, "--port", "0"]
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -95,6 +113,11 @@ def main():
     bench.table(
         ["embeddings", "index", "build, s", "build, MB", "query, ms", "limit: one product, ms", "recall@10", "probes"],
         [searched(size) for size in args.sizes],
+    )
+    print("Smoothing over neighbours.\n")
+    bench.table(
+        ["embeddings", "neighbours of all, s", "with one new image, s", "order of a query's results, ms"],
+        [smoothed(size) for size in args.sizes],
     )
     print("`search.py serve` on synthetic embeddings: 60 neighbours after a click on an image.\n")
     bench.table(

@@ -17,8 +17,22 @@ from data.transforms import Transforms
 from data.views import ImageBatches
 from evaluations.cluster_metrics import pairwise_f1
 from evaluations.recall import recall_at_k
-from evaluations.retrieval import METRICS, columns, extract_lists, nearest, neighbours, result_line, score, score_lists
+from evaluations.retrieval import (
+    METRICS,
+    Found,
+    columns,
+    extract_lists,
+    nearest,
+    neighbours,
+    reranked,
+    result_line,
+    score,
+    score_lists,
+    summary,
+)
+from made_clusters import made
 from utils.clustering.kmeans import kmeans
+from utils.clustering.smooth import neighbours_among, smoothed_twice
 from utils.errors import InputError
 from utils.features import extract
 
@@ -183,3 +197,31 @@ def test_metrics_come_in_the_order_asked_for_from_one_clustering(monkeypatch):
     assert not clusterings and list(some) == asked and all(some[name] == everything[name] for name in asked)
     geometric = score([features], [labels], (1,), ["nmi"], "geometric")["nmi"]
     assert geometric == pytest.approx(normalized_mutual_info_score(labels, clusters, average_method="geometric"), abs=1e-12)
+
+
+def test_reranked_rows_are_smoothed_over_the_gallery():
+    rows, labels = made(20, 600, spread=0.25, d=64)
+    places = np.arange(600)
+    table = neighbours_among(rows, rows, places)
+    (one,) = reranked(Found([(rows,)], [labels], [places], 0)).sets
+    np.testing.assert_allclose(one[0], smoothed_twice(rows, table, rows, table))
+    query, gallery = rows[:100], rows[100:]
+    both = Found([(query, gallery)], [labels[:100], labels[100:]], [places[:100], places[:500]], 0)
+    ((queries, others),) = reranked(both).sets
+    table = neighbours_among(gallery, gallery, places[:500])
+    np.testing.assert_allclose(others, smoothed_twice(gallery, table, gallery, table))
+    np.testing.assert_allclose(queries, smoothed_twice(gallery, table, query, neighbours_among(query, gallery)))
+    before, after = (score_lists(tested, (1,), ["map_at_r"])[0]["map_at_r"] for tested in (both, reranked(both)))
+    assert after > before + 0.1
+    assert reranked(Found([], [], [], 0)).sets == []  # of another process than the first
+
+
+def test_reranked_rows_are_marked():
+    plain, after = {"recall": {1: 0.5}, "nmi": 0.25}, {"recall": {1: 0.75}, "nmi": 0.5}
+    counts = {"queries": 4, "without_positive": 0, "unreadable": 0}
+    said = summary([(None, "pooled"), (3, "closed_form")], 2 * [{**plain, **counts, "reranked": after}], "arithmetic")
+    lines = [line.split() for line in said.splitlines()]
+    assert ["frozen", "backbone,", "reranked", "75.00", "50.00"] in lines
+    assert ["epoch", "3,", "closed", "form,", "reranked", "75.00", "50.00"] in lines
+    assert ["epoch", "3,", "closed", "form", "50.00", "25.00"] in lines
+    assert len([line for line in lines if line[0].startswith("Epoch-")]) == 2  # only plain rows are lines of the original

@@ -58,6 +58,7 @@ class FakeGallery(Gallery):
                 hashes.append(np.frombuffer(hashlib.blake2b(file.read(), digest_size=16).digest(), np.uint8))
         self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
         self._apart, self.left_out = [], []
+        self.about, self.pixels = {"model": name, "dtype": "float32"}, 0
 
     def noted(self):
         return []
@@ -70,6 +71,9 @@ class FakeGallery(Gallery):
 
     def kept(self, name, make, rules=1):
         return make()
+
+    def earlier(self, name, rules=1):
+        return {}
 
     def apart(self):
         return self._apart
@@ -91,7 +95,9 @@ def real_gallery(folder, name, paths, embed, root):
 
 
 class FakeIndex:
-    """An index that compares a query with all rows."""
+    """An index that compares a query with all rows, and knows no neighbours: results are not smoothed."""
+
+    neighbours = None
 
     def __init__(self, embeddings):
         self.embeddings = embeddings

@@ -10,9 +10,8 @@ from PIL import Image
 
 from data.creatures import recipe, snapshot
 from data.images import decode
-from gallery import index
 from gallery.page.gallery_view import GalleryView
-from gallery.store import Gallery
+from gallery.search import open_gallery
 from gallery.table import Bad, File
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
@@ -60,8 +59,8 @@ def write(folder, name, root, embed):
     bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
     about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
     writer.finish(bad, {**about, "dim": embeddings.shape[1]})
-    gallery = Gallery(folder)
-    return GalleryView(gallery, index.build(gallery.embeddings), embed, side=64)
+    gallery, index = open_gallery(str(folder))
+    return GalleryView(gallery, index, embed, side=64)
 
 
 def digest(data, size):

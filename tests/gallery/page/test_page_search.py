@@ -72,7 +72,10 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
     index = FakeIndex(embeddings)
     if data.draw(st.booleans()):  # as an inverted file that finds two neighbours less
         index = SimpleNamespace(
-            search=lambda q, k: [np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in FakeIndex(embeddings).search(q, k)]
+            search=lambda q, k: [
+                np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in FakeIndex(embeddings).search(q, k)
+            ],
+            neighbours=None,
         )
     view = GalleryView(gallery, index, None)
     own = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=3))
