@@ -32,6 +32,7 @@ LAST_WEIGHT = 0.5  # weight of the last stage's second order
 REDUCED_BY = 512  # most images used to compute the PCA of the channels
 ENOUGH = 300  # "auto" takes the closed form from this many images on
 SAMPLE = 2048  # most images on which agreement is measured
+TIE = 0.01  # agreements that differ by less than this share are alike: the largest weight with such an agreement is taken
 FEWEST = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
@@ -217,7 +218,7 @@ class Fitter:
     def _choose(
         self, form: ClosedForm, covariance: Covariance, views: list[Tensor], before: Mapping[float, float]
     ) -> list[Choice]:
-        """Set the form to the weights with the highest agreement. Returns all choices tried.
+        """Set the form to the best weights. Returns all choices tried.
 
         views: descriptions of the sample (n, P): first of the central crops, then of each set of random crops.
         before: the `agreements` of the net before training; empty if they are not known.
@@ -232,8 +233,7 @@ class Fitter:
             if before.keys() >= set(self.weights):
                 agreement = (agreement * before[weight]) ** 0.5
             choices.append(Choice(weights, agreement))
-        best = max(choices, key=lambda choice: choice.agreement)
-        self._solve(form, covariance, best.weights, torch.float64)
+        self._solve(form, covariance, choices[best([choice.agreement for choice in choices])].weights, torch.float64)
         return choices
 
     @staticmethod
@@ -251,3 +251,8 @@ def agreement_of(form: ClosedForm, views: Sequence[Tensor]) -> float:
     leading = max(1, min(form.dim, len(views[0]) // FEWEST))
     centre, *crops = (F.normalize(form.project(rows.to(form.mean.device))[:, :leading], dim=1) for rows in views)
     return soft_agreement(centre, crops)
+
+
+def best(agreements: Sequence[float]) -> int:
+    """Return the place of the weight to take, from the agreement for each weight in rising order: the last of the best."""
+    return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - TIE) * max(agreements))

@@ -12,7 +12,7 @@ from closed_form_features import DIMS
 
 from evaluations.retrieval import columns, score
 from models.closed_form import Moments, projection
-from models.readout import LAST_WEIGHT, WEIGHTS, agreement_of
+from models.readout import LAST_WEIGHT, WEIGHTS, agreement_of, best
 from utils.arrays import evenly
 from utils.clustering.agreement import neighbour_agreement
 from utils.files import write_json
@@ -57,13 +57,13 @@ class Sight:
         return dict(zip(SCORES, (agreement_of(form, self.views), neighbour_agreement(centre, crops))))
 
     def choose(self, dim):
-        """Return the weights with the highest agreement, and this agreement."""
+        """Return the weights that the Fitter takes, and their agreement."""
         agreements = {}
         for middle in WEIGHTS:
             weights = (1.0, middle, LAST_WEIGHT)
             agreements[weights] = self.agreement(self.forms(weights, torch.float32)[dim])["soft agreement"]
-        best = max(agreements, key=lambda weights: agreements[weights])
-        return best, agreements[best]
+        chosen = list(agreements)[best(list(agreements.values()))]
+        return chosen, agreements[chosen]
 
 
 class Results:
@@ -99,13 +99,13 @@ class Study:
         self.row("frozen, pooled", "all", self.baseline)
         for middle in WEIGHTS:
             self.results.row("weights", f"{middle:g}", lambda: self.grid((1, middle, LAST_WEIGHT)))
-        grid = self.results.found["weights"].values()
+        grid = list(self.results.found["weights"].values())
         for dim in DIMS:
-            best = max(grid, key=lambda entry: entry[str(dim)]["soft agreement"])
+            chosen = grid[best([entry[str(dim)]["soft agreement"] for entry in grid])]
             tried = [entry["seconds"] for entry in grid]
             self.row("first order only", dim, lambda: self.closed((1, 0, 0), dim))
             self.row("closed form, weights 1, 1, 0.5", dim, lambda: self.closed((1, 1, 0.5), dim))
-            self.row("closed form, weight by agreement", dim, lambda: self.closed(tuple(best["weights"]), dim, tried))
+            self.row("closed form, weight by agreement", dim, lambda: self.closed(tuple(chosen["weights"]), dim, tried))
         for share in SHARES:
             self.results.row("shares", f"{share:g}", lambda: self.shared(share))
 

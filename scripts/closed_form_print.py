@@ -7,6 +7,8 @@ import ae_svc
 from closed_form_features import DIMS
 from closed_form_fits import SCORES
 
+from models.readout import best
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")  # Okabe and Ito 2008
 MARKERS = "osD^vP"
 
@@ -80,7 +82,8 @@ def print_agreement(sets, scratch):
             here = [{"set": name, "net": net, "width": width, "dim": dim, **row[str(dim)]} for row in rows]
             points += here
             recalls = [point["R@1"] for point in here]
-            picked = [max(here, key=lambda point: point[score])["R@1"] for score in SCORES]
+            soft, first = ([point[score] for point in here] for score in SCORES)
+            picked = [recalls[best(soft)], recalls[first.index(max(first))]]
             chosen.append([name, net, width, dim, *picked, max(recalls), min(recalls)])
             every.append([name, net, width, dim, *recalls])
             weights = [f"{row['weights'][1]:g}" for row in rows]
