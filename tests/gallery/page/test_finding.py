@@ -29,7 +29,8 @@ def test_a_click_finds_neighbours_and_its_own_copies_first(opened, site, photos)
     first = [name_of(tiles(page).nth(i)) for i in range(2)]
     assert set(first) == {"0.jpg", "another copy of 0.jpg"}
     found = similarities(page)
-    assert found[:2] == [1, 1] and found == sorted(found, reverse=True)
+    assert found[:2] == [1, 1]  # the others follow in the order of their smoothed rows, which need not fall
+    assert len(found) > 2 and found[-1] < found[2]
     clicked = name_of(tiles(page).nth(4))
     tiles(page).nth(4).locator("a").click()
     expect(page.locator("h1")).to_have_text(f"Images like {clicked}")
