@@ -47,7 +47,7 @@ class NoVariation(InputError):
 class Choice(NamedTuple):
     """Weights of the parts, and the soft agreement of the embeddings under them.
 
-    agreement: for a trained net, the geometric mean of its soft agreement and that of the net before training.
+    agreement: of a trained net, the geometric mean of two soft agreements: its own, and the one before training.
     """
 
     weights: tuple[float, ...]

@@ -31,7 +31,7 @@ class Budget(NamedTuple):
 
 
 class DryRun(NamedTuple):
-    """What a dry run found out about a run of some epochs."""
+    """The looks and steps of a run of so many epochs, and their seconds, as a dry run measured them."""
 
     epochs: int
     looks: int  # in these epochs
