@@ -7,9 +7,9 @@
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
    also follow what the frozen net has seen at first, in the central crop, enlarged or not: that is worth learning of every
    kind, and so also serves those that training never shows.
-3. The result is the mean of the weights over all steps, the start included: about half-way between the start and the end. Half
-   of the way gains most of what training gives, and loses little of what the net knew (Wortsman et al. 2022, arXiv
-   2109.01903). The closed form reads the result out.
+3. The moving average of the weights smooths the training. The result lies half-way between the start and this average: that
+   keeps most of what training gains, and most of what the net knew before (Wortsman et al. 2022, arXiv 2109.01903). The
+   closed form reads the result out.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from models.closed_form import moments_of, projection
 from models.embedder import Embedder
 from models.enlarge import best_width
 from models.first_order import FirstOrder, roots
-from models.methods.method import Method, fill, move
+from models.methods.method import Method, fill, move, shift
 from utils import flags
 from utils.clustering import reciprocal
 from utils.errors import InputError
@@ -39,6 +39,8 @@ from utils.features import Look
 WEIGHTS = (1.0, 1.5, 0.5)  # of a description's parts: first order, second order of the middle and of the last stage
 PLACES = 1024  # numbers that place an image; with this many, the result hardly depends on WEIGHTS
 STEPS = 10  # steps of an epoch
+MOMENTUM = 0.98  # of the moving average
+WAY = 0.5  # how far the result lies on the way from the start to the moving average
 ROWS_AT_ONCE = 2**14  # descriptions that are projected at once
 
 
@@ -48,7 +50,7 @@ def blocks(rows: np.ndarray) -> Iterator[Tensor]:
 
 
 class SharedNeighbours(Method):
-    """Holds the trained net, the mean of its weights, and for each image its neighbours and its features at the start."""
+    """Holds the trained net, its moving average, the result, and for each image its neighbours and first features."""
 
     neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), nearest first; -1 after an image's last neighbour
     distance: Tensor  # float32 (N, reciprocal.MOST * k1), Jaccard distances, 1 where there is no neighbour
@@ -62,7 +64,8 @@ class SharedNeighbours(Method):
             raise InputError(f"{settings.near} is more than far, {settings.far}", setting="near")
         embedder.classifier.requires_grad_(False)
         self.head = FirstOrder(embedder.feature_dim, embedder.dim)
-        self.average = copy.deepcopy(embedder).requires_grad_(False)
+        self.average = copy.deepcopy(embedder.features).requires_grad_(False)
+        self.result = copy.deepcopy(embedder).requires_grad_(False)
         self.register_buffer("steps", torch.tensor(0))
         self.register_buffer("seen", torch.zeros(len(images), embedder.feature_dim, dtype=torch.float16))
         self.register_buffer("neighbours", torch.full((len(images), reciprocal.MOST * settings.k1), -1, dtype=torch.int32))
@@ -87,10 +90,10 @@ class SharedNeighbours(Method):
     # ---- pairs -------------------------------------------------------------------------------------------------------
 
     def looks(self, epoch: int) -> Look | None:
-        return Look("description", enlarged=best_width(self.average)) if int(self.neighbours.max()) < 0 else None
+        return Look("description", enlarged=best_width(self.result)) if int(self.neighbours.max()) < 0 else None
 
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
-        form = self.average.closed_form
+        form = self.result.closed_form
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
@@ -129,7 +132,7 @@ class SharedNeighbours(Method):
         first = (F.normalize(block, dim=1) for block in blocks(features[:, :size]))
         self.head.start_at(moments_of(first, size))
         sample = torch.from_numpy(features[:: -(-len(features) // ROWS_AT_ONCE), :size])  # lists are often sorted by class
-        for embedder in (self.embedder, self.average):
+        for embedder in (self.embedder, self.result):
             embedder.start_embedding_at(F.normalize(sample.sign() * sample.square(), dim=1))
 
     # ---- a step ------------------------------------------------------------------------------------------------------
@@ -143,9 +146,10 @@ class SharedNeighbours(Method):
         return [{"params": list(self.embedder.features.parameters())}, {"params": [self.head.projection]}]
 
     def train(self, mode: bool = True) -> "SharedNeighbours":
-        """As in torch, except that the average stays in evaluation mode."""
+        """As in torch, except that the average and the result stay in evaluation mode."""
         super().train(mode)
         self.average.eval()
+        self.result.eval()
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -177,7 +181,9 @@ class SharedNeighbours(Method):
 
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
         self.steps += 1
-        move(self.average, self.embedder, 1 / (int(self.steps) + 1))  # the start counts as one step
+        keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # a shorter memory for the first steps
+        shift(self.result.features, self.average, self.embedder.features, WAY * (1 - keep))
+        move(self.average, self.embedder.features, 1 - keep)
 
     def trained(self) -> Embedder:
-        return self.average
+        return self.result

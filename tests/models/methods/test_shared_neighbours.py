@@ -1,4 +1,4 @@
-"""Shared neighbours: its pairs, its draws, its loss, the mean of its weights, and resuming."""
+"""Shared neighbours: its pairs, its draws, its loss, its moving average, its result, and resuming."""
 
 import copy
 import json
@@ -209,11 +209,11 @@ def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
     torch.testing.assert_close(loss - method.loss(out, batch)[0], 5 * (1 - shown["followed"]))
 
 
-def test_the_result_is_the_mean_of_the_weights_from_the_start_on():
+def test_the_result_lies_half_way_between_the_start_and_the_moving_average():
     method = prepared()
     optimiser = torch.optim.Adam(method.param_groups(), lr=0.01)
     start = copy.deepcopy(method.embedder.features[0].weight.detach())
-    passed = [start]
+    average = start.clone()
     for step, draws in enumerate(method.draws(1), 1):
         batch = batch_of([draw.index for draw in draws], seed=step)
         out = method(batch.images, batch)
@@ -222,10 +222,11 @@ def test_the_result_is_the_mean_of_the_weights_from_the_start_on():
         optimiser.step()
         with torch.no_grad():
             method.after_step(out, batch)
-        passed.append(method.embedder.features[0].weight.detach().clone())
-    average = torch.stack(passed).mean(0)
+        keep = min(0.98, step / (step + 9))
+        average = keep * average + (1 - keep) * method.embedder.features[0].weight.detach()
     assert not torch.allclose(average, start, atol=1e-3)
-    torch.testing.assert_close(method.trained().features[0].weight, average)
+    torch.testing.assert_close(method.average[0].weight, average)
+    torch.testing.assert_close(method.trained().features[0].weight, (start + average) / 2)
     assert not any(parameter.requires_grad for parameter in method.trained().parameters())
     assert not method.train().trained().training
 
