@@ -102,8 +102,8 @@ def move(average: nn.Module, net: nn.Module, share: float) -> None:
 
 @torch.no_grad()
 def shift(net: nn.Module, start: nn.Module, end: nn.Module, share: float) -> None:
-    """Add a share of the difference `end` - `start` to `net`, in place: weights and BatchNorm statistics. Counters are copied
-    from `end`. All three have the same layers."""
+    """Add a share of the difference `end` - `start` to `net`, in place: weights and BatchNorm statistics.
+    Counters are copied from `end`. All three nets have the same layers."""
     here, there = start.state_dict(), end.state_dict()
     for name, value in net.state_dict().items():
         if value.is_floating_point():
