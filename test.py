@@ -96,7 +96,7 @@ def main() -> None:
     about = [facts(net.embedder) for net in nets]
     if args.select:
         sample = [training()[place] for place in evenly(len(training()), label_free.SAMPLE).tolist()]
-        scores = select(args, nets, load(sample), compute, fit)
+        scores = select(args, nets, load(sample), compute)
         about = [{**net_facts, "label_free": score} for net_facts, score in zip(about, scores)]
     if not lists:
         return write(args, entries([(net.epoch, net.embedder.kind) for net in nets], about), None)
@@ -178,24 +178,21 @@ def resolved(readouts: list[str], embedder: models.Embedder) -> list[str]:
 
 
 def select(
-    args: argparse.Namespace, nets: list[Net], images: ImageBatches, compute: device.Compute, fit: Callable
+    args: argparse.Namespace, nets: list[Net], images: ImageBatches, compute: device.Compute
 ) -> list[dict[str, float]]:
     """Judge each net without labels, log the net to take, and return the scores of each.
 
     All nets are compared with the net before training: the tested frozen net, or a frozen net like the first one.
-    images: a sample of the training images. fit: gives an Embedder a closed form, fitted to given images.
+    images: a sample of the training images.
     """
     compared = nets
     if nets[0].epoch is not None:
         settings = dict(nets[0].embedder.settings)
         frozen = models.create(settings.pop("net"), weights=args.weights, **settings).eval()
         compared = [Net(None, compute.place(frozen), []), *nets]
-    before = copy.deepcopy(compared[0].embedder)
-    fit(images, before)
-    reference = encoder(before, ["closed_form"], compute)
-    encoders = [encoder(net.embedder, ["pooled"], compute) for net in compared]
-    crops = lambda seed: images.crops(seed, ratio=label_free.RATIO)
-    scores = label_free.judge(encoders, reference, crops, len(images), args.on_bad_image, args.seed)
+    fitter = Fitter(images, compute, Group(), "closed_form", args.seed, args.on_bad_image)
+    agreements = [fitter.agreements(copy.deepcopy(net.embedder)) for net in compared]
+    scores = [label_free.label_free(agreement, agreements[0]) for agreement in agreements]
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
     paths = [origin.path if origin else None for origin in origins]
     log.say(label_free.verdict(names, paths, scores, len(images)))

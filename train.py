@@ -70,7 +70,7 @@ def main() -> None:
 
         if optimiser and not run.resumes:
             with run.clock("untrained net"):
-                fit_readout.before_training(method.trained())
+                method.trained().agreement_before = fit_readout.agreements(method.trained())
         for epoch in run.epochs():
             # 1. look at every image: which belong together?
             if look := run.due(method.looks, epoch):

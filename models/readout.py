@@ -53,6 +53,10 @@ class Choice(NamedTuple):
     weights: tuple[float, ...]
     agreement: float
 
+    @property
+    def weight(self) -> float:  # of the middle stage's second order
+        return self.weights[1] if len(self.weights) > 1 else 0.0
+
 
 class Fitter:
     """Fits closed forms to the images of `batches`: call it with one Embedder after another."""
@@ -86,24 +90,21 @@ class Fitter:
             raise
         embedder.closed_form = form
         parts = ["first order", *(f"second order of {name}" for name in form.layers)]
-        table = ", ".join(f"{choice.agreement:.1%} at {choice.weights[1]:g}" for choice in choices if len(parts) > 1)
+        table = ", ".join(f"{choice.agreement:.1%} at {choice.weight:g}" for choice in choices if len(parts) > 1)
         if table:
             log.say(f"closed form: agreement of crops for each weight of the second order of {form.layers[0]}: {table}")
         weighted = ", ".join(f"{weight:g} x {part}" for weight, part in zip(form.weights.tolist(), parts))
         log.say(f"closed form: {weighted}" + ("" if form.is_preferred else "; too few images, so the embedding is kept"))
         return choices
 
-    def before_training(self, embedder: Embedder) -> None:
-        """Keep the soft agreement for each weight in the Embedder, because later fits need it. It is measured on the sample.
-
-        Nothing happens if the readout is to be the embedding head.
-        """
+    def agreements(self, embedder: Embedder) -> dict[float, float]:
+        """Return the net's own soft agreement for each weight, on the sample; {} if the embedding head is the readout."""
         if self.readout == "embedding":
-            return
+            return {}
         with evaluating(embedder), torch.no_grad():
             _, choices = self._fit(embedder, sample_only=True)
         embedder.closed_form = None
-        embedder.agreement_before = {choice.weights[1]: choice.agreement for choice in choices if len(choice.weights) > 1}
+        return {choice.weight: choice.agreement for choice in choices}
 
     def describe_only(self, embedder: Embedder) -> None:
         """Give the Embedder a closed form that can give a "description" but has no projection yet."""
@@ -118,7 +119,7 @@ class Fitter:
 
     @property
     def images_sampled(self) -> int:
-        """The number of images that go through the net in `before_training`."""
+        """The number of images that go through the net in `agreements`."""
         return self._reducing + (1 + self._crops) * min(len(self.batches), SAMPLE)
 
     @property
@@ -157,7 +158,8 @@ class Fitter:
         if covariance.matrix.diagonal().sum() <= VARIATION * covariance.mean.square().sum():
             raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
-        choices = self._choose(form, covariance, gathered, embedder.agreement_before) if self.group.rank == 0 else []
+        before = {} if sample_only else embedder.agreement_before
+        choices = self._choose(form, covariance, gathered, before) if self.group.rank == 0 else []
         form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
         self.group.share_state(form)
         return form, self.group.share_object(choices)

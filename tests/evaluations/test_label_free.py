@@ -1,70 +1,50 @@
-"""Scores without labels: against slow versions, and on good and bad nets."""
+"""Scores without labels: their formula, what they tell apart, and what is said of them."""
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import adjusted_rand_score
 
-from evaluations import label_free as module
-from evaluations.label_free import CHOOSES, SCORES, clusterings, effective_rank, judge, label_free, reciprocity
+from evaluations.label_free import CHOOSES, SCORES, label_free, verdict
 from made_clusters import made, unit
-from utils.clustering.kmeans import kmeans
+from utils.clustering.agreement import soft_agreement
+
+BEFORE = {0: 0.4, 1: 0.9, 2: 0.6}
 
 
-def test_reciprocity_is_that_of_loops(monkeypatch):
-    monkeypatch.setattr(module, "DEPTHS", (1, 3, 50))
-    rows, _ = made(4, 20, spread=0.5)
-    similar = rows @ rows.T
-    shares = []
-    for k in (1, 3, 19):
-        lists = [sorted((j for j in range(20) if j != i), key=lambda j: -similar[i, j])[:k] for i in range(20)]
-        shares.append(np.mean([i in lists[j] for i in range(20) for j in lists[i]]))
-    assert reciprocity(rows) == pytest.approx(np.mean(shares)) and shares[2] == 1 > shares[0]
+def test_evidence_is_the_best_geometric_mean_over_the_weights():
+    own = {0: 0.9, 1: 0.5, 2: 0.8}
+    scores = label_free(own, BEFORE)
+    assert list(scores) == list(SCORES)
+    assert scores == pytest.approx(
+        {CHOOSES: max((0.9 * 0.4) ** 0.5, (0.5 * 0.9) ** 0.5, (0.8 * 0.6) ** 0.5), "agreement": 0.9}
+    )
+    assert label_free(BEFORE, BEFORE) == pytest.approx({CHOOSES: 0.9, "agreement": 0.9})
 
 
-def test_clusterings_agree_where_there_are_some():
-    clear, _ = made(10, 100, spread=0.01)
-    none = unit(np.random.default_rng(0).normal(size=(100, 32)))
-    pairs = [
-        adjusted_rand_score(kmeans(none, 10, seed=a).labels, kmeans(none, 10, seed=b).labels)
-        for a, b in ((4, 5), (4, 6), (5, 6))
-    ]
-    assert clusterings(clear) > 0.8 > 0.5 > clusterings(none, seed=4) == pytest.approx(np.mean(pairs))
+def test_a_rise_where_the_untrained_net_disagrees_is_no_evidence():
+    """Training that raises the agreement of small weights alone has not helped, though its agreement is the highest."""
+    trained = {0: 0.95, 1: 0.85, 2: 0.5}
+    start = label_free(BEFORE, BEFORE)
+    assert label_free(trained, BEFORE)["agreement"] > start["agreement"]
+    assert label_free(trained, BEFORE)[CHOOSES] < start[CHOOSES]
 
 
-def test_effective_rank_counts_directions():
-    plane = np.zeros((100, 8), np.float32)
-    angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
-    plane[:, 0], plane[:, 1] = np.cos(angles), np.sin(angles)
-    assert effective_rank(plane) == pytest.approx(2, abs=1e-4)
-    assert effective_rank(np.tile(plane[:1], (9, 1))) == pytest.approx(1, abs=1e-3)
-
-
-def test_a_net_that_knows_classes_has_the_better_scores():
-    known, truth = made(20, 300, spread=0.3)
-    directions = unit(np.random.default_rng(0).normal(size=(20, 32)))
+def test_a_net_that_shows_classes_in_every_crop_has_more_evidence_than_a_noisy_one():
+    rows, _ = made(20, 300, spread=0.3)
     rng = np.random.default_rng(1)
 
-    def seen(spread, crops=2):
-        return [np.abs(unit(directions[truth] + spread * rng.normal(size=(300, 32)))) for _ in range(1 + crops)]
+    def agreement(noise):
+        views = [torch.from_numpy(unit(rows + noise * rng.normal(size=rows.shape)).astype(np.float32)) for _ in range(3)]
+        return {0: soft_agreement(views[0], views[1:])}
 
-    good, bad = (label_free(parts[0], parts[1:], known) for parts in (seen(0.05), seen(1.0)))
-    assert list(good) == list(SCORES)
-    assert good["evidence"] ** 2 == pytest.approx(good["learnability"] * good["agreement"])
-    assert all(good[name] > bad[name] for name in (CHOOSES, "clusterings"))
+    clear, noisy = agreement(0.02), agreement(0.5)
+    assert label_free(clear, noisy)[CHOOSES] > label_free(noisy, noisy)[CHOOSES] + 0.1
 
 
-def test_judge_shows_the_same_images_to_all():
-    asked, rng = [], np.random.default_rng(0)
-    images = torch.from_numpy(rng.normal(size=(30, 16)).astype(np.float32))
-
-    def crops(seed):
-        asked.append(seed)
-        yield torch.arange(30), images + 0.1 * len(asked), []
-
-    def twice(batch):
-        return (2 * batch,)
-
-    first, second = judge([twice, lambda batch: (batch,)], lambda batch: (batch,), crops, 30, "stop", seed=7)
-    assert first == second and first.keys() == SCORES.keys()  # equal, because features are scaled to length one
-    assert asked == [None, (7, 0), (7, 1)]
+def test_the_verdict_names_the_net_with_the_most_evidence_and_the_first_of_equals():
+    scores = [{CHOOSES: 0.5, "agreement": 0.5}, {CHOOSES: 0.7, "agreement": 0.6}, {CHOOSES: 0.7, "agreement": 0.9}]
+    said = verdict(["frozen backbone", "epoch 1", "epoch 2"], [None, "a.pth.tar", "b.pth.tar"], scores, 24)
+    assert said.startswith("without labels, by 24 training images:\n") and said.endswith("the best is epoch 1: a.pth.tar")
+    said = verdict(["frozen backbone", "epoch 1"], [None, "a.pth.tar"], [scores[0], scores[0]], 24)
+    assert "the best is frozen backbone: training did not help" in said
+    assert "the best is" not in verdict(["epoch 1"], ["a.pth.tar"], scores[:1], 24)

@@ -126,8 +126,10 @@ def test_a_trained_net_is_read_out_by_its_agreement_and_that_before_training(pat
     embedder, weights = small_net(8, "timm/test_vit"), (0, 0.5, 2)
     own = {choice.weights[1]: choice.agreement for choice in fit(paths, embedder, weights=weights)}
     embedder.closed_form = None
-    Fitter(batches_of(paths, embedder), COMPUTE, weights=weights).before_training(embedder)
+    fitter = Fitter(batches_of(paths, embedder), COMPUTE, weights=weights)
+    embedder.agreement_before = fitter.agreements(embedder)
     assert embedder.closed_form is None and embedder.agreement_before == pytest.approx(own)
+    assert fitter.agreements(embedder) == pytest.approx(own)  # the net's own, whatever it was before
 
     worst = min(own, key=own.get)
     embedder.agreement_before = {weight: 0.9 if weight == worst else 0.1 for weight in weights}
@@ -142,8 +144,7 @@ def test_a_trained_net_is_read_out_by_its_agreement_and_that_before_training(pat
 
 def test_the_embedding_head_as_readout_needs_no_look_before_training(paths):
     embedder = small_net()
-    Fitter(batches_of(paths[:0], embedder), COMPUTE, readout="embedding").before_training(embedder)
-    assert embedder.agreement_before == {}
+    assert Fitter(batches_of(paths[:0], embedder), COMPUTE, readout="embedding").agreements(embedder) == {}
 
 
 @torch.no_grad()
