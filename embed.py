@@ -52,6 +52,7 @@ def parse_args() -> tuple[Settings, argparse.Namespace, dict[str, Any]]:
     add("--nThreads", "-j", type=flags.number(int, 0, most=1024), default=None, help=about)
     add("--seed", type=flags.natural, default=0, help="seed of the crops that a closed form is fitted to")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps, or auto, which takes the best available")
+    flags.add_engine(add)
     about = "precision; auto: half on a GPU, off elsewhere"
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add("--log_file", default=None, help="also append the log to this file")
@@ -71,7 +72,7 @@ def main() -> None:
     settings, args, changed = parse_args()
     stop = Stop()
     log.start(vars(args), changed, args.log_file)
-    compute = device.choose(args.device, args.amp)
+    compute = device.choose(args.device, args.amp, engine=args.engine)
     renew(settings, Machine(compute, distributed.join(compute.device), stop))
 
 

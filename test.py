@@ -26,6 +26,7 @@ from data.views import ImageBatches, count_workers
 from evaluations import label_free
 from evaluations.report import report_tested
 from evaluations.retrieval import METRICS, NEIGHBOURS, extract_lists, neighbours, net_name, reranked, score_lists, summary
+from models import engine
 from models.readout import Fitter
 from utils import checkpoint, device, flags, log
 from utils.arrays import evenly
@@ -76,7 +77,7 @@ def parse_args() -> tuple[argparse.Namespace, dict[str, Any]]:
 def main() -> None:
     args, changed = parse_args()
     log.start(vars(args), changed, args.log_file)
-    compute = device.choose(args.device, args.amp, args.channels_last)
+    compute = device.choose(args.device, args.amp, args.channels_last, args.engine)
 
     # the test lists and the nets
     lists = held_out_lists(folder := locate(args.data, args.data_root), args)
@@ -103,6 +104,8 @@ def main() -> None:
 
     # on test images
     nets = [net._replace(readouts=resolved(net.readouts, net.embedder)) for net in nets]
+    for net in nets:
+        engine.use(net.embedder, compute, sum(map(len, dict.fromkeys(lists))))
     encoders = [encoder(net.embedder, net.readouts, compute) for net in nets]
     extracted = extract_lists(encoders, lists, lambda part: load(part.paths).crops(), args.on_bad_image, args.features_dir)
     how = recall_ks(folder), args.metrics, args.nmi_average, args.seed, compute.scores

@@ -19,7 +19,7 @@ from data.transforms import Transforms
 from data.views import ImageBatches, Loading
 from evaluations.report import SHOWN, Embedded, finish
 from evaluations.retrieval import extract_lists, result_line, score_lists
-from models import cut, methods
+from models import cut, engine, methods
 from models.activations import below_cut
 from models.readout import Fitter
 from utils import flags
@@ -74,6 +74,7 @@ def main() -> None:
         for epoch in run.epochs():
             # 1. look at every image: which belong together?
             if look := run.due(method.looks, epoch):
+                engine.use_for(look, method.trained(), inputs, run.compute, run.group)
                 run.prepare(method, *run.extract(method, look, inputs, fit_readout))
 
             # 2. learn from batches of it
@@ -100,6 +101,7 @@ def make_test(folder: str, args: argparse.Namespace, run: Run, loading: Loading)
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:
         readouts = ["pooled"] if args.pool_feature else embedder.kinds
         crops = lambda images: run.clock.over(loading.load(images).crops(), "feature extraction")
+        engine.use(embedder, run.compute, sum(map(len, dict.fromkeys(lists))), run.group)
         encoders = [encoder(embedder, readouts, run.compute)]
         extracted = extract_lists(encoders, lists, crops, args.on_bad_image, args.features_dir, run.group)
         results = score_lists(extracted, ks, seed=args.seed, device=run.compute.scores)

@@ -23,6 +23,7 @@ from gallery.store import UNNUMBERED, Gallery
 from gallery.survey import Survey, survey
 from gallery.table import Bad, File, replace_left_out
 from gallery.writer import Writer, is_current, known_bad
+from models import engine
 from utils import log
 from utils.device import Compute
 from utils.errors import InputError, RunError
@@ -94,6 +95,7 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     kind = f"{about['net']}, {model.kind}, {model.dim} numbers"
     size = writer.size(len(files), len(todo)) / 1e6
     log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {kind}; about {size:,.0f} MB on the disk")
+    engine.use(model.embedder, machine.compute, len(todo), group)
     began, new = time.monotonic(), list[Bad]()
     with machine.stop.deferred():
         try:

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,6 +63,7 @@ class Embedder(nn.Module):
     closed_form: ClosedForm | None  # fitted to the present weights; dropped when training goes on
     agreement_before: dict[float, float]  # weight -> soft agreement of the net before training; empty: not known
     cut: Cut | None = None  # set if training runs the backbone in two halves
+    graphs: dict[int, Any]  # width of crops -> `models.engine.Graph`, which runs the backbone faster; empty: PyTorch alone
 
     def __init__(self, backbone: Backbone, settings: dict[str, Any], freeze_bn: bool = False) -> None:
         """settings: net, dim, width and origin_width, as in models.DEFAULTS. freeze_bn: as in `models.create`."""
@@ -78,6 +79,7 @@ class Embedder(nn.Module):
         self.classifier = Head(self.feature_dim, self.dim)
         self.closed_form = None
         self.agreement_before = {}
+        self.graphs = {}
         self.train()
 
     @torch.no_grad()
@@ -117,6 +119,21 @@ class Embedder(nn.Module):
         """
         return self.read(images, "pooled")[0]
 
+    def trunk(self, images: Tensor, layers: Sequence[str] = ()) -> Iterator[tuple[Tensor, Mapping[str, Tensor]]]:
+        """Yield the pooled features, float32 (n, feature_dim), and the outputs of the named stages, slice by slice.
+
+        images: as for `pool`. ONNX Runtime runs the backbone if there is a graph that serves these images.
+        """
+        graph = None if self.training else self.graphs.get(images.shape[-1])
+        if graph and graph.serves(images, layers):
+            yield from graph(images)
+            return
+        net = self.cut.net(self.features, images.dtype, self.training) if self.cut else self.features
+        for part in self.slices(images):
+            with tapped(self.features, layers) as maps:
+                pooled = net(part).flatten(1).float()
+            yield pooled, maps
+
     def read(self, images: Tensor, *kinds: str) -> tuple[Tensor, ...]:
         """Return the features of images (as for `pool`) by each readout, from one pass through the backbone.
 
@@ -126,14 +143,12 @@ class Embedder(nn.Module):
         form = self.closed_form if {"closed_form", "description"} & set(kinds) else None
         if "closed_form" in kinds and form is None:
             raise InputError("has no closed form; fit one first", setting="readout")
-        net = self.cut.net(self.features, images.dtype, self.training) if self.cut else self.features
         pooled, described = list[Tensor](), list[Tensor]()
-        for part in self.slices(images):
-            with tapped(self.features, form.layers if form else ()) as maps:
-                pooled.append(net(part).flatten(1).float())
+        for part, maps in self.trunk(images, form.layers if form else ()):
+            pooled.append(part)
             if form:
                 with full_precision(part):
-                    described.append(form.describe(pooled[-1], maps))
+                    described.append(form.describe(part, maps))
         features = {"pooled": torch.cat(pooled)}
         if "embedding" in kinds:
             features["embedding"] = self.project(features["pooled"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.embedder import Embedder
 from utils.errors import InputError
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # optional packages that an export needs
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # what an export needs
 INPUT = "images"
 OPSET = 18  # the oldest that torch's exporter writes, so that older runtimes read it too
 MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is a protobuf message, of at most 2 GB
@@ -36,10 +36,13 @@ class Graph(nn.Module):
         self.register_buffer("scale", embedder.normalise.scale.view(3, 1, 1))
         self.register_buffer("shift", embedder.normalise.shift.view(3, 1, 1))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        # `Normalise` writes in place, which a graph cannot
+    def normalised(self, images: Tensor) -> Tensor:
+        """Do the work of `Normalise`, which writes in place; a graph cannot."""
         images = images.flip(1) if self.bgr else images
-        return self.embedder.read(images.float() * self.scale + self.shift, *self.kinds)
+        return images.float() * self.scale + self.shift
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.embedder.read(self.normalised(images), *self.kinds)
 
 
 def require_packages() -> None:
@@ -48,7 +51,6 @@ def require_packages() -> None:
         raise InputError(f"an export needs {', '.join(missing)}; run pip install {' '.join(PACKAGES)}")
 
 
-@torch.no_grad()
 def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str] | None = None) -> None:
     """Write an Embedder, on the CPU and in evaluation mode, as an ONNX file.
 
@@ -56,22 +58,31 @@ def write_graph(embedder: Embedder, path: str | os.PathLike, kinds: Sequence[str
     kinds: the readouts, each an output of that name; None: the Embedder's own readout, as the output `embeddings`.
     Raises InputError for a missing package, and for weights that are too large for one file.
     """
+    width = embedder.transforms.width
+    graph = Graph(embedder, kinds or (embedder.kind,)).eval()
+    write(graph, torch.zeros(2, 3, width, width, dtype=torch.uint8), list(kinds or ("embeddings",)), path, any_number=True)
+
+
+@torch.no_grad()
+def write(graph: Graph, example: Tensor, outputs: list[str], path: str | os.PathLike, any_number: bool) -> None:
+    """Write a graph, on the CPU and in evaluation mode, as an ONNX file.
+
+    example: images that it could get. any_number: it takes any number of images, not just as many as the example has.
+    outputs: names of the outputs. Raises InputError as `write_graph` does.
+    """
     require_packages()
-    size = sum(tensor.nbytes for tensor in embedder.state_dict().values())
+    size = sum(tensor.nbytes for tensor in graph.state_dict().values())
     if size > MOST_BYTES:
         what = f"{size / 1e9:.1f} GB of weights do not fit into an ONNX file, which ends at 2 GB"
         raise InputError(f"{what}; take a smaller net")
-    width = embedder.transforms.width
-    example = torch.zeros(2, 3, width, width, dtype=torch.uint8)
-    graph = Graph(embedder, kinds or (embedder.kind,)).eval()
     with _quiet():
         program = torch.onnx.export(
             graph,
             (example,),
             dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},) if any_number else None,
             input_names=[INPUT],
-            output_names=list(kinds or ("embeddings",)),
+            output_names=outputs,
             opset_version=OPSET,
             verbose=False,
         )
@@ -103,6 +114,7 @@ def open_graph(path: str | os.PathLike, threads: int = 0) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would take PyTorch's cores
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {INPUT: images})
 

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from data.views import ImageBatches
 from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
 from models.embedder import Embedder, full_precision
-from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages, tapped
+from models.engine import use
+from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages
 from utils import log
 from utils.arrays import evenly
 from utils.clustering.agreement import soft_agreement
@@ -132,6 +133,7 @@ class Fitter:
 
     def _open(self, embedder: Embedder, progress: Any) -> ClosedForm:
         """Make a closed form, and reduce its channels by the positions of a sample of images."""
+        use(embedder, self.compute, self.images_seen, self.group)
         width, device = embedder.transforms.width, embedder.classifier.linear.weight.device
         sizes = stages(embedder.features, torch.zeros(1, 3, width, width, device=device))
         layers = {name: (sizes[name][1], min(REDUCED, sizes[name][1])) for name in middle_and_last(sizes)}
@@ -182,10 +184,8 @@ class Fitter:
         """Set `form.reduce` to the principal directions of each stage's channels over positions."""
         moments = {name: Moments(buffer.shape[0]) for name, buffer in zip(form.layers, form.reduce.buffers())}
         for _, images in seen:
-            for part in embedder.slices(images):
-                with tapped(embedder.features, form.layers) as maps:
-                    embedder.features(part)
-                with full_precision(part):
+            for pooled, maps in embedder.trunk(images, form.layers):
+                with full_precision(pooled):
                     for name, total in moments.items():
                         total.add(positions(maps[name], form.prefix_tokens).flatten(0, 1).float())
         for buffer, total in zip(form.reduce.buffers(), moments.values()):

@@ -35,6 +35,14 @@ def image_folder(tmp_path):
     return make_image_folder(tmp_path / "images")
 
 
+@pytest.fixture
+def graphs(monkeypatch, tmp_path):
+    """An empty folder, where ONNX Runtime's graphs are kept."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    return tmp_path / "torch" / "hub" / "graphs"
+
+
 def run_program(monkeypatch, program, *arguments):
     if program in IMPORTED and "--report" not in arguments:
         arguments = (*arguments, "--report", "no")  # the report would take most of the time

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import embed as program
 import models
 from data.images import PIXELS, decode
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
-from gallery import intake, model as gallery_model, model_choice
+from gallery import intake, model as gallery_model, model_choice, renew
 from gallery.folder import PLACES, GalleryFolder
 from gallery.store import Gallery
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
-from models import readout
+from models import exported, readout
 from utils import checkpoint
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
@@ -599,6 +600,57 @@ def test_two_processes_use_one_closed_form(embed, folder, tmp_path, monkeypatch)
     assert gallery.about["kind"] == "closed_form" and gallery.about["fitted_to"] == len(gallery) == 5
     model = gallery_model.of_gallery(gallery)  # both processes used the model that is saved
     assert np.allclose(model.embed(gallery.paths), gallery.embeddings, atol=1e-5)
+
+
+# ---- engines ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["pooled", "closed_form"])
+def test_onnx_embeds_without_a_pass_by_pytorch(embed, folder, graphs, tmp_path, monkeypatch, head):
+    """PyTorch's convolutions are counted from the first image to the last. Its rows by the same model are the same."""
+    many(folder)
+    Image.new("RGB", (48, 40)).save(folder / "black.jpg")
+    counts, embedded = [], renew.embedded
+
+    def counted(*arguments):
+        seen = lambda module, *_: counts.append(isinstance(module, torch.nn.Conv2d))
+        hook = torch.nn.modules.module.register_module_forward_hook(seen)
+        yield from embedded(*arguments)
+        hook.remove()
+
+    monkeypatch.setattr(renew, "embedded", counted)
+    fast = embed("--engine", "onnx", "--head", head)
+    assert sum(counts) == 0 and len(list(graphs.iterdir())) == 1
+    expected = gallery_model.of_gallery(fast).embed(fast.paths)
+    assert len(fast) == 17 and abs(fast.embeddings - expected).max() <= 1e-4
+    embed("--engine", "torch", "--head", head, out=tmp_path / "slow")
+    assert sum(counts) > 0
+
+
+def test_a_gallery_takes_rows_of_either_engine(embed, folder, graphs):
+    before = embed("--engine", "torch")
+    photo(folder / "new.jpg", 70)
+    both = embed("--engine", "onnx")
+    assert embed.taken == ["new.jpg"] and both.about["model"] == before.about["model"]
+    again = embed("--engine", "torch", "--again")
+    assert same_rows(both, again, tolerance=1e-4)
+
+
+def test_two_processes_write_one_graph(embed, folder, graphs, tmp_path, monkeypatch):
+    """The second waits for the first."""
+    many(folder)
+    written, write = tmp_path / "written", exported.write
+
+    def writing(*arguments, **more):
+        with open(written, "a") as file:
+            file.write("a graph\n")
+        write(*arguments, **more)
+
+    monkeypatch.setattr(exported, "write", writing)
+    assert by_two(monkeypatch, lambda: embed("--engine", "onnx", "--batch_size", 4)) == [0, 0]
+    assert written.read_text() == "a graph\n"
+    one = embed("--engine", "torch", out=tmp_path / "one")
+    assert same_rows(Gallery(tmp_path / "gallery"), one, tolerance=1e-4)
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------

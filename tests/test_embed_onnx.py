@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+import embed_onnx
 from data.formats import Unreadable
 from data.images import decode
 from data.transforms import Transforms
-
-embed_onnx = pytest.importorskip("embed_onnx")  # needs onnxruntime
 
 
 def crops_by_both(path, origin_width, width):

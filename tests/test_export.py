@@ -30,7 +30,6 @@ from utils import checkpoint
 from utils.errors import InputError, Interrupted, RunError
 from utils.files import file_digest
 
-pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[1]
 KINDS = ("embedding", "closed_form")
 NET = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width", "64", "--origin_width", "70")

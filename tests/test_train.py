@@ -1,5 +1,6 @@
 """train.py and test.py end to end on thumbnails: results, repeated runs, resumed runs, and refused input."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from thumbnails import TINY, TINY_TRAIN, make_image_folder, measured
-from utils import checkpoint, timing
+from utils import checkpoint, device, timing
 
 
 def train(run, folder, save_dir, *more):
@@ -138,9 +139,10 @@ def test_other_seed_other_run(run, image_folder, tmp_path):
     [  # before and between two clusterings; once with dropout, workers and tests
         (2, ()),
         (3, ("--net", "timm/rexnet_100", "--nThreads", "1", "--eval_step", "1")),
+        (2, ("--engine", "onnx")),
     ],
 )
-def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, stop, more):
+def test_resumed_run_is_the_same_run(run, image_folder, tmp_path, graphs, stop, more):
     flags = ("--save_step", stop, *more)
     whole = train(run, image_folder, tmp_path / "whole", "--epochs", 5, *flags)
     parts = train(run, image_folder, tmp_path / "parts", "--epochs", stop, *flags)
@@ -325,6 +327,20 @@ def test_resuming_with_other_settings_is_refused(run, refused, image_folder, tmp
     )
     flag = "--method" if flags[0] == "--labels" else flags[0]  # --labels stands for a method
     assert f"{flag} was " in message and "ckp_ep1" in message
+
+
+def test_resuming_with_another_engine_is_refused(run, refused, image_folder, tmp_path, monkeypatch, capsys):
+    """The engine is kept with its version and its threads. Another one may go on if the user says so."""
+    save = train(run, image_folder, tmp_path / "run", "--epochs", 1, "--engine", "auto")
+    again = ("train", *TINY_TRAIN, "--data", image_folder, "--save_dir", save, "--epochs", 2)
+    version = importlib.metadata.version("onnxruntime")
+    was = f"--engine was auto, ONNX Runtime {version} with 1 thread(s), is"
+    assert f"{was} torch; give" in refused(*again, "--engine", "torch")
+    monkeypatch.setattr(device, "version", lambda name: "1.0.0")
+    assert f"{was} auto, ONNX Runtime 1.0.0 with 1 thread(s); give" in refused(*again)
+    run(*again, "--engine", "torch", "--override")
+    said = capsys.readouterr().out
+    assert "goes on with other settings: " in said and f"{was} torch" in said
 
 
 def test_a_finished_run_stays_as_it_is(run, image_folder, tmp_path, capsys):

@@ -42,7 +42,7 @@ class Run(AbstractContextManager["Run"]):
         self.clock, self.stop = TimeByPart("start-up", already=process_age()), Stop()
         log.make_folder(args.save_dir)
         log.start(vars(args), changed, args.log_file)
-        self.compute = device.choose(args.device, args.amp, args.channels_last)
+        self.compute = device.choose(args.device, args.amp, args.channels_last, args.engine)
         self.scaler = self.compute.scaler()
         self.group = distributed.join(self.compute.device)
         with ExitStack() as opened:
@@ -84,6 +84,7 @@ class Run(AbstractContextManager["Run"]):
         """Restore the checkpoint, if there is one, and get ready to train. images: the ImageList to train on."""
         self.method, self.optimiser, self.images = method, optimiser, images
         args, group, unreported, has_readout = self.args, self.group, list[dict](), False
+        args.engine = self.compute.engine_in_full  # a resumed run goes on with the same
         if self._saved is not None:
             has_readout = any(key.startswith("closed_form.") for key in self._saved["state_dict"])
             method.trained().agreement_before = self._saved.get("agreement_before", {})
