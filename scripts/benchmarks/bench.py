@@ -25,6 +25,7 @@ class Measured(NamedTuple):
     seconds: float  # median over the repeats
     peak_mb: float  # highest resident memory (anonymous and shared) above its start, in MB of 10^6 bytes
     result: object  # result of the last call
+    core_seconds: float  # median busy time of cores, child processes that ended included; other work hardly changes it
 
 
 def measure(function, repeats=1, warm_up=0):
@@ -34,19 +35,21 @@ def measure(function, repeats=1, warm_up=0):
 
 def measure_together(functions, repeats=1, warm_up=0):
     """Measure a dict of functions as `measure` does. They take turns, so that a slow minute meets all alike."""
-    seconds, peaks, results = ({name: [] for name in functions} for _ in range(3))
+    seconds, core_seconds, peaks, results = ({name: [] for name in functions} for _ in range(4))
     gc.collect()
     for turn in range(warm_up + repeats):
         for name, function in functions.items():
             results[name] = None  # the last result must not count as memory of this call
             with _PeakMemory() as memory:
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), sum(os.times()[:4])
                 results[name] = function()
-                took = time.perf_counter() - began
+                took, busy = time.perf_counter() - began, sum(os.times()[:4]) - busy
             if turn >= warm_up:
                 seconds[name].append(took)
+                core_seconds[name].append(busy)
                 peaks[name].append(memory.peak_mb)
-    return {name: Measured(float(np.median(seconds[name])), max(peaks[name]), results[name]) for name in functions}
+    median = lambda of: float(np.median(of))
+    return {n: Measured(median(seconds[n]), max(peaks[n]), results[n], median(core_seconds[n])) for n in functions}
 
 
 class _PeakMemory:

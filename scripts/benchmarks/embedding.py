@@ -1,20 +1,27 @@
-"""Measures embed.py in images a second, from files to rows on the disk, against a forward pass over ready crops.
+"""Measures embed.py in images a second, from files to rows on the disk, against passes over ready crops by each engine.
 
 python scripts/benchmarks/embedding.py --images FOLDER [--nets EfficientNet-Lite0 ResNet50] [--widths 128 224] [--count 1000]
+
+OpenVINO has a row if it is installed (pip install openvino). Decoding is what no engine saves: reading, hashes, thumbnails.
 """
 
+import copy
 import os
 import tempfile
+import time
+from importlib.util import find_spec
 
 import torch
 
 import bench  # finds the project
 from closed_form import embedder_of
+from gallery.intake import take_in
 from gallery.model import Model
 from gallery.renew import embedded
 from gallery.survey import survey
 from gallery.table import File
 from gallery.writer import Writer
+from models import engine, exported
 from utils import device
 
 BATCH = 64
@@ -35,23 +42,53 @@ def forward(embedder, crops, times):
         embedder.pool(crops)
 
 
+def over(run, crops, times):
+    """Run a graph of engine.AT_ONCE images over the crops."""
+    for _ in range(times):
+        for part in crops.split(engine.AT_ONCE):
+            run(part.numpy())
+
+
+def peers(embedder, width, folder):
+    """Return the backbone in ONNX Runtime alone, and in OpenVINO alone if it is installed: name -> function of images."""
+    path, threads = os.path.join(folder, "alone.onnx"), torch.get_num_threads()
+    example = torch.zeros(engine.AT_ONCE, 3, width, width, dtype=torch.uint8)
+    exported.write(engine.Trunk(embedder, []).eval(), example, ["pooled"], path, any_number=False)
+    runs = {"ONNX Runtime alone": exported.open_graph(path, threads)}
+    if find_spec("openvino"):
+        import openvino
+
+        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+        runs["OpenVINO alone"] = openvino.Core().compile_model(path, "CPU", settings)
+    return runs
+
+
 def compared(net, width, files, repeats):
-    """Return a row of the table. Ours and the limit take turns."""
-    embedder, compute = embedder_of(net, width), device.choose("cpu")
-    model = Model(embedder, "closed_form", {}, 0)
-    crops = torch.randint(256, (BATCH, 3, width, width), dtype=torch.uint8)
-    cores = os.cpu_count() or 1
+    """Return the rows of a net's table. All take turns, and the rows begin with PyTorch's bare pass."""
+    embedder, compute = embedder_of(net, width).eval(), device.choose("cpu", engine="onnx")
+    by_torch = copy.deepcopy(embedder)
+    busy = time.process_time()
+    engine.use(embedder, compute, len(files))
+    print(f"{net}, {width} px: the graph was ready after {time.process_time() - busy:.1f} core seconds\n")
+    ours, theirs = (Model(net, "closed_form", {}, 0) for net in (embedder, by_torch))
+    crops, times = torch.randint(256, (BATCH, 3, width, width), dtype=torch.uint8), len(files) // BATCH
+    cores, paths = os.cpu_count() or 1, [file.path for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        both = bench.measure_together(
-            {
-                "ours": lambda: rows_on_the_disk(model, compute, files, cores, folder),
-                "one process": lambda: rows_on_the_disk(model, compute, files, 0, folder),
-                "limit": lambda: forward(embedder, crops, len(files) // BATCH),
-            },
-            repeats,
-        )
-    ours, alone, limit = (len(files) / measured.seconds for measured in both.values())
-    return net, width, ours, alone, limit, ours / limit
+        work = {
+            "PyTorch's bare pass": lambda: forward(by_torch, crops, times),
+            "ours": lambda: rows_on_the_disk(ours, compute, files, 0, folder),
+            f"ours, {cores} loading processes": lambda: rows_on_the_disk(ours, compute, files, cores, folder),
+            "ours, --engine torch": lambda: rows_on_the_disk(theirs, compute, files, 0, folder),
+            "decoding alone": lambda: list(take_in(paths, range(len(paths)), embedder.transforms, BATCH)),
+        }
+        for name, run in peers(by_torch, width, folder).items():
+            work[name] = lambda run=run: over(run, crops, times)
+        measured = bench.measure_together(work, repeats)
+    bare = measured["PyTorch's bare pass"].core_seconds
+    return [
+        (name, 1000 * m.core_seconds / len(files), bare / m.core_seconds, len(files) / m.seconds)
+        for name, m in measured.items()
+    ]
 
 
 def main():
@@ -68,10 +105,10 @@ def main():
     files = files[:: max(1, len(files) // args.count)][: args.count // BATCH * BATCH]
     size = sum(file.size for file in files) / len(files) / 1000
     print(f"{len(files)} images of {size:.0f} kB, decoded and embedded with the closed form (512 numbers) and hashed\n")
-    bench.table(
-        ["net", "px", "ours, images/s", "no loading processes", "limit: bare forward pass", "ours / limit"],
-        [compared(net, width, files, args.repeats) for net in args.nets for width in args.widths],
-    )
+    for net in args.nets:
+        for width in args.widths:
+            rows = compared(net, width, files, args.repeats)
+            bench.table([f"{net}, {width} px", "core ms an image", "x PyTorch's bare pass", "images/s"], rows)
 
 
 if __name__ == "__main__":
