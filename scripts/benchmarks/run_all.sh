@@ -25,6 +25,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     fi
     "$PYTHON" searching.py
     "$PYTHON" duplicates.py
+    "$PYTHON" neighbours.py --exact
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0
 } > results.md.tmp
 mv results.md.tmp results.md

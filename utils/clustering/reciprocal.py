@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from utils.errors import InputError
+from utils.clustering.nearest import nearest
 
 NUMBERS_AT_ONCE = 2**22  # numbers in the largest array of a step: 16 MB of float32
 PAIRS = 2**21  # pairs whose distances are computed at once
@@ -46,33 +46,6 @@ def jaccard_distances(features: np.ndarray, k1: int, k2: int, radius: float, mos
     Raises InputError where a feature is not finite.
     """
     return jaccard(encode(features, nearest(features, k1, device), k1, k2), radius, most)
-
-
-def nearest(features: np.ndarray, k: int, device: torch.device | str = "cpu") -> np.ndarray:
-    """Return the k nearest rows of each float32 (N, d) row of length 1, the nearest first: int32 (N, min(k, N)).
-
-    An image is its own nearest. Equally near images come in the order of the list. So many copies of one picture have the
-    same neighbours, and stay together.
-    Raises InputError where a feature is not finite.
-    """
-    n, k = len(features), min(k, len(features))
-    rows, neighbours = torch.from_numpy(features).to(device), np.empty((n, k), np.int32)
-    step = max(1, NUMBERS_AT_ONCE // n)
-    for start in range(0, n, step):
-        similar = rows[start : start + step] @ rows.T
-        if not similar.isfinite().all():
-            remedy = "lower the learning rate, or start from pretrained weights"
-            raise InputError(f"features are not finite: training has diverged; {remedy}")
-        own = torch.arange(len(similar), device=similar.device)
-        similar[own, start + own] = torch.inf
-        values, columns = similar.topk(k)
-        tied = (similar >= values[:, -1:]).sum(1) > k  # topk would take arbitrary ones
-        if tied.any():
-            columns[tied] = similar[tied].sort(descending=True, stable=True).indices[:, :k]
-        columns = columns.sort().values
-        order = similar.gather(1, columns).sort(descending=True, stable=True).indices
-        neighbours[start : start + step] = columns.gather(1, order).cpu().numpy()
-    return neighbours
 
 
 def reciprocal(lists: np.ndarray, k: int) -> Any:
@@ -139,21 +112,24 @@ def jaccard(encoded: Any, radius: float, most: int) -> Any:
 
     n = encoded.shape[0]
     least = 2 * (1 - radius) / (2 - radius)  # overlap at distance `radius`
-    by_column, step = encoded.tocsc(), max(1, PAIRS // n)
-    parts = []
-    for start in range(0, n, step):
-        overlap = overlaps(encoded[start : start + step], by_column)
-        own = np.arange(len(overlap))
-        overlap[own, start + own] = 2  # nearer than even its copies
-        rows, columns = np.nonzero(overlap >= least)
-        values = overlap[rows, columns]
-        counts = np.bincount(rows, minlength=len(overlap))
+    by_column = encoded.tocsc()
+    pairs = np.diff(by_column.indptr)[encoded.indices]  # for each weight, the number of images with the same column
+    pairs = np.append(0, np.cumsum(pairs))[encoded.indptr]
+    parts, start = [], 0
+    while start < n:
+        end = max(start + 1, int(np.searchsorted(pairs, pairs[start] + PAIRS, side="right")) - 1)
+        overlap = overlaps(encoded[start:end], by_column)
+        rows, columns, values = np.repeat(np.arange(end - start), np.diff(overlap.indptr)), overlap.indices, overlap.data
+        values = np.where(columns == start + rows, 2, values)  # nearer than even its copies
+        kept = np.flatnonzero(values >= least)
+        counts = np.bincount(rows[kept], minlength=end - start)
         if counts.max() > most:
-            order = np.lexsort((-values, rows))  # by row, the nearest first
-            place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+            order = kept[np.lexsort((columns[kept], -values[kept], rows[kept]))]  # by row, the nearest first
+            place = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
             kept = np.sort(order[place < most])
-            rows, columns, values = rows[kept], columns[kept], values[kept]
-        parts.append(csr_matrix((values.clip(max=1).astype(np.float32), (rows, columns)), shape=overlap.shape))
+        content = values[kept].clip(max=1).astype(np.float32), (rows[kept], columns[kept])
+        parts.append(csr_matrix(content, shape=(end - start, n)))
+        start = end
     distances = vstack(parts, format="csr")
     distances = distances.maximum(distances.T).tocsr()  # still overlaps: a maximum of distances would drop zeros
     distances.data = 1 - distances.data / (2 - distances.data)
@@ -177,19 +153,21 @@ def nearest_first(distances: Any, most: int) -> tuple[np.ndarray, np.ndarray]:
     return neighbours, distance
 
 
-def overlaps(block: Any, by_column: Any) -> np.ndarray:
-    """Sum the lesser of two weights over the columns, for all pairs of rows: float64 (m, N).
+def overlaps(block: Any, by_column: Any) -> Any:
+    """Sum the lesser of two weights over the columns, for all pairs of rows that share one: a float64 CSR matrix (m, N).
 
-    block: CSR (m, N), a block of rows of the matrix. by_column: CSC (N, N), the whole matrix.
+    block: CSR (m, N), a block of rows of the matrix. by_column: CSC (N, N), the whole matrix. Time grows with the number of
+    pairs of equal columns, and so, at a fixed number of neighbours, only with m.
     """
-    m, n = block.shape
-    lengths = np.diff(by_column.indptr)[block.indices]  # for each entry, the number of images with that column
-    rows = np.repeat(np.arange(m), np.diff(block.indptr))
-    total = np.zeros(m * n)
-    for part in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(np.cumsum(lengths) // PAIRS)) + 1):
-        length, column = lengths[part], block.indices[part]
-        firsts = by_column.indptr[column] - (np.cumsum(length) - length)
-        places = np.repeat(firsts, length) + np.arange(length.sum())
-        lesser = np.minimum(by_column.data[places], np.repeat(block.data[part], length))
-        total += np.bincount(np.repeat(rows[part] * n, length) + by_column.indices[places], lesser, minlength=m * n)
-    return total.reshape(m, n)
+    from scipy.sparse import csr_matrix
+
+    lengths = np.diff(by_column.indptr)[block.indices]  # for each weight, the number of images with that column
+    ends = np.cumsum(lengths)
+    places = np.repeat(by_column.indptr[block.indices] - (ends - lengths), lengths) + np.arange(ends[-1])
+    lesser = np.minimum(by_column.data[places], np.repeat(block.data, lengths)).astype(np.float64)
+    # a row for each weight of the block: the lesser of it and the other images' weights; then their sums over each image
+    of_weights = csr_matrix(
+        (lesser, by_column.indices[places], np.append(0, ends)), shape=(len(lengths), by_column.shape[0])
+    )
+    sums = csr_matrix((np.ones(len(lengths)), np.arange(len(lengths)), block.indptr), shape=(block.shape[0], len(lengths)))
+    return sums @ of_weights

@@ -120,20 +120,6 @@ def test_another_order_of_the_images_changes_nothing(n, dim, spread, k1, k2, see
     np.testing.assert_allclose(dense(distances_of(features[order], k1, k2)), expected, atol=2e-6)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 30), st.sampled_from([1, 100, 10**6]), some_seed)
-def test_neighbours_are_the_nearest_and_equally_near_ones_come_by_index(n, k, block, seed):
-    """Rows are four times +-0.5: products are exact, and most are equal."""
-    features = np.random.default_rng(seed).choice(np.float32([-0.5, 0.5]), size=(n, 4))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reciprocal, "NUMBERS_AT_ONCE", block)
-        found = reciprocal.nearest(features, k)
-    similar = (features @ features.T).tolist()
-    for i in range(n):
-        others = sorted((j for j in range(n) if j != i), key=lambda j: (-similar[i][j], j))
-        assert found[i].tolist() == [i, *others][:k]
-
-
 def test_pieces_make_no_difference(monkeypatch):
     features = blobs(150, 8, 0.5, kinds=5)
     expected = distances_of(features, 10, 4, 0.8)
