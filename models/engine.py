@@ -84,20 +84,22 @@ class Graph:
 
 
 def use(embedder: Embedder, compute: Compute, images: int, group: Group = Group(), width: int | None = None) -> None:
-    """Let ONNX Runtime run the backbone until its weights change, if `compute` says so for this number of images.
+    """Let ONNX Runtime run the backbone until its weights change, if `compute` says so for this number of images; else
+    PyTorch, even if there is a graph: a resumed run, which has made none, does the same.
 
     images: passes of an image through the net. width: of the crops; None: the Embedder's. Of several processes the first
     writes the graph, the others wait.
     Raises InputError if the engine has to be "onnx" and the net cannot be exported.
     """
+    width, form = width or embedder.transforms.width, embedder.closed_form
+    before = embedder.graphs.pop(width, None)
     if not compute.by_onnx(images):
+        if compute.engine == "auto":
+            log.say(f"the net at {width} pixels: torch; {images} images do not earn a graph for ONNX Runtime")
         return
-    width = width or embedder.transforms.width
-    form = embedder.closed_form
     with evaluating(embedder), torch.no_grad():
         sizes = stages(embedder.features, embedder.classifier.linear.weight.new_zeros(1, 3, width, width))
         layers = list(dict.fromkeys([*middle_and_last(sizes), *(form.layers if form else ())]))
-        before = embedder.graphs.pop(width, None)
         if before and before.serves(torch.zeros(1, 3, width, width, dtype=torch.uint8), layers):
             embedder.graphs[width] = before
             return
@@ -117,6 +119,8 @@ def use_for(look: Look, embedder: Embedder, inputs: Any, compute: Compute, group
     """Do the same as `use` for a look at all inputs of a training run: images, or activations, which have no graph."""
     if look.features == "description" or look.enlarged or not isinstance(inputs, Activations):
         use(embedder, compute, len(inputs), group, look.enlarged)
+    else:
+        embedder.graphs.clear()
 
 
 def _opened(embedder: Embedder, layers: Sequence[str], width: int) -> exported.Run | str:

@@ -163,10 +163,9 @@ def test_crops_of_two_widths(served):
     assert passes.count == 0
 
 
-def test_kept_activations_have_no_graph(monkeypatch):
-    embedder, inputs = small(), Activations.__new__(Activations)
-    engine.use_for(Look("pooled"), embedder, inputs, ONNX)
-    assert not embedder.graphs
+def test_kept_activations_have_no_graph(served):
+    engine.use_for(Look("pooled"), served, Activations.__new__(Activations), ONNX)
+    assert not served.graphs
 
 
 # ---- which engine ----------------------------------------------------------------------------------------------------
@@ -174,10 +173,14 @@ def test_kept_activations_have_no_graph(monkeypatch):
 
 def test_auto_counts_images(said):
     embedder = small()
-    engine.use(embedder, AUTO, device.EARNS - 1)
-    assert not embedder.graphs and not said()
     engine.use(embedder, AUTO, device.EARNS)
     assert list(embedder.graphs) == [16] and said()[0].startswith("the net at 16 pixels: auto, ONNX Runtime ")
+    engine.use(embedder, AUTO, device.EARNS - 1)
+    assert not embedder.graphs and said() == [
+        "the net at 16 pixels: torch; 1199 images do not earn a graph for ONNX Runtime"
+    ]
+    engine.use(embedder, device.choose("cpu"), 10**6)
+    assert not embedder.graphs and not said()
 
 
 class Odd(nn.Module):
