@@ -1,7 +1,9 @@
-"""Makes slow results in the background, one after the other, while the page says what it waits for."""
+"""Makes slow results in the background, one after the other, while the page says what it waits for.
+
+The newest order comes first: who moves a slider waits for its last step only.
+"""
 
 import asyncio
-import queue
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -13,7 +15,7 @@ from typing import Any
 from utils.lru import Lru
 
 PATIENCE = 0.4  # seconds that a request waits for a result before it raises Working
-FORGOTTEN = 10  # seconds without a request, after which an order is not begun
+FORGOTTEN = 3  # seconds without a request, after which an order is not begun; the page asks each second
 REMEMBERED = 64  # results that are kept
 
 
@@ -38,9 +40,10 @@ class Workshop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Hashable, Order] = {}  # includes the order that is being made
+        self._ordered_one = threading.Semaphore(0)  # counts the orders that are not begun
+        self._waiting: dict[Hashable, Order] = {}  # the newest comes last
+        self._making: Order | None = None
         self._finished: Lru[Future] = Lru(REMEMBERED)
-        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def result(self, name: Hashable, what: str, make: Callable[[], Any]) -> Any:
@@ -64,10 +67,11 @@ class Workshop:
         with self._lock:
             if (finished := self._finished.get(name)) is not None:
                 return finished
-            order = self._waiting.get(name)
+            making = self._making if self._making and self._making.name == name else None
+            order = making or self._waiting.get(name)
             if order is None:
                 order = self._waiting[name] = Order(name, make, time.monotonic())
-                self._orders.put(order)
+                self._ordered_one.release()
             order.wanted = time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="workshop", daemon=True)
@@ -76,12 +80,12 @@ class Workshop:
 
     def _run(self) -> None:
         while True:
-            order = self._orders.get()
+            self._ordered_one.acquire()
             with self._lock:
+                _, order = self._waiting.popitem()
                 is_wanted = time.monotonic() - order.wanted < FORGOTTEN
-                if not is_wanted:  # somebody moved a slider on, or left
-                    del self._waiting[order.name]
-            if not is_wanted:
+                self._making = order if is_wanted else None
+            if not is_wanted:  # somebody moved a slider on, or left
                 order.future.cancel()
                 continue
             try:
@@ -90,5 +94,5 @@ class Workshop:
                 settle = partial(order.future.set_exception, error)
             with self._lock:
                 self._finished.put(order.name, order.future)
-                del self._waiting[order.name]
+                self._making = None
             settle()

@@ -6,6 +6,7 @@ import { grid, pager, settle, tile, waiting } from "./grid.js";
 import { amend, galleries, gallery, link, read, wholePath } from "./state.js";
 
 const PAGE = 20;
+const PAUSE = 300; // milliseconds after the last step of a slider
 const KINDS = {
   identical: {
     name: "Same file",
@@ -117,22 +118,19 @@ function row(g, group, kind, failed) {
   return node;
 }
 
-/** Asks for the groups with the settings of the address, and shows them in `place`. */
-async function fill(place, kind, view) {
-  const g = gallery();
+/** Asks for the groups with the settings of `query`, and shows them in `place`. */
+async function fill(place, kind, view, query, signal) {
+  const g = gallery(query);
   const wait = waiting();
   const list = el("ul", { class: "groups" });
   place.replaceChildren(wait.node);
-  const query = read().query;
   const ask = (start) =>
     get(
       `${g}/duplicates`,
       { kind, start, count: PAGE, threshold: threshold(query), turned: query.get("turned") ?? 0 },
-      { signal: view.signal, working: wait.say },
+      { signal, working: wait.say },
     );
-  const first = await ask(0);
-  if (wait.node.parentElement !== place) return; // a newer request has replaced this one
-  const { total, images, groups } = first;
+  const { total, images, groups } = await ask(0);
   const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
   announce(summary);
   if (!total)
@@ -150,11 +148,32 @@ async function fill(place, kind, view) {
   more.update(add(groups));
 }
 
+/** Fills the place, again after changes: many steps of a slider make one request, which ends an older one. */
+function filler(place, kind, view) {
+  let timer;
+  let older = new AbortController();
+  const start = (query) => {
+    older.abort();
+    older = new AbortController();
+    return fill(place, kind, view, query, AbortSignal.any([view.signal, older.signal]));
+  };
+  const again = (query) =>
+    start(query)
+      .then(() => (view.settled = true))
+      .catch(view.failed);
+  const changed = () => {
+    view.settled = false; // whoever leaves before the answer finds the view made anew
+    clearTimeout(timer);
+    timer = setTimeout(again, PAUSE, read().query);
+  };
+  return { start, changed };
+}
+
 export async function duplicates(section, view) {
   const { query } = read();
   const kind = KINDS[query.get("kind")] ? query.get("kind") : "identical";
   const place = el("div");
-  const changed = () => fill(place, kind, view).catch(view.failed);
+  const { start, changed } = filler(place, kind, view);
   section.append(
     heading("Duplicates"),
     tabs(kind),
@@ -162,5 +181,5 @@ export async function duplicates(section, view) {
     settings(kind, query, changed) ?? "",
     place,
   );
-  await fill(place, kind, view);
+  await start(query);
 }

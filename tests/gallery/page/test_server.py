@@ -208,3 +208,20 @@ def test_the_newest_results_are_remembered(monkeypatch):
 
     asyncio.run(visit())
     assert calls == [1, 2, 3, 4, 5, 2]
+
+
+def test_the_newest_order_is_made_first(monkeypatch):
+    """Someone who moves a slider waits for the last step only."""
+    monkeypatch.setattr(background, "PATIENCE", 0.02)
+    go, begun = threading.Event(), []
+
+    async def visit():
+        workshop = Workshop()
+        for step in range(5):
+            with pytest.raises(Working):
+                await workshop.result(step, "looking", lambda step=step: (begun.append(step), go.wait(20)))
+        go.set()
+        await until_made(workshop, 4, None)
+
+    asyncio.run(visit())
+    assert begun[:2] == [0, 4] and background.FORGOTTEN < 5
