@@ -80,7 +80,9 @@ class Page:
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.views[0].folder)
         root = folder if local else os.path.basename(folder)
-        return HTMLResponse(self.templates.get_template("page.html").render(galleries=galleries, root=root))
+        return HTMLResponse(
+            self.templates.get_template("page.html").render(galleries=galleries, root=root, queries=params.QUERIES)
+        )
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -45,9 +45,12 @@ export async function notDuplicates(gallery, keys) {
   await ask(`/api/${gallery}/not_duplicate`, { ...post, body: JSON.stringify({ keys }) });
 }
 
+/** The number of images and uploads that one query may have. */
+export const MOST = Number(document.body.dataset.queries);
+
 /** Uploads a picture and returns the token by which a query names it. */
 export async function upload(file) {
-  if (file.size > LARGEST) throw new Problem(`${file.name} is larger than 20 MB. Make it smaller first.`);
+  if (file.size > LARGEST) throw new Problem("This is larger than 20 MB. Make it smaller first.");
   const { answer } = await ask("/api/upload", { ...post, body: file });
   names.set(answer.upload, file.name);
   return answer.upload;

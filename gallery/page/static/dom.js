@@ -44,11 +44,14 @@ export function announce(sentence) {
   document.getElementById("status").textContent = sentence;
 }
 
-/** Shows a sentence under the header, until it is closed or the next one comes; null hides it. */
-export function notice(sentence) {
+/** Shows a message in sight, until it is closed or the next one comes; null hides it. */
+export function notice(message) {
   const bar = document.getElementById("notice");
-  bar.hidden = sentence === null;
-  bar.querySelector("p").textContent = sentence ?? "";
+  bar.hidden = message === null;
+  bar.querySelector("p").textContent = "";
+  if (message === null) return;
+  (document.querySelector("dialog[open]") ?? document.body).append(bar); // a dialog covers all that is not in it
+  setTimeout(() => (bar.querySelector("p").textContent = message)); // a screen reader says what changes in a shown alert
 }
 
 /** Makes a heading that can take the focus. */

@@ -115,7 +115,8 @@ addEventListener("popstate", () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
-  if (depth > 0) history.back();
+  if (!document.getElementById("notice").hidden) notice(null);
+  else if (depth > 0) history.back();
   else if (read().view !== "groups") go(link("groups"));
 });
 document.querySelector(".skip").addEventListener("click", (event) => {

@@ -1,29 +1,40 @@
 // Pictures from outside: chosen as files, dropped anywhere on the page, or pasted.
 
-import { Problem, upload } from "./api.js";
+import { MOST, Problem, upload } from "./api.js";
 import { announce, count, notice } from "./dom.js";
 import { asked, go, link, read } from "./state.js";
 
 const input = document.getElementById("file");
 const veil = document.getElementById("drop");
 
-/** Uploads the pictures and searches for images like them; `also`: adds them to the current query. */
+/** Uploads the pictures and searches for images like them, without those that fail. `also`: adds to the current query. */
 async function find(files, also = false) {
   if (!files.length) return;
   const before = also && read().view === "search" ? asked() : [];
+  if (before.length + files.length > MOST)
+    return notice(`${count(files.length)} are too many. One query has up to ${MOST} images: choose fewer.`);
   notice(null);
   announce("Reading the picture");
   document.body.classList.add("reading");
-  try {
-    const tokens = await Promise.all(files.map(upload));
-    go(link("search", [...before, ...tokens.map((token) => ["upload", token])]));
-    if (files.length > 1) announce(`${count(files.length, "picture")} read`);
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    notice(error.message);
-  } finally {
-    document.body.classList.remove("reading");
-  }
+  const results = await Promise.allSettled(files.map(upload));
+  document.body.classList.remove("reading");
+  const tokens = results.filter(({ value }) => value).map(({ value }) => ["upload", value]);
+  const failed = failures(files, results);
+  const say = () => (failed ? notice(failed) : announce(`${count(tokens.length, "picture")} read`));
+  if (!tokens.length) return say();
+  addEventListener("popstate", say, { once: true }); // a new view hides earlier messages
+  go(link("search", [...before, ...tokens]));
+}
+
+/** A line for each reason why files failed, with their names. */
+function failures(files, results) {
+  const names = new Map(); // reason -> names
+  results.forEach(({ reason }, i) => {
+    if (!reason) return;
+    if (!(reason instanceof Problem)) throw reason;
+    names.set(reason.message, [...(names.get(reason.message) ?? []), files[i].name]);
+  });
+  return [...names].map(([reason, files]) => `${files.join(", ")}: ${reason}`).join("\n");
 }
 
 /** Starts listening. Buttons with data-pick="new" or "add" open the choice of files. */

@@ -43,6 +43,7 @@ image.addEventListener("load", () => {
   image.style.maxHeight = `${3 * image.naturalHeight}px`;
 });
 dialog.addEventListener("close", () => {
+  document.body.append(document.getElementById("notice")); // a message outlives the view
   image.removeAttribute("src");
   shown.closed();
 });
