@@ -1,6 +1,12 @@
 // Requests to the server. An error becomes a Problem: a sentence that the user can act on.
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  /** final: the same request would fail again. */
+  constructor(sentence, final = false) {
+    super(sentence);
+    this.final = final;
+  }
+}
 
 const LARGEST = 20 * 2 ** 20; // bytes of an upload; beyond them the server hangs up, without a reason for the browser
 const names = new Map(); // token of an upload -> the name of its file
@@ -17,7 +23,7 @@ async function ask(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Problem(`The server's answer cannot be read (status ${response.status}).`);
   });
-  if (!response.ok) throw new Problem(answer.error);
+  if (!response.ok) throw new Problem(answer.error, response.status < 500 && response.status !== 408);
   return { answer, waits: response.status === 202 };
 }
 

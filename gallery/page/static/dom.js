@@ -64,6 +64,14 @@ export function empty(sentence, hint, ...actions) {
   return el("div", { class: "empty" }, el("p", {}, el("strong", {}, sentence)), hint && el("p", {}, hint), ...actions);
 }
 
+/** Says a problem in the place of what is missing. again: tries again; null where that cannot help. */
+export function problem(sentence, again, home) {
+  const way = again
+    ? el("button", { class: "button", type: "button", onclick: again }, "Try again")
+    : el("a", { class: "button", href: home }, "All groups");
+  return el("div", { class: "empty", role: "alert" }, el("p", {}, el("strong", {}, sentence)), way);
+}
+
 /** Copies a text, and says so on the button for a moment. */
 export async function copy(text, button) {
   const before = button.textContent;

@@ -1,7 +1,7 @@
 // The neighbours of one or more images: the query, a slider that hides less similar images, a grid for each gallery.
 
-import { get, uploadName } from "./api.js";
-import { announce, count, el, empty, heading, icon, round } from "./dom.js";
+import { Problem, get, uploadName } from "./api.js";
+import { announce, count, el, empty, heading, icon, problem } from "./dom.js";
 import { grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
 import { amend, asked, galleries, link, read, shown } from "./state.js";
 import { showLarge } from "./viewer.js";
@@ -69,6 +69,24 @@ class Results {
     this.summary = el("p", { class: "line", "aria-live": "polite" });
     const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.summary) : null;
     this.node = el("section", { class: "column" }, head, this.wait.node, this.list, this.none, this.more.button);
+  }
+
+  /** Loads the first images, or says in this column why not. Returns whether they are there. */
+  async begin() {
+    try {
+      await this.load();
+      this.view.arrived(this.answer);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this.wait.node.remove();
+      const again = () => {
+        failure.replaceWith(this.wait.node);
+        this.begin().catch(this.view.failed);
+      };
+      const failure = problem(error.message, error.final ? null : again, link("groups"));
+      this.node.append(failure);
+    }
+    return Boolean(this.answer);
   }
 
   async load() {
@@ -159,11 +177,19 @@ export async function search(section, view) {
       empty("There is no image to compare with.", "Choose one of the groups, or a picture of yours."),
     );
   const shownGalleries = shown(read().query);
+  let query = chips(pairs);
+  const arrived = (answer) => {
+    for (const item of answer.queries) if (item.key) remember(item);
+    title.textContent = named(pairs);
+    const complete = chips(pairs); // the answer has their names
+    query.replaceWith(complete);
+    query = complete;
+    slider.node.hidden = !answer.items.length;
+  };
   const results = shownGalleries.map(
-    (g) => new Results(g, pairs, { ...view, columns: shownGalleries.length }, () => slider.fit()),
+    (g) => new Results(g, pairs, { ...view, arrived, columns: shownGalleries.length }, () => slider.fit()),
   );
   const slider = threshold(results);
-  const query = chips(pairs);
   section.append(
     query,
     slider.node,
@@ -173,16 +199,12 @@ export async function search(section, view) {
       results.map((result) => result.node),
     ),
   );
-  await Promise.all(results.map((result) => result.load()));
-  const { answer } = results[0];
-  for (const item of answer.queries) if (item.key) remember(item);
-  title.textContent = named(pairs);
-  query.replaceWith(chips(pairs)); // the answer has their names
-  if (!answer.items.length) {
-    slider.node.hidden = true;
+  const whole = await Promise.all(results.map((result) => result.begin()));
+  slider.node.hidden ||= !whole.includes(true);
+  if (results[0].answer && !results[0].answer.items.length)
     section.append(empty("There is no other image.", "This folder has nothing else to compare with."));
-  }
   announce(
     `${title.textContent}: ${results.map((result) => count(result.similarities.length, "image")).join(", ")} found`,
   );
+  return whole.every(Boolean);
 }

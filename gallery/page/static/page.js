@@ -1,7 +1,7 @@
 // The page: shows the view in the address, keeps earlier views for going back, moves the focus, marks the header.
 
 import { Problem } from "./api.js";
-import { announce, el, notice } from "./dom.js";
+import { announce, el, notice, problem } from "./dom.js";
 import { duplicates } from "./duplicates.js";
 import { group, groups, unreadable } from "./groups.js";
 import { map } from "./map.js";
@@ -22,12 +22,11 @@ function fail(view, error) {
   const sentence = error instanceof Problem ? error.message : `The page met an error: ${error.message}`;
   view.section.querySelector(".waiting")?.remove();
   if (view.settled) return notice(sentence);
-  const again = el("button", { class: "button", type: "button", onclick: () => open(view.entry) }, "Try again");
-  view.section.append(el("div", { class: "empty", role: "alert" }, el("p", {}, el("strong", {}, sentence)), again));
+  view.section.append(problem(sentence, error.final ? null : () => open(view.entry), link("groups")));
   if (!(error instanceof Problem)) throw error;
 }
 
-/** Makes the view in the address and shows it. */
+/** Makes the view in the address and shows it. A view that returns false lacks a part, and is made anew on return. */
 async function open(entry, focus = true) {
   const { view: name } = read();
   const view = {
@@ -41,7 +40,7 @@ async function open(entry, focus = true) {
   enter(view);
   scrollTo(0, 0);
   const done = (VIEWS[name] ?? groups)(view.section, view)
-    .then(() => (view.settled = true))
+    .then((whole) => (view.settled = whole !== false))
     .catch(view.failed);
   title(view);
   if (focus) view.section.querySelector("h1")?.focus({ preventScroll: true });

@@ -1,6 +1,7 @@
 """What the browser shows while answers are slow, come too late, or fail."""
 
 from playwright.sync_api import expect
+from small_gallery import key_of
 
 from browser import settled
 
@@ -50,3 +51,48 @@ def test_a_view_that_is_left_while_its_slider_works_is_made_anew(opened):
     settled(page)
     expect(page.get_by_label("At least this similar")).to_have_value("0.3")
     expect(page.locator(".groups > .group").first).to_be_visible()
+
+
+def test_a_column_that_fails_says_so_itself(opened, site, photos):
+    page = opened()
+    page.watch.expected = ["500"]
+    broken = {"status": 500, "json": {"error": "The index is gone."}}
+    page.route("**/api/1/search?*", lambda route: route.fulfill(**broken))
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&g=all")
+    first, second = page.locator(".column").all()
+    expect(second.get_by_role("alert")).to_contain_text("The index is gone.")
+    expect(page.get_by_role("alert")).to_have_count(1)
+    expect(page.locator(".waiting")).to_have_count(0)
+    assert first.locator(".tile").count() == 60
+    expect(page.locator("h1")).to_have_text("Images like creature.png")
+    page.unroute("**/api/1/search?*")
+    second.get_by_role("button", name="Try again").click()
+    expect(second.locator(".tile").first).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_search_that_failed_can_be_tried_again(opened, site, photos):
+    page = opened()
+    page.watch.expected = ["500"]
+    broken = {"status": 500, "json": {"error": "The index is gone."}}
+    page.route("**/api/0/search?*", lambda route: route.fulfill(**broken))
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}")
+    expect(page.get_by_role("alert")).to_contain_text("The index is gone.")
+    expect(page.get_by_label("At least this similar")).to_be_hidden()
+    page.unroute("**/api/0/search?*")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("h1")).to_have_text("Images like creature.png")
+    expect(page.get_by_label("At least this similar")).to_be_visible()
+
+
+def test_try_again_is_offered_where_it_can_help(opened, site):
+    page = opened()
+    page.watch.expected = ["404"]
+    page.goto(f"{site}#/search?image=0123456789abcdef")
+    expect(page.get_by_role("alert")).to_contain_text("no such image")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.goto(f"{site}#/group?id=999")
+    expect(page.get_by_role("alert")).to_contain_text("no such group")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.get_by_role("alert").get_by_role("link", name="All groups").click()
+    page.locator(".card").first.wait_for()
