@@ -229,14 +229,18 @@ def serve(args: argparse.Namespace) -> None:
     from gallery.page import server
     from gallery.page.app import create_app
     from gallery.page.gallery_view import GalleryView
+    from gallery.page.shelf import Shelf
     from utils import device
 
-    views, chosen = [], device.choose(args.device).device
-    for folder in [args.gallery, *args.more]:
+    chosen = device.choose(args.device).device
+
+    def view_of(folder: str) -> GalleryView:
         gallery, opened_index = open_gallery(folder)
         model = model_of(gallery, chosen)
-        views.append(GalleryView(gallery, opened_index, model.embed, model.embedder.transforms.origin_width))
         log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
+        return GalleryView(gallery, opened_index, model.embed, model.embedder.transforms.origin_width)
+
+    shelf = Shelf([view_of(folder) for folder in [args.gallery, *args.more]], view_of)
     listener = server.bind(args.host, args.port)
     url = server.address_of(listener)
     hosts = [*LOOPBACK, args.host, os.uname().nodename, *args.allowed_host]
@@ -245,7 +249,7 @@ def serve(args: argparse.Namespace) -> None:
         log.say(f"other machines reach it as {os.uname().nodename}, or by the names and addresses in --allowed_host")
     if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
         webbrowser.open(url)
-    server.serve(create_app(views, hosts, round(args.image_memory * 1e9)), listener)
+    server.serve(create_app(shelf, hosts, round(args.image_memory * 1e9)), listener)
 
 
 if __name__ == "__main__":

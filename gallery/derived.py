@@ -107,14 +107,18 @@ def layout(gallery: Gallery) -> Places:
     return Places(kept["rows"], kept["places"], labels[kept["rows"]])
 
 
-def split(unsplit: Duplicates, apart: Iterable[Sequence[int]]) -> Duplicates:
+def split(unsplit: Duplicates, apart: Iterable[Sequence[int]], gone: np.ndarray | None = None) -> Duplicates:
     """Split groups that hold images which the user has marked as "not duplicates" since the groups were made.
 
     Each image goes to the first part without an image that it is marked apart from. Parts of one image are left out.
+    gone: bool (N,), images that are left out.
     """
     marks, kept, similarities = marks_of(apart), list[np.ndarray](), list[float]()
     for group, similarity in zip(unsplit.rows, unsplit.similarities.tolist()):
+        group = group if gone is None else group[~gone[group]]
         rows = group.tolist()
+        if len(rows) < 2:
+            continue
         parts = [group] if marks.keys().isdisjoint(rows) else _parts(rows, marks)
         kept += parts
         similarities += [similarity] * len(parts)

@@ -94,13 +94,21 @@ def row_of_file(gallery: Gallery, path: str) -> int | None:
     return next((row for name in names if (row := gallery.row_of_path.get(name)) is not None), None)
 
 
-def look_alikes(gallery: Gallery, index: Index, queries: Sequence[Query], start: int, count: int) -> LookAlikes:
-    """Return results `start` to `start + count` of one query by one or more images."""
+def look_alikes(
+    gallery: Gallery,
+    index: Index,
+    queries: Sequence[Query],
+    start: int,
+    count: int,
+    without: Sequence[int] | np.ndarray = (),
+) -> LookAlikes:
+    """Return results `start` to `start + count` of one query by one or more images. without: rows that are left out."""
     by_row = {query.row: query for query in queries if query.row is not None}
     own = np.array(sorted(by_row), np.int64)
     distinct = [*(by_row[row] for row in own.tolist()), *(query for query in queries if query.row is None)]
     mean = np.stack([query.embedding for query in distinct]).mean(0)
     mean /= max(float(np.linalg.norm(mean)), 1e-12)
+    own = np.union1d(own, np.asarray(without, np.int64))
     same_bytes = [gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]
     identical = np.setdiff1d(np.concatenate(same_bytes), own)
     first = identical[start : start + count]

@@ -37,6 +37,11 @@ class Lru(Generic[Value]):
             while self._used > self._most:
                 self._used -= self._size(self._kept.popitem(last=False)[1])
 
+    def names(self) -> list[Hashable]:
+        """Return the names of all kept values."""
+        with self._lock:
+            return list(self._kept)
+
     def drop(self, name: Hashable) -> None:
         with self._lock:
             if name in self._kept:

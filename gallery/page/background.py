@@ -62,6 +62,13 @@ class Workshop:
             self._finished.drop(name)
         return future.result()
 
+    def forget(self, owner: Hashable) -> None:
+        """Forget the finished results whose name begins with `owner`."""
+        with self._lock:
+            for name in self._finished.names():
+                if isinstance(name, tuple) and name[0] is owner:
+                    self._finished.drop(name)
+
     def _ordered(self, name: Hashable, make: Callable[[], Any]) -> Future:
         """Return the future of a name. Orders it if there is none, and starts the thread with the first order."""
         with self._lock:

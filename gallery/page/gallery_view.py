@@ -25,13 +25,28 @@ class GalleryView:
     def __init__(self, gallery: Gallery, index: Index, embed: Embed, side: int = 256) -> None:
         """index: of the gallery. embed: RGB pictures, shorter side `side` pixels -> float32 (n, d), rows of length 1."""
         self.gallery, self.index, self.embed, self.side = gallery, index, embed, side
-        self.name, self.count = text(gallery.name), len(gallery.paths)
+        self.name, self.model, self.stamp = text(gallery.name), gallery.about["model"], gallery.stamp
+        self.gone = np.zeros(len(gallery.paths), bool)  # files that are not there any more; see gallery/page/shelf.py
         self.root = os.path.realpath(gallery.root) if gallery.root else None  # as it was when the page was started
         first, last = gallery.paths[0], gallery.paths[-1]  # the paths are sorted, so all share the prefix of these two
         self.folder = gallery.root or os.path.dirname(os.path.commonprefix([first, last]))
         gallery.row_of("")  # makes the table of keys now, so that the first visitor does not wait
         self._lock = threading.Lock()
         self.alike = usual_threshold(gallery, index)
+
+    @property
+    def count(self) -> int:
+        """The number of images that are shown."""
+        return len(self.gone) - int(self.gone.sum())
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the page's header says of the gallery."""
+        bad, left_out = len(self.gallery.bad), len(self.gallery.left_out)
+        return {"name": self.name, "count": self.count, "alike": self.alike, "bad": bad, "left_out": left_out}
+
+    def present(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows whose files are there."""
+        return rows[~self.gone[rows]]
 
     # ---- images ------------------------------------------------------------------------------------------------------
 
@@ -58,10 +73,6 @@ class GalleryView:
         folder = shown(self.folder).rstrip(os.sep) + os.sep
         reasons = [why.removeprefix(f"{shown(path)}: ").replace(folder, "") for path, why in self.gallery.bad]
         return [{"path": self._below(path), "reason": text(why)} for (path, _), why in zip(self.gallery.bad, reasons)]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many files could not be read, and how many were left out."""
-        return {"bad": len(self.gallery.bad), "left_out": len(self.gallery.left_out)}
 
     def left_out(self) -> list[dict[str, str]]:
         """List the images with a remark, then the files that are no images or that a rule leaves out."""
@@ -90,9 +101,10 @@ class GalleryView:
         return {"similarity": round(float(similarity), 4), "size": len(rows), "items": items}
 
     def map(self, places: Places) -> dict[str, Any]:
-        x, y = places.places.astype(float).round(4).T.tolist()
-        keys = [self.gallery.keys[row] for row in places.rows]
-        return {"keys": keys, "x": x, "y": y, "cluster": places.labels.tolist(), "shown": len(keys), "total": self.count}
+        there = ~self.gone[places.rows]
+        x, y = places.places[there].astype(float).round(4).T.tolist()
+        keys, labels = [self.gallery.keys[row] for row in places.rows[there]], places.labels[there].tolist()
+        return {"keys": keys, "x": x, "y": y, "cluster": labels, "shown": len(keys), "total": self.count}
 
     def set_apart(self, rows: Sequence[int]) -> None:
         if len(set(rows)) < 2:
@@ -106,10 +118,11 @@ class GalleryView:
         """Return results `start` to `start + count` of a query by images and by uploaded pictures."""
         began = time.perf_counter()
         own = [query_of_row(self.gallery, row) for row in rows]
-        nearest = look_alikes(self.gallery, self.index, [*own, *sent], start, count)
+        nearest = look_alikes(self.gallery, self.index, [*own, *sent], start, count, np.flatnonzero(self.gone).tolist())
         items = [self.item(row, similarity) for row, similarity in zip(nearest.rows, nearest.similarities)]
+        total = self.count - sum(not self.gone[row] for row in set(rows))
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
-        return {"items": items, "total": self.count - len(set(rows)), "milliseconds": milliseconds}
+        return {"items": items, "total": total, "milliseconds": milliseconds}
 
 
 def text(name: str) -> str:

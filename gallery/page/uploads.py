@@ -4,7 +4,7 @@ import hashlib
 import io
 import secrets
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -23,28 +23,38 @@ KEPT = 64  # pictures; a browser's tabs use a few each
 Embed = Callable[[list[Image.Image]], np.ndarray]  # RGB pictures -> float32 (n, d), rows of length 1
 
 
+class Embedding(Protocol):
+    """What embeds pictures for a gallery."""
+
+    model: str  # equal models have equal embeddings
+    embed: Embed
+    side: int  # the shorter side, in pixels, of the pictures that `embed` takes
+
+
 class Uploaded(NamedTuple):
     thumbnail: bytes  # JPEG
     hashed: bytes  # BLAKE2b-128 of its file
-    embeddings: list[np.ndarray]  # for each gallery, float32 (d,)
+    embeddings: dict[str, np.ndarray]  # model -> float32 (d,)
 
 
 class Uploads:
     """The newest KEPT pictures, by tokens that cannot be guessed."""
 
-    def __init__(self, embeds: Sequence[tuple[Embed, int]], memory: int = MEMORY) -> None:
-        """embeds: for each gallery, the function that embeds, and the shorter side in pixels of the pictures it takes.
-        memory: bytes that decoding a picture may take, as for indexed files."""
-        self.embeds, self.memory = embeds, memory
+    def __init__(self, memory: int = MEMORY) -> None:
+        """memory: bytes that decoding a picture may take, as for indexed files."""
+        self.memory = memory
         self._kept: Lru[Uploaded] = Lru(KEPT)
 
-    def add(self, data: bytes) -> str:
-        """Add a picture by the bytes of its file. Returns its token. Raises InputError, a sentence, if it cannot be read."""
-        sides = [side for _, side in self.embeds]
+    def add(self, data: bytes, views: Sequence[Embedding]) -> str:
+        """Add a picture by the bytes of its file, embedded for each of these galleries. Returns its token.
+
+        Raises InputError, a sentence, if it cannot be read.
+        """
+        sides = [view.side for view in views]
         try:
             with alone:
                 images, picture = decode_sizes(io.BytesIO(data), sides, THUMBNAIL, self.memory)
-                embeddings = [embed([to_pil(image)])[0] for (embed, _), image in zip(self.embeds, images)]
+                embeddings = {view.model: view.embed([to_pil(image)])[0] for view, image in zip(views, images)}
                 thumbnail = thumbnail_of(picture.pixels)
         except InputError as error:
             # The message begins with a file name, which an upload lacks, and ends with the reason in brackets.

@@ -3,6 +3,7 @@
 import { Problem } from "./api.js";
 import { announce, el, notice, problem } from "./dom.js";
 import { duplicates } from "./duplicates.js";
+import { watch } from "./fresh.js";
 import { group, groups, unreadable } from "./groups.js";
 import { map } from "./map.js";
 import { search } from "./neighbours.js";
@@ -56,7 +57,6 @@ function enter(view) {
   leave();
   current = view;
   main.replaceChildren(view.section);
-  notice(null);
   mark();
 }
 
@@ -109,6 +109,7 @@ history.scrollRestoration = "manual";
 addEventListener("popstate", () => {
   const name = entry();
   document.getElementById("large").close();
+  notice(null);
   if (kept.has(name)) comeBack(kept.get(name));
   else open(name);
 });
@@ -126,5 +127,17 @@ document.querySelector("#notice button").addEventListener("click", () => notice(
 main.addEventListener("error", (event) => event.target.matches("img") && event.target.classList.add("gone"), {
   capture: true,
 });
+/** Makes all views anew, after the photos changed. The current one keeps its place. */
+async function renew() {
+  const { scrollY: place } = window;
+  const hadFocus = main.contains(document.activeElement);
+  kept.clear();
+  current.settled = false; // so it is not kept
+  await open(current.entry, hadFocus);
+  scrollTo(0, place);
+  announce("The photos have changed.");
+}
+
 listen();
+watch(renew);
 open(entry(), false);

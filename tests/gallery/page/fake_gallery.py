@@ -59,6 +59,7 @@ class FakeGallery(Gallery):
         self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
         self._apart, self.left_out = [], []
         self.about, self.pixels = {"model": name, "dtype": "float32"}, 0
+        self.stamp, self.roots = "fake", [root] if root else []
 
     def noted(self):
         return []

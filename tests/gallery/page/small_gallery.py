@@ -52,13 +52,17 @@ def write(folder, name, root, embed):
     embeddings = embed([Image.open(path) for path in readable])
     prints = np.stack([thumbprint(decode(path, 144)) for path in readable])
     hashes = np.stack([np.frombuffer(digest(Path(path).read_bytes(), 16), np.uint8) for path in readable])
-    os.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     writer = Writer(str(folder), name, embeddings.shape[1], "float32")
     rows = writer.plan([File(path, os.path.getsize(path), 0) for path in readable])
-    writer.put(rows, embeddings, prints, hashes)
+    writer.put(rows, embeddings[rows], prints[rows], hashes[rows])
     bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
     about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
     writer.finish(bad, {**about, "dim": embeddings.shape[1]})
+    return open_view(folder, embed)
+
+
+def open_view(folder, embed):
     gallery, index = open_gallery(str(folder))
     return GalleryView(gallery, index, embed, side=64)
 

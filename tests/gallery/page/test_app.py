@@ -7,7 +7,7 @@ from fake_gallery import by_colour, view
 from visits import client, key, made, send
 
 from data.lists import shown
-from gallery.page import app as app_file
+from gallery.page import files as files_file
 from gallery.table import Bad, File, LeftOut
 from utils.errors import RunError
 
@@ -124,7 +124,7 @@ def test_a_query_of_too_many_images(page, galleries):
 
 def test_head_answers_as_get(page, galleries):
     name = galleries[0].gallery.keys[0]
-    static = os.listdir(app_file.HERE / "static")[0]
+    static = os.listdir(files_file.HERE / "static")[0]
     for address in ("/", f"/static/{static}", f"/image/{name}", f"/api/0/search?image={name}", "/api/0/bad", "/image/none"):
         get, head = page.get(address), page.head(address)
         assert head.status_code == get.status_code

@@ -61,6 +61,8 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
     hashes = hashes.reshape(-1, 16)
     gallery = SimpleNamespace(
         name="",
+        about={"model": ""},
+        stamp="",
         root="/photos",
         paths=paths,
         embeddings=embeddings,
@@ -80,9 +82,13 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
     view = GalleryView(gallery, index, None)
     own = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=3))
     step = data.draw(st.integers(1, 5))
-    found = [item for start in range(0, count, step) for item in view.neighbours(own, [], start, step)["items"]]
+    view.gone = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool)
+    answers = [view.neighbours(own, [], start, step) for start in range(0, count, step)]
+    found = [item for answer in answers for item in answer["items"]]
     copies = [r for r in range(count) if r not in own and any((gallery.hashes[r] == gallery.hashes[o]).all() for o in own)]
     expected = slow_neighbours(gallery, own, embeddings[sorted(set(own))].mean(0), copies)
+    expected = [(row, similarity) for row, similarity in expected if not view.gone[row]]
+    assert answers[0]["total"] == len(expected)
     assert sorted(item["key"] for item in found) == sorted(keys[row] for row, _ in expected)  # each image once
     assert np.allclose([item["similarity"] for item in found], [s for _, s in expected], atol=1e-3)
 

@@ -19,7 +19,7 @@ from fake_gallery import view
 from PIL import Image
 from visits import PAGE, in_format, noise, png, raw, served
 
-from gallery.page import app as app_file, request_params as asked
+from gallery.page import files as files_file, request_params as asked
 from gallery.page.uploads import LIMIT
 
 
@@ -96,7 +96,7 @@ def test_a_mode_of_print_is_taken(page, drawn):
 
 def test_uploads_up_to_the_limit(page, monkeypatch):
     data = png(noise(1))
-    monkeypatch.setattr(app_file, "LIMIT", len(data))
+    monkeypatch.setattr(files_file, "LIMIT", len(data))
     assert page.post("/api/upload", content=data).status_code == 200
     assert page.post("/api/upload", content=iter([data[:50], data[50:]])).status_code == 200
     for too_large in (data + b"0", iter([data, b"0"])):

@@ -8,7 +8,7 @@ import pytest
 from fake_gallery import view
 from visits import client, made, noise, png, raw
 
-from gallery.page import app as app_file
+from gallery.page import files as files_file
 from gallery.page.guard import ALWAYS, Guard, Json
 
 SECRET = b"root:x:0:0"
@@ -176,7 +176,7 @@ def test_no_path_leads_outside(address, place, path):
 
 
 def test_only_files_of_static_are_served(page, tmp_path, monkeypatch):
-    monkeypatch.setattr(app_file, "HERE", tmp_path)
+    monkeypatch.setattr(files_file, "HERE", tmp_path)
     static = tmp_path / "static"
     (static / "folder.css").mkdir(parents=True)
     (static / "views.css").write_text("ok")

@@ -1,0 +1,103 @@
+"""The galleries that the page shows. It notices by itself when embed.py has renewed one, and when photos are gone."""
+
+import hashlib
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from gallery.folder import GalleryFolder
+from gallery.page.gallery_view import GalleryView
+from utils import log
+from utils.errors import InputError
+
+PAUSE = 2  # seconds between two looks at the disk
+
+Reopen = Callable[[str], GalleryView]  # the folder of a gallery -> a view of what it holds now
+
+
+class Shelf:
+    """Holds a view of each gallery. `look` brings them up to date; requests use the views as they are."""
+
+    def __init__(self, views: Sequence[GalleryView], reopen: Reopen | None = None) -> None:
+        """reopen: opens a gallery that was renewed; None: the galleries stay as they are."""
+        self.views, self._reopen = list(views), reopen
+        self._looking, self._looked = threading.Lock(), -float(PAUSE)
+
+    @property
+    def state(self) -> str:
+        """A text that changes with the images that are shown."""
+        digest = hashlib.blake2b(digest_size=8)
+        for view in self.views:
+            digest.update(view.stamp.encode() + np.packbits(view.gone).tobytes())
+        return digest.hexdigest()
+
+    def look(self) -> list[GalleryView]:
+        """Open the galleries that were renewed, and see which files are gone. Returns the views that were replaced.
+
+        This may take seconds, so call it in a thread. A second call at the same time, or soon after, does nothing.
+        """
+        if not self._looking.acquire(blocking=False):
+            return []
+        try:
+            if time.monotonic() - self._looked < PAUSE:
+                return []
+            replaced = [view for number, view in enumerate(self.views) if self._renewed(number)]
+            for view in self.views:
+                view.gone = gone_among(view.gallery.paths, view.gallery.roots or [view.folder])
+            self._looked = time.monotonic()
+            return replaced
+        finally:
+            self._looking.release()
+
+    def _renewed(self, number: int) -> bool:
+        old = self.views[number]
+        if self._reopen is None:
+            return False
+        try:
+            if GalleryFolder(old.gallery.folder).read_about()["stamp"] == old.stamp:
+                return False
+            view = self._reopen(old.gallery.folder)
+        except InputError as error:  # embed.py is still writing, say
+            log.warn(f"{error}; the page goes on with the earlier state")
+            return False
+        self.views[number] = view
+        return True
+
+
+def gone_among(paths: Sequence[str], roots: Sequence[str]) -> np.ndarray:
+    """Tell which files are gone, bool (n,).
+
+    If all files below a root are gone, its disk is away rather: then none of them counts as gone.
+    """
+    rows_of: dict[str, list[int]] = defaultdict(list)  # folder -> rows; one listing costs less than a look at each file
+    for row, path in enumerate(paths):
+        rows_of[os.path.dirname(path)].append(row)
+    gone = np.zeros(len(paths), bool)
+    for folder, rows in rows_of.items():
+        names: set[str] = set()
+        with suppress(OSError):
+            names = set(os.listdir(folder))
+        for row in rows:
+            if os.path.basename(paths[row]) not in names:
+                gone[row] = not _there(paths[row])  # a list may spell the same name in another way
+    for root in roots:
+        below = np.array([path.startswith(os.path.join(root, "")) for path in paths], bool)
+        if gone[below].all():
+            gone[below] = False
+    return gone
+
+
+def _there(path: str) -> bool:
+    """Tell whether a file is there. If that cannot be found out, it counts as there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):
+        pass
+    return True
