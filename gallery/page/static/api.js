@@ -9,7 +9,7 @@ export class Problem extends Error {
 }
 
 const LARGEST = 20 * 2 ** 20; // bytes of an upload; beyond them the server hangs up, without a reason for the browser
-const names = new Map(); // token of an upload -> the name of its file
+const sent = new Map(); // token of an upload -> its file
 
 async function ask(path, options) {
   let response;
@@ -58,9 +58,16 @@ export const MOST = Number(document.body.dataset.queries);
 export async function upload(file) {
   if (file.size > LARGEST) throw new Problem("This is larger than 20 MB. Make it smaller first.");
   const { answer } = await ask("/api/upload", { ...post, body: file });
-  names.set(answer.upload, file.name);
+  sent.set(answer.upload, file);
   return answer.upload;
 }
 
 /** The file name of an upload, as long as the page remembers it. */
-export const uploadName = (token) => names.get(token) ?? "your picture";
+export const uploadName = (token) => sent.get(token)?.name ?? "your picture";
+
+/** An upload as the large view shows it: the file itself while the page has it, else the server's thumbnail. */
+export function uploadItem(token) {
+  const small = `/upload/${token}`;
+  const source = sent.has(token) ? URL.createObjectURL(sent.get(token)) : small;
+  return { name: uploadName(token), path: "", source, small };
+}

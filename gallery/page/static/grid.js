@@ -8,6 +8,7 @@ export const thumb = (key) => `/image/${key}?size=thumb`;
 
 const shownItems = new Map(); // key -> item, of all images that were ever shown
 const items = new WeakMap(); // <li> -> item
+const pagers = new WeakMap(); // grid -> the pager that loads more of it
 
 /** Returns the item of an image; it has no name if it was not shown yet. */
 export const recall = (key) => shownItems.get(key) ?? { key };
@@ -78,7 +79,9 @@ function large(node) {
   showLarge(items.get(node), {
     step: (by) => {
       const next = neighbour(node, by);
-      return next && (() => large(next));
+      if (next) return () => large(next);
+      const more = by > 0 ? pagers.get(node.parentElement) : null;
+      return more?.left() ? () => more.next().then(() => neighbour(node, by) && large(neighbour(node, by))) : null;
     },
     closed: () => choose(node, true),
   });
@@ -131,22 +134,23 @@ export function grid(label, look = "tiles") {
 
 /**
  * A button that loads the next part of a long list, by a click or when it scrolls into view. `load` returns the number
- * of items left. If it fails, the button stays for another try.
+ * of items left. If it fails, the button stays for another try. grid: the list, if it is one of tiles.
  */
-export function pager(load, failed) {
-  let busy = false;
+export function pager(load, failed, grid = {}) {
+  let busy = null; // the promise of what is being loaded
   const button = el("button", { class: "button more", type: "button", onclick: next }, "Show more");
   const observer = new IntersectionObserver(([entry]) => entry.isIntersecting && next(), { rootMargin: "600px" });
-  async function next() {
-    if (busy || button.hidden) return;
-    busy = true;
+  function next() {
+    if (!button.hidden) busy ??= part().finally(() => (busy = null));
+    return busy ?? Promise.resolve();
+  }
+  async function part() {
     try {
       update(await load());
     } catch (error) {
       observer.disconnect();
       failed(error);
     }
-    busy = false;
   }
   function update(left) {
     button.hidden = !left;
@@ -154,6 +158,7 @@ export function pager(load, failed) {
     observer.disconnect();
     if (left) observer.observe(button); // again: a button that stays in view reports this only once
   }
+  pagers.set(grid, { next, left: () => !button.hidden });
   return { button, update };
 }
 

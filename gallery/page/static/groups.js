@@ -46,7 +46,7 @@ async function fill(section, list, wait, fetch, failed) {
     settle(list);
     return parts.length ? total - list.children.length : 0;
   };
-  const more = pager(async () => add(await fetch(list.children.length)), failed);
+  const more = pager(async () => add(await fetch(list.children.length)), failed, list);
   section.append(list, more.button);
   more.update(add(first));
   return first;

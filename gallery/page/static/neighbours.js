@@ -1,6 +1,6 @@
 // The neighbours of one or more images: the query, a slider that hides less similar images, a grid for each gallery.
 
-import { Problem, get, uploadName } from "./api.js";
+import { Problem, get, uploadItem, uploadName } from "./api.js";
 import { announce, count, el, empty, heading, icon, problem } from "./dom.js";
 import { grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
 import { amend, asked, galleries, link, read, shown } from "./state.js";
@@ -26,12 +26,12 @@ function chip(pair, pairs) {
     class: "look",
     type: "button",
     "aria-label": `Show ${name} large`,
-    onclick: () => showLarge(recall(value)),
+    onclick: () => showLarge(type === "upload" ? uploadItem(value) : recall(value)),
   };
   return el(
     "li",
     { class: "chip" },
-    type === "upload" ? el("span", { class: "look" }, image) : el("button", look, image),
+    el("button", look, image),
     el("span", { class: "name", title: name }, name),
     el(
       "a",
@@ -64,7 +64,7 @@ class Results {
     this.wait = waiting();
     this.none = empty("Nothing is that similar.", "Move the slider to the left to see more.");
     this.none.hidden = true;
-    this.more = pager(() => this.load(), view.failed);
+    this.more = pager(() => this.load(), view.failed, this.list);
     this.more.button.hidden = true;
     this.summary = el("p", { class: "line", "aria-live": "polite" });
     const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.summary) : null;

@@ -109,6 +109,7 @@ history.scrollRestoration = "manual";
 addEventListener("popstate", () => {
   const name = entry();
   document.getElementById("large").close();
+  if (name === current.entry) return; // only the large view was closed
   notice(null);
   if (kept.has(name)) comeBack(kept.get(name));
   else open(name);

@@ -52,8 +52,10 @@ export function searchAlso(key) {
   return link("search", pairs.some(([, value]) => value === key) ? pairs : [...pairs, ["image", key]]);
 }
 
+/** Goes to an address. The large view's step in the history is replaced. */
 export function go(hash) {
-  location.hash = hash;
+  if (history.state?.large) location.replace(hash);
+  else location.hash = hash;
 }
 
 /** Changes the address without a step in the history, as when a slider moves. */

@@ -9,25 +9,30 @@ const image = dialog.querySelector("img");
 const missing = dialog.querySelector(".stage p");
 const part = (name) => dialog.querySelector(`[data-do="${name}"]`);
 
+let shown = { step: () => null, closed: () => {} };
+
 /** Closes the view for a search: the focus goes to the results, not back to the image. */
-function leave(then = () => {}) {
-  shown.closed = then;
+function leave(hash) {
+  shown.closed = () => {};
+  go(hash);
   dialog.close();
 }
 
-let shown = { step: () => null, closed: () => {} };
-
-/** Shows an item. step(-1 or 1): a function that shows the previous or next image, or null. closed(): runs at the end. */
+/**
+ * Shows an item, or an upload: {name, source, small}. step(-1 or 1): a function that shows the previous or next image, or
+ * null. closed(): runs at the end. The view is a step in the history, so that Back closes it.
+ */
 export function showLarge(item, { step = () => null, closed = () => {} } = {}) {
-  shown = { step, closed };
+  shown = { item, step, closed };
   missing.textContent = "";
   image.hidden = false;
-  image.src = `/image/${item.key}?size=large`; // the previous image stays until this one is loaded
+  image.src = item.source ?? `/image/${item.key}?size=large`; // the previous image stays until this one is loaded
   image.alt = item.name;
   dialog.querySelector("h2").textContent = item.name;
   dialog.querySelector(".path").textContent = item.path;
-  dialog.querySelector("a").href = searchFor(item.key);
-  part("add").onclick = () => leave(() => go(searchAlso(item.key)));
+  dialog.querySelector(".actions").hidden = !item.key;
+  dialog.querySelector("a").href = item.key ? searchFor(item.key) : "#";
+  part("add").onclick = () => leave(searchAlso(item.key));
   part("copy").onclick = (event) => copy(wholePath(item.path), event.currentTarget);
   for (const [name, by] of [
     ["previous", -1],
@@ -37,12 +42,20 @@ export function showLarge(item, { step = () => null, closed = () => {} } = {}) {
     part(name).hidden = !show;
     part(name).onclick = show;
   }
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  history.pushState({ ...history.state, large: true }, "");
+  dialog.showModal();
 }
 
 part("close").addEventListener("click", () => dialog.close());
-dialog.querySelector("a").addEventListener("click", () => leave());
+dialog.querySelector("a").addEventListener("click", (event) => {
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab
+  event.preventDefault();
+  leave(event.currentTarget.hash);
+});
 image.addEventListener("error", () => {
+  const { small } = shown.item;
+  if (small && !image.src.endsWith(small)) return void (image.src = small); // the browser cannot show the file itself
   image.hidden = true;
   missing.textContent = "This picture cannot be shown: its file is gone or cannot be read.";
 });
@@ -53,6 +66,7 @@ image.addEventListener("load", () => {
 dialog.addEventListener("close", () => {
   document.body.append(document.getElementById("notice")); // a message outlives the view
   image.removeAttribute("src");
+  if (history.state?.large) history.back();
   shown.closed();
   if (missing.textContent) look();
 });

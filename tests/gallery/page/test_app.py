@@ -27,7 +27,8 @@ def test_where_the_folder_lies_is_told_to_this_machine_only(galleries, drawn):
 def test_no_other_answer_tells_where_the_folder_lies(page, galleries, drawn):
     sent = send(page, open(drawn[1][1], "rb").read())
     query = f"image={key(galleries[0], '00.png')}&upload={sent}"
-    answers = [page.get(f"/api/0/search?{query}"), page.get("/api/0/bad"), page.get("/api/1/search?image=none")]
+    answers = [page.get(f"/api/0/search?{query}"), page.get("/api/0/bad"), page.get("/api/galleries")]
+    answers.append(page.get("/api/1/search?image=none"))
     for path in ("map", "clusters", "clusters/0", "duplicates", "duplicates?kind=near"):
         made(page, f"/api/0/{path}")
         answers.append(page.get(f"/api/0/{path}"))

@@ -143,6 +143,7 @@ def test_the_page_drops_deleted_photos_and_shows_what_was_embedded_anew(opened, 
     shelf = Shelf([write(place, "ready-made", photos, embedding(2))], lambda folder: open_view(folder, embedding(2)))
     with served(create_app(shelf, ["127.0.0.1"])) as url:
         page = opened("duplicates", at=url)
+        page.watch.expected = ["404"]
         copies = page.locator(".group").filter(has_text="another copy of 0.jpg")
         assert copies.locator(".tile").count() == 3
         os.remove(photos / "copy of 0.jpg")
@@ -159,7 +160,6 @@ def test_the_page_drops_deleted_photos_and_shows_what_was_embedded_anew(opened, 
         settled(page)
         tiles(page).first.locator("a").focus()
         os.remove(photos / "creature (large).jpg")
-        page.watch.expected = ["404"]
         page.keyboard.press("Space")
         expect(page.get_by_role("dialog").get_by_text("cannot be shown")).to_be_visible()
         page.keyboard.press("Escape")

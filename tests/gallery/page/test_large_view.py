@@ -1,0 +1,99 @@
+"""The large view: steps beyond what is loaded, the browser's Back, uploads, what a screen reader hears."""
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+from small_gallery import key_of
+
+from browser import name_of, settled, tiles
+
+
+def test_steps_go_on_where_more_is_to_be_loaded(opened, site, photos):
+    page = opened()
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}")
+    settled(page)
+    assert tiles(page).count() == 60
+    page.evaluate("document.querySelector('.more').remove()")  # so that no scrolling loads them
+    tiles(page).last.locator("a").focus()
+    page.keyboard.press("Space")
+    dialog = page.get_by_role("dialog")
+    for place in range(60, 63):
+        before = dialog.locator("h2").inner_text(), dialog.locator(".path").inner_text()
+        dialog.get_by_role("button", name="Next image").click()
+        page.wait_for_function(
+            "before => document.querySelector('dialog .path').textContent !== before", arg=before[1], timeout=10_000
+        )
+        assert dialog.locator("h2").inner_text() == name_of(tiles(page).nth(place))
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    expect(dialog.locator("h2")).to_have_text(name_of(tiles(page).last))
+    expect(dialog.get_by_role("button", name="Next image")).to_be_hidden()
+    assert tiles(page).count() == 76
+
+
+@pytest.mark.parametrize("leave", ("back", "Escape", "button"))
+def test_back_closes_the_large_view(opened, leave):
+    page = opened("group?id=0")
+    for _ in range(2):
+        tiles(page).nth(2).locator("a").focus()
+        page.keyboard.press("Space")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        if leave == "back":
+            page.go_back()
+        elif leave == "Escape":
+            page.keyboard.press("Escape")
+        else:
+            dialog.get_by_role("button", name="Close").click()
+        expect(dialog).to_be_hidden()
+        expect(page.locator(".at-group")).to_be_visible()
+        expect(tiles(page).nth(2).locator("a")).to_be_focused()
+        page.wait_for_function("!history.state.large")
+    page.locator(".at-group .quiet").first.click()
+    page.locator(".at-groups .card").first.wait_for()
+    page.go_back()
+    expect(page.locator(".at-group")).to_be_visible()
+
+
+def test_back_from_a_search_that_began_in_the_large_view(opened):
+    page = opened("group?id=0")
+    for label in ("Find similar", "Add to the query"):
+        tiles(page).nth(1).locator("a").focus()
+        page.keyboard.press("Space")
+        page.get_by_role("dialog").get_by_text(label).click()
+        expect(page.locator("h1")).to_contain_text("Images like")
+        settled(page)
+        page.go_back()
+        expect(page.locator(".at-group")).to_be_visible()  # one step, not two
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        page.wait_for_function("!history.state.large")
+
+
+def test_an_upload_can_be_shown_large(opened, tmp_path):
+    page = opened()
+    Image.new("RGB", (900, 700), "teal").save(tmp_path / "mine.png")
+    page.locator("#file").set_input_files(tmp_path / "mine.png")
+    expect(page.locator("h1")).to_have_text("Images like mine.png")
+    settled(page)
+    page.locator(".chip button.look").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("h2")).to_have_text("mine.png")
+    page.wait_for_function("document.querySelector('dialog img').naturalWidth > 0")
+    assert dialog.locator("img").evaluate("image => image.naturalWidth") == 900  # as sent, not the thumbnail
+    expect(dialog.get_by_text("Copy path")).to_be_hidden()
+    page.keyboard.press("Escape")
+    page.reload()  # now only the thumbnail is left
+    settled(page)
+    page.locator(".chip .look").click()
+    page.wait_for_function("document.querySelector('dialog img').naturalWidth > 200")
+
+
+def test_a_step_is_said_to_a_screen_reader(opened):
+    page = opened("group?id=0")
+    tiles(page).first.locator("a").focus()
+    page.keyboard.press("Space")
+    live = page.locator("dialog [aria-live=polite]")
+    expect(live).to_contain_text(name_of(tiles(page).first))
+    page.keyboard.press("ArrowRight")
+    expect(live).to_contain_text(name_of(tiles(page).nth(1)))
+    assert live.evaluate("node => node.isConnected && node.getClientRects().length > 0")
