@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-import webbrowser
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
 FILES = ("images", "not_duplicate")  # arguments that name photos, which may have any name
-LOOPBACK = ["localhost", "127.0.0.1", "[::1]"]  # names of this machine that the page answers to
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,6 +66,7 @@ def parse_args() -> argparse.Namespace:
     add = command("serve", "serve a page on this machine, to look, search and tidy up in")
     add("more", nargs="*", metavar="GALLERY", help="more galleries of the same images, to compare")
     add("--host", default="127.0.0.1", help="address to listen at; any but loopback shows your photos to the network")
+    add("--password", action="store_true", help="let in only browsers that have opened the printed address")
     add("--port", type=flags.number(int, 0, most=65535), default=8420, help="port of the page; if taken, the next free one")
     add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may use")
     add("--open", action="store_true", help="open the page in a browser")
@@ -226,30 +225,17 @@ def clusters(args: argparse.Namespace) -> None:
 
 
 def serve(args: argparse.Namespace) -> None:
-    from gallery.page import server
-    from gallery.page.app import create_app
-    from gallery.page.gallery_view import GalleryView
-    from gallery.page.shelf import Shelf
-    from utils import device
+    from gallery.page.start import start
 
-    chosen = device.choose(args.device).device
-
-    def view_of(folder: str) -> GalleryView:
-        gallery, opened_index = open_gallery(folder)
-        model = model_of(gallery, chosen)
-        log.say(f"{gallery.name}: {len(gallery):,} images of {shown(gallery.about['source'])}")
-        return GalleryView(gallery, opened_index, model.embed, model.embedder.transforms.origin_width)
-
-    shelf = Shelf([view_of(folder) for folder in [args.gallery, *args.more]], view_of)
-    listener = server.bind(args.host, args.port)
-    url = server.address_of(listener)
-    hosts = [*LOOPBACK, args.host, os.uname().nodename, *args.allowed_host]
-    log.say(f"the page is at {url} (Ctrl-C ends it)")
-    if args.host in ("0.0.0.0", "::"):
-        log.say(f"other machines reach it as {os.uname().nodename}, or by the names and addresses in --allowed_host")
-    if args.open and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or os.uname().sysname == "Darwin"):
-        webbrowser.open(url)
-    server.serve(create_app(shelf, hosts, round(args.image_memory * 1e9)), listener)
+    start(
+        [args.gallery, *args.more],
+        (args.host, args.port),
+        args.allowed_host,
+        device=args.device,
+        memory=round(args.image_memory * 1e9),
+        with_password=args.password,
+        in_browser=args.open,
+    )
 
 
 if __name__ == "__main__":

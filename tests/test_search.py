@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -436,3 +438,56 @@ def test_without_a_stdout(run, folder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     run("search", "index", folder)
     assert (folder / "index.json").exists()
+
+
+def served(folder, *flags):
+    """Start search.py serve. Returns (process, the line with the addresses); its log goes to stderr."""
+    command = [sys.executable, "search.py", "serve", folder, "--port", "0", *flags]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "the page is at" in line:
+            return process, line
+    raise AssertionError("".join(lines))
+
+
+def test_a_page_notices_a_renewed_gallery_and_ends_with_ctrl_c(made, tmp_path, run):
+    images, gallery = shutil.copytree(made / "photos", tmp_path / "photos"), tmp_path / "gallery"
+    flags = ("--images", images, "--checkpoint", checkpoint_of(tmp_path, 1), *TINY, "--out", gallery)
+    run("embed", *flags)
+    process, line = served(gallery)
+    try:
+        with httpx.Client(base_url=re.search(r"http://\S+", line)[0]) as visitor:
+            before = visitor.get("api/galleries").json()
+            (images / "worse.jpg").unlink()
+            run("embed", *flags)
+            time.sleep(2.1)  # the page looks at the disk at most every 2 s
+            now = visitor.get("api/galleries").json()
+            assert now["state"] != before["state"]
+            assert now["galleries"][0]["count"] == before["galleries"][0]["count"] - 1
+            assert visitor.get("api/0/bad").status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_page_for_other_machines(folder):
+    process, line = served(folder, "--host", "0.0.0.0", "--password")
+    try:
+        for address in re.findall(r"http://\S+", line):
+            assert "0.0.0.0" not in address
+            with httpx.Client() as visitor:
+                assert visitor.get(address, follow_redirects=True).status_code == 200
+            assert httpx.get(address.partition("?")[0]).status_code == 401
+    finally:
+        process.kill()
+        process.communicate()
+    process, _ = served(folder, "--host", "0.0.0.0")
+    try:
+        assert "everyone in the network can see the photos" in process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()

@@ -30,8 +30,13 @@ HERE = Path(__file__).parent
 SHOWN = 100  # images of a group of duplicates, at most
 
 
-def create_app(views: Sequence[GalleryView] | Shelf, hosts: list[str], memory: int = MEMORY) -> Starlette:
-    """The page for these galleries of the same images. hosts: as `Guard` takes them. memory: bytes to decode a picture."""
+def create_app(
+    views: Sequence[GalleryView] | Shelf, hosts: list[str], memory: int = MEMORY, password: str = ""
+) -> Starlette:
+    """The page for these galleries of the same images. memory: bytes to decode a picture.
+
+    hosts, password: as `Guard` takes them.
+    """
     shelf = views if isinstance(views, Shelf) else Shelf(views)
     files = Files(shelf, memory)
     page = Page(shelf, files)
@@ -52,7 +57,7 @@ def create_app(views: Sequence[GalleryView] | Shelf, hosts: list[str], memory: i
     ]
     errors: dict[Any, Callable] = {Refusal: _refused, HTTPException: _failed, Working: _working}
     errors |= {InputError: _wrong, RunError: _wrong}
-    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=errors)
+    app = Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts, password=password)], exception_handlers=errors)
     app.router.redirect_slashes = False
     return app
 

@@ -70,7 +70,9 @@ class Files:
         return _tagged(tag, data, "image/jpeg", "private, max-age=600")
 
     async def uploaded(self, request: Request) -> Response:
-        upload = self.upload_of(request.path_params["token"])
+        upload = self.uploads.get(request.path_params["token"])
+        if upload is None:
+            raise Refusal(404, LOST)
         return Response(upload.thumbnail, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
 
     async def upload(self, request: Request) -> Response:
@@ -87,14 +89,14 @@ class Files:
         """Return an upload. Raises Refusal if it is not kept any more."""
         upload = self.uploads.get(token)
         if upload is None:
-            raise Refusal(404, LOST)
+            raise Refusal(410, LOST)
         return upload
 
     def embedding_of(self, token: str, view: GalleryView) -> np.ndarray:
         """Return an upload's embedding in a gallery, float32 (d,). Raises Refusal if the gallery has got another model."""
         embedding = self.upload_of(token).embeddings.get(view.model)
         if embedding is None:
-            raise Refusal(404, LOST)
+            raise Refusal(410, LOST)
         return embedding
 
 

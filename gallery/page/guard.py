@@ -1,13 +1,17 @@
 """Guards all requests and answers of the server: only the page itself, on this machine, may ask."""
 
+import hashlib
 import ipaddress
 import json
 import logging
 import re
+from hmac import compare_digest
 from typing import Any
+from urllib.parse import parse_qs
 
 import anyio
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -90,18 +94,21 @@ class Guard:
     refused. It cannot change anything: a POST needs a header that a page may only send to its own site.
     """
 
-    def __init__(self, app: ASGIApp, hosts: list[str]) -> None:
-        """hosts: names and addresses without port by which the page may be called; IPv6 with or without brackets."""
-        self.app, self.hosts = app, {_plain(host.lower()) for host in hosts}
+    def __init__(self, app: ASGIApp, hosts: list[str], password: str = "") -> None:
+        """hosts: names and addresses without port by which the page may be called; IPv6 with or without brackets.
+        password: what a browser must show once, in the query string of `/`; "" lets everyone in."""
+        self.app, self.hosts, self.password = app, {_plain(host.lower()) for host in hosts}, password.encode()
+        # A browser sends cookies to all ports of a machine, so that each server's cookie needs its own name.
+        self.cookie = f"page-{hashlib.blake2b(self.password, digest_size=4).hexdigest()}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send)
-        reason = self._objection(scope)
-        if reason:
-            await refuse(*reason)(scope, exchange.receive, exchange.send)
+        answer = self._instead(scope)
+        if answer:
+            await answer(scope, exchange.receive, exchange.send)
             return
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -111,6 +118,24 @@ class Guard:
                 raise
             sentence = "Something went wrong; the terminal in which the page was started says what."
             await refuse(500, sentence)(scope, exchange.receive, exchange.send)
+
+    def _instead(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that does not reach the app, or None."""
+        if reason := self._objection(scope):
+            return refuse(*reason)
+        if not self.password or self._is_known(scope):
+            return None
+        tokens = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        if scope["path"] == "/" and len(tokens) == 1 and compare_digest(tokens[0].encode("utf-8", "replace"), self.password):
+            answer = Response(status_code=303, headers={"Location": "/", "Cache-Control": "no-store"})
+            answer.set_cookie(self.cookie, self.password.decode(), httponly=True, samesite="strict")
+            return answer
+        return refuse(401, "This page needs its password once. Open the whole address that search.py printed.")
+
+    def _is_known(self, scope: Scope) -> bool:
+        """Tell whether the browser has shown the password before."""
+        cookies = cookie_parser("; ".join(Headers(scope=scope).getlist("cookie")))
+        return self.cookie in cookies and compare_digest(cookies[self.cookie].encode("utf-8", "replace"), self.password)
 
     def _objection(self, scope: Scope) -> tuple[int, str] | None:
         """Return the status and sentence of a refusal, or None."""

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -42,7 +43,26 @@ def bind(host: str, port: int) -> socket.socket:
 
 def address_of(listener: socket.socket) -> str:
     """Return the URL of a socket from `bind`."""
+    return _url(*listener.getsockname()[:2])
+
+
+def addresses_of(listener: socket.socket) -> list[str]:
+    """Return the URLs by which browsers reach a socket from `bind`; several if it listens at all addresses."""
     host, port = listener.getsockname()[:2]
+    if host not in ("0.0.0.0", "::"):
+        return [_url(host, port)]
+    hosts = ["127.0.0.1" if host == "0.0.0.0" else "::1"]
+    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))[: 1 if "." in host else 2]:
+        with suppress(OSError):
+            hosts += [str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, family)]
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as towards:
+            towards.connect((outside, 9))  # sends nothing: the system only chooses the address to send from
+            hosts.append(towards.getsockname()[0])
+    away = [each for each in hosts[1:] if not each.startswith(("127.", "::1", "fe80:")) and "%" not in each]
+    return list(dict.fromkeys(_url(each, port) for each in [hosts[0], *away]))
+
+
+def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 

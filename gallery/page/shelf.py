@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import numpy as np
 
+from data.lists import below
 from gallery.folder import GalleryFolder
-from gallery.page.gallery_view import GalleryView
+from gallery.page.gallery_view import GalleryView, text
 from utils import log
 from utils.errors import InputError
 
@@ -26,6 +27,7 @@ class Shelf:
     def __init__(self, views: Sequence[GalleryView], reopen: Reopen | None = None) -> None:
         """reopen: opens a gallery that was renewed; None: the galleries stay as they are."""
         self.views, self._reopen = list(views), reopen
+        name_apart(self.views)
         self._looking, self._looked = threading.Lock(), -float(PAUSE)
 
     @property
@@ -66,7 +68,21 @@ class Shelf:
             log.warn(f"{error}; the page goes on with the earlier state")
             return False
         self.views[number] = view
+        name_apart(self.views)
         return True
+
+
+def name_apart(views: Sequence[GalleryView]) -> None:
+    """Give views different names: galleries with the same name get the part of their folder in which they differ."""
+    by_name: dict[str, list[GalleryView]] = defaultdict(list)
+    for view in views:
+        by_name[text(view.gallery.name)].append(view)
+    for name, same in by_name.items():
+        folders = [view.gallery.folder for view in same] if len(same) > 1 else []
+        for number, (view, folder) in enumerate(zip(same, folders)):
+            inside = below(folder, os.path.commonpath(folders)).removesuffix(view.gallery.name).strip(os.sep)
+            again = f" {number + 1}" if folders.count(folder) > 1 else ""
+            view.name = f"{name} ({text(inside)}{again})"
 
 
 def gone_among(paths: Sequence[str], roots: Sequence[str]) -> np.ndarray:

@@ -1,10 +1,10 @@
 // Requests to the server. An error becomes a Problem: a sentence that the user can act on.
 
 export class Problem extends Error {
-  /** final: the same request would fail again. */
-  constructor(sentence, final = false) {
+  constructor(sentence, status = 0) {
     super(sentence);
-    this.final = final;
+    this.final = status >= 400 && status < 500 && status !== 408; // the same request would fail again
+    this.lost = status === 410; // the server has forgotten an upload, because it was started anew
   }
 }
 
@@ -23,7 +23,7 @@ async function ask(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Problem(`The server's answer cannot be read (status ${response.status}).`);
   });
-  if (!response.ok) throw new Problem(answer.error, response.status < 500 && response.status !== 408);
+  if (!response.ok) throw new Problem(answer.error, response.status);
   return { answer, waits: response.status === 202 };
 }
 
@@ -64,6 +64,12 @@ export async function upload(file) {
 
 /** The file name of an upload, as long as the page remembers it. */
 export const uploadName = (token) => sent.get(token)?.name ?? "your picture";
+
+/** Uploads again what the page still has of a query. Returns its pairs with the new tokens, or null if a file is missing. */
+export async function uploadAgain(pairs) {
+  if (pairs.some(([type, token]) => type === "upload" && !sent.has(token))) return null;
+  return Promise.all(pairs.map(async ([type, value]) => [type, type === "upload" ? await upload(sent.get(value)) : value]));
+}
 
 /** An upload as the large view shows it: the file itself while the page has it, else the server's thumbnail. */
 export function uploadItem(token) {

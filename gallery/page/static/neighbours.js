@@ -1,9 +1,9 @@
 // The neighbours of one or more images: the query, a slider that hides less similar images, a grid for each gallery.
 
-import { Problem, get, uploadItem, uploadName } from "./api.js";
+import { Problem, get, uploadAgain, uploadItem, uploadName } from "./api.js";
 import { announce, count, el, empty, heading, icon, problem } from "./dom.js";
 import { grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
-import { amend, asked, galleries, link, read, shown } from "./state.js";
+import { amend, asked, cutOff, galleries, link, read, shown } from "./state.js";
 import { showLarge } from "./viewer.js";
 
 const PAGE = 60;
@@ -37,7 +37,7 @@ function chip(pair, pairs) {
       "a",
       {
         class: "round",
-        href: rest.length ? link("search", rest) : link("groups"),
+        href: rest.length ? link("search", [...rest, ...cutOff()]) : link("groups"),
         "aria-label": `Remove ${name} from the query`,
         title: "Remove",
       },
@@ -78,6 +78,7 @@ class Results {
       this.view.arrived(this.answer);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
+      if (error.lost && (await this.view.resent())) return false; // another view takes the place of this one
       this.wait.node.remove();
       const again = () => {
         failure.replaceWith(this.wait.node);
@@ -126,7 +127,7 @@ class Results {
 
 /** The slider and its number. Its left end is just under the least similar image, and hides nothing. */
 function threshold(results) {
-  let least = Number(read().query.get("least")) || null;
+  let least = cutOff().length ? Number(cutOff()[0][1]) : null;
   const number = el("output", { for: "least" });
   const slider = el("input", {
     id: "least",
@@ -168,6 +169,13 @@ function threshold(results) {
   return { node, fit };
 }
 
+/** After the server was started anew: sends the uploads of a query again. Returns whether the new query is on its way. */
+async function sendAgain(pairs) {
+  const now = await uploadAgain(pairs);
+  if (now) location.replace(link("search", [...now, ...cutOff()]));
+  return now !== null;
+}
+
 export async function search(section, view) {
   const pairs = asked();
   const title = heading(pairs.length ? named(pairs) : "Find images");
@@ -186,8 +194,10 @@ export async function search(section, view) {
     query = complete;
     slider.node.hidden = !answer.items.length;
   };
+  let sending = null; // the columns share it
+  const resent = () => (sending ??= sendAgain(pairs));
   const results = shownGalleries.map(
-    (g) => new Results(g, pairs, { ...view, arrived, columns: shownGalleries.length }, () => slider.fit()),
+    (g) => new Results(g, pairs, { ...view, arrived, resent, columns: shownGalleries.length }, () => slider.fit()),
   );
   const slider = threshold(results);
   section.append(

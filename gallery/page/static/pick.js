@@ -2,7 +2,7 @@
 
 import { MOST, Problem, upload } from "./api.js";
 import { announce, count, notice } from "./dom.js";
-import { asked, go, link, read } from "./state.js";
+import { asked, cutOff, go, link, read } from "./state.js";
 
 const input = document.getElementById("file");
 const veil = document.getElementById("drop");
@@ -23,7 +23,7 @@ async function find(files, also = false) {
   const say = () => (failed ? notice(failed) : announce(`${count(tokens.length, "picture")} read`));
   if (!tokens.length) return say();
   addEventListener("popstate", say, { once: true }); // a new view hides earlier messages
-  go(link("search", [...before, ...tokens]));
+  go(link("search", [...before, ...tokens, ...(before.length ? cutOff() : [])]));
 }
 
 /** A line for each reason why files failed, with their names. */

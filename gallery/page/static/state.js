@@ -44,12 +44,19 @@ export function asked(query = read().query) {
   return [...query].filter(([name]) => name === "image" || name === "upload");
 }
 
+/** The cut-off of a search, as pairs: it stays while the query changes. */
+export function cutOff(query = read().query) {
+  const least = Number(query.get("least"));
+  return least > 0 && least <= 1 ? [["least", String(least)]] : [];
+}
+
 export const searchFor = (key) => link("search", { image: key });
 
 /** The address of the query with one more image; outside of a search, of a new query. */
 export function searchAlso(key) {
   const pairs = read().view === "search" ? asked() : [];
-  return link("search", pairs.some(([, value]) => value === key) ? pairs : [...pairs, ["image", key]]);
+  const more = pairs.some(([, value]) => value === key) ? [] : [["image", key]];
+  return link("search", [...pairs, ...more, ...(pairs.length ? cutOff() : [])]);
 }
 
 /** Goes to an address. The large view's step in the history is replaced. */

@@ -94,7 +94,7 @@ def test_thresholds_are_checked(page, threshold):
         ("/api/0/search", 400),
         ("/api/0/search?image=", 404),
         ("/api/0/search?image=nothing", 404),
-        ("/api/0/search?upload=nothing", 404),
+        ("/api/0/search?upload=nothing", 410),
         ("/api/2/search", 404),
         ("/api/-1/clusters", 404),
         ("/api/%D9%A0/clusters", 404),
@@ -192,3 +192,19 @@ def test_a_mark_that_cannot_be_written_says_why(page, galleries, monkeypatch):
     monkeypatch.setattr(galleries[0].gallery, "set_apart", full)
     answer = page.post("/api/0/not_duplicate", json={"keys": galleries[0].gallery.keys[:2]})
     assert answer.status_code == 500 and "Read-only file system" in answer.json()["error"]
+
+
+def test_galleries_with_one_name_are_told_apart(drawn):
+    root, paths = drawn
+    views = [view(name, paths[:2], root=root) for name in ("ready-made", "ready-made", "trained", "ready-made")]
+    for each, folder in zip(views, ("/results/a-1/ready-made", "/results/b-2/ready-made", "/x", "/results/a-1/ready-made")):
+        each.gallery.folder = folder
+    names = [each["name"] for each in client(views).get("/api/galleries").json()["galleries"]]
+    assert len(set(names)) == 4 and names[2] == "trained"
+    assert all(name.startswith("ready-made") for name in (names[0], names[1], names[3]))
+    assert "a-1" in names[0] and "b-2" in names[1] and not any("results" in name for name in names)
+
+
+def test_an_upload_that_is_not_kept_is_gone(page):
+    answer = page.get("/api/0/search?upload=nothing")
+    assert answer.status_code == 410 and "Send it again" in answer.json()["error"]

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from playwright.sync_api import expect
 from small_gallery import HOSTILE, key_of
 
@@ -235,3 +236,57 @@ def test_large_view(opened):
     page.keyboard.press("Space")
     dialog.get_by_role("link", name="Find similar").click()
     expect(page.locator("h1")).to_have_text(f"Images like {second}")
+
+
+@pytest.mark.parametrize("least", ("5", "1e9", "-1", "x", "1e-9x"))
+def test_a_threshold_that_makes_no_sense_is_ignored(opened, site, photos, least):
+    page = opened()
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&least={least}")
+    settled(page)
+    assert tiles(page).count() == 60 and page.locator(".tools output").inner_text() == "all"
+
+
+def test_the_threshold_stays_while_the_query_changes(opened, site, photos):
+    page = opened()
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&least=0.1")
+    settled(page)
+    tiles(page).nth(1).locator("a").focus()
+    page.keyboard.press("+")
+    expect(page.locator("h1")).to_have_text("Images like these 2")
+    settled(page)
+    assert "least=0.1" in page.url
+    page.locator(".chip .round").first.click()
+    expect(page.locator(".chip")).to_have_count(1)
+    assert "least=0.1" in page.url
+    page.locator(".chips [data-pick=add]").click()
+    page.locator("#file").set_input_files(photos / "creature.png")
+    expect(page.locator("h1")).to_have_text("Images like these 2")
+    settled(page)
+    assert "least=0.1" in page.url and page.locator(".tools output").inner_text() == "0.10"
+    tiles(page).first.locator("a").click()  # another query begins without it
+    expect(page.locator(".chip")).to_have_count(1)
+    assert "least" not in page.url
+
+
+@pytest.mark.parametrize("side_by_side", ("", "&g=all"))
+def test_after_a_restart_an_upload_is_sent_again(opened, photos, side_by_side):
+    page = opened()
+    page.watch.expected = ["410"]
+    page.locator("#file").set_input_files(photos / "creature.png")
+    expect(page.locator("h1")).to_have_text("Images like creature.png")
+    settled(page)
+    token = page.url.partition("upload=")[2]
+    forgotten = {"status": 410, "json": {"error": "This picture is not kept any more. Send it again."}}
+    page.route(f"**/*{token}*", lambda route: route.fulfill(**forgotten))
+    page.goto(f"{page.url}&image={key_of(photos / 'copy of 0.jpg')}{side_by_side}")
+    expect(page.locator("h1")).to_have_text("Images like these 2")
+    settled(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator(".chip")).to_have_count(2)
+    assert token not in page.url and tiles(page).count() == (120 if side_by_side else 60)
+    page.reload()  # it forgets the file, so the user has to send it again
+    settled(page)
+    token = page.url.partition("upload=")[2].partition("&")[0]
+    page.route(f"**/*{token}*", lambda route: route.fulfill(**forgotten))
+    page.reload()
+    expect(page.get_by_role("alert").first).to_contain_text("Send it again")

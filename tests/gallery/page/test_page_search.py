@@ -149,4 +149,4 @@ def test_only_the_newest_uploads_are_kept(galleries, drawn, monkeypatch):
     tokens.append(send(page, data))
     assert [page.get(f"/upload/{token}").status_code for token in tokens] == [200, 404, 200, 200]
     answer = page.get("/api/0/search", params={"upload": tokens[1]})
-    assert answer.status_code == 404 and "Send it again" in answer.json()["error"]
+    assert answer.status_code == 410 and "Send it again" in answer.json()["error"]

@@ -95,7 +95,7 @@ def test_an_upload_of_another_model_is_not_compared(renewable, folder):
     write_gallery(embed=by_place, name="trained")  # rows of another length
     page.get("/api/galleries")
     answer = page.get("/api/0/search", params={"upload": token})
-    assert answer.status_code == 404 and "Send it again" in answer.json()["error"]
+    assert answer.status_code == 410 and "Send it again" in answer.json()["error"]
 
 
 def test_a_gallery_that_is_half_written_stays_as_it_was(renewable):
