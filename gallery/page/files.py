@@ -13,6 +13,7 @@ from starlette.responses import Response
 from data.pixels import MEMORY
 from evaluations.report.page import STYLESHEET
 from gallery.page import request_params as params
+from gallery.page.decoder import HELPERS
 from gallery.page.gallery_view import GalleryView
 from gallery.page.guard import Json
 from gallery.page.pictures import Pictures
@@ -34,7 +35,7 @@ class Files:
     def __init__(self, shelf: Shelf, memory: int = MEMORY) -> None:
         self.shelf, self.pictures, self.uploads = shelf, Pictures(decoding=memory), Uploads(memory)
         # The semaphores limit how many requests decode at once, and so the memory they take.
-        self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, 1))
+        self.readers, self.receivers, self.looker = map(asyncio.Semaphore, (READERS, RECEIVERS, HELPERS))
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]

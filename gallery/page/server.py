@@ -7,6 +7,7 @@ from contextlib import suppress
 import uvicorn
 from starlette.types import ASGIApp
 
+from gallery.page import decoder
 from utils.errors import InputError
 
 TRIES = 20  # ports to try, from `port` on
@@ -86,4 +87,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
     """Serve the page until a signal arrives, and raise that here: KeyboardInterrupt for Ctrl-C."""
-    server(app).run([listener])
+    try:
+        server(app).run([listener])
+    finally:
+        decoder.close()

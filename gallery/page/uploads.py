@@ -1,7 +1,6 @@
 """Uploaded pictures to search with: each is decoded once, and the newest are kept, small and only in memory."""
 
 import hashlib
-import io
 import secrets
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -9,10 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from data.images import decode_sizes
-from data.pictures import KEPT as THUMBNAIL, thumbnail_of, to_pil
 from data.pixels import MEMORY
-from gallery.page.pictures import alone
+from gallery.page import decoder
 from gallery.table import HASH_BYTES
 from utils.errors import InputError
 from utils.lru import Lru
@@ -50,16 +47,11 @@ class Uploads:
 
         Raises InputError, a sentence, if it cannot be read.
         """
-        sides = [view.side for view in views]
         try:
-            with alone:
-                images, picture = decode_sizes(io.BytesIO(data), sides, THUMBNAIL, self.memory)
-                embeddings = {view.model: view.embed([to_pil(image)])[0] for view, image in zip(views, images)}
-                thumbnail = thumbnail_of(picture.pixels)
+            images, thumbnail = decoder.decode(data, [view.side for view in views], self.memory)
         except InputError as error:
-            # The message begins with a file name, which an upload lacks, and ends with the reason in brackets.
-            reason = str(error).partition(" (")[2].removesuffix(")")
-            raise InputError(f"This image cannot be read: {reason or 'it is damaged'}.") from None
+            raise InputError(f"This image cannot be read: {str(error) or 'it is damaged'}.") from None
+        embeddings = {view.model: view.embed([image])[0] for view, image in zip(views, images)}
         token = secrets.token_urlsafe(16)
         self._kept.put(token, Uploaded(thumbnail, hashlib.blake2b(data, digest_size=HASH_BYTES).digest(), embeddings))
         return token
