@@ -25,7 +25,7 @@ from utils.errors import InputError
 HERE = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".png": "image/png"}
 READERS = 4  # image files that are read at once
-RECEIVERS = 4  # uploads that are received at once
+RECEIVERS = 12  # uploads that are received at once: more than a browser's six, for some may come slowly or never
 LOST = "This picture is not kept any more. Send it again."
 
 

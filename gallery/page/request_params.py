@@ -13,6 +13,7 @@ QUERIES = 32  # images and uploads of one query, at most
 MOST = 500  # images or groups in one answer
 DEPTH = 1_000_000  # the last place in a list that a request can reach
 BODY_SECONDS = 60  # within which the whole body of a request must arrive
+PIECE_SECONDS = 10  # within which the next piece of it must arrive
 
 
 class Refusal(HTTPException):
@@ -61,15 +62,20 @@ async def body(request: Request, limit: int) -> bytes:
         raise too_large
     received = bytearray()
     try:
+        pieces = request.stream()
         with anyio.fail_after(BODY_SECONDS):
-            async for piece in request.stream():
+            while True:
+                with anyio.fail_after(PIECE_SECONDS):
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    break
                 if len(received) + len(piece) > limit:
                     raise too_large
                 received += piece
     except ClientDisconnect:
         raise Refusal(400, "The connection ended.") from None
     except TimeoutError:
-        raise Refusal(408, f"This did not arrive within {BODY_SECONDS} seconds. Try again.") from None
+        raise Refusal(408, "This arrived too slowly. Try again.") from None
     return bytes(received)
 
 

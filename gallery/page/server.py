@@ -1,5 +1,6 @@
 """The server of the page: a socket first, so that its address is known, then uvicorn on it."""
 
+import asyncio
 import errno
 import socket
 from contextlib import suppress
@@ -8,8 +9,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gallery.page import decoder
+from gallery.page.connection import BACKLOG, Connection, on_fault
 from utils.errors import InputError
 
+WAITING = 1024  # connections that wait to be accepted; the system refuses more
 TRIES = 20  # ports to try, from `port` on
 
 
@@ -29,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given up is free
             listener.bind((address[0], number, *address[2:]))
-            listener.listen(1024)  # reserves the port
+            listener.listen(WAITING)  # reserves the port
             return listener
         except OverflowError:
             listener.close()
@@ -67,11 +70,20 @@ def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
+class Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(on_fault)
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(WAITING)  # asyncio has set this to the number that it accepts in one turn
+
+
 def server(app: ASGIApp) -> uvicorn.Server:
     """Return a server that prints nothing and logs only faults. `server.should_exit = True` ends it."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
+        backlog=BACKLOG,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -82,7 +94,7 @@ def server(app: ASGIApp) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    return uvicorn.Server(config)
+    return Server(config)
 
 
 def serve(app: ASGIApp, listener: socket.socket) -> None:
