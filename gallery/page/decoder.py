@@ -3,16 +3,17 @@
 A helper sends back pixels and a thumbnail as plain bytes, nothing that is executed.
 """
 
+import atexit
 import io
 import json
-import multiprocessing
 import queue
-import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -21,6 +22,7 @@ from data.images import decode_sizes
 from data.pictures import KEPT, thumbnail_of, to_pil
 from utils.errors import InputError
 
+ROOT = str(Path(__file__).parents[2])  # of the project, which the helper imports
 SECONDS = 10  # that decoding a picture may take
 HELPERS = 2  # so that one slow picture does not hold up the others; each takes the memory of one decoding
 STARTING = 60  # seconds that a helper may take to start; 2 are usual
@@ -53,17 +55,11 @@ class Helper:
 
     def _start(self) -> None:
         self.end()
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self._line, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
-        resource_tracker.ensure_running()  # else it starts below, and unblocks the signal
-        # Ctrl-C reaches all processes of a terminal. A signal that is blocked here stays so in the new process.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.process = process
+        self._line, theirs = Pipe()
+        program = f"import sys; sys.path.insert(0, {ROOT!r}); from gallery.page.decoder import work; work({theirs.fileno()})"
+        command, files = [sys.executable, "-c", program], [theirs.fileno()]
+        # In a session of its own, Ctrl-C in the terminal does not reach it.
+        self.process = subprocess.Popen(command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True)
         theirs.close()
         if not self._line.poll(STARTING):
             raise EOFError
@@ -74,7 +70,7 @@ class Helper:
         process, self.process = self.process, None
         if process is not None:
             process.kill()
-            process.join(5)
+            process.wait()
 
 
 helpers = [Helper() for _ in range(HELPERS)]
@@ -95,14 +91,16 @@ def decode(data: bytes, sides: Sequence[int], memory: int) -> tuple[list[Image.I
         _idle.put(helper)
 
 
+@atexit.register
 def close() -> None:
     """End all helpers. One that is busy gives up its picture."""
     for helper in helpers:
         helper.end()
 
 
-def _work(line: Connection) -> None:
-    """Answer requests, in the helper's process, until the other end is closed."""
+def work(handle: int) -> None:
+    """Answer requests, in the helper's process, until the other end of the pipe with this file handle is closed."""
+    line = Connection(handle)
     warnings.simplefilter("ignore")
     with suppress(EOFError, OSError):
         line.send_bytes(b"ready")

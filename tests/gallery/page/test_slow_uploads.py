@@ -63,10 +63,10 @@ def test_a_slow_picture_is_given_up_and_others_go_on(drawn, monkeypatch):
 
 def kill_all():
     for helper in decoder.helpers:
-        if helper.process and helper.process.is_alive():
+        if helper.process and helper.process.poll() is None:
             process = helper.process
             os.kill(process.pid, signal.SIGKILL)
-            process.join(5)
+            process.wait(5)
 
 
 def test_a_helper_that_dies(page):
