@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gallery import not_duplicates
 from gallery.groups import Group, marks_of
 from gallery.index import Index
 from gallery.smoothing import SmoothedRows, neighbours_of
@@ -15,7 +16,7 @@ from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
-RULES = 1  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
+RULES = 2  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
 GROUP_RULES = 2  # the same for groups and map
 KINDS = ("identical", "near", "alike")  # classes of duplicates: identical, copies, look-alikes
 
@@ -71,8 +72,10 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
     """
     from gallery import duplicates as find
 
+    marks = gallery.marks()
+    ids, apart = [mark.id for mark in marks], not_duplicates.apart(marks)
+
     def make() -> dict[str, np.ndarray]:
-        apart = gallery.apart()
         if kind == "identical":
             found_groups = find.identical(gallery.hashes, apart)
         elif kind == "near":
@@ -82,11 +85,15 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
             earlier_groups = [Group(rows.tolist(), 1.0) for other in earlier for rows in other.rows]
             found_groups = find.alike(gallery.embeddings, index.search, threshold, apart, earlier_groups)
         similarities = np.array([group.similarity for group in found_groups], np.float32)
-        return packed([group.rows for group in found_groups]) | {"similarities": similarities}
+        groups = packed([group.rows for group in found_groups])
+        return groups | {"similarities": similarities, "marks": np.array(ids, "U16")}
 
     digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
     name = f"{kind}-{digits}" if kind == "alike" else kind
-    kept = gallery.kept(f"page-{name}{'-turned' if turned and kind != 'identical' else ''}", make, RULES)
+    name = f"page-{name}{'-turned' if turned and kind != 'identical' else ''}"
+    kept = gallery.kept(name, make, RULES)
+    if not set(kept["marks"].tolist()) <= set(ids):  # made with a mark that was taken back since
+        kept = gallery.kept(name, make, RULES, again=True)
     return Duplicates(unpacked(kept), kept["similarities"])
 
 

@@ -13,6 +13,7 @@ from data.lists import Paths, below, shown
 from gallery import not_duplicates
 from gallery.contents import Contents
 from gallery.folder import GalleryFolder
+from gallery.not_duplicates import Mark
 from gallery.table import HASH_BYTES, Content, Detail, content_of, hash_rows, notes_of, read_table
 from gallery.thumbprints import SIDE
 from utils.errors import InputError
@@ -109,13 +110,16 @@ class Gallery:
 
     # ---- kept beside the gallery -------------------------------------------------------------------------------------
 
-    def kept(self, name: str, make: Callable[[], dict[str, np.ndarray]], rules: int = 1) -> dict[str, np.ndarray]:
+    def kept(
+        self, name: str, make: Callable[[], dict[str, np.ndarray]], rules: int = 1, again: bool = False
+    ) -> dict[str, np.ndarray]:
         """Return the arrays of `make()`, from derived/<name>.npz if that file has the gallery's stamp and these rules.
 
-        rules: the version of how `make` computes; a file that does not name its version has version 1.
+        rules: the version of how `make` computes; a file that does not name its version has version 1. again: call `make`
+        in any case.
         """
         stamp, arrays = self._stored(name, rules)
-        if stamp == self.stamp:
+        if stamp == self.stamp and not again:
             return arrays
         path, arrays = self.place.derived(name), make()
         with suppress(OSError):  # a full or read-only disk: the arrays are made anew each time
@@ -136,9 +140,17 @@ class Gallery:
                 return str(stored["stamp"]), arrays
         return None, {}
 
+    def marks(self, others: Sequence[GalleryFolder] = ()) -> list[Mark]:
+        """Read what the user marked as "not duplicates": here, in galleries beside this one, and in `others`."""
+        return not_duplicates.marks([self.place, *others], self._rows_named)
+
+    def unmark(self, mark: str, others: Sequence[GalleryFolder] = ()) -> bool:
+        """Take a mark back, by its id, wherever `marks` reads it. Returns whether there was one."""
+        return not_duplicates.remove([self.place, *others], mark)
+
     def apart(self) -> list[list[int]]:
         """Read groups of rows that the user marked as "not duplicates", here or in a gallery beside this one."""
-        return not_duplicates.read(self.place, self._rows_named)
+        return not_duplicates.apart(self.marks())
 
     def _rows_named(self, name: str) -> list[int]:
         """Return the rows of a hash, or the row of a key, in hexadecimal digits; none for anything else."""
@@ -148,12 +160,12 @@ class Gallery:
         row = self.row_of(name)
         return [] if row is None else [row]
 
-    def set_apart(self, rows: Iterable[int]) -> None:
-        """Remember that these images are not duplicates of each other, whatever they are called."""
+    def set_apart(self, rows: Iterable[int]) -> str:
+        """Remember that these images are not duplicates of each other, whatever they are called. Returns the mark's id."""
         distinct = sorted(set(rows))
         if len(distinct) < 2:
             raise InputError("give two images or more that are not duplicates of each other")
-        not_duplicates.add(self.place, [self.hashes[row].tobytes().hex() for row in distinct])
+        return not_duplicates.add(self.place, [self.hashes[row].tobytes().hex() for row in distinct])
 
 
 def _read(path: str, reader: Callable[[str], Any]) -> Any:

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from data.pixels import MEMORY
-from gallery import derived
+from gallery import derived, not_duplicates
 from gallery.page import request_params as params
 from gallery.page.background import Working, Workshop
 from gallery.page.files import Files
@@ -52,6 +52,8 @@ def create_app(
         Route("/api/{g}/clusters/{id}", page.cluster),
         Route("/api/{g}/duplicates", page.duplicates),
         Route("/api/{g}/not_duplicate", page.not_duplicate, methods=["POST"]),
+        Route("/api/{g}/marks", page.marks),
+        Route("/api/{g}/unmark", page.unmark, methods=["POST"]),
         Route("/api/{g}/map", page.map),
         Route("/api/{g}/bad", page.bad),
     ]
@@ -124,9 +126,10 @@ class Page:
         threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
         turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
         make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
-        name = g, "duplicates", kind, threshold, turned
+        name = g, "duplicates", kind, threshold, turned, self.shelf.unmarked
         result = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
-        result = await run_in_threadpool(lambda: derived.split(result, g.gallery.apart(), g.gone))
+        apart = await run_in_threadpool(lambda: not_duplicates.apart(self.shelf.marks(g)))
+        result = await run_in_threadpool(derived.split, result, apart, g.gone)
         chosen = zip(result.rows[start : start + count], result.similarities[start : start + count])
         groups = [g.group(rows, similarity, SHOWN) for rows, similarity in chosen]
         return Json({"total": len(result.rows), "images": sum(map(len, result.rows)), "groups": groups})
@@ -134,7 +137,24 @@ class Page:
     async def not_duplicate(self, request: Request) -> Response:
         g = self._gallery(request)
         rows = [g.row(key) for key in await params.keys(request, 1000)]
-        await run_in_threadpool(g.set_apart, rows)
+        if len(set(rows)) < 2:
+            raise Refusal(400, "Give two different images, or more.")
+        return Json({"mark": await run_in_threadpool(self.shelf.mark, g, rows)})
+
+    async def marks(self, request: Request) -> Response:
+        g, (start, count) = self._gallery(request), params.stretch(request.query_params, 20)
+        newest_first = (await run_in_threadpool(self.shelf.marks, g))[::-1]
+        rows = [list(dict.fromkeys(row for group in mark.groups for row in group)) for mark in newest_first]
+        shown = [
+            {"mark": mark.id, "size": len(group), "items": [g.item(row) for row in group[:SHOWN]]}
+            for mark, group in zip(newest_first[start : start + count], rows[start : start + count])
+        ]
+        return Json({"total": len(rows), "marks": shown})
+
+    async def unmark(self, request: Request) -> Response:
+        g, mark = self._gallery(request), await params.mark(request)
+        if not await run_in_threadpool(self.shelf.unmark, g, mark):
+            raise Refusal(404, "This was taken back already.")
         return Json({"ok": True})
 
     async def map(self, request: Request) -> Response:

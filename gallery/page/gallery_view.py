@@ -1,7 +1,6 @@
 """A gallery as the page shows it: images as items, neighbours, groups, duplicates, the map."""
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +30,6 @@ class GalleryView:
         first, last = gallery.paths[0], gallery.paths[-1]  # the paths are sorted, so all share the prefix of these two
         self.folder = gallery.root or os.path.dirname(os.path.commonprefix([first, last]))
         gallery.row_of("")  # makes the table of keys now, so that the first visitor does not wait
-        self._lock = threading.Lock()
         self.alike = usual_threshold(gallery, index)
 
     @property
@@ -105,12 +103,6 @@ class GalleryView:
         x, y = places.places[there].astype(float).round(4).T.tolist()
         keys, labels = [self.gallery.keys[row] for row in places.rows[there]], places.labels[there].tolist()
         return {"keys": keys, "x": x, "y": y, "cluster": labels, "shown": len(keys), "total": self.count}
-
-    def set_apart(self, rows: Sequence[int]) -> None:
-        if len(set(rows)) < 2:
-            raise Refusal(400, "Give two different images, or more.")
-        with self._lock:
-            self.gallery.set_apart(rows)
 
     # ---- neighbours --------------------------------------------------------------------------------------------------
 

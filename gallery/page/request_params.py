@@ -81,11 +81,24 @@ async def body(request: Request, limit: int) -> bytes:
 
 async def keys(request: Request, most: int) -> list[str]:
     """Return the list of texts `keys` of a JSON body. Raises Refusal for anything else."""
-    try:
-        sent: Any = json.loads(await body(request, 40 * most + 1000))
-    except (ValueError, RecursionError):
-        sent = None
-    texts = sent.get("keys") if isinstance(sent, dict) else None
+    texts = (await _json(request, 40 * most + 1000)).get("keys")
     if not isinstance(texts, list) or not 2 <= len(texts) <= most or not all(isinstance(key, str) for key in texts):
         raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 2 to {most:,} images.')
     return texts
+
+
+async def mark(request: Request) -> str:
+    """Return the id `mark` of a JSON body. Raises Refusal for anything else."""
+    sent = (await _json(request, 1000)).get("mark")
+    if not isinstance(sent, str) or not re.fullmatch("[0-9a-f]{16}", sent):
+        raise Refusal(400, 'Send {"mark": "..."} with the id of a mark.')
+    return sent
+
+
+async def _json(request: Request, limit: int) -> dict[str, Any]:
+    """Return the JSON object in a body; {} if it holds anything else."""
+    try:
+        sent = json.loads(await body(request, limit))
+    except (ValueError, RecursionError):
+        return {}
+    return sent if isinstance(sent, dict) else {}

@@ -12,6 +12,7 @@ import numpy as np
 
 from data.lists import below
 from gallery.folder import GalleryFolder
+from gallery.not_duplicates import Mark
 from gallery.page.gallery_view import GalleryView, text
 from utils import log
 from utils.errors import InputError
@@ -27,6 +28,8 @@ class Shelf:
     def __init__(self, views: Sequence[GalleryView], reopen: Reopen | None = None) -> None:
         """reopen: opens a gallery that was renewed; None: the galleries stay as they are."""
         self.views, self._reopen = list(views), reopen
+        self.unmarked = 0  # how often a mark was taken back: results that were made before may lack groups
+        self._marking = threading.Lock()
         name_apart(self.views)
         self._looking, self._looked = threading.Lock(), -float(PAUSE)
 
@@ -37,6 +40,22 @@ class Shelf:
         for view in self.views:
             digest.update(view.stamp.encode() + np.packbits(view.gone).tobytes())
         return digest.hexdigest()
+
+    def marks(self, view: GalleryView) -> list[Mark]:
+        """Read what the user marked as "not duplicates" in any of the galleries."""
+        return view.gallery.marks([other.gallery.place for other in self.views])
+
+    def unmark(self, view: GalleryView, mark: str) -> bool:
+        """Take a mark back, by its id, in all galleries. Returns whether there was one."""
+        with self._marking:
+            was_there = view.gallery.unmark(mark, [other.gallery.place for other in self.views])
+        self.unmarked += was_there
+        return was_there
+
+    def mark(self, view: GalleryView, rows: Sequence[int]) -> str:
+        """Remember that these images are not duplicates of each other. Returns the mark's id."""
+        with self._marking:
+            return view.gallery.set_apart(rows)
 
     def look(self) -> list[GalleryView]:
         """Open the galleries that were renewed, and see which files are gone. Returns the views that were replaced.

@@ -11,6 +11,7 @@ from gallery import duplicates
 from gallery.derived import KINDS, duplicates as duplicates_of
 from gallery.duplicates import COPY, alike, identical, near
 from gallery.groups import Group, Links, joined, leaders
+from gallery.not_duplicates import Mark
 from gallery.thumbprint_similarity import similarity
 from gallery.thumbprints import SIDE, VIEWS, view_of
 from made_prints import pictures
@@ -316,8 +317,14 @@ def test_every_kind_respects_what_the_user_said(apart, seed):
     hashes[:, 0], hashes[:, 1] = seeds, prints[:, 0, 0]
     x = np.eye(3, dtype=np.float32)[seeds]
 
+    marks = [Mark(str(number), [rows]) for number, rows in enumerate(apart)]
     gallery = SimpleNamespace(
-        embeddings=x, prints=prints, hashes=hashes, apart=lambda: apart, kept=lambda name, make, rules: make()
+        embeddings=x,
+        prints=prints,
+        hashes=hashes,
+        apart=lambda: apart,
+        marks=lambda: marks,
+        kept=lambda name, make, rules: make(),
     )
     index = SimpleNamespace(search=exact_search(x))
     found = {}

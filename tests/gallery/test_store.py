@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from data.formats import NOTES
 from data.pixels import Facts
 from galleries import ABOUT, KINDS, damage, files_named, is_drawn, make
-from gallery import not_duplicates
+from gallery import derived, index as indexes, not_duplicates
 from gallery.folder import GalleryFolder
 from gallery.store import Gallery
 from gallery.table import (
@@ -355,10 +355,41 @@ def test_images_with_the_same_bytes():
         place = GalleryFolder(os.path.join(folder, "gallery"))
         os.mkdir(place.path)
         not_duplicates.add(place, ["b", "a"])
-        assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2]]
+        assert not_duplicates.apart(not_duplicates.marks([place], rows.get)) == [[0, 2], [1, 2]]
         not_duplicates.add(place, ["a", "a"])
         not_duplicates.add(place, ["c", "b"])
-        assert not_duplicates.read(place, rows.get) == [[0, 2], [1, 2], [0, 1], [2, 3]]
+        assert not_duplicates.apart(not_duplicates.marks([place], rows.get)) == [[0, 2], [1, 2], [0, 1], [2, 3]]
+
+
+def test_a_mark_is_taken_back_wherever_it_is(folder):
+    make(folder, FILES)
+    beside = folder.parent / "beside"
+    make(beside, FILES)
+    mark = Gallery(folder).set_apart([0, 2])
+    other = Gallery(beside).set_apart([0, 1])
+    assert Gallery(beside).set_apart([0, 2]) == mark  # the same, in another file
+    assert [found.id for found in Gallery(folder).marks()] == [mark, other]
+    assert Gallery(folder).unmark(mark) and not Gallery(folder).unmark(mark)
+    assert Gallery(folder).apart() == Gallery(beside).apart() == [[0, 1]]
+    elsewhere = folder.parent / "elsewhere" / "gallery"
+    elsewhere.parent.mkdir()
+    make(elsewhere, FILES)
+    gallery = Gallery(elsewhere)
+    assert gallery.apart() == [] and [found.id for found in gallery.marks([Gallery(folder).place])] == [other]
+    assert gallery.unmark(other, [Gallery(folder).place]) and Gallery(folder).apart() == []
+
+
+def test_groups_that_were_made_with_a_mark_are_made_anew_without_it(folder):
+    make(folder, FILES)
+    gallery = Gallery(folder)
+    gallery.hashes = np.zeros_like(gallery.hashes)  # all the same file
+    index = indexes.build(gallery.embeddings)
+    mark = not_duplicates.add(gallery.place, [gallery.keys[0], gallery.keys[1]])
+    groups = lambda: [rows.tolist() for rows in derived.duplicates(gallery, index, "identical", 0, False).rows]
+    before = groups()
+    assert not any({0, 1} <= set(group) for group in before)
+    assert gallery.unmark(mark)
+    assert groups() == [list(range(len(gallery)))]
 
 
 def test_a_mark_after_one_that_a_full_disk_cut_off(folder):

@@ -46,10 +46,18 @@ export async function get(path, query, { signal, working = () => {} } = {}) {
 
 const post = { method: "POST", headers: { "X-Requested-With": "page" } };
 
-/** Remembers that these images are no duplicates of each other. */
-export async function notDuplicates(gallery, keys) {
-  await ask(`/api/${gallery}/not_duplicate`, { ...post, body: JSON.stringify({ keys }) });
+/** Sends a JSON object, and tells the views that marks have changed. */
+async function change(path, object) {
+  const { answer } = await ask(`/api/${path}`, { ...post, body: JSON.stringify(object) });
+  document.dispatchEvent(new Event("marked"));
+  return answer;
 }
+
+/** Remembers that these images are no duplicates of each other. Returns the mark, by which this can be taken back. */
+export const notDuplicates = async (gallery, keys) => (await change(`${gallery}/not_duplicate`, { keys })).mark;
+
+/** Takes a mark back. */
+export const unmark = (gallery, mark) => change(`${gallery}/unmark`, { mark });
 
 /** The number of images and uploads that one query may have. */
 export const MOST = Number(document.body.dataset.queries);

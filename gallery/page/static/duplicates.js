@@ -3,6 +3,7 @@
 import { get, notDuplicates } from "./api.js";
 import { announce, copy, count, el, empty, heading } from "./dom.js";
 import { grid, pager, settle, tile, waiting } from "./grid.js";
+import { dismissed, undo } from "./marks.js";
 import { amend, galleries, gallery, link, read, wholePath } from "./state.js";
 
 const PAGE = 20;
@@ -74,28 +75,25 @@ function row(g, group, kind, failed) {
   list.append(...items.map((item) => tile({ ...item, similarity: undefined }, { path: true })));
   settle(list);
   const paths = items.map(({ path }) => wholePath(path)).join("\n");
-  const dismiss = async (event) => {
-    event.currentTarget.disabled = true;
+  const dismiss = async ({ currentTarget: button }) => {
+    button.disabled = true;
     try {
       const keys = items.map(({ key }) => key);
-      await notDuplicates(g, keys);
+      const mark = await notDuplicates(g, keys);
+      const back = undo(g, mark, restore, failed);
+      dismissed(node, "Remembered: these are not shown as duplicates of each other again.", back);
     } catch (error) {
-      node.querySelector(".dismiss").disabled = false;
-      return failed(error);
+      failed(error);
     }
-    const message = el(
-      "p",
-      { class: "line", tabindex: "-1" },
-      "Remembered: these are not shown as duplicates of each other again.",
-    );
-    node.replaceChildren(message);
-    node.classList.add("dismissed");
-    message.focus();
+    button.disabled = false;
+  };
+  const restore = () => {
+    node.classList.remove("dismissed");
+    node.replaceChildren(...content);
+    node.querySelector(".dismiss").focus();
   };
   const likeness = kind === "identical" ? "" : `, similarity ${group.similarity.toFixed(2)}`;
-  const node = el(
-    "li",
-    { class: "group" },
+  const content = [
     el(
       "div",
       { class: "head" },
@@ -114,7 +112,8 @@ function row(g, group, kind, failed) {
         : el("button", { class: "small button dismiss", type: "button", onclick: dismiss }, "These are not duplicates"),
     ),
     list,
-  );
+  ];
+  const node = el("li", { class: "group" }, content);
   return node;
 }
 
@@ -177,7 +176,7 @@ export async function duplicates(section, view) {
   section.append(
     heading("Duplicates"),
     tabs(kind),
-    el("p", {}, KINDS[kind].says),
+    el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Marked as not duplicates")),
     settings(kind, query, changed) ?? "",
     place,
   );

@@ -6,11 +6,12 @@ import { duplicates } from "./duplicates.js";
 import { watch } from "./fresh.js";
 import { group, groups, unreadable } from "./groups.js";
 import { map } from "./map.js";
+import { marks } from "./marks.js";
 import { search } from "./neighbours.js";
 import { listen } from "./pick.js";
 import { folder, gallery, go, link, read } from "./state.js";
 
-const VIEWS = { groups, group, search, duplicates, map, unreadable };
+const VIEWS = { groups, group, search, duplicates, marks, map, unreadable };
 const KEPT = 20; // views that are kept for going back
 const main = document.getElementById("main");
 const kept = new Map(); // entry of the history -> its view
@@ -82,7 +83,7 @@ function comeBack(view) {
 /** Marks the current view in the header, and keeps the header's links in the current gallery. */
 function mark() {
   const { view, query } = read();
-  const tab = { group: "groups", unreadable: "groups" }[view] ?? view;
+  const tab = { group: "groups", unreadable: "groups", marks: "duplicates" }[view] ?? view;
   for (const a of document.querySelectorAll(".top .tabs a")) {
     a.href = link(a.dataset.view);
     a.ariaCurrent = a.dataset.view === tab ? "page" : null;
@@ -139,6 +140,9 @@ async function renew() {
   announce("The photos have changed.");
 }
 
+document.addEventListener("marked", () => {
+  for (const [name, view] of kept) if (view.section.matches(".at-duplicates, .at-marks")) kept.delete(name);
+});
 listen();
 watch(renew);
 open(entry(), false);

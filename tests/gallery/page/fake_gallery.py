@@ -10,6 +10,7 @@ import numpy as np
 
 from data.images import decode
 from data.pictures import to_pil
+from gallery.not_duplicates import Mark
 from gallery.page.gallery_view import GalleryView
 from gallery.store import Gallery
 from gallery.table import Bad, File
@@ -70,7 +71,7 @@ class FakeGallery(Gallery):
     def __len__(self):
         return len(self.paths)
 
-    def kept(self, name, make, rules=1):
+    def kept(self, name, make, rules=1, again=False):
         return make()
 
     def earlier(self, name, rules=1):
@@ -81,6 +82,18 @@ class FakeGallery(Gallery):
 
     def set_apart(self, rows):
         self._apart.append(sorted(set(rows)))
+        return self.marks()[-1].id
+
+    @property
+    def place(self):
+        return self
+
+    def marks(self, others=()):
+        groups = [[gallery.keys[row] for row in group] for gallery in (self, *others) for group in gallery._apart]
+        return [
+            Mark(hashlib.blake2b(" ".join(keys).encode(), digest_size=8).hexdigest(), [[self.row_of(key) for key in keys]])
+            for keys in map(list, dict.fromkeys(map(tuple, groups)))
+        ]
 
 
 def real_gallery(folder, name, paths, embed, root):

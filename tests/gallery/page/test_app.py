@@ -146,6 +146,18 @@ def test_not_duplicate_checks_its_body(page, galleries, body):
     assert not galleries[0].gallery.apart()
 
 
+@pytest.mark.parametrize(
+    "body",
+    (b"", b"{", b"[]", b'{"mark": 1}', b'{"mark": ""}', b'{"mark": "0123456789ABCDEF"}', b'{"mark": "../0123456789ab"}',
+     b'{"mark": ["0123456789abcdef"]}', b'{"mark": "0123456789abcdef\\n"}', b"[" * 900),
+)  # fmt: skip
+def test_unmark_checks_its_body(page, galleries, body):
+    page.post("/api/0/not_duplicate", json={"keys": galleries[0].gallery.keys[:2]})
+    answer = page.post("/api/0/unmark", content=body)
+    assert answer.status_code == 400 and answer.json()["error"]
+    assert galleries[0].gallery.apart() == [[0, 1]]
+
+
 def test_not_duplicate_checks_its_keys(page, galleries):
     known = galleries[0].gallery.keys
     assert page.post("/api/0/not_duplicate", json={"keys": [known[0], "none"]}).status_code == 404

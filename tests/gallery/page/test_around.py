@@ -15,6 +15,7 @@ VIEWS = (
     "duplicates?kind=identical",
     "duplicates?kind=near",
     "duplicates?kind=alike",
+    "marks",
     "map",
     "unreadable",
 )

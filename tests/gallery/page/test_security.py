@@ -39,7 +39,14 @@ def test_the_page_is_served_under_its_names(page, host):
      "127.0.0.1 evil", "127.0.0.2", "0.0.0.0", "*"),
 )  # fmt: skip
 def test_no_other_name_leads_to_the_page(page, galleries, host):
-    for path in ("/", "/static/page.css", f"/image/{galleries[0].gallery.keys[0]}", "/api/0/bad", "/api/galleries"):
+    for path in (
+        "/",
+        "/static/page.css",
+        f"/image/{galleries[0].gallery.keys[0]}",
+        "/api/0/bad",
+        "/api/galleries",
+        "/api/0/marks",
+    ):
         answer = page.get(path, headers={"Host": host})
         assert answer.status_code == 400 and set(answer.json()) == {"error"}
 
@@ -58,7 +65,7 @@ def test_a_host_may_be_given_in_any_form(drawn):
         assert guard._objection(scope) is None
 
 
-POSTS = ("/api/upload", "/api/0/not_duplicate")
+POSTS = ("/api/upload", "/api/0/not_duplicate", "/api/0/unmark")
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -117,7 +124,7 @@ def test_pages_of_other_sites_may_link_here_but_not_read_or_embed(page, gallerie
     image = f"/image/{galleries[0].gallery.keys[0]}"
     for site in ("cross-site", "same-site"):
         away = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
-        for path in (image, "/api/0/bad", "/api/galleries", "/"):
+        for path in (image, "/api/0/bad", "/api/galleries", "/api/0/marks", "/"):
             assert page.get(path, headers=away).status_code == 403
         link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
         assert [page.get(path, headers=link).status_code for path in ("/", "/api/0/clusters", image)] == [200, 403, 403]
@@ -136,6 +143,7 @@ def test_every_answer_carries_the_headers(page, galleries, monkeypatch):
                 image,
                 "/api/0/bad",
                 "/api/galleries",
+                "/api/0/marks",
                 "/api/0/clusters",
                 "/nothing",
                 "/image/none",

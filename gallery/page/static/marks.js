@@ -1,0 +1,66 @@
+// What was marked as "not duplicates": the list of it, and how a mark is taken back.
+
+import { get, unmark } from "./api.js";
+import { announce, count, el, empty, heading } from "./dom.js";
+import { grid, pager, settle, tile, waiting } from "./grid.js";
+import { gallery, link } from "./state.js";
+
+const PAGE = 20;
+
+/** Puts a sentence in the place of a group, with buttons, and moves the focus there. */
+export function dismissed(node, sentence, ...buttons) {
+  const line = el("p", { class: "line", tabindex: "-1" }, sentence);
+  node.replaceChildren(el("div", { class: "head" }, line, ...buttons));
+  node.classList.add("dismissed");
+  line.focus();
+}
+
+/** A button that takes a mark back, then calls done(). */
+export function undo(g, mark, done, failed) {
+  const button = el("button", { class: "small button", type: "button", onclick: take }, "Undo");
+  async function take() {
+    button.disabled = true;
+    try {
+      await unmark(g, mark);
+      done();
+    } catch (error) {
+      button.disabled = false;
+      failed(error);
+    }
+  }
+  return button;
+}
+
+function row(g, { mark, items, size }, failed) {
+  const list = grid(`${count(items.length, "image")} that are not duplicates of each other`);
+  list.append(...items.map((item) => tile(item, { path: true })));
+  settle(list);
+  const done = () => dismissed(node, "Taken back: these can be shown as duplicates again.");
+  const head = el("div", { class: "head" }, el("h2", {}, count(size, "image")), undo(g, mark, done, failed));
+  const node = el("li", { class: "group" }, head, list);
+  return node;
+}
+
+/** The view of all marks, the newest first. */
+export async function marks(section, view) {
+  const g = gallery();
+  const wait = waiting();
+  section.append(
+    el("a", { class: "quiet", href: link("duplicates") }, "All duplicates"),
+    heading("Marked as not duplicates"),
+    wait.node,
+  );
+  const list = el("ul", { class: "groups" });
+  const load = async () => {
+    const answer = await get(`${g}/marks`, { start: list.children.length, count: PAGE }, { signal: view.signal });
+    list.append(...answer.marks.map((mark) => row(g, mark, view.failed)));
+    return answer.marks.length ? answer.total - list.children.length : 0;
+  };
+  const more = pager(load, view.failed);
+  const left = await load();
+  const total = list.children.length + left;
+  const summary = total ? `${count(total, "mark")}, the newest first` : "Nothing is marked.";
+  wait.node.replaceWith(total ? el("p", { class: "line" }, summary) : empty(summary), list, more.button);
+  more.update(left);
+  announce(summary);
+}
