@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery import derived, index as indexes
+from gallery import derived, index as indexes, tidy
 from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
@@ -25,7 +25,7 @@ from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
-FILES = ("images", "not_duplicate")  # arguments that name photos, which may have any name
+FILES = ("images", "not_duplicate", "script", "to")  # arguments that name photos, which may have any name
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,6 +54,11 @@ def parse_args() -> argparse.Namespace:
     about = "least similarity of look-alikes (default: a quarter of the images have a neighbour above it)"
     add("--threshold", type=flags.number(float, -1, most=1), default=None, help=about)
     add("--json", action="store_true", help="print JSON")
+    add("--script", default=None, metavar="FILE", help="write a script that moves all but one of each group of copies")
+    rules = "; ".join(f"{name}: {rule}" for name, rule in tidy.KEEP.items())
+    add("--keep", choices=tuple(tidy.KEEP), default="best", help=f"which one stays, with --script. {rules}")
+    about = "folder that the script moves them into (default: beside the folder of the images)"
+    add("--to", default=None, metavar="FOLDER", help=about)
     about = "remember that these images are no duplicates of each other"
     add("--not_duplicate", nargs="+", default=None, metavar="IMAGE", help=about)
 
@@ -170,6 +175,14 @@ def duplicates(args: argparse.Namespace) -> None:
         log.say(f"remembered: {len(args.not_duplicate)} images are not duplicates of each other")
         return
     gallery, opened_index = open_gallery(args.gallery)
+    if args.script is not None:
+        chosen = tidy.spares(gallery, opened_index, args.turned, args.keep)
+        if not chosen:
+            log.say("nothing to move: there are no identical files and no copies")
+            return
+        undo, folder = tidy.write_scripts(gallery, chosen, args.script, args.to)
+        log.say(f"sh {shown(args.script)} moves {len(chosen):,} files to {shown(folder)}; sh {shown(undo)} moves them back")
+        return
     threshold = args.threshold
     if threshold is None:
         threshold = derived.usual_threshold(gallery, opened_index)
