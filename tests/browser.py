@@ -88,6 +88,15 @@ def settled(page):
     return page
 
 
+def until(page, script):
+    """Wait until a script gives something true. Playwright's own way needs eval, which the page's policy forbids."""
+    for _ in range(300):
+        if page.evaluate(script):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never true: {script}")
+
+
 def tiles(page):
     return page.locator("main .tile:visible")
 

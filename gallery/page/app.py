@@ -1,5 +1,6 @@
 """The addresses of the page, and their answers."""
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from gallery.search import Query
 from utils.errors import InputError, RunError
 
 HERE = Path(__file__).parent
+FIRST, LATER = 0.5, 20  # seconds that a look at the disk may hold up the page, and its question for news
 SHOWN = 100  # images of a group of duplicates, at most
 
 
@@ -73,7 +75,7 @@ class Page:
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
     async def start(self, request: Request) -> Response:
-        now = await self._now()
+        now = await self._now(FIRST)
         # Only this machine learns where the folder lies.
         local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.shelf.views[0].folder)
@@ -81,13 +83,20 @@ class Page:
         return HTMLResponse(self.templates.get_template("page.html").render(**now, root=root, queries=params.QUERIES))
 
     async def galleries(self, request: Request) -> Response:
-        return Json(await self._now())
+        return Json(await self._now(LATER))
 
-    async def _now(self) -> dict[str, Any]:
-        """Bring the galleries up to date, and return their facts."""
-        for replaced in await run_in_threadpool(self.shelf.look):
-            self.workshop.forget(replaced)
+    async def _now(self, patience: float) -> dict[str, Any]:
+        """Bring the galleries up to date, if it takes no longer than `patience` in seconds, and return their facts."""
+        looking = asyncio.ensure_future(run_in_threadpool(self._look))
+        looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio warns of unread ones
+        await asyncio.wait([looking], timeout=patience)
+        if looking.done():
+            looking.result()
         return {"state": self.shelf.state, "galleries": [view.facts() for view in self.shelf.views]}
+
+    def _look(self) -> None:
+        for replaced in self.shelf.look():
+            self.workshop.forget(replaced)
 
     async def search(self, request: Request) -> Response:
         g, query = self._gallery(request), request.query_params

@@ -17,7 +17,8 @@ from gallery.page.gallery_view import GalleryView, text
 from utils import log
 from utils.errors import InputError
 
-PAUSE = 2  # seconds between two looks at the disk
+PAUSE = 2  # seconds between two looks at the disk, at least
+RARELY = 10  # times the duration of a look, which is long for a slow disk: the pause after it
 
 Reopen = Callable[[str], GalleryView]  # the folder of a gallery -> a view of what it holds now
 
@@ -31,7 +32,7 @@ class Shelf:
         self.unmarked = 0  # how often a mark was taken back: results that were made before may lack groups
         self._marking = threading.Lock()
         name_apart(self.views)
-        self._looking, self._looked = threading.Lock(), -float(PAUSE)
+        self._looking, self._next = threading.Lock(), 0.0
 
     @property
     def state(self) -> str:
@@ -65,12 +66,14 @@ class Shelf:
         if not self._looking.acquire(blocking=False):
             return []
         try:
-            if time.monotonic() - self._looked < PAUSE:
+            began = time.monotonic()
+            if began < self._next:
                 return []
             replaced = [view for number, view in enumerate(self.views) if self._renewed(number)]
             for view in self.views:
                 view.gone = gone_among(view.gallery.paths, view.gallery.roots or [view.folder])
-            self._looked = time.monotonic()
+            now = time.monotonic()
+            self._next = now + max(PAUSE, RARELY * (now - began))
             return replaced
         finally:
             self._looking.release()

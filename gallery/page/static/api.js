@@ -10,6 +10,7 @@ export class Problem extends Error {
 
 const LARGEST = 20 * 2 ** 20; // bytes of an upload; beyond them the server hangs up, without a reason for the browser
 const sent = new Map(); // token of an upload -> its file
+const urls = new Map(); // token of an upload -> the address of its file in this page
 
 async function ask(path, options) {
   let response;
@@ -82,6 +83,6 @@ export async function uploadAgain(pairs) {
 /** An upload as the large view shows it: the file itself while the page has it, else the server's thumbnail. */
 export function uploadItem(token) {
   const small = `/upload/${token}`;
-  const source = sent.has(token) ? URL.createObjectURL(sent.get(token)) : small;
-  return { name: uploadName(token), path: "", source, small };
+  if (sent.has(token) && !urls.has(token)) urls.set(token, URL.createObjectURL(sent.get(token)));
+  return { name: uploadName(token), path: "", source: urls.get(token) ?? small, small };
 }

@@ -145,4 +145,5 @@ document.addEventListener("marked", () => {
 });
 listen();
 watch(renew);
+if (history.state?.large) history.back(); // the page was reloaded while the large view was open
 open(entry(), false);

@@ -5,7 +5,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from small_gallery import key_of
 
-from browser import name_of, settled, tiles
+from browser import name_of, settled, tiles, until
 
 
 def test_steps_go_on_where_more_is_to_be_loaded(opened, site, photos):
@@ -20,9 +20,7 @@ def test_steps_go_on_where_more_is_to_be_loaded(opened, site, photos):
     for place in range(60, 63):
         before = dialog.locator("h2").inner_text(), dialog.locator(".path").inner_text()
         dialog.get_by_role("button", name="Next image").click()
-        page.wait_for_function(
-            "before => document.querySelector('dialog .path').textContent !== before", arg=before[1], timeout=10_000
-        )
+        expect(dialog.locator(".path")).not_to_have_text(before[1])
         assert dialog.locator("h2").inner_text() == name_of(tiles(page).nth(place))
     for _ in range(20):
         page.keyboard.press("ArrowRight")
@@ -48,7 +46,7 @@ def test_back_closes_the_large_view(opened, leave):
         expect(dialog).to_be_hidden()
         expect(page.locator(".at-group")).to_be_visible()
         expect(tiles(page).nth(2).locator("a")).to_be_focused()
-        page.wait_for_function("!history.state.large")
+        until(page, "!history.state.large")
     page.locator(".at-group .quiet").first.click()
     page.locator(".at-groups .card").first.wait_for()
     page.go_back()
@@ -66,7 +64,7 @@ def test_back_from_a_search_that_began_in_the_large_view(opened):
         page.go_back()
         expect(page.locator(".at-group")).to_be_visible()  # one step, not two
         expect(page.get_by_role("dialog")).to_be_hidden()
-        page.wait_for_function("!history.state.large")
+        until(page, "!history.state.large")
 
 
 def test_an_upload_can_be_shown_large(opened, tmp_path):
@@ -78,14 +76,14 @@ def test_an_upload_can_be_shown_large(opened, tmp_path):
     page.locator(".chip button.look").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("h2")).to_have_text("mine.png")
-    page.wait_for_function("document.querySelector('dialog img').naturalWidth > 0")
+    until(page, "document.querySelector('dialog img').naturalWidth > 0")
     assert dialog.locator("img").evaluate("image => image.naturalWidth") == 900  # as sent, not the thumbnail
     expect(dialog.get_by_text("Copy path")).to_be_hidden()
     page.keyboard.press("Escape")
     page.reload()  # now only the thumbnail is left
     settled(page)
     page.locator(".chip .look").click()
-    page.wait_for_function("document.querySelector('dialog img').naturalWidth > 200")
+    until(page, "document.querySelector('dialog img').naturalWidth > 200")
 
 
 def test_a_step_is_said_to_a_screen_reader(opened):
@@ -97,3 +95,17 @@ def test_a_step_is_said_to_a_screen_reader(opened):
     page.keyboard.press("ArrowRight")
     expect(live).to_contain_text(name_of(tiles(page).nth(1)))
     assert live.evaluate("node => node.isConnected && node.getClientRects().length > 0")
+
+
+def test_a_reload_with_an_open_large_view(opened):
+    page = opened("group?id=0")
+    tiles(page).first.locator("a").click()
+    settled(page)
+    tiles(page).first.locator("a").focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.reload()
+    settled(page)
+    until(page, "!history.state.large")
+    page.go_back()
+    expect(page.locator(".at-group")).to_be_visible()  # one step

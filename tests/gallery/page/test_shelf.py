@@ -1,7 +1,10 @@
 """The page while photos are deleted, and while embed.py renews its galleries."""
 
 import os
+import threading
+import time
 
+import httpx
 import numpy as np
 import pytest
 from fake_gallery import SIDE, FakeIndex, by_colour, by_place, real_gallery
@@ -165,3 +168,28 @@ def test_the_page_drops_deleted_photos_and_shows_what_was_embedded_anew(opened, 
         page.keyboard.press("Escape")
         expect(page.locator("main .tile").filter(has_text="creature (large).jpg")).to_have_count(0)
         page.context.close()
+
+
+def test_a_slow_disk_does_not_hold_up_the_first_page(renewable, monkeypatch):
+    _, shelf = renewable
+    release = threading.Event()
+    monkeypatch.setattr(shelf_file, "gone_among", lambda paths, roots: release.wait(20) and np.zeros(len(paths), bool))
+    with served(create_app(shelf, ["127.0.0.1"])) as url, httpx.Client(base_url=url, timeout=15) as visitor:
+        began = time.monotonic()
+        assert visitor.get("/").status_code == 200 and visitor.get("/").status_code == 200
+        assert time.monotonic() - began < 3
+        release.set()
+        assert visitor.get("/api/galleries").status_code == 200
+
+
+def test_a_slow_disk_is_looked_at_less_often(renewable, monkeypatch):
+    _, shelf = renewable
+    monkeypatch.setattr(shelf_file, "PAUSE", 0.01)
+    looks = []
+    monkeypatch.setattr(
+        shelf_file, "gone_among", lambda paths, roots: looks.append(time.sleep(0.2)) or np.zeros(len(paths), bool)
+    )
+    began = time.monotonic()
+    while time.monotonic() - began < 1:
+        shelf.look()
+    assert len(looks) == 1

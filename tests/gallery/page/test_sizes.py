@@ -5,7 +5,7 @@ from PIL import Image
 from playwright.sync_api import expect
 from small_gallery import embedding, key_of, write
 
-from browser import served, settled
+from browser import served, settled, until
 from gallery.page.app import create_app
 
 WINDOWS = ((320, 568), (390, 844), (600, 800), (844, 390), (1280, 800), (640, 400))  # the last: 1280 x 800 at 200 %
@@ -17,6 +17,11 @@ SHAPES = {
     "small.png": (90, 60),
     "a-name-without-any-end" * 9 + ".jpg": (900, 900),
 }
+
+LOADED = """(() => {
+    const image = document.querySelector("dialog img");
+    return image.naturalWidth > 0 && image.style.maxHeight === `${3 * image.naturalHeight}px`;
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +56,7 @@ def test_the_large_view_shows_the_whole_picture_and_its_name(opened, one_gallery
         page.locator(".chip .look").first.click()
         image, caption = page.locator("dialog img"), page.locator("dialog .caption")
         expect(image).to_have_js_property("complete", True)
-        page.wait_for_function("document.querySelector('dialog img').naturalWidth > 0")
+        until(page, LOADED)
         picture, words = image.bounding_box(), caption.bounding_box()
         assert inside(page, picture) and inside(page, words), (name, picture, words)
         assert picture["height"] >= min(0.3 * height, 3 * SHAPES[name][1]), (name, picture)
@@ -60,6 +65,7 @@ def test_the_large_view_shows_the_whole_picture_and_its_name(opened, one_gallery
             button.scroll_into_view_if_needed()
             assert inside(page, button.bounding_box()), (name, button.inner_text())
         page.keyboard.press("Escape")
+        until(page, "!document.querySelector('dialog img').naturalWidth")
 
 
 @pytest.mark.parametrize("width", (320, 390, 600, 719, 720, 1280))
