@@ -86,3 +86,10 @@ def test_the_header_keeps_its_tabs_and_names_the_folder(opened, one_gallery, sit
     for label in ("Groups", "Duplicates", "Map"):
         assert inside(page, page.locator(".top .tabs").get_by_role("link", name=label).bounding_box()), label
     assert inside(page, page.locator(".find").bounding_box())
+
+
+def test_a_phone_on_its_side_has_one_row_of_header(opened, site, photos):
+    page = opened(width=844, height=390)
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&g=all")
+    settled(page)
+    assert page.locator(".top").bounding_box()["height"] < 70
