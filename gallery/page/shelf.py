@@ -15,7 +15,7 @@ from gallery.folder import GalleryFolder
 from gallery.not_duplicates import Mark
 from gallery.page.gallery_view import GalleryView, text
 from utils import log
-from utils.errors import InputError
+from utils.errors import InputError, RunError
 
 PAUSE = 2  # seconds between two looks at the disk, at least
 RARELY = 10  # times the duration of a look, which is long for a slow disk: the pause after it
@@ -30,7 +30,7 @@ class Shelf:
         """reopen: opens a gallery that was renewed; None: the galleries stay as they are."""
         self.views, self._reopen = list(views), reopen
         self.unmarked = 0  # how often a mark was taken back: results that were made before may lack groups
-        self._marking = threading.Lock()
+        self._marking, self._said = threading.Lock(), ""
         name_apart(self.views)
         self._looking, self._next = threading.Lock(), 0.0
 
@@ -86,8 +86,10 @@ class Shelf:
             if GalleryFolder(old.gallery.folder).read_about()["stamp"] == old.stamp:
                 return False
             view = self._reopen(old.gallery.folder)
-        except InputError as error:  # embed.py is still writing, say
-            log.warn(f"{error}; the page goes on with the earlier state")
+        except (InputError, RunError, OSError) as error:  # embed.py is still writing, say
+            if str(error) != self._said:
+                log.warn(f"{error}; the page goes on with the earlier state")
+            self._said = str(error)
             return False
         self.views[number] = view
         name_apart(self.views)
