@@ -466,7 +466,10 @@ def test_a_page_notices_a_renewed_gallery_and_ends_with_ctrl_c(made, tmp_path, r
             now = visitor.get("api/galleries").json()
             assert now["state"] != before["state"]
             assert now["galleries"][0]["count"] == before["galleries"][0]["count"] - 1
-            assert visitor.get("api/0/bad").status_code == 200
+            data, headers = (images / "same.jpg").read_bytes(), {"X-Requested-With": "page"}
+            token = visitor.post("api/upload", content=data, headers=headers, timeout=60).json()["upload"]
+            found = visitor.get("api/0/search", params={"upload": token}).json()["items"]
+            assert {item["name"] for item in found[:2]} == {"000.jpg", "same.jpg"} and found[0]["similarity"] == 1
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
     finally:
