@@ -82,9 +82,9 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="K: one image plus K - 1 of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; if lower, only hard negatives count")
-        about = "weight of following the frozen net's features of central crops (enlarged under 224 pixels); less for "
-        about += "images unlike its training images"
-        add("--follow", type=flags.weight, default=5.0, help=about)
+        about = "weight of following the frozen net's features of central crops (enlarged under 224 pixels); 5 keeps closer to "
+        about += "the frozen net, which the half way back does already"
+        add("--follow", type=flags.weight, default=0.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
