@@ -5,7 +5,7 @@
 #   SETS="cars=~/data/Cars196 mine=~/my_set demo" scripts/study.sh                       # any sets with train.txt and test.txt:
 #       NAME=PATH, a PATH whose last part is the name, or demo. A path cannot have spaces: make a link to it.
 #   METHODS="udml_ss shared_neighbours" scripts/study.sh 0                               # a part of the study
-#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,FOLLOW=0" scripts/study.sh     # with other settings
+#   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,NEAR=0.5" scripts/study.sh     # with other settings
 #       of run_train_test.sh, or flags of train.py
 #   K=50 ...                    # the number of clusters in each set; default: the number of classes in its train.txt
 #   STEPS=300 ... MINUTES=20 ...     # the budget: the time of so many steps of udml_ss (default: 150, on the demo 64), or

@@ -1,12 +1,10 @@
-"""Shared neighbours: images that have the same neighbours belong together, and random crops follow the central one.
+"""Shared neighbours: images that have the same neighbours belong together.
 
 1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
    it (`models/enlarge.py`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
    neighbours (`utils/clustering/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
    between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
-2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features. These
-   also follow what the frozen net has seen at first, in the central crop, enlarged or not: that is worth learning of every
-   kind, and so also serves those that training never shows.
+2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
 3. The moving average of the weights smooths the training. The result lies half-way between the start and this average: that
    keeps most of what training gains, and most of what the net knew before (Wortsman et al. 2022, arXiv 2109.01903). The
    closed form reads the result out.
@@ -50,11 +48,10 @@ def blocks(rows: np.ndarray) -> Iterator[Tensor]:
 
 
 class SharedNeighbours(Method):
-    """Holds the trained net, its moving average, the result, and for each image its neighbours and first features."""
+    """Holds the trained net, its moving average, the result, and for each image its neighbours."""
 
     neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), nearest first; -1 after an image's last neighbour
     distance: Tensor  # float32 (N, reciprocal.MOST * k1), Jaccard distances, 1 where there is no neighbour
-    seen: Tensor  # float16 (N, feature_dim), roots of the features at the start; zero for unreadable images
     steps: Tensor  # int64, the number of steps made
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
@@ -67,7 +64,6 @@ class SharedNeighbours(Method):
         self.average = copy.deepcopy(embedder.features).requires_grad_(False)
         self.result = copy.deepcopy(embedder).requires_grad_(False)
         self.register_buffer("steps", torch.tensor(0))
-        self.register_buffer("seen", torch.zeros(len(images), embedder.feature_dim, dtype=torch.float16))
         self.register_buffer("neighbours", torch.full((len(images), reciprocal.MOST * settings.k1), -1, dtype=torch.int32))
         self.register_buffer("distance", torch.ones(self.neighbours.shape))
 
@@ -82,9 +78,6 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="K: one image plus K - 1 of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; if lower, only hard negatives count")
-        about = "weight of following the frozen net's features of central crops (enlarged under 224 pixels); 5 keeps closer to "
-        about += "the frozen net, which the half way back does already"
-        add("--follow", type=flags.weight, default=0.0, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
@@ -97,8 +90,6 @@ class SharedNeighbours(Method):
         assert form is not None
         placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
-        for first, index in zip(blocks(features[:, : self.embedder.feature_dim]), blocks(rows)):
-            self.seen[index] = F.normalize(first, dim=1).to(self.seen)
 
         k1, most, device = self.settings.k1, self.neighbours.shape[1], self.neighbours.device
         distances = reciprocal.jaccard_distances(placed, k1, max(1, k1 // 5), self.settings.far, most, device)
@@ -153,8 +144,7 @@ class SharedNeighbours(Method):
         return self
 
     def forward(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
-        rows = roots(self.embedder.pool(images))  # (m, feature_dim)
-        return {"embedding": self.head(rows), "roots": rows}  # (m, dim), (m, feature_dim)
+        return {"embedding": self.head(roots(self.embedder.pool(images)))}  # (m, dim)
 
     def loss(self, out: dict[str, Tensor], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embeddings = out["embedding"]  # (m, dim)
@@ -164,9 +154,6 @@ class SharedNeighbours(Method):
         positive.fill_diagonal_(False)
         loss = masked_contrast(similarity, positive, negative, self.settings.temperature)
         shown = {"positive": similarity[positive].mean(), "negative": similarity[negative].mean()}
-        seen = self.seen[batch.index.to(self.seen.device)].to(out["roots"])  # (m, feature_dim)
-        shown["followed"] = (out["roots"] * seen).sum(1).mean()
-        loss = loss + self.settings.follow * (1 - shown["followed"])
         return loss, {"loss": loss, **{name: value.detach() for name, value in shown.items()}, "lowest": similarity.amin()}
 
     def distances_of(self, index: Tensor) -> Tensor:

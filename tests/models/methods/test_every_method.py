@@ -45,9 +45,9 @@ RUNS = {  # a method, and a suffix that tells several runs of it apart
         2,
         {"loss", "positive", "negative"},
     ),
-    "shared_neighbours": Case(NEIGHBOURS, "of 23 have at least one", 1, {"loss", "followed"}),
+    "shared_neighbours": Case(NEIGHBOURS, "of 23 have at least one", 1, {"loss", "positive"}),
     "shared_neighbours, all of the net": Case(
-        f"{NEIGHBOURS} --train_from all", "of 23 have at least one", 1, {"loss", "followed"}
+        f"{NEIGHBOURS} --train_from all", "of 23 have at least one", 1, {"loss", "positive"}
     ),
 }
 

@@ -1,7 +1,6 @@
 """Shared neighbours: its pairs, its draws, its loss, its moving average, its result, and resuming."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -181,32 +180,12 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
     similarity = out["embedding"] @ out["embedding"].T
     positive = (distance < 0.7) & ~torch.eye(len(index), dtype=torch.bool)
     contrast = masked_contrast(similarity, positive, distance >= 0.9, 0.1)
-    assert torch.equal(loss, contrast + 5 * (1 - shown["followed"])) and positive.any()
+    assert torch.equal(loss, contrast) and positive.any()
     assert shown["lowest"] == similarity.min()
     loss.backward()
     got = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
     wanted = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
     assert got == wanted == {"embedder.features.0.weight", "embedder.features.0.bias", "head.projection"}
-
-
-def test_it_follows_the_roots_that_the_frozen_net_had_of_each_image():
-    """A description holds the first order and more, and has length one as a whole."""
-    method, first = make(), kinds()
-    method.trained().closed_form = ClosedForm(FEATURES, {"0": (FEATURES, 2)}, DIM)
-    more = np.random.default_rng(1).normal(size=(50, 3)).astype(np.float32)
-    method.prepare(np.concatenate([0.8 * first, 0.6 * more / np.linalg.norm(more, axis=1, keepdims=True)], axis=1), READABLE)
-    assert not method.seen[np.setdiff1d(np.arange(55), READABLE)].any()
-    places = [4, 4, 20, 31]
-    batch = batch_of(READABLE[places].tolist())
-    cosines = []
-    for place, row in zip(places, method.embedder.pool(batch.images).detach().double().numpy()):
-        root = np.sign(row) * np.sqrt(np.abs(row))
-        cosines.append(root @ first[place] / np.linalg.norm(root))
-    out = method(batch.images, batch)
-    loss, shown = method.loss(out, batch)
-    assert float(shown["followed"]) == pytest.approx(np.mean(cosines), abs=2e-3) and 0 < np.mean(cosines) < 0.99
-    method.settings.follow = 0.0
-    torch.testing.assert_close(loss - method.loss(out, batch)[0], 5 * (1 - shown["followed"]))
 
 
 def test_the_result_lies_half_way_between_the_start_and_the_moving_average():
@@ -263,8 +242,5 @@ def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, mo
         run("train", *flags, "--save_dir", tmp_path / crops, "--cluster_crops", crops)
     assert list(dict.fromkeys(sides)) == [("description", best), ("pooled", 32)]
     saved = [torch.load(tmp_path / crops / "ckp_ep2.pth.tar", weights_only=True) for crops in ("random", "centre")]
-    seen, again = (checkpoint["method"]["seen"] for checkpoint in saved)
-    assert torch.equal(seen, again) and seen.any(1).all()
-    lines = [json.loads(line) for line in (tmp_path / "random" / "metrics.jsonl").read_text().splitlines()]
-    followed = [line["followed"] for line in lines if "loss" in line]
-    assert followed and all(0 < value < 1 for value in followed)
+    places, again = (checkpoint["method"]["distance"] for checkpoint in saved)
+    assert torch.equal(places, again) and (places < 0.9).any()
