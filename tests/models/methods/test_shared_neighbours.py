@@ -14,6 +14,7 @@ from models.closed_form import ClosedForm
 from models.embedder import Embedder
 from models.first_order import roots
 from models.methods import shared_neighbours
+from models.methods.method import shift
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
 from utils.clustering import reciprocal
@@ -208,6 +209,17 @@ def test_the_result_lies_half_way_between_the_start_and_the_moving_average():
     torch.testing.assert_close(method.trained().features[0].weight, (start + average) / 2)
     assert not any(parameter.requires_grad for parameter in method.trained().parameters())
     assert not method.train().trained().training
+
+
+def test_a_shift_moves_weights_and_statistics_and_copies_counters():
+    net, start, end = (torch.nn.BatchNorm1d(3) for _ in range(3))
+    for number, each in enumerate((net, start, end)):
+        each.weight.data.fill_(number)
+        each.running_mean.fill_(10 * number)
+        each.num_batches_tracked.fill_(number)
+    shift(net, start, end, 0.25)
+    assert net.weight.tolist() == [0.25] * 3 and net.running_mean.tolist() == [2.5] * 3 and net.num_batches_tracked == 2
+    assert start.weight.tolist() == [1] * 3 and end.weight.tolist() == [2] * 3
 
 
 def test_its_state_is_all_that_it_needs():
