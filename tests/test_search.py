@@ -443,7 +443,9 @@ def test_without_a_stdout(run, folder, monkeypatch):
 def served(folder, *flags):
     """Start search.py serve. Returns (process, the line with the addresses); its log goes to stderr."""
     command = [sys.executable, "search.py", "serve", folder, "--port", "0", *flags]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    signal.signal(signal.SIGINT, before)
     lines = []
     for line in process.stdout:
         lines.append(line)

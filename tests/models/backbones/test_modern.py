@@ -196,7 +196,7 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
     trained = {id(parameter) for group in groups for parameter in group["params"] if parameter.requires_grad}
     expected = {key for key, parameter in method.named_parameters() if id(parameter) in trained}
     parameters = {key for key, _ in method.named_parameters()}
-    slow = {key for key in parameters if key.startswith(("teacher", "average."))}
+    slow = {key for key in parameters if key.startswith(("teacher", "average.", "result."))}
     assert changed & parameters - slow == expected
     above = [key for key in expected if key.startswith("embedder.features.")]
     if stage != "all":
@@ -204,5 +204,5 @@ def test_a_step_of_every_method(image_folder, method_name, name, stage):
         assert {id(method.get_parameter(key)) for key in above} == upper
     else:
         assert len(above) == len(list(embedder.features.parameters()))
-    for copied in {"stml": ["teacher"], "shared_neighbours": ["average"]}.get(method_name, []):
+    for copied in {"stml": ["teacher"], "shared_neighbours": ["result"]}.get(method_name, []):
         assert {key.replace("embedder", copied, 1) for key in above} <= changed
