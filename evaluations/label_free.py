@@ -15,7 +15,9 @@ SAMPLE = 2048  # images that nets are judged by, at most: time and memory grow w
 
 
 def label_free(agreement: Mapping[float, float], before: Mapping[float, float]) -> dict[str, float]:
-    """Return the SCORES of a net from its soft agreement for each weight, and that of the net before training.
+    """Return the SCORES of a net.
+
+    agreement: its soft agreement for each weight. before: the same of the net before training.
 
     Training raises the agreement at small weights whether it helps or not, because first-order features are what it changes
     most. A weight counts as much as the net before training agrees there, so such a rise counts little.

@@ -174,7 +174,7 @@ def _agrees(embedder: Embedder, run: exported.Run, layers: Sequence[str], width:
 
 
 def _keep(written: str, path: Path) -> None:
-    """Copy a graph into the folder, and remove those that were used longest ago."""
+    """Copy a graph into the folder. Keep the KEPT graphs that were used last, and remove the others."""
     os.makedirs(path.parent, exist_ok=True)
     with written_whole(path, sync=False) as file, open(written, "rb") as source:
         shutil.copyfileobj(source, file)

@@ -16,7 +16,6 @@ COLOURED = 12  # classes that have a colour on the map
 NAMES = {  # curve -> its name for people, and its unit
     "positive": ("similarity of positive pairs", "cosine"),
     "negative": ("similarity of negative pairs", "cosine"),
-    "followed": ("similarity to the central crop", "cosine"),
     "lowest": ("lowest similarity of a pair", "cosine"),
     "rotation_accuracy": ("rotations named rightly", "share"),
 }

@@ -30,7 +30,7 @@ def say_that_there_are_too_many() -> None:
     global _said
     if time.monotonic() - _said >= QUIET:
         _said = time.monotonic()
-        logging.getLogger("udml").warning("the page has too many connections; it closes those that send nothing")
+        logging.getLogger("udml").warning("the page has too many connections; it closes idle connections")
 
 
 def on_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a request is being received or answered."""
+        """True while the page receives or answers a request."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: Any) -> None:

@@ -21,7 +21,7 @@ Embed = Callable[[list[Image.Image]], np.ndarray]  # RGB pictures -> float32 (n,
 
 
 class Embedding(Protocol):
-    """What embeds pictures for a gallery."""
+    """Embeds pictures for a gallery."""
 
     model: str  # equal models have equal embeddings
     embed: Embed

@@ -7,7 +7,7 @@ import { asked, cutOff, go, link, read } from "./state.js";
 const input = document.getElementById("file");
 const veil = document.getElementById("drop");
 
-/** Uploads the pictures and searches for images like them, without those that fail. `also`: adds to the current query. */
+/** Uploads pictures and searches with them; leaves out pictures that fail. `also`: adds to the current query. */
 async function find(files, also = false) {
   if (!files.length) return;
   const before = also && read().view === "search" ? asked() : [];
