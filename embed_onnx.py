@@ -15,36 +15,14 @@ import os
 import numpy as np
 import onnxruntime
 
+from data.crops import centre_crop
 from data.formats import Unreadable
 from data.pixels import read
 
 
-def resized(pixels: np.ndarray, size: int, start: int, count: int) -> np.ndarray:
-    """Resize the first axis to `size`, bilinear and antialiased, and return `count` rows from `start`: uint8 (count, ...).
-
-    The pixels equal the result of torch's interpolate(antialias=True) for uint8, whose weights are whole numbers of 16 bits.
-    Pillow's weights are not, so its pixels differ by 1 here and there.
-    """
-    scale = len(pixels) / size
-    support, centre = max(scale, 1.0), (np.arange(size) + 0.5) * scale
-    first = np.maximum((centre - support + 0.5).astype(int), 0)
-    end = np.minimum((centre + support + 0.5).astype(int), len(pixels))
-    rows = first[:, None] + np.arange((end - first).max())  # (size, taps): the input rows for each output row
-    weights = np.maximum(0, 1 - abs((rows - centre[:, None] + 0.5) * (1 / support))) * (rows < end[:, None])
-    weights /= weights.sum(1, keepdims=True)
-    bits = next(bits for bits in range(1, 23) if bits == 22 or int(0.5 + weights.max() * 2 ** (bits + 1)) >= 2**15)
-    whole = (0.5 + weights * 2**bits).astype(np.int32)[start : start + count]
-    rows = np.minimum(rows, len(pixels) - 1)[start : start + count]
-    total = sum(whole[:, tap, None, None] * pixels[rows[:, tap]] for tap in range(rows.shape[1]))
-    return np.clip((total + 2 ** (bits - 1)) >> bits, 0, 255).astype(np.uint8)
-
-
 def crop_of(path: str, origin_width: int, width: int) -> np.ndarray:
     """Crop an image file as the project does: uint8 (3, width, width). Raises Unreadable."""
-    picture = read(path, origin_width)
-    height, breadth = picture.size
-    columns = resized(picture.pixels.transpose(1, 0, 2), breadth, round((breadth - width) / 2), width)
-    return resized(columns.transpose(1, 0, 2), height, round((height - width) / 2), width).transpose(2, 0, 1)
+    return centre_crop(read(path, origin_width), width)
 
 
 def main() -> None:

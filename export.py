@@ -25,7 +25,7 @@ from gallery.survey import survey
 from models import export_files, exported
 from models.checkpoints import read_checkpoint
 from models.embedder import Embedder
-from utils import flags, log
+from utils import flags, log, onnx_file
 from utils.arrays import evenly
 from utils.errors import InputError, RunError, exit_on_error
 from utils.files import existing_folder
@@ -97,7 +97,7 @@ def write(embedder: Embedder, crops: Tensor, folder: str) -> float:
     """Write the files. Returns the largest difference between ONNX and PyTorch; RunError where it is too large."""
     graph = os.path.join(folder, export_files.GRAPH)
     exported.write_graph(embedder, graph)
-    difference = exported.largest_difference(embedder, exported.open_graph(graph), crops)
+    difference = exported.largest_difference(embedder, onnx_file.open_graph(graph), crops)
     if not difference <= TOLERANCE:  # also true for NaN
         raise RunError(
             f"ONNX and PyTorch differ by {difference:.1e} on {len(crops)} images, more than {TOLERANCE:.0e}; nothing is "
@@ -130,7 +130,7 @@ def about(embedder: Embedder, difference: float) -> dict[str, Any]:
         **({"seconds": origin.seconds} if origin and origin.seconds is not None else {}),
         "crop": steps,
         "normalised_in_the_graph": {**inside, "bgr": normalise.bgr},
-        "input": {"name": exported.INPUT, "dtype": "uint8", "shape": ["N", 3, width, width]},
+        "input": {"name": onnx_file.INPUT, "dtype": "uint8", "shape": ["N", 3, width, width]},
         "output": {"name": "embeddings", "dtype": "float32", "shape": ["N", embedder.dim]},
         "opset": exported.OPSET,
         "largest_difference": difference,

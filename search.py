@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery import derived, index as indexes, tidy
+from gallery import derived, index as indexes, query_graph, tidy
 from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
@@ -115,14 +115,15 @@ def index(args: argparse.Namespace) -> None:
 
 
 def query(args: argparse.Namespace) -> None:
-    from utils import device
-
     gallery, opened_index = open_gallery(args.gallery)
-    chosen = device.choose(args.device).device
+    memory, slow = round(args.image_memory * 1e9), []  # slow: models that had to be loaded
 
     def embed(paths: list[str]) -> np.ndarray:
-        model = model_of(gallery, chosen)
-        model.embedder.transforms.memory = round(args.image_memory * 1e9)
+        if args.device == "cpu" and (rows := query_graph.embed(gallery, paths, memory)) is not None:
+            return rows
+        model = model_of(gallery, args.device)
+        model.embedder.transforms.memory = memory
+        slow.append(model)
         return model.embed(paths)
 
     queries = queries_of_files(gallery, args.images, embed)
@@ -151,12 +152,16 @@ def query(args: argparse.Namespace) -> None:
             for item in result["found"]:
                 print(f"  {item['similarity']:6.3f}  {shown(item['path'])}")
         print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query")
+    if slow and args.device == "cpu":
+        print(end="", flush=True)
+        query_graph.prepare(gallery.place, slow[0])
 
 
-def model_of(gallery: Gallery, device: Any) -> Any:
+def model_of(gallery: Gallery, device: str) -> Any:
     from gallery import model  # slow to import, and not needed for images that the gallery holds
+    from utils.device import choose
 
-    return model.of_gallery(gallery, device)
+    return model.of_gallery(gallery, choose(device).device)
 
 
 def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[str, Any]:

@@ -11,18 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from data import pixels
-from data.formats import NOTES, Unreadable
-from data.lists import shown
+from data.formats import Unreadable
 from data.pixels import MEMORY, Picture
-from utils import log
+from data.reports import refused
 from utils.errors import InputError
-
-# Version of decoding. Raise it with any change that alters the pixels of any file: galleries are then embedded anew, and
-# users of an older gallery or closed form are told.
-PIXELS = 2
-
-
-_warned: set[str] = set()  # notes that were warned of
 
 
 class Images:
@@ -67,16 +59,9 @@ def decode_sizes(
     try:
         read = pixels.read(path, max(sides), detail, memory)
     except Unreadable as error:
-        raise _refused(path, error) from None
+        raise refused(path, error) from None
     image = torch.from_numpy(read.pixels).permute(2, 0, 1)
     return [resize(image, pixels.size_for(read.facts.width, read.facts.height, side)) for side in sides], read
-
-
-def warn_once(path: str, notes: Sequence[str]) -> None:
-    """Warn of the first picture with each note (data.formats.NOTES). Each loading process warns once for each note."""
-    for note in set(notes) - _warned:
-        _warned.add(note)
-        log.warn(f"{shown(path)}: {NOTES[note]}; further pictures like this are not reported")
 
 
 def from_memory(image: Image.Image | np.ndarray, side: int) -> Tensor:
@@ -100,11 +85,7 @@ def decoded_size(path: str | PathLike, side: int) -> tuple[int, int]:
     try:
         return pixels.target_size(path, side)
     except Unreadable as error:
-        raise _refused(path, error) from None
-
-
-def _refused(path: str | PathLike | BinaryIO, error: Unreadable) -> InputError:
-    return InputError(f"{shown(str(path))}: cannot be read as an image ({shown(str(error))})")
+        raise refused(path, error) from None
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:

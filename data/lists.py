@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 
 from data.extensions import extension, why_not_read
 from data.formats import PACKAGES
@@ -20,16 +19,23 @@ INTEGER = re.compile(r"[+-]?[0-9]{1,20}")  # int() also takes 1_000 and digits o
 
 
 class Paths(Sequence[str]):
-    """A read-only sequence of file names, held in two tensors.
+    """A read-only sequence of file names, held in two arrays, which spawned worker processes share as tensors.
 
-    Worker processes share tensors. A list of str is soon copied into each forked worker: reading a string writes its
-    reference count.
+    A list of str is soon copied into each forked worker: reading a string writes its reference count.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
         names = [path.encode("utf-8", "surrogateescape") for path in paths]  # a file name need not be UTF-8
-        self.bytes = torch.frombuffer(bytearray(b"".join(names) or b" "), dtype=torch.uint8)
-        self.ends = torch.from_numpy(np.cumsum([0, *map(len, names)], dtype=np.int64))
+        self.bytes = np.frombuffer(bytearray(b"".join(names) or b" "), np.uint8)
+        self.ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        import torch  # slow, and not needed to read a gallery
+
+        return {name: torch.from_numpy(array) for name, array in vars(self).items()}
+
+    def __setstate__(self, tensors: dict[str, Any]) -> None:
+        vars(self).update((name, tensor.numpy()) for name, tensor in tensors.items())
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -41,10 +47,10 @@ class Paths(Sequence[str]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         begin, end = self.ends[index % len(self) :][:2].tolist()
-        return bytes(self.bytes[begin:end].numpy()).decode("utf-8", "surrogateescape")
+        return self.bytes[begin:end].tobytes().decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        names = bytes(self.bytes.numpy())
+        names = self.bytes.tobytes()
         return (names[begin:end].decode("utf-8", "surrogateescape") for begin, end in pairwise(self.ends.tolist()))
 
 

@@ -15,6 +15,9 @@ from PIL import ExifTags, Image, ImageOps
 from data.colours import CONSTANT, is_animated, name_of, srgb
 from data.formats import ORIENTATION, RAW, Unreadable, opened, refuse_large, tags_of_raw
 
+# Version of decoding. Raise it with any change that alters the pixels of any file: galleries are then embedded anew, and
+# users of an older gallery or closed form are told.
+PIXELS = 2
 # The default for the most bytes that decoding one picture may take, as `formats.refuse_large` estimates them.
 MEMORY = 2 * 10**9
 MAX_ASPECT = 100  # longer side / shorter side; a more elongated picture is squeezed to this

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from data.images import decode_picture, resize, warn_once
+from data.images import decode_picture, resize
 from data.pixels import MEMORY, Picture
+from data.reports import warn_once
 from utils.errors import InputError
 
 

@@ -7,6 +7,7 @@ prints.npy         uint8 (N, S, S), `gallery.thumbprints.thumbprint` of each ima
 images.sqlite      what is known of each file: `images`, `bad` (unreadable) and `left_out`; see gallery/table.py
 contents.sqlite    facts and thumbnails by the hash of a file; it grows while embed.py works; old and new state share it
 index.json         the index of `gallery/index.py`; beside it index.faiss for an inverted file
+query.onnx         the model as a graph for queries from the shell, written by the first; query.json says of which model
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
 making/            the next gallery, unfinished: the same names, and plan.json, hashes.npy, done.npy
@@ -53,6 +54,7 @@ class GalleryFolder:
         self.about, self.model, self.table = map(self._in, ("about.json", "model.pth.tar", "images.sqlite"))
         self.index, self.inverted_file, self.plan = map(self._in, ("index.json", "index.faiss", "plan.json"))
         self.contents = self._in("contents.sqlite")
+        self.query_graph, self.query_about = map(self._in, ("query.onnx", "query.json"))
         self.not_duplicates = self._in("not_duplicates.txt")
 
     def __fspath__(self) -> str:

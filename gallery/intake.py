@@ -1,6 +1,5 @@
 """Reads an image file for a gallery, once: its hash, the crop that the network embeds, thumbprint, facts and thumbnail."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,16 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.formats import MODULES, installed, limit
-from data.lists import shown
 from data.loader import Loader, Plan
 from data.pictures import thumbnail_of
 from data.transforms import Transforms
 from data.views import BadImage
 from gallery.contents import Entry
-from gallery.table import HASH_BYTES, Content
+from gallery.table import HASH_BYTES, Content, hash_of
 from gallery.thumbprints import SIDE, thumbprint
 from utils.errors import InputError
-from utils.files import file_digest
 from utils.interrupt import ignore_in_worker
 
 
@@ -37,14 +34,6 @@ class Taken(NamedTuple):
     hashes: np.ndarray  # uint8 (n, HASH_BYTES)
     entries: list[Entry]  # n: what is kept of each content
     bad: list[BadImage]
-
-
-def hash_of(path: str) -> bytes:
-    """Hash the bytes of a file with BLAKE2b. Raises InputError for a file that cannot be read."""
-    try:
-        return bytes.fromhex(file_digest(path, hashlib.blake2b(digest_size=HASH_BYTES)))
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
 
 
 def holds(reason: str, memory: int) -> bool:

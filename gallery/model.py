@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 import models
-from data.images import PIXELS
 from data.pictures import KEPT
+from data.pixels import PIXELS
 from gallery.store import Gallery
 from models.embedder import Embedder
 from models.readout import ENOUGH, NoVariation

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.images import PIXELS
 from data.lists import first_few, shown
+from data.pixels import PIXELS
 from data.views import BadImage
 from gallery import summary
 from gallery.folder import GalleryFolder, refuse_among_photos

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.images import PIXELS
 from data.lists import shown
+from data.pixels import PIXELS
 from gallery import index as indexes
 from gallery.index import Index
-from gallery.intake import hash_of
 from gallery.smoothing import SHORTLIST, SmoothedRows, neighbours_of
 from gallery.store import Gallery
+from gallery.table import hash_of
 from utils import log
 
 Embed = Callable[[list[str]], np.ndarray]  # image files -> float32 (n, d), rows of length 1
@@ -28,7 +28,7 @@ class Query(NamedTuple):
     """An image to search with."""
 
     embedding: np.ndarray  # float32 (d,), of length 1
-    hashed: bytes  # hash of its file, from `gallery.intake.hash_of`
+    hashed: bytes  # hash of its file, from `gallery.table.hash_of`
     row: int | None = None  # its row, if it is in the gallery
 
 

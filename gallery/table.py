@@ -1,5 +1,6 @@
 """images.sqlite: the files of a gallery, what is known of each, and the files that are not in it."""
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,8 @@ import numpy as np
 from data.folders import LeftOut
 from data.lists import shown
 from data.pixels import Facts
-from utils.files import written_whole
+from utils.errors import InputError
+from utils.files import file_digest, written_whole
 
 HASH_BYTES = 16
 
@@ -145,6 +147,14 @@ def notes_of(path: str) -> list[tuple[int, tuple[str, ...]]]:
     with closing(sqlite3.connect(path)) as base:
         rows = base.execute("SELECT row, notes FROM images WHERE notes != '' ORDER BY row").fetchall()
     return [(row, tuple(notes.split())) for row, notes in rows]
+
+
+def hash_of(path: str) -> bytes:
+    """Hash the bytes of a file with BLAKE2b. Raises InputError for a file that cannot be read."""
+    try:
+        return bytes.fromhex(file_digest(path, hashlib.blake2b(digest_size=HASH_BYTES)))
+    except OSError as error:
+        raise InputError(f"{shown(path)}: cannot be read ({error.strerror})") from None
 
 
 def hash_rows(hashes: Sequence[str], count: int) -> np.ndarray:

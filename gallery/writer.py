@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.images import PIXELS
 from data.lists import shown
-from data.pixels import MEMORY
+from data.pixels import MEMORY, PIXELS
 from gallery.contents import Contents, Entry
 from gallery.earlier_rows import Earlier, kept_rows
 from gallery.folder import GalleryFolder, read_json, remove
-from gallery.intake import hash_of, holds
+from gallery.intake import holds
 from gallery.store import UNNUMBERED, Gallery
-from gallery.table import HASH_BYTES, Bad, Detail, File, LeftOut, Table, hash_rows, read_table, write_table
+from gallery.table import HASH_BYTES, Bad, Detail, File, LeftOut, Table, hash_of, hash_rows, read_table, write_table
 from gallery.thumbprints import SIDE
 from utils.distributed import Group
 from utils.errors import InputError, RunError

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from data.images import PIXELS
+from data.pixels import PIXELS
 from models import backbones
 from models.backbones import names
 from models.checkpoints import load_state, read_checkpoint, read_start, start_from

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data.images import PIXELS
+from data.pixels import PIXELS
 from models.second_order import energy_shares, second_order
 from models.taps import positions
 from utils.distributed import Group
@@ -37,7 +37,7 @@ class ClosedForm(nn.Module):
 
     reduce.<layer>: float32 (C, r). weights: float32 (parts,). mean: float32 (P,), projection: float32 (P, dim), both for the
     unweighted parts. preferred: bool, True if the Embedder gives the closed form, False if its embedding head. pixels: the
-    version of the pixels (data.images.PIXELS) that it was fitted to. focused: bool, False if all positions count alike, as
+    version of the pixels (data.pixels.PIXELS) that it was fitted to. focused: bool, False if all positions count alike, as
     in closed forms of earlier versions.
     """
 

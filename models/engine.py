@@ -34,6 +34,7 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.features import Look
 from utils.files import written_whole
+from utils.onnx_file import Run, open_graph
 
 BATCH = 4  # images in a graph. With a fixed number the export takes a third of the time, and 4 run about as fast as 16
 AT_ONCE = 16  # images whose outputs are handed on together
@@ -53,7 +54,7 @@ class Trunk(exported.Graph):
 class Graph:
     """ONNX Runtime's copy of a backbone, good for as long as the backbone's weights do not change."""
 
-    def __init__(self, embedder: Embedder, run: exported.Run, layers: Sequence[str]) -> None:
+    def __init__(self, embedder: Embedder, run: Run, layers: Sequence[str]) -> None:
         self._run, self.layers = run, layers
         self._tensors = [*embedder.features.parameters(), *embedder.features.buffers()]
         self._versions = self._present_versions()
@@ -123,11 +124,11 @@ def use_for(look: Look, embedder: Embedder, inputs: Any, compute: Compute, group
         embedder.graphs.clear()
 
 
-def _opened(embedder: Embedder, layers: Sequence[str], width: int) -> exported.Run | str:
+def _opened(embedder: Embedder, layers: Sequence[str], width: int) -> Run | str:
     """Return a function that runs the graph, which is written first if the folder lacks it; or why there is none."""
     path, threads = _path(embedder, layers, width), torch.get_num_threads()
     with suppress(Exception):  # a file that ONNX Runtime cannot read is written anew
-        if path.exists() and _agrees(embedder, run := exported.open_graph(path, threads), layers, width):
+        if path.exists() and _agrees(embedder, run := open_graph(path, threads), layers, width):
             os.utime(path)
             return run
     try:
@@ -135,7 +136,7 @@ def _opened(embedder: Embedder, layers: Sequence[str], width: int) -> exported.R
             written = os.path.join(folder, path.name)
             crops = torch.zeros(BATCH, 3, width, width, dtype=torch.uint8)
             exported.write(Trunk(embedder, layers).eval(), crops, ["pooled", *layers], written, any_number=False)
-            run = exported.open_graph(written, threads)
+            run = open_graph(written, threads)
             if not _agrees(embedder, run, layers, width):
                 return "its graph gives other numbers"
             with suppress(OSError):  # without the folder, the next process writes the graph again
@@ -163,7 +164,7 @@ def _path(embedder: Embedder, layers: Sequence[str], width: int) -> Path:
     return Path(torch.hub.get_dir()) / "graphs" / f"{total.hexdigest()[:32]}.onnx"
 
 
-def _agrees(embedder: Embedder, run: exported.Run, layers: Sequence[str], width: int) -> bool:
+def _agrees(embedder: Embedder, run: Run, layers: Sequence[str], width: int) -> bool:
     """Return True if the graph and PyTorch give the same for three images of noise and a black one."""
     images = torch.randint(256, (BATCH, 3, width, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     images[0] = 0

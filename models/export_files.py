@@ -16,7 +16,7 @@ GRAPH, WEIGHTS, ABOUT = "model.onnx", "model.safetensors", "model.json"
 PROGRAM = "embed_onnx.py"
 OPENING = "data"  # the folder of the modules with which the program opens pictures
 # Without __init__.py, Python would take a package of the same name from anywhere else on its path.
-MODULES = tuple(f"{OPENING}/{name}.py" for name in ("__init__", "pixels", "formats", "colours"))
+MODULES = tuple(f"{OPENING}/{name}.py" for name in ("__init__", "pixels", "crops", "formats", "colours"))
 # In the order in which they are put in place. The program comes before the graph: an interruption never leaves a new graph
 # with an old program.
 FILES = (ABOUT, PROGRAM, *MODULES, GRAPH, WEIGHTS)

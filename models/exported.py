@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from models.embedder import Embedder
 from utils.errors import InputError
+from utils.onnx_file import INPUT, Run
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # what an export needs
-INPUT = "images"
 OPSET = 18  # the oldest that torch's exporter writes, so that older runtimes read it too
 MOST_BYTES = 2**31 - 2**24  # of weights: an ONNX file is a protobuf message, of at most 2 GB
-
-Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class Graph(nn.Module):
@@ -105,18 +103,6 @@ def _spare_transposes_of_doubles(graph: Any) -> None:
             continue
         einsum = ir.node("Einsum", [transpose.inputs[0], node.inputs[1]], {"equation": "npr,nps->nrs"})
         ir.convenience.replace_nodes_and_values(graph, node, [node], [einsum], node.outputs, einsum.outputs)
-
-
-def open_graph(path: str | os.PathLike, threads: int = 0) -> Run:
-    """Return a function that runs an ONNX file on the CPU: uint8 (N, 3, H, W) -> its outputs. threads: 0 for all cores."""
-    require_packages()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would take PyTorch's cores
-    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {INPUT: images})
 
 
 @torch.inference_mode()

@@ -16,7 +16,8 @@ from PIL import Image
 
 import embed as program
 import models
-from data.images import PIXELS, decode
+from data.images import decode
+from data.pixels import PIXELS
 from galleries import TINY, checkpoint_of, hash_of, photo, photos, snapshot
 from gallery import intake, model as gallery_model, model_choice, renew
 from gallery.folder import PLACES, GalleryFolder

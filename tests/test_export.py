@@ -26,7 +26,7 @@ from gallery.store import Gallery
 from models import export_files, exported, readout
 from payloads import Payload, read_carelessly, write as write_payload
 from thumbnails import TINY, make_image_folder
-from utils import checkpoint
+from utils import checkpoint, onnx_file
 from utils.errors import InputError, Interrupted, RunError
 from utils.files import file_digest
 
@@ -251,7 +251,7 @@ def test_a_pickle_under_that_name_is_not_run(copy, tmp_path):
 
 def wrong_by(amount):
     """Return a replacement of `open_graph` whose numbers are wrong by `amount`."""
-    right = exported.open_graph
+    right = onnx_file.open_graph
     return lambda path: lambda images: [rows + np.float32(amount) for rows in right(path)(images)]
 
 
@@ -259,7 +259,7 @@ def wrong_by(amount):
 def test_a_graph_that_differs_is_refused(run, trained, export, tmp_path, monkeypatch, amount):
     kind, folder = export
     monkeypatch.setattr(exported, "write_graph", lambda embedder, path: shutil.copy(folder / "model.onnx", path))
-    monkeypatch.setattr(exported, "open_graph", wrong_by(amount))
+    monkeypatch.setattr(onnx_file, "open_graph", wrong_by(amount))
     with pytest.raises(
         RunError, match=r"^ONNX and PyTorch differ by (2\.0e-04|nan) on 8 images, more than 1e-04; nothing is "
     ):
@@ -293,7 +293,7 @@ def test_an_interrupted_export_leaves_nothing(run, export, trained, tmp_path, mo
         raise raised
 
     monkeypatch.setattr(exported, "write_graph", graph)
-    monkeypatch.setattr(exported, "open_graph", lambda path: None)
+    monkeypatch.setattr(onnx_file, "open_graph", lambda path: None)
     monkeypatch.setattr(exported, "largest_difference", lambda *_: 0.0)
     monkeypatch.setattr(export_files if step == "put_in_place" else exported, step, fail)
     with pytest.raises(seen):

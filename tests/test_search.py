@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import models
-from data.images import PIXELS
+from data.pixels import PIXELS
 from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from gallery import index as indexes
 from gallery.folder import PLACES
@@ -53,8 +53,9 @@ def folder(made, tmp_path):
 
 
 @pytest.fixture
-def search(run, capsys):
-    """search(COMMAND, ...) returns the output; search.remarks holds the lines on stderr."""
+def search(run, capsys, monkeypatch):
+    """search(COMMAND, ...) returns the output; search.remarks holds the lines on stderr. No graph is written."""
+    monkeypatch.setattr("gallery.query_graph.prepare", lambda place, model: None)
 
     def call(*arguments):
         capsys.readouterr()

@@ -8,7 +8,6 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from utils.errors import InputError
@@ -87,6 +86,8 @@ def start(settings: dict[str, Any], changed: dict[str, Any], log_file: str | Non
 
 def versions() -> str:
     """Return one line with the versions of this code and its libraries, and the machine."""
+    import torch  # slow, and nothing else here needs it
+
     libraries = ", ".join(f"{name} {version_of(package)}" for name, package in LIBRARIES.items())
     machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
     return f"commit {_commit()}, python {platform.python_version()}, {libraries}, {machine}"

@@ -23,6 +23,7 @@ from gallery.table import File
 from gallery.writer import Writer
 from models import engine, exported
 from utils import device
+from utils.onnx_file import open_graph
 
 BATCH = 64
 
@@ -54,7 +55,7 @@ def peers(embedder, width, folder):
     path, threads = os.path.join(folder, "alone.onnx"), torch.get_num_threads()
     example = torch.zeros(engine.AT_ONCE, 3, width, width, dtype=torch.uint8)
     exported.write(engine.Trunk(embedder, []).eval(), example, ["pooled"], path, any_number=False)
-    runs = {"ONNX Runtime alone": exported.open_graph(path, threads)}
+    runs = {"ONNX Runtime alone": open_graph(path, threads)}
     if find_spec("openvino"):
         import openvino
 

@@ -16,6 +16,7 @@ from closed_form import embedder_of
 from models import exported
 from step import machine_flops
 from utils import device
+from utils.onnx_file import open_graph
 
 
 @torch.inference_mode()
@@ -42,7 +43,7 @@ def compared(net, args, peak):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "model.onnx")
         exported.write_graph(embedder, path)
-        run = exported.open_graph(path, torch.get_num_threads())
+        run = open_graph(path, torch.get_num_threads())
     for batch in args.batches:
         images = torch.randint(256, (batch, 3, args.width, args.width), dtype=torch.uint8)
         pixels, normalised = images.numpy(), embedder.normalise(images, embedder.layout)

@@ -21,6 +21,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" memory.py
     if [ -n "${IMAGES:-}" ]; then
         "$PYTHON" embedding.py --images "$IMAGES"
+        "$PYTHON" query.py --images "$IMAGES"
         "$PYTHON" planted_copies.py --images "$IMAGES"
     fi
     "$PYTHON" searching.py

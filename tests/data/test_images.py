@@ -333,7 +333,7 @@ def test_the_first_picture_with_a_remark_is_named(tmp_path, monkeypatch):
     """In training, where nobody makes a table."""
     lines = []
     monkeypatch.setattr("utils.log.warn", lines.append)
-    monkeypatch.setattr("data.images._warned", set())
+    monkeypatch.setattr("data.reports._warned", set())
     for number in range(3):
         save(tmp_path / f"{number}.png", np.full((20, 30), 100 + number, np.uint16))
         Transforms(16, 20).load(str(tmp_path / f"{number}.png"))

@@ -11,8 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from gallery import earlier_rows
 from gallery.earlier_rows import Earlier, kept_rows
-from gallery.intake import hash_of
-from gallery.table import Detail, File
+from gallery.table import Detail, File, hash_of
 
 
 def look(folder):

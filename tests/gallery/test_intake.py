@@ -15,7 +15,8 @@ from data.pictures import KEPT
 from data.pixels import Facts
 from data.transforms import Transforms
 from galleries import photo, photos
-from gallery.intake import collate, hash_of, take_in
+from gallery.intake import collate, take_in
+from gallery.table import hash_of
 from gallery.thumbprints import SIDE, thumbprint
 from utils.errors import InputError
 

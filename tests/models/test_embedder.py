@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import models
-from data.images import PIXELS
+from data.pixels import PIXELS
 from models import backbones, embedder
 from models.closed_form import ClosedForm
 from utils.errors import InputError

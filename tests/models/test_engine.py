@@ -200,12 +200,12 @@ def test_a_net_that_cannot_be_exported(said):
 
 
 def test_a_graph_that_gives_other_numbers_is_not_used(monkeypatch, said):
-    opened = exported.open_graph
-    monkeypatch.setattr(exported, "open_graph", lambda *how: lambda x: [1.001 * rows for rows in opened(*how)(x)])
+    opened = engine.open_graph
+    monkeypatch.setattr(engine, "open_graph", lambda *how: lambda x: [1.001 * rows for rows in opened(*how)(x)])
     embedder = small()
     engine.use(embedder, AUTO, 5000)
     assert not embedder.graphs and "gives other numbers" in said()[0]
-    monkeypatch.setattr(exported, "open_graph", lambda *how: lambda x: [np.nan * rows for rows in opened(*how)(x)])
+    monkeypatch.setattr(engine, "open_graph", lambda *how: lambda x: [np.nan * rows for rows in opened(*how)(x)])
     engine.use(embedder, AUTO, 5000)
     assert not embedder.graphs
 

@@ -10,6 +10,7 @@ import models
 from families import DIM, NETS, NIGHTLY, create, crops_of
 from models import exported
 from utils.errors import InputError
+from utils.onnx_file import open_graph
 
 KINDS = ("embedding", "closed_form")
 
@@ -32,7 +33,7 @@ def export(tmp_path_factory):
 def net(request, export):
     """(embedder, the function that runs the graph, five crops of JPEGs)"""
     embedder, file = export(request.param)
-    return embedder, exported.open_graph(file, 1), crops_of(embedder, file.parent / "photos")
+    return embedder, open_graph(file, 1), crops_of(embedder, file.parent / "photos")
 
 
 def test_onnx_gives_what_pytorch_gives(net):
