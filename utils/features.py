@@ -15,6 +15,8 @@ from utils.distributed import Group
 from utils.errors import InputError
 from utils.progress import bar
 
+IN_MEMORY = 2 * 10**9  # bytes of features that stay in memory, even if there is a folder for them
+
 Encoder = Callable[[Tensor], Sequence[Tensor]]  # uint8 images (n, 3, H, W) -> features (n, d) of one or more readouts
 
 
@@ -60,7 +62,7 @@ def extract(
 
     batches: (indices (n,), images, list of bad images), as from data.views.collate_crops.
     total: number of images N. say: the label of the progress bar.
-    folder: a folder for temporary, memory-mapped files of features, for sets larger than the memory; None: in memory.
+    folder: a folder for temporary, memory-mapped files of features that take more than IN_MEMORY; None: all in memory.
     group: each of several processes extracts its `group.stretch` of the images; its batches hold just these.
 
     Returns Extracted. Its arrays are filled in place, batch by batch, so there is never a second copy. Of several processes,
@@ -100,9 +102,9 @@ def extract(
 
 def _empty(rows: int, columns: int, folder: str | None) -> np.ndarray:
     """Return a float32 (rows, columns) array, in memory or in a file in `folder` that disappears with the array."""
-    if folder is None:
-        return np.empty((rows, columns), dtype=np.float32)
     size = 4 * rows * columns
+    if folder is None or size <= IN_MEMORY:
+        return np.empty((rows, columns), dtype=np.float32)
     try:
         free = shutil.disk_usage(folder).free
         if free < size:  # a full disk under a mapped file would kill the process

@@ -128,7 +128,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     add("--amp", choices=("auto", "off", "bf16", "fp16"), default="auto", help=about)
     add_engine(add)
     add("--channels_last", type=boolean, default=None, help="memory layout of the network (default: by device)")
-    about = "a folder for temporary files of features (and of activations, with --train_from) that do not fit the memory"
+    about = "a folder for temporary files of features above 2 GB, and of activations (default: train.py takes --save_dir)"
     add("--features_dir", default=None, help=about)
     about = "no: do not write the page about the run, report.html beside the checkpoints"
     add("--report", choices=("yes", "no"), default="yes", help=about)

@@ -134,8 +134,8 @@ class Run(AbstractContextManager["Run"]):
             if look.enlarged:
                 batches, seed = fit_readout.batches.enlarged(look.enlarged), None
             encode = encoder(method.trained(), [look.features], self.compute)
-            seen, folder = self.clock.over(batches.crops(seed), "feature extraction"), self.args.features_dir
-            (features,), rows, bad = extract([encode], seen, len(batches), "features", folder, self.group)
+            how = len(batches), "features", self.args.features_dir or self.args.save_dir, self.group
+            (features,), rows, bad = extract([encode], self.clock.over(batches.crops(seed), "feature extraction"), *how)
         report_bad(bad, self.args.on_bad_image)
         return features, rows
 

@@ -60,11 +60,12 @@ def crops(part, workers=0):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("mapped", [False, True])
-def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, tmp_path):
+def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, tmp_path, monkeypatch):
     folder = tmp_path / "features"
     folder.mkdir()
+    monkeypatch.setattr("utils.features.IN_MEMORY", 107 if mapped else 108)  # bytes; 9 images take 108
     (means, doubled), good, bad = extract(
-        [lambda x: (*mean_colour(x), 2 * mean_colour(x)[0])], crops(coloured, workers), 9, folder=folder if mapped else None
+        [lambda x: (*mean_colour(x), 2 * mean_colour(x)[0])], crops(coloured, workers), 9, folder=folder
     )
     assert [item.index for item in bad] == [4] and "4.png" in bad[0].message
     assert list(good) == [0, 1, 2, 3, 5, 6, 7, 8]
@@ -78,6 +79,7 @@ def test_extract_keeps_order_and_reports_bad_images(coloured, workers, mapped, t
 
 
 def test_features_that_do_not_fit_are_refused_before_they_are_made(coloured, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.features.IN_MEMORY", 0)
     with pytest.raises(InputError, match="no: cannot keep features there") as caught:
         extract([mean_colour], crops(coloured), 9, folder=tmp_path / "no")
     assert caught.value.setting == "features_dir"
