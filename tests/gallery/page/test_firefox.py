@@ -47,6 +47,7 @@ def test_every_view_fits(opened, view, width):
 def test_a_walk(opened):
     tab = opened("group?id=0")
     name = tab.evaluate("document.querySelector('main .tile .name').innerText")
+    tab.until("document.querySelector('main .tile img').naturalWidth > 0")
     tab.click("main .tile a")
     tab.until(f"document.querySelector('main h1')?.innerText == {f'Images like {name}'!r} && {SETTLED}")
     tab.evaluate("document.querySelector('main .tile a').focus() ?? null")
