@@ -10,6 +10,7 @@ index.json         the index of `gallery/index.py`; beside it index.faiss for an
 query.onnx         the model as a graph for queries from the shell, written by the first; query.json says of which model
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
+progress.json      what embed.py is doing, while it runs
 making/            the next gallery, unfinished: the same names, and plan.json, hashes.npy, done.npy
 making.new/        a new `making`, being prepared; making.old/: the `making` that it replaces
 
@@ -24,7 +25,10 @@ The protocol. One writer at a time holds the folder's lock (`utils/lock.py`); re
    files of two galleries may be mixed. The reader then refuses the gallery in one line.
 4. A reader keeps the gallery that it opened. Its memory maps stay on the old files, which the system removes when the last
    reader closes them.
-5. Results (derived/, the index) carry the stamp of their gallery, and are used only while about.json has it too. So it
+5. A first gallery of many images is put in place several times, each time with more images (gallery/growth.py). In its
+   about.json `of` is the number of all images, and `plain` marks plain features in place of a closed form that is not
+   fitted yet. The last state has neither.
+6. Results (derived/, the index) carry the stamp of their gallery, and are used only while about.json has it too. So it
    does no harm if a reader of the old gallery still writes them: readers of the new gallery ignore and replace them.
 """
 
@@ -55,7 +59,7 @@ class GalleryFolder:
         self.index, self.inverted_file, self.plan = map(self._in, ("index.json", "index.faiss", "plan.json"))
         self.contents = self._in("contents.sqlite")
         self.query_graph, self.query_about = map(self._in, ("query.onnx", "query.json"))
-        self.not_duplicates = self._in("not_duplicates.txt")
+        self.not_duplicates, self.progress = self._in("not_duplicates.txt"), self._in("progress.json")
 
     def __fspath__(self) -> str:
         return self.path

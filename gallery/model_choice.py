@@ -1,7 +1,7 @@
 """Chooses the model by which a gallery is made: the gallery's own, or a new one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from data.images import Images
@@ -52,8 +52,17 @@ class Machine(NamedTuple):
     stop: Stop
 
 
-def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, paths: list[str]) -> Model:
-    """Return the gallery's model if it fits the settings and the number of images; else make one and save it in `making`."""
+def choose_model(
+    settings: Settings,
+    machine: Machine,
+    place: GalleryFolder,
+    paths: list[str],
+    before_fit: Callable[[Model], None] = lambda plain: None,
+) -> Model:
+    """Return the gallery's model if it fits the settings and the number of images; else make one and save it in `making`.
+
+    before_fit: called with the plain features of a ready-made net, before a closed form is fitted to it.
+    """
     request = {name: getattr(settings, name) for name in ("net", "head", "dim", "width", "origin_width")}
     request |= {name: hash_of_setting(getattr(settings, name)) for name in ("checkpoint", "weights")}
     group = machine.group
@@ -65,6 +74,8 @@ def choose_model(settings: Settings, machine: Machine, place: GalleryFolder, pat
 
         def fit(embedder: Any) -> None:
             machine.compute.place(embedder)
+            if not settings.checkpoint:
+                before_fit(Model(embedder, "pooled", request, 0))
             workers = loading_processes(settings.nThreads, len(sample))
             batches = ImageBatches(Images(sample, embedder.transforms), settings.batch_size, workers, group=group)
             Fitter(batches, machine.compute, group, "closed_form", settings.seed, "skip")(embedder)

@@ -4,9 +4,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from itertools import compress
 from sqlite3 import Error as TableError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +15,14 @@ from data.pixels import PIXELS
 from data.views import BadImage
 from gallery import summary
 from gallery.folder import GalleryFolder, refuse_among_photos
+from gallery.growth import FIRST, Growth, unfinished_images
 from gallery.intake import Taken, Unopened, take_in
 from gallery.model import Model
 from gallery.model_choice import Machine, Settings, choose_model, loading_processes
+from gallery.progress import Progress
 from gallery.store import UNNUMBERED, Gallery
 from gallery.survey import Survey, survey
-from gallery.table import Bad, File, replace_left_out
+from gallery.table import Bad, File, replace_left_out, without
 from gallery.writer import Writer, is_current, known_bad
 from models import engine
 from utils import log
@@ -30,6 +31,18 @@ from utils.errors import InputError, RunError
 from utils.features import encoder
 from utils.lock import locked
 from utils.progress import bar
+
+PREVIEW_SECONDS = 4.0  # for plain features of the first images, before a closed form is fitted
+
+
+class Task(NamedTuple):
+    """A run of embed.py."""
+
+    settings: Settings
+    machine: Machine
+    place: GalleryFolder
+    images: Survey
+    progress: Progress
 
 
 def renew(settings: Settings, machine: Machine) -> None:
@@ -48,9 +61,13 @@ def renew(settings: Settings, machine: Machine) -> None:
             until_the_end.enter_context(clear_words(settings.out))
             place.refuse_foreign()
             place.put_in_place()
+        task = Task(settings, machine, place, images, Progress(place, quiet=group.rank > 0))
+        until_the_end.callback(task.progress.end)
         until_the_end.enter_context(group.watching())
-        model = choose_model(settings, machine, place, [file.path for file in images.files])
-        bring_up_to_date(settings, machine, place, model, images)
+        task.progress.say("loading the net")
+        paths = [file.path for file in images.files]
+        model = choose_model(settings, machine, place, paths, before_fit=lambda plain: preview(task, plain))
+        bring_up_to_date(task, model)
         group.leave()
 
 
@@ -64,31 +81,40 @@ def clear_words(out: str) -> Iterator[None]:
         raise RunError(f"{shown(out)}: cannot be written ({reason}); make room and run the same command again") from None
 
 
-def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder, model: Model, images: Survey) -> None:
+def preview(task: Task, plain: Model) -> None:
+    """Put plain features of some images in place for as long as the closed form is fitted, if there is no gallery yet."""
+    settings, group, images = task.settings, task.machine.group, task.images
+    is_useful = not settings.again and len(images.files) > FIRST and not os.path.exists(task.place.about)
+    if group.share_object(is_useful):
+        if group.rank == 0:
+            plain.save(task.place.making.model)
+        plain.embedder.transforms.memory = settings.memory
+        writer = Writer(settings.out, plain.digest, plain.dim, settings.dtype, group, settings.thumbnails)
+        growth, bad = Growth(images.files, least_seconds=PREVIEW_SECONDS), list(images.gone)
+        with task.machine.stop.deferred():
+            for _ in range(2):
+                put_state_in_place(task, plain, writer, growth, bad, plain=True)
+    task.progress.say("fitting the net")
+
+
+def bring_up_to_date(task: Task, model: Model) -> None:
     """Embed the images that the gallery lacks, put the gallery in place, and say what was done."""
+    settings, machine, place, images, _ = task
     group, everything = machine.group, len(images.files) + len(images.gone)
     earlier = settings.out, images.files, images.details, settings.memory
     previously_bad = [] if settings.again or group.rank else known_bad(*earlier)
     bad: list[Bad] = group.share_object(images.gone + previously_bad)
-    unreadable = {entry.file.path for entry in bad}
-    readable = [file.path not in unreadable for file in images.files]
-    files, details = list(compress(images.files, readable)), list(compress(images.details, readable))
-    digest, source = model.digest, first_few(settings.images)
-    about = about_of(settings, model, images)
-    current = not group.rank and not settings.again and is_current(settings.out, digest, settings.dtype, files, bad, details)
-    if group.share_object(current):
+    files, details = without(bad, images.files, images.details)
+    about, source = about_of(settings, model, images), first_few(settings.images)
+    wanted = settings.out, model.digest, settings.dtype, files, bad, details
+    if group.share_object(not group.rank and not settings.again and is_current(*wanted)):
         log.say(f"{len(files)} images of {source}: all are embedded already")
         if not group.rank:
-            place.amend(about)
-            gallery = Gallery(settings.out)
-            if gallery.left_out != images.left_out:
-                replace_left_out(place.table, images.left_out)
-                gallery.left_out = images.left_out
-            summary.say_of_gallery(gallery)
+            leave_as_it_is(place, about, images)
         return
     if not group.rank and not settings.again:
         say_if_pixels_changed(place)
-    writer = Writer(settings.out, digest, model.dim, settings.dtype, group, settings.thumbnails)
+    writer = Writer(settings.out, model.digest, model.dim, settings.dtype, group, settings.thumbnails)
     todo = writer.plan(files, settings.again, details)
     if writer.moved:
         log.say(f"{writer.moved} images have moved: their rows are found again")
@@ -96,27 +122,79 @@ def bring_up_to_date(settings: Settings, machine: Machine, place: GalleryFolder,
     size = writer.size(len(files), len(todo)) / 1e6
     log.say(f"{len(files)} images of {source}, {len(todo)} to embed: {kind}; about {size:,.0f} MB on the disk")
     engine.use(model.embedder, machine.compute, len(todo), group)
-    began, new = time.monotonic(), list[Bad]()
+    began, new = time.monotonic(), len(todo)
     with machine.stop.deferred():
-        try:
-            share, paths = todo[group.stretch(len(todo))], [file.path for file in files]
-            workers = loading_processes(settings.nThreads, len(share))
-            how = settings.batch_size, workers, settings.thumbnails
-            for batch, rows in embedded(model, machine.compute, paths, share, *how):
-                writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
-                new += [bad_of(files[item.index], item) for item in batch.bad]
-                machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
-        finally:
-            writer.flush()
-        bad += [entry for of_process in group.gather_objects(new) for entry in of_process]
+        growth = growth_of(task, files, todo)
+        while not growth.is_whole:
+            put_state_in_place(task, model, writer, growth, bad)
+            if growth.is_whole:
+                files, details = without(bad, images.files, images.details)
+                todo = writer.plan(files, details=details)
+        bad += embed_rows(task, model, writer, todo)
         seconds = time.monotonic() - began
         if len(bad) >= everything:
             raise InputError(f"none of the {len(bad)} images can be read, the first: {bad[0].reason}", setting="images")
-        writer.finish(bad, about, images.left_out)
+        writer.finish(sorted(bad), about, images.left_out)
     if not group.rank:
         summary.say_of_gallery(Gallery(settings.out))
-    speed = f"{seconds:.0f} s, {len(todo) / max(seconds, 1e-9):.0f} images/s"
+    speed = f"{seconds:.0f} s, {new / max(seconds, 1e-9):.0f} images/s"
     log.say(f"{everything - len(bad)} images are embedded ({speed}), in {shown(settings.out)}")
+
+
+def leave_as_it_is(place: GalleryFolder, about: dict[str, Any], images: Survey) -> None:
+    """Write what may have changed of a gallery without new images: its name, and the files that are left out."""
+    place.amend(about)
+    gallery = Gallery(place)
+    if gallery.left_out != images.left_out:
+        replace_left_out(place.table, images.left_out)
+        gallery.left_out = images.left_out
+    summary.say_of_gallery(gallery)
+
+
+def growth_of(task: Task, files: list[File], todo: np.ndarray) -> Growth:
+    """Return the states in which the gallery of these files grows: one, unless it is made for the first time."""
+    group = task.machine.group
+    unfinished = group.share_object(None if task.settings.again or group.rank else unfinished_images(task.place))
+    if unfinished is None:
+        return Growth(task.images.files, {file.path for file in task.images.files})
+    new = set(todo.tolist())
+    return Growth(task.images.files, unfinished | {file.path for row, file in enumerate(files) if row not in new})
+
+
+def put_state_in_place(
+    task: Task, model: Model, writer: Writer, growth: Growth, bad: list[Bad], plain: bool = False
+) -> None:
+    """Embed the images of the next state, and put it in place. bad: gets the unreadable images of all processes.
+
+    plain: a closed form will take the place of this model.
+    """
+    chosen = task.machine.group.share_object(growth.images())
+    files, details = without(bad, *([of_all[row] for row in chosen] for of_all in (task.images.files, task.images.details)))
+    todo = writer.plan(files, details=details)
+    bad += embed_rows(task, model, writer, todo)
+    growth.embedded(len(todo))
+    if without(bad, files, details)[0]:
+        about = about_of(task.settings, model, task.images)
+        writer.finish(bad, {**about, "of": len(task.images.files), "plain": plain}, task.images.left_out)
+    growth.in_place(task.machine.group)
+
+
+def embed_rows(task: Task, model: Model, writer: Writer, todo: np.ndarray) -> list[Bad]:
+    """Embed these images of the writer. Returns the unreadable images of all processes."""
+    settings, machine, group = task.settings, task.machine, task.machine.group
+    share, paths, bad = todo[group.stretch(len(todo))], [file.path for file in writer.files], list[Bad]()
+    how = settings.batch_size, loading_processes(settings.nThreads, len(share)), settings.thumbnails
+    embedded_before, here = len(paths) - len(todo), 0
+    try:
+        for batch, rows in embedded(model, machine.compute, paths, share, *how):
+            writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
+            bad += [bad_of(writer.files[item.index], item) for item in batch.bad]
+            here += len(batch.indices) + len(batch.bad)
+            task.progress.say("embedding", embedded_before + group.size * here, len(task.images.files))
+            machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
+    finally:
+        writer.flush()
+    return [entry for of_process in group.gather_objects(bad) for entry in of_process]
 
 
 def named_sources(images: Sequence[str]) -> str:

@@ -49,7 +49,8 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
         versions = f"its rows are of pixel version {gallery.pixels}, queries are read as version {PIXELS}"
         log.say(f"{shown(gallery.folder)}: {versions}; run embed.py again to renew them")
     index = _index_of(gallery)
-    index.neighbours = neighbours_of(gallery)
+    if not gallery.of:  # a gallery that still grows is not worth the search for all neighbours
+        index.neighbours = neighbours_of(gallery)
     return gallery, index
 
 
@@ -63,7 +64,8 @@ def _index_of(gallery: Gallery) -> Index:
         indexes.save(index, gallery.folder, model, stamp)
     except OSError as error:
         log.say(f"{shown(gallery.folder)}: the index cannot be saved ({error.strerror})")
-    log.say(index.description)
+    if not gallery.of:
+        log.say(index.description)
     return index
 
 

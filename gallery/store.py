@@ -26,6 +26,8 @@ class Gallery:
     """Reads the folder of a gallery. Raises InputError if it is missing, half-made or of another format."""
 
     details: Sequence[Detail] = ()  # of each image; empty in galleries that do not record them
+    of = 0  # the number of all images, while the first embedding has not come to its end; else 0
+    plain = False  # the rows are plain features until the closed form is fitted
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.place = GalleryFolder(folder)
@@ -35,6 +37,7 @@ class Gallery:
         self.root: str | None = self.about["root"]  # the folder of the images; None for several folders, or a list
         self.roots: list[str] = self.about.get("roots") or ([self.root] if self.root else [])
         self.stamp: str = self.about["stamp"]
+        self.of, self.plain = int(self.about.get("of", 0)), bool(self.about.get("plain"))
         self.pixels: int = self.about.get("pixels", UNNUMBERED)  # pixel version of the rows
         self.embeddings = _read(self.place.array("embeddings"), lambda path: np.load(path, mmap_mode="r"))
         self.prints = _read(self.place.array("prints"), lambda path: np.load(path, mmap_mode="r"))

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,13 @@ FACTS = (
     "profile TEXT",
 )
 IMAGES = ("row INTEGER PRIMARY KEY", "path", "size INTEGER", "mtime_ns INTEGER", "hash TEXT", *DETAILS, *FACTS, "notes TEXT")
+
+
+def without(bad: Sequence[Bad], files: Sequence[File], details: Sequence[Detail]) -> tuple[list[File], list[Detail]]:
+    """Return the files, and their details, that are not among the unreadable ones."""
+    unreadable = {entry.file.path for entry in bad}
+    readable = [file.path not in unreadable for file in files]
+    return list(compress(files, readable)), list(compress(details, readable))
 
 
 def write_table(path: str, table: Table, contents: Iterable[Content | None]) -> None:

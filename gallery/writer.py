@@ -230,12 +230,12 @@ def is_current(
     bad: Sequence[Bad] = (),
     details: Sequence[Detail] | None = None,
 ) -> bool:
-    """Tell whether the gallery in `folder` is whole, of this model and of exactly these files, readable and unreadable."""
+    """Tell whether the gallery in `folder` is finished, of this model and of just these files, readable and unreadable."""
     try:
         gallery = Gallery(folder)
     except InputError:
         return False
-    same_files = gallery.files == list(files) and (details is None or gallery.details == list(details))
+    same_files = not gallery.of and gallery.files == list(files) and (details is None or gallery.details == list(details))
     same_bad = {entry.file for entry in gallery.unreadable} == {entry.file for entry in bad}
     return same_files and same_bad and comes_from(gallery.about) == (model, dtype, PIXELS)
 

@@ -47,10 +47,10 @@ def _sync_folder(folder: str) -> None:
         os.close(handle)
 
 
-def write_json(path: str | PathLike, value: Any) -> None:
-    """Write a JSON file, whole or not at all. Raises OSError."""
+def write_json(path: str | PathLike, value: Any, sync: bool = True) -> None:
+    """Write a JSON file, whole or not at all. sync: as for `written_whole`. Raises OSError."""
     text = json.dumps(value, indent=1)
-    with written_whole(path) as file:
+    with written_whole(path, sync) as file:
         file.write(text.encode())
 
 

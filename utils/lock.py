@@ -64,6 +64,29 @@ def locked(folder: str, setting: str | None = "save_dir") -> Iterator[None]:
         os.close(file)
 
 
+def is_held(folder: str) -> bool:
+    """Tell whether a run holds the lock of `folder`. On another host, where this cannot be seen, it counts as held.
+
+    Do not call it in the process that holds the lock; see `locked`.
+    """
+    try:
+        file = os.open(os.path.join(folder, "run.lock"), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        holder = _read(file)
+    finally:
+        os.close(file)
+    with suppress(ProcessLookupError, ValueError, TypeError, OverflowError):
+        try:
+            if holder.get("host") == platform.node():
+                os.kill(int(holder["pid"]), 0)  # only asks whether there is such a process
+        except PermissionError:
+            pass  # there is one, of another user
+        return bool(holder)
+    return False
+
+
 def _read(file: int) -> dict:
     """Return the host, pid and job that the holder wrote; {} for an empty file."""
     text = os.pread(file, 4096, 0)
