@@ -75,6 +75,7 @@ def parse_args() -> argparse.Namespace:
     add("--port", type=flags.number(int, 0, most=65535), default=8420, help="port of the page; if taken, the next free one")
     add("--allowed_host", nargs="*", default=[], metavar="NAME", help="names of this machine that browsers may use")
     add("--open", action="store_true", help="open the page in a browser")
+    add("--wait", action="store_true", help="begin before embed.py has made the galleries; the page fills while it works")
     add("--device", default="cpu", help="device that embeds uploads: cpu, cuda, mps, auto")
     flags.add_image_memory(add)
     return parser.parse_args()
@@ -253,6 +254,7 @@ def serve(args: argparse.Namespace) -> None:
         memory=round(args.image_memory * 1e9),
         with_password=args.password,
         in_browser=args.open,
+        wait=args.wait,
     )
 
 

@@ -24,15 +24,15 @@ class Progress:
 
     def __init__(self, place: GalleryFolder, quiet: bool = False) -> None:
         """quiet: write nothing, as all processes but the first do."""
-        self.place, self.quiet, self._next = place, quiet, 0.0
+        self.place, self.quiet, self._what, self._next = place, quiet, "", 0.0
 
     def say(self, what: str, done: int = 0, images: int = 0) -> None:
         """Write it, unless the same work was written a moment ago."""
-        if self.quiet or (done and time.monotonic() < self._next):
+        if self.quiet or (what == self._what and time.monotonic() < self._next):
             return
         with suppress(OSError):
             write_json(self.place.progress, Now(what, done, images)._asdict(), sync=False)
-        self._next = time.monotonic() + PAUSE
+        self._what, self._next = what, time.monotonic() + PAUSE
 
     def end(self) -> None:
         if not self.quiet:

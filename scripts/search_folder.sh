@@ -75,6 +75,15 @@ embed() { # embed GALLERY [FLAGS]
         "${@:2}" $EMBED_FLAGS
 }
 
+serve() { # shows the galleries, also those that embed.py is still at
+    served=${galleries[*]}
+    "$PYTHON" search.py serve "${galleries[@]}" --wait --port "$PORT" $SERVE_FLAGS &
+    page=$!
+}
+
+galleries=("$out/ready-made")
+if [ -e "$out/trained/about.json" ]; then galleries+=("$out/trained"); fi
+if [ "$SERVE" != 0 ]; then serve; fi
 ready=(--net "$NET" --width "$WIDTH" --origin_width "$ORIGIN_WIDTH" --dim "$DIM")
 embed ready-made "${ready[@]}"
 
@@ -103,10 +112,7 @@ LIST
     elif [ ! -e "$run/shared_neighbours/ckp_ep$epochs.pth.tar" ]; then
         if [ "$SERVE" != 0 ]; then
             echo "The page can be used while the net is trained."
-            if [ -e "$out/trained/about.json" ]; then galleries+=("$out/trained"); fi
             say_how_to_search
-            "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS &
-            page=$!
         fi
         "${launch[@]}" train.py --data "$run" --save_dir "$run/shared_neighbours" --net "$NET" --dim "$DIM" --width "$WIDTH" \
             --origin_width "$ORIGIN_WIDTH" --device "$DEVICE" --method shared_neighbours --epochs "$epochs" \
@@ -140,9 +146,15 @@ if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
 fi
-if [ -n "$page" ]; then kill "$page" 2>/dev/null || :; wait "$page" 2>/dev/null || :; page=; fi
 if [ "$SERVE" != 0 ]; then
     say_how_to_search
-    exec "$PYTHON" search.py serve "${galleries[@]}" --port "$PORT" $SERVE_FLAGS
+    if [ "$served" != "${galleries[*]}" ]; then # training made another gallery, or did not help any more
+        kill "$page" 2>/dev/null || :
+        wait "$page" 2>/dev/null || :
+        serve
+    fi
+    wait "$page"
+    page=
+    exit
 fi
 echo "The embeddings are in ${galleries[*]}"

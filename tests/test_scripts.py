@@ -435,6 +435,40 @@ def test_search_folder_takes_any_name(tmp_path, name):
     assert (tmp_path / "record").read_text() == str(tmp_path / name)
 
 
+@pytest.fixture
+def stand_in(tmp_path):
+    """stand_in(page=, embedding=) runs search_folder.sh with shell commands in place of search.py and embed.py. Returns the
+    result, and the calls of the two."""
+
+    def call(page, embedding):
+        (tmp_path / "photos").mkdir()
+        programs = f'case "$1" in search.py) echo "$*" >> "$CALLS"; {page} ;; embed.py) {embedding} ;; esac'
+        (tmp_path / "python").write_text(f"#!/bin/sh\n{programs}\n")
+        (tmp_path / "python").chmod(0o755)
+        places = {"PYTHON": str(tmp_path / "python"), "CALLS": str(tmp_path / "calls"), "ROOT": str(tmp_path / "root")}
+        done = script("search_folder.sh", tmp_path / "photos", **places, SERVE="1", SERVE_FLAGS="")
+        return done, (tmp_path / "calls").read_text().splitlines()
+
+    return call
+
+
+def test_search_folder_serves_the_page_while_it_embeds(stand_in):
+    """And goes on until the page ends."""
+    until_there = 'while ! grep -q "$1" "$CALLS"; do sleep 0.1; done'
+    page = f"set -- embedded; {until_there}; echo page >> $CALLS; exit 5"
+    done, calls = stand_in(page, f"set -- search; {until_there}; echo embedded >> $CALLS")
+    serve, *rest = calls
+    assert serve.startswith("search.py serve ") and " --wait --port 8420" in serve and rest == ["embedded", "page"]
+    assert done.returncode == 5 and "From the shell, in a second terminal: " in done.stdout
+
+
+def test_search_folder_ends_the_page_when_it_cannot_embed(stand_in):
+    page = "trap 'echo ended >> $CALLS; exit' TERM; while :; do sleep 0.1; done"
+    embedding = "while ! grep -q search $CALLS; do sleep 0.1; done; sleep 1; echo error: no image >&2; exit 2"
+    done, calls = stand_in(page, embedding)
+    assert done.returncode == 2 and done.stderr == "error: no image\n" and calls[1:] == ["ended"]
+
+
 def test_search_folder_tells_how_it_is_used():
     done = script("search_folder.sh", "--help")
     assert done.returncode == 0 and "TRAIN=1 scripts/search_folder.sh ~/photos" in done.stdout and not done.stderr

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +25,7 @@ from gallery.page.gallery_view import GalleryView, text
 from gallery.page.guard import Guard, Json, refuse
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
+from gallery.page.work import work_on
 from gallery.search import Query
 from utils.errors import InputError, RunError
 
@@ -49,6 +51,7 @@ def create_app(
         Route("/upload/{token}", files.uploaded),
         Route("/api/upload", files.upload, methods=["POST"]),
         Route("/api/galleries", page.galleries),
+        Route("/api/{g}/images", page.images),
         Route("/api/{g}/search", page.search),
         Route("/api/{g}/clusters", page.clusters),
         Route("/api/{g}/clusters/{id}", page.cluster),
@@ -71,6 +74,7 @@ class Page:
 
     def __init__(self, shelf: Shelf, files: Files) -> None:
         self.shelf, self.files, self.workshop = shelf, files, Workshop()
+        self.work: dict[GalleryView, dict[str, Any] | None] = {}
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
@@ -92,11 +96,18 @@ class Page:
         await asyncio.wait([looking], timeout=patience)
         if looking.done():
             looking.result()
-        return {"state": self.shelf.state, "galleries": [view.facts() for view in self.shelf.views]}
+        facts = [{**view.facts(), "work": self.work.get(view)} for view in self.shelf.views]
+        return {"state": self.shelf.state, "galleries": facts}
 
     def _look(self) -> None:
         for replaced in self.shelf.look():
             self.workshop.forget(replaced)
+        self.work = {view: work_on(view) for view in self.shelf.views}
+
+    async def images(self, request: Request) -> Response:
+        g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
+        rows = np.flatnonzero(~g.gone)
+        return Json({"total": len(rows), "items": [g.item(row) for row in rows[start : start + count]]})
 
     async def search(self, request: Request) -> Response:
         g, query = self._gallery(request), request.query_params
@@ -168,6 +179,7 @@ class Page:
 
     async def map(self, request: Request) -> Response:
         g = self._gallery(request)
+        _refuse_unfinished(g)
         name, what = (g, "map"), f"drawing the map of {g.count:,} images"
         places = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
         return Json(await run_in_threadpool(g.map, places))
@@ -182,9 +194,16 @@ class Page:
 
     async def _clusters(self, g: GalleryView) -> list:
         """Return the rows of each group without images that are gone; a group may be empty."""
+        _refuse_unfinished(g)
         name, what = (g, "clusters"), f"grouping {g.count:,} images"
         groups = await self.workshop.result(name, what, lambda: derived.groups(g.gallery))
         return [g.present(rows) for rows in groups]
+
+
+def _refuse_unfinished(g: GalleryView) -> None:
+    """Raise Working for results that need all images of the gallery."""
+    if g.gallery.of:
+        raise Working(f"waiting until all {g.gallery.of:,} images are embedded; groups and the map need all of them")
 
 
 async def _refused(request: Request, refusal: Any) -> Response:

@@ -40,7 +40,8 @@ class GalleryView:
     def facts(self) -> dict[str, Any]:
         """Return what the page's header says of the gallery."""
         bad, left_out = len(self.gallery.bad), len(self.gallery.left_out)
-        return {"name": self.name, "count": self.count, "alike": self.alike, "bad": bad, "left_out": left_out}
+        facts = {"name": self.name, "count": self.count, "alike": self.alike, "bad": bad, "left_out": left_out}
+        return {**facts, "of": self.gallery.of}
 
     def present(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows whose files are there."""

@@ -1,26 +1,33 @@
 // Notices that the photos changed: some were deleted, or embed.py renewed the gallery.
 
 import { get } from "./api.js";
+import { isWorking, progress } from "./progress.js";
 import { galleries } from "./state.js";
 
 const EVERY = 20_000; // milliseconds between two looks
+const SOON = 2_000; // the same while embed.py works
 let { state } = document.body.dataset;
 let changed = () => {};
+let timer = 0;
 
 /** Asks the server whether other images are shown by now, and if so tells `changed` of `watch`. */
 export async function look() {
+  clearTimeout(timer);
+  timer = setTimeout(look, isWorking() ? SOON : EVERY);
   if (document.hidden || document.querySelector("dialog[open], .reading")) return; // the next look comes soon
   const now = await get("galleries").catch(() => null); // an ended server is said where it matters
-  if (!now || now.state === state) return;
-  ({ state } = now);
+  if (!now) return;
   now.galleries.forEach(({ left_out: left, ...facts }, g) => Object.assign(galleries[g], { ...facts, left }));
+  progress();
+  if (now.state === state) return;
+  ({ state } = now);
   changed();
 }
 
 /** Looks now and then, and whenever someone comes back to the page. */
 export function watch(then) {
   changed = then;
-  setInterval(look, EVERY);
+  timer = setTimeout(look, isWorking() ? SOON : EVERY);
   addEventListener("focus", look);
   document.addEventListener("visibilitychange", look);
 }

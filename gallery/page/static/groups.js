@@ -52,8 +52,23 @@ async function fill(section, list, wait, fetch, failed) {
   return first;
 }
 
+/** The images of a gallery that embed.py is still at. */
+async function unfinished(section, view, g) {
+  const title = heading(`${count(galleries[g].count)} of ${count(galleries[g].of, "image")}`);
+  const list = grid("Images");
+  const wait = waiting();
+  section.append(el("div", { class: "head" }, title, unreadableLink(g)), invitation(), wait.node);
+  const fetch = async (start) => {
+    const { total, items } = await get(`${g}/images`, { start, count: PAGE }, { signal: view.signal });
+    return { total, parts: items.map((item) => tile(item)) };
+  };
+  await fill(section, list, wait, fetch, view.failed);
+  announce(title.textContent);
+}
+
 export async function groups(section, view) {
   const g = gallery();
+  if (galleries[g].of) return unfinished(section, view, g);
   const title = heading(count(galleries[g].count, "image"));
   const list = grid("Groups of images", "cards");
   const wait = waiting("cards");

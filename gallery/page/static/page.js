@@ -9,6 +9,7 @@ import { map } from "./map.js";
 import { marks } from "./marks.js";
 import { search } from "./neighbours.js";
 import { listen } from "./pick.js";
+import { progress } from "./progress.js";
 import { folder, gallery, go, link, read } from "./state.js";
 
 const VIEWS = { groups, group, search, duplicates, marks, map, unreadable };
@@ -82,6 +83,7 @@ function comeBack(view) {
 
 /** Marks the current view in the header, and keeps the header's links in the current gallery. */
 function mark() {
+  progress();
   const { view, query } = read();
   const tab = { group: "groups", unreadable: "groups", marks: "duplicates" }[view] ?? view;
   for (const a of document.querySelectorAll(".top .tabs a")) {

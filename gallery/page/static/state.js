@@ -7,6 +7,8 @@ export const galleries = [...document.querySelectorAll(".switch [data-count]")].
   bad: Number(dataset.bad), // files that could not be read
   left: Number(dataset.left), // files that are no images, or that a rule leaves out
   alike: Number(dataset.alike), // the lowest similarity of look-alikes
+  of: Number(dataset.of), // the number of all images, while they are embedded for the first time; else 0
+  work: JSON.parse(dataset.work), // what embed.py does: {sentence, done, images}, or null
 }));
 
 export const { root, folder } = document.body.dataset;

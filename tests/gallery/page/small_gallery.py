@@ -10,6 +10,7 @@ from PIL import Image
 
 from data.creatures import recipe, snapshot
 from data.images import decode
+from gallery.growth import spread
 from gallery.page.gallery_view import GalleryView
 from gallery.search import open_gallery
 from gallery.table import Bad, File
@@ -45,10 +46,13 @@ def draw(folder):
     return folder
 
 
-def write(folder, name, root, embed):
-    """Write a real gallery of the images below `root` into `folder`."""
+def write(folder, name, root, embed, images=None, plain=False):
+    """Write a real gallery of the images below `root` into `folder`. images: a number, for a state that lacks the others."""
     files = sorted(str(path) for path in root.rglob("*") if path.suffix in (".jpg", ".png"))
     readable = [path for path in files if not path.endswith("broken.jpg")]
+    bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
+    unfinished = {} if images is None else {"of": len(readable), "plain": plain}
+    readable = readable if images is None else [readable[place] for place in np.sort(spread(len(readable))[:images])]
     embeddings = embed([Image.open(path) for path in readable])
     prints = np.stack([thumbprint(decode(path, 144)) for path in readable])
     hashes = np.stack([np.frombuffer(digest(Path(path).read_bytes(), 16), np.uint8) for path in readable])
@@ -56,9 +60,8 @@ def write(folder, name, root, embed):
     writer = Writer(str(folder), name, embeddings.shape[1], "float32")
     rows = writer.plan([File(path, os.path.getsize(path), 0) for path in readable])
     writer.put(rows, embeddings[rows], prints[rows], hashes[rows])
-    bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
     about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
-    writer.finish(bad, {**about, "dim": embeddings.shape[1]})
+    writer.finish(bad, {**about, **unfinished, "dim": embeddings.shape[1]})
     return open_view(folder, embed)
 
 
