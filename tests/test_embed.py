@@ -876,6 +876,16 @@ def test_again_has_one_state(embed, growing, thirty, monkeypatch):
     assert len(embed("--again", images=thirty)) == 28 and len(states) == 1
 
 
+def test_two_processes_grow_together(growing, grown_at_once, tmp_path, monkeypatch):
+    out = tmp_path / "gallery"
+    assert by_two(monkeypatch, lambda: growing(out)) == [0, 0]
+    gallery = Gallery(out)
+    assert gallery.files == grown_at_once.files and gallery.bad == grown_at_once.bad and not gallery.of
+    own = gallery_model.of_gallery(gallery)
+    assert np.allclose(own.embed(gallery.paths), gallery.embeddings, atol=1e-5)
+    assert all(gallery.thumbnail(row) for row in range(len(gallery)))
+
+
 MOMENTS = [  # (owner, name, number of a call, whether it is made before the process is killed)
     *((Writer, "finish", number, made) for number, made in ((1, False), (2, True), (3, True))),
     *((Writer, "plan", number, True) for number in (1, 3, 5)),
