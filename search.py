@@ -136,8 +136,8 @@ def query(args: argparse.Namespace) -> None:
     milliseconds = 1000 * (time.perf_counter() - began) / len(named)
     results: list[dict[str, Any]] = []
     for (name, *_), answer in zip(named, answers):
-        pairs = zip(answer.rows.tolist(), answer.similarities.tolist())
-        results.append({"query": shown(name), "found": [entry(gallery, *pair) for pair in pairs]})
+        triples = zip(answer.rows.tolist(), answer.similarities.tolist(), answer.closer_than)
+        results.append({"query": shown(name), "found": [entry(gallery, *triple) for triple in triples]})
     if args.html:
         from gallery.page.html_export import write_results
 
@@ -151,8 +151,10 @@ def query(args: argparse.Namespace) -> None:
         for result in results:
             print(result["query"])
             for item in result["found"]:
-                print(f"  {item['similarity']:6.3f}  {shown(item['path'])}")
-        print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query")
+                percent = "" if item["closer_than"] is None else f"{item['closer_than']} %"
+                print(f"  {percent:>5}  {item['similarity']:6.3f}  {shown(item['path'])}")
+        scale = "%: closer than so many nearest neighbours; beside it the similarity"
+        print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query; {scale}")
     if slow and args.device == "cpu":
         print(end="", flush=True)
         query_graph.prepare(gallery.place, slow[0])
@@ -165,10 +167,10 @@ def model_of(gallery: Gallery, device: str) -> Any:
     return model.of_gallery(gallery, choose(device).device)
 
 
-def entry(gallery: Gallery, row: int, similarity: float | None = None) -> dict[str, Any]:
-    """Return an image's entry for JSON output."""
-    shown_similarity = {} if similarity is None else {"similarity": round(similarity, 4)}
-    return {"path": gallery.shown(row), "row": row, **shown_similarity}
+def entry(gallery: Gallery, row: int, similarity: float | None = None, closer_than: int | None = None) -> dict[str, Any]:
+    """Return an image's entry for JSON output. closer_than: the place of its similarity on the gallery's scale."""
+    of_result = {} if similarity is None else {"similarity": round(similarity, 4), "closer_than": closer_than}
+    return {"path": gallery.shown(row), "row": row, **of_result}
 
 
 # ---- duplicates ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gallery.folder import GalleryFolder, read_json
+from gallery.scale import UNKNOWN, Scale
 from utils.arrays import nearest_rows
 from utils.clustering.smooth import Neighbours
 from utils.errors import InputError
@@ -29,6 +30,7 @@ class Index:
         """searcher: a faiss index of inner products. about: as `build` gives it."""
         self.searcher, self.about = searcher, about
         self.neighbours: Neighbours | None = None  # of each embedding; None: results stay in the order of the search
+        self.scale: Scale = UNKNOWN  # how high a similarity is among these embeddings
 
     def __len__(self) -> int:
         return self.searcher.ntotal

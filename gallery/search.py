@@ -2,8 +2,8 @@
 
 Files with the same bytes as a query come first, with similarity 1. All others follow by the similarity of their embedding to
 the query's, or to the mean of several queries. The first of these get a new order from embeddings that are smoothed over
-their neighbours (gallery/smoothing.py). The similarity that is returned is still the one of the embeddings as they are. A
-query image that is in the gallery itself is left out.
+their neighbours (gallery/smoothing.py). The similarity that is returned is still the one of the embeddings as they are; the
+place on the gallery's scale (gallery/scale.py) follows the order. A query image that is in the gallery itself is left out.
 """
 
 import os
@@ -16,6 +16,7 @@ from data.lists import shown
 from data.pixels import PIXELS
 from gallery import index as indexes
 from gallery.index import Index
+from gallery.scale import scale_of
 from gallery.smoothing import SHORTLIST, SmoothedRows, neighbours_of
 from gallery.store import Gallery
 from gallery.table import hash_of
@@ -37,6 +38,7 @@ class LookAlikes(NamedTuple):
 
     rows: np.ndarray  # int64 (n,)
     similarities: np.ndarray  # float32 (n,)
+    closer_than: list[int | None]  # n: the place on the gallery's scale, see gallery/scale.py
 
 
 def open_gallery(folder: str) -> tuple[Gallery, Index]:
@@ -51,6 +53,7 @@ def open_gallery(folder: str) -> tuple[Gallery, Index]:
     index = _index_of(gallery)
     if not gallery.of:  # a gallery that still grows is not worth the search for all neighbours
         index.neighbours = neighbours_of(gallery)
+        index.scale = scale_of(gallery, index.neighbours)
     return gallery, index
 
 
@@ -114,19 +117,23 @@ def look_alikes(
     same_bytes = [gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]
     identical = np.setdiff1d(np.concatenate(same_bytes), own)
     first = identical[start : start + count]
-    rows, similarities = np.empty(0, np.int64), np.empty(0, np.float32)
+    rows, similarities, smoothed = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
     if len(first) < count:
         wanted = min(len(gallery.embeddings), max(SHORTLIST, start + count) + len(own) + len(identical))
         nearest, values = (part[0] for part in index.search(mean[None], wanted))
         others = (nearest >= 0) & ~np.isin(nearest, own) & ~np.isin(nearest, identical)
         rows, similarities = nearest[others], values[others]
-        if index.neighbours is not None:
-            order = SmoothedRows(gallery.embeddings, index.neighbours).best_first(mean, rows, similarities)
-            rows, similarities = rows[order], similarities[order]
         begin = max(0, start - len(identical))
         stretch = slice(begin, begin + count - len(first))
-        rows, similarities = rows[stretch], similarities[stretch]
+        if index.neighbours is None:
+            order, smoothed = np.arange(len(rows))[stretch], similarities[stretch]
+        else:
+            smoothed_rows = SmoothedRows(gallery.embeddings, index.neighbours)
+            order, smoothed = smoothed_rows.best_first(mean, rows, similarities, stretch)
+        rows, similarities = rows[order], similarities[order]
+    ones = np.ones(len(first), np.float32)
     return LookAlikes(
         np.concatenate([first, rows]).astype(np.int64),
-        np.concatenate([np.ones(len(first), np.float32), similarities]).astype(np.float32),
+        np.concatenate([ones, similarities]).astype(np.float32),
+        index.scale.closer_than(np.concatenate([ones, smoothed])),
     )

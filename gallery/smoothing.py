@@ -32,16 +32,24 @@ class SmoothedRows:
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         return smoothed_twice(self.embeddings, self.table, self.embeddings[rows], self.table.of(rows))
 
-    def best_first(self, query: np.ndarray, rows: np.ndarray, similarities: np.ndarray) -> np.ndarray:
-        """Return an order for the results of a search: the first SHORTLIST by smoothed rows, the others as they are.
+    def best_first(
+        self, query: np.ndarray, rows: np.ndarray, similarities: np.ndarray, stretch: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Put the results of a search into a new order: the first SHORTLIST by smoothed rows, the others as they are.
 
-        query: float32 (d,), smoothed over its results. rows, similarities: int64 and float32 (n,), best first.
+        query: float32 (d,), smoothed over its results. rows, similarities: int64 and float32 (n,), best first. stretch: the
+        wanted part of the new order. Returns the old places of its results and their smoothed similarities: int64 and
+        float32 (m,).
         """
         first = slice(None, SHORTLIST)
         near = without_copies(rows[None, first], similarities[None, first])
-        own = smoothed_twice(self.embeddings, self.table, query[None], near)
-        order = np.argsort(-(self[rows[first]] @ own[0]), kind="stable")
-        return np.concatenate([order, np.arange(len(order), len(rows))])
+        (own,) = smoothed_twice(self.embeddings, self.table, query[None], near)
+        smoothed = np.empty(len(rows), np.float32)
+        smoothed[first] = self[rows[first]] @ own
+        order = np.concatenate([np.argsort(-smoothed[first], kind="stable"), np.arange(len(rows))[SHORTLIST:]])[stretch]
+        later = order[order >= SHORTLIST]
+        smoothed[later] = self[rows[later]] @ own
+        return order, smoothed[order]
 
 
 def neighbours_of(gallery: Gallery) -> Neighbours:

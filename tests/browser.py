@@ -1,6 +1,7 @@
 """A headless Chromium for tests, a server for the page, and a watch that records faults of the page."""
 
 import os
+import re
 import shutil
 import threading
 from contextlib import contextmanager
@@ -103,6 +104,12 @@ def tiles(page):
 
 def name_of(tile):
     return tile.locator(".name").inner_text()
+
+
+def percents(page):
+    """Return the per cent of nearest neighbours that each visible image is closer than."""
+    texts = page.locator("main .tile:visible .number").all_text_contents()
+    return [int(re.fullmatch(r"closer than (\d+) % of nearest neighbours, similarity .+", text)[1]) for text in texts]
 
 
 def similarities(page):

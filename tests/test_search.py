@@ -110,15 +110,17 @@ def test_a_table_of_the_most_similar(search, made, folder):
     gallery = Gallery(folder)
     out = search("query", folder, made / "photos" / "002.jpg", "-k", 4)
     first, *lines, last = out.splitlines()
-    assert first == f"{made}/photos/002.jpg" and re.fullmatch(r"12 images searched in \d+\.\d ms a query", last)
+    assert first == f"{made}/photos/002.jpg" and re.fullmatch(r"12 images searched in \d+\.\d ms a query; %: .+", last)
     assert lines[0].endswith("  worse.jpg") and len(lines) == 4
     row = gallery.row_of_path[f"{made}/photos/002.jpg"]
     expected = nearest(gallery, gallery.embeddings[row], 4, own=[row])
-    found = [re.fullmatch(r"  ( \d\.\d{3}|-\d\.\d{3})  (.+)", line).groups() for line in lines]
-    assert is_same([{"similarity": float(s), "path": p} for s, p in found], [(p, round(s, 3)) for p, s in expected])
+    found = [re.fullmatch(r"  ([ \d]{3}) %  ( \d\.\d{3}|-\d\.\d{3})  (.+)", line).groups() for line in lines]
+    assert is_same([{"similarity": float(s), "path": p} for _, s, p in found], [(p, round(s, 3)) for p, s in expected])
     assert "12 images, exact" in search.remarks  # the gallery had no index
     assert search("query", folder, made / "photos" / "002.jpg", "-k", 4).splitlines()[:-1] == [first, *lines]
     assert search.remarks == ""
+    (as_json,) = json.loads(search("query", folder, made / "photos" / "002.jpg", "-k", 4, "--json"))
+    assert [int(percent) for percent, *_ in found] == [item["closer_than"] for item in as_json["found"]]
 
 
 def test_json_of_several_queries_at_once(search, made, folder):
@@ -246,7 +248,7 @@ def test_an_older_index_is_made_anew_that_of_another_model_is_refused(search, re
     photo(own / "new.jpg", 80)
     again("--checkpoint", made / "ckp_ep1.pth.tar")
     photo(tmp_path / "new.jpg", 80)
-    assert search("query", gallery, tmp_path / "new.jpg", "-k", 1).splitlines()[1] == "   1.000  new.jpg"
+    assert search("query", gallery, tmp_path / "new.jpg", "-k", 1).splitlines()[1] == "  100 %   1.000  new.jpg"
     assert "13 images, exact" in search.remarks
     held = json.loads((gallery / "index.json").read_text())
     (gallery / "index.json").write_text(json.dumps({**held, "model": "0" * 32}))
@@ -254,7 +256,7 @@ def test_an_older_index_is_made_anew_that_of_another_model_is_refused(search, re
         message = refusal(*command)
         assert "index.json: made of another model's embeddings" in message and f"search.py index {gallery}" in message
     search("index", gallery)
-    assert search("query", gallery, tmp_path / "new.jpg", "-k", 1).splitlines()[1] == "   1.000  new.jpg"
+    assert search("query", gallery, tmp_path / "new.jpg", "-k", 1).splitlines()[1] == "  100 %   1.000  new.jpg"
 
 
 def test_a_model_that_embed_changes_takes_the_index_along(search, made, photos_and_gallery):
@@ -262,7 +264,7 @@ def test_a_model_that_embed_changes_takes_the_index_along(search, made, photos_a
     own, gallery, again = photos_and_gallery
     search("query", gallery, own / "000.jpg")
     again("--checkpoint", checkpoint_of(own.parent, 2), "--again")
-    assert search("query", gallery, own / "000.jpg", "-k", 1).splitlines()[1].startswith("   1.000  ")
+    assert search("query", gallery, own / "000.jpg", "-k", 1).splitlines()[1].startswith("  100 %   1.000  ")
 
 
 def test_an_index_that_cannot_be_kept(search, refusal, folder, made, monkeypatch):
@@ -270,7 +272,7 @@ def test_an_index_that_cannot_be_kept(search, refusal, folder, made, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(indexes, "save", full)
-    assert search("query", folder, made / "photos" / "000.jpg", "-k", 1).splitlines()[1].startswith("   1.000  ")
+    assert search("query", folder, made / "photos" / "000.jpg", "-k", 1).splitlines()[1].startswith("  100 %   1.000  ")
     assert "the index cannot be saved (No space left on device)" in search.remarks
     assert "No space left on device" in refusal("index", folder, kind=(InputError, RunError))
 

@@ -49,11 +49,10 @@ class GalleryView:
 
     # ---- images ------------------------------------------------------------------------------------------------------
 
-    def item(self, row: int, similarity: float | None = None) -> dict[str, Any]:
+    def item(self, row: int) -> dict[str, Any]:
         row = int(row)
         path = self._below(self.gallery.paths[row])
-        item = {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
-        return item if similarity is None else item | {"similarity": round(min(1.0, max(-1.0, float(similarity))), 4)}
+        return {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
 
     def row(self, key: str) -> int:
         """Return the row of an image. Raises Refusal for an unknown key."""
@@ -112,7 +111,10 @@ class GalleryView:
         began = time.perf_counter()
         own = [query_of_row(self.gallery, row) for row in rows]
         nearest = look_alikes(self.gallery, self.index, [*own, *sent], start, count, np.flatnonzero(self.gone).tolist())
-        items = [self.item(row, similarity) for row, similarity in zip(nearest.rows, nearest.similarities)]
+        items = [
+            self.item(row) | {"similarity": round(min(1.0, max(-1.0, similarity)), 4), "closer_than": closer_than}
+            for row, similarity, closer_than in zip(nearest.rows, nearest.similarities.tolist(), nearest.closer_than)
+        ]
         total = self.count - sum(not self.gone[row] for row in set(rows))
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
         return {"items": items, "total": total, "milliseconds": milliseconds}

@@ -51,7 +51,8 @@ def page(embedded):
 
 
 def pairs(items):
-    """Return [(path, similarity)]."""
+    """Return [(path, similarity)], and check that all have a place on the gallery's scale."""
+    assert all(0 <= item["closer_than"] <= 100 for item in items)
     return [(item["path"], item["similarity"]) for item in items]
 
 
@@ -66,6 +67,7 @@ def test_look_alikes_of_an_image_of_the_folder(shell, page, embedded, name):
     (printed,) = shell("query", path, "-k", 100)
     shown = page.get("/api/0/search", params={"image": of_path(page, path), "count": 100}).json()
     assert pairs(printed["found"]) == pairs(shown["items"])
+    assert [item["closer_than"] for item in printed["found"]] == [item["closer_than"] for item in shown["items"]]
     assert len(printed["found"]) == len(page.gallery) - 1 and name not in dict(pairs(printed["found"]))
 
 

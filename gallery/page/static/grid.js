@@ -27,14 +27,22 @@ export function picture(source) {
   });
 }
 
-function meter(similarity) {
+/** Says a place on the scale of a gallery. */
+export const closerThan = (percent) => `closer than ${percent} % of nearest neighbours`;
+
+function meter({ similarity, closer_than: percent }) {
   const fill = el("span");
-  fill.style.width = `${100 * Math.max(0, Math.min(1, similarity))}%`; // the policy allows this way of setting a style
-  const number = similarity.toFixed(2);
+  fill.style.width = `${percent ?? 100 * Math.max(0, similarity)}%`; // the policy allows this way of setting a style
+  const raw = `similarity ${similarity.toFixed(2)}`;
+  const unseen = (text) => el("span", { class: "unseen" }, text);
+  const number =
+    percent === null
+      ? [unseen("similarity "), similarity.toFixed(2)]
+      : [unseen("closer than "), `${percent} %`, unseen(` of nearest neighbours, ${raw}`)];
   return el(
     "span",
-    { class: "meter" },
-    el("span", { class: "number" }, el("span", { class: "unseen" }, "similarity "), number),
+    { class: "meter", title: percent === null ? raw : `${closerThan(percent)} (${raw})` },
+    el("span", { class: "number" }, number),
     el("span", { class: "bar", "aria-hidden": "true" }, fill),
   );
 }
@@ -54,7 +62,7 @@ export function tile(item, { path = false } = {}) {
       { href: searchFor(item.key), title: item.path, tabindex: "-1", draggable: "false" },
       picture(thumb(item.key)),
       el("span", { class: path ? "name whole" : "name" }, path ? breakable(item.path) : item.name),
-      item.similarity === undefined ? null : meter(item.similarity),
+      item.similarity === undefined ? null : meter(item),
     ),
     el(
       "span",

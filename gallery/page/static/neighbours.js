@@ -2,14 +2,11 @@
 
 import { Problem, get, uploadAgain, uploadItem, uploadName } from "./api.js";
 import { announce, count, el, empty, heading, icon, problem } from "./dom.js";
-import { grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
+import { closerThan, grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
 import { amend, asked, cutOff, galleries, link, read, shown } from "./state.js";
 import { showLarge } from "./viewer.js";
 
 const PAGE = 60;
-
-/** The similarity as the tile shows it, so that 0.80 on the slider keeps a tile that shows 0.80. */
-const shownSimilarity = (item) => Number(item.similarity.toFixed(2));
 
 function named(pairs) {
   if (pairs.length > 1) return `Images like these ${pairs.length}`;
@@ -59,7 +56,7 @@ function chips(pairs) {
 /** A grid of the results from one gallery. */
 class Results {
   constructor(g, pairs, view, changed) {
-    Object.assign(this, { g, pairs, view, changed, lowest: 1, least: -1, ended: false, similarities: [] });
+    Object.assign(this, { g, pairs, view, changed, least: 0, ended: false, percents: [] });
     this.list = grid(`Similar images, ${galleries[g].name}`);
     this.wait = waiting();
     this.none = empty("Nothing is that similar.", "Move the slider to the left to see more.");
@@ -99,48 +96,49 @@ class Results {
     this.total = answer.total;
     this.ended = answer.items.length < PAGE;
     this.answer = answer;
-    this.similarities.push(...answer.items.map(shownSimilarity));
-    this.lowest = this.similarities.at(-1) ?? this.lowest;
+    this.percents.push(...answer.items.map((item) => item.closer_than ?? 100)); // without a scale, none is hidden
+    this.scaled ||= answer.items.some((item) => item.closer_than !== null);
     this.changed();
     return this.left();
   }
 
   /** The number of images still to load; 0 while the last loaded image is hidden. */
   left() {
-    return this.ended || this.lowest < this.least ? 0 : Math.max(this.total - this.list.children.length, 0);
+    return this.ended || this.percents.at(-1) < this.least ? 0 : Math.max(this.total - this.list.children.length, 0);
   }
 
-  /** Hides images less similar than `least`, and says how many are shown. */
+  /** Hides images that are closer than fewer than `least` per cent, and says how many are shown. */
   hide(least) {
     this.least = least;
     let kept = 0;
-    this.similarities.forEach((similarity, i) => {
-      this.list.children[i].hidden = similarity < least;
-      kept += similarity >= least;
+    this.percents.forEach((percent, i) => {
+      this.list.children[i].hidden = percent < least;
+      kept += percent >= least;
     });
     this.none.hidden = kept > 0;
     settle(this.list);
     this.more.update(this.left());
-    this.summary.textContent = `${count(kept)} of ${count(this.total)} shown`;
+    const first = kept === this.percents.length ? "first " : "";
+    this.summary.textContent = kept === this.total ? `all ${count(kept)}` : `${first}${count(kept)} of ${count(this.total)}`;
   }
 }
 
-/** The slider and its number. Its left end is just under the least similar image, and hides nothing. */
+/** The slider, which has the gallery's scale, and its number. At its left end it hides nothing. */
 function threshold(results) {
-  let least = cutOff().length ? Number(cutOff()[0][1]) : null;
+  let least = cutOff().length ? Number(cutOff()[0][1]) : 0;
   const number = el("output", { for: "least" });
   const slider = el("input", {
     id: "least",
     type: "range",
     min: 0,
-    max: 1,
-    step: 0.01,
-    value: least ?? 0,
+    max: 100,
+    step: 1,
+    value: least,
     oninput: moved,
   });
   const node = el(
     "div",
-    { class: "tools" },
+    { class: "tools scale" },
     el("label", { for: "least" }, "At least this similar"),
     slider,
     number,
@@ -148,25 +146,17 @@ function threshold(results) {
   );
 
   function moved() {
-    least = Number(slider.value) === Number(slider.min) ? null : Number(slider.value);
-    amend("least", least);
-    update();
-  }
-
-  /** Fits the slider to the results, after some were loaded. */
-  function fit() {
-    const lowest = Math.min(least ?? 1, ...results.map((result) => result.lowest));
-    slider.min = Math.max(0, Math.floor(20 * lowest) / 20).toFixed(2);
-    slider.value = least ?? slider.min;
+    least = Number(slider.value);
+    amend("least", least || null);
     update();
   }
 
   function update() {
-    number.textContent = least === null ? "all" : least.toFixed(2);
+    number.textContent = closerThan(least);
     slider.setAttribute("aria-valuetext", number.textContent);
-    for (const result of results) if (result.similarities.length) result.hide(least ?? -1);
+    for (const result of results) if (result.percents.length) result.hide(least);
   }
-  return { node, fit };
+  return { node, update };
 }
 
 /** After the server was started anew: sends the uploads of a query again. Returns whether the new query is on its way. */
@@ -192,12 +182,12 @@ export async function search(section, view) {
     const complete = chips(pairs); // the answer has their names
     query.replaceWith(complete);
     query = complete;
-    slider.node.hidden = !answer.items.length;
+    slider.node.hidden = !results.some(({ scaled }) => scaled);
   };
   let sending = null; // the columns share it
   const resent = () => (sending ??= sendAgain(pairs));
   const results = shownGalleries.map(
-    (g) => new Results(g, pairs, { ...view, arrived, resent, columns: shownGalleries.length }, () => slider.fit()),
+    (g) => new Results(g, pairs, { ...view, arrived, resent, columns: shownGalleries.length }, () => slider.update()),
   );
   const slider = threshold(results);
   section.append(
@@ -214,7 +204,7 @@ export async function search(section, view) {
   if (results[0].answer && !results[0].answer.items.length)
     section.append(empty("There is no other image.", "This folder has nothing else to compare with."));
   announce(
-    `${title.textContent}: ${results.map((result) => count(result.similarities.length, "image")).join(", ")} found`,
+    `${title.textContent}: ${results.map((result) => count(result.percents.length, "image")).join(", ")} found`,
   );
   return whole.every(Boolean);
 }

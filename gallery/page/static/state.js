@@ -46,10 +46,10 @@ export function asked(query = read().query) {
   return [...query].filter(([name]) => name === "image" || name === "upload");
 }
 
-/** The cut-off of a search, as pairs: it stays while the query changes. */
+/** The cut-off of a search, in per cent of nearest neighbours, as pairs: it stays while the query changes. */
 export function cutOff(query = read().query) {
-  const least = Number(query.get("least"));
-  return least > 0 && least <= 1 ? [["least", String(least)]] : [];
+  const least = query.get("least") ?? "";
+  return /^([1-9][0-9]?|100)$/.test(least) ? [["least", least]] : [];
 }
 
 export const searchFor = (key) => link("search", { image: key });

@@ -12,6 +12,7 @@ from data.images import decode
 from data.pictures import to_pil
 from gallery.not_duplicates import Mark
 from gallery.page.gallery_view import GalleryView
+from gallery.scale import UNKNOWN
 from gallery.store import Gallery
 from gallery.table import Bad, File
 from gallery.thumbprints import thumbprint
@@ -109,9 +110,9 @@ def real_gallery(folder, name, paths, embed, root):
 
 
 class FakeIndex:
-    """An index that compares a query with all rows, and knows no neighbours: results are not smoothed."""
+    """An index that compares a query with all rows, and knows no neighbours: results are not smoothed, and have no scale."""
 
-    neighbours = None
+    neighbours, scale = None, UNKNOWN
 
     def __init__(self, embeddings):
         self.embeddings = embeddings

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,11 @@ from fake_gallery import FakeIndex, unit, view
 from hypothesis import given, settings, strategies as st
 from visits import client, jpeg_of, key, made, noise, send
 
+from browser import served as browser_served, settled
 from gallery.page import uploads as uploads_file
+from gallery.page.app import create_app
 from gallery.page.gallery_view import GalleryView
+from gallery.scale import UNKNOWN
 
 
 def slow_neighbours(gallery, own, mean, copies):
@@ -78,6 +82,7 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
                 np.pad(x, ((0, 0), (0, 2)), constant_values=-1) for x in FakeIndex(embeddings).search(q, k)
             ],
             neighbours=None,
+            scale=UNKNOWN,
         )
     view = GalleryView(gallery, index, None)
     own = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=3))
@@ -117,7 +122,7 @@ def test_an_upload_finds_the_file_that_it_is_of(page, galleries):
                 continue
             sent = send(page, open(path, "rb").read())
             first = page.get(f"/api/{g}/search", params={"upload": sent, "count": 1}).json()["items"][0]
-            assert first == {**each.item(row), "similarity": 1.0}
+            assert first == {**each.item(row), "similarity": 1.0, "closer_than": None}
 
 
 def test_an_upload_in_another_format_finds_its_image(page, galleries, drawn):
@@ -150,3 +155,13 @@ def test_only_the_newest_uploads_are_kept(galleries, drawn, monkeypatch):
     assert [page.get(f"/upload/{token}").status_code for token in tokens] == [200, 404, 200, 200]
     answer = page.get("/api/0/search", params={"upload": tokens[1]})
     assert answer.status_code == 410 and "Send it again" in answer.json()["error"]
+
+
+def test_without_neighbours_a_result_shows_its_similarity_alone(chrome, drawn):
+    with browser_served(create_app([view("ready-made", drawn[1], root=drawn[0])], ["127.0.0.1"])) as url:
+        page = chrome.new_page()
+        page.goto(f"{url}#/search?image={key(view('ready-made', drawn[1][:1], root=drawn[0]), '00.png')}")
+        numbers = settled(page).locator(".tile .number").all_text_contents()
+        assert numbers[0] == "similarity 1.00" and all(re.fullmatch(r"similarity [01]\.\d\d", text) for text in numbers)
+        assert page.get_by_label("At least this similar").is_hidden()
+        page.close()
