@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery import derived, index as indexes, query_graph, tidy
+from gallery import derived, index as indexes, keep, query_graph, tidy
 from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
@@ -55,8 +55,8 @@ def parse_args() -> argparse.Namespace:
     add("--threshold", type=flags.number(float, -1, most=1), default=None, help=about)
     add("--json", action="store_true", help="print JSON")
     add("--script", default=None, metavar="FILE", help="write a script that moves all but one of each group of copies")
-    rules = "; ".join(f"{name}: {rule}" for name, rule in tidy.KEEP.items())
-    add("--keep", choices=tuple(tidy.KEEP), default="best", help=f"which one stays, with --script. {rules}")
+    rules = "; ".join(f"{name}: {rule}" for name, rule in keep.KEEP.items())
+    add("--keep", choices=tuple(keep.KEEP), default="best", help=f"which one stays, with --script. {rules}")
     about = "folder that the script moves them into (default: beside the folder of the images)"
     add("--to", default=None, metavar="FOLDER", help=about)
     about = "remember that these images are no duplicates of each other"
@@ -184,7 +184,7 @@ def duplicates(args: argparse.Namespace) -> None:
         return
     gallery, opened_index = open_gallery(args.gallery)
     if args.script is not None:
-        chosen = tidy.spares(gallery, opened_index, args.turned, args.keep)
+        chosen = keep.spares(gallery, opened_index, args.turned, args.keep)
         if not chosen:
             log.say("nothing to move: there are no identical files and no copies")
             return

@@ -68,10 +68,12 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
 
     turned: mirrored and turned pictures count as copies. Only the first image of a group takes part in the later classes,
     so no two images are shown together twice. Images that are marked as "not duplicates" when the groups are made stay
-    apart; `split` handles later marks.
+    apart; `split` handles later marks. "copies": identical files and copies together.
     """
     from gallery import duplicates as find
 
+    if kind == "copies":
+        return merged([found_duplicates(gallery, index, part, 0, turned) for part in ("identical", "near")])
     marks = gallery.marks()
     ids, apart = [mark.id for mark in marks], not_duplicates.apart(marks)
 
@@ -142,6 +144,17 @@ def _parts(group: list[int], marks: dict[int, set[int]]) -> list[np.ndarray]:
         home[0].append(row)
         home[1].update(own)
     return [np.array(rows, np.int64) for rows, _ in parts if len(rows) > 1]
+
+
+def merged(classes: Iterable[Duplicates]) -> Duplicates:
+    """Join groups that share an image. A joined group is as similar as the least similar of its parts."""
+    group_of: dict[int, tuple[list[int], float]] = {}  # row -> its group and similarity
+    for rows, similarity in (pair for each in classes for pair in zip(each.rows, each.similarities.tolist())):
+        parts = [group_of.get(row, ([row], 1.0)) for row in rows.tolist()]
+        joined = sorted({row for part, _ in parts for row in part})
+        group_of |= dict.fromkeys(joined, (joined, min(similarity, *(least for _, least in parts))))
+    groups = sorted({id(rows): (-least, rows) for rows, least in group_of.values()}.values())
+    return Duplicates([np.array(rows, np.int64) for _, rows in groups], np.array([-s for s, _ in groups], np.float32))
 
 
 def packed(lists: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from gallery import not_duplicates
 from gallery.contents import Contents
 from gallery.folder import GalleryFolder
 from gallery.not_duplicates import Mark
-from gallery.table import HASH_BYTES, Content, Detail, content_of, hash_rows, notes_of, read_table
+from gallery.table import HASH_BYTES, Content, Detail, contents_of, hash_rows, notes_of, read_table
 from gallery.thumbprints import SIDE
 from utils.errors import InputError
 from utils.files import written_whole
@@ -97,9 +97,13 @@ class Gallery:
 
     def content(self, row: int) -> Content | None:
         """Read what the file of a row says about its picture; None in galleries of format 1."""
+        return self.contents_of([row]).get(row)
+
+    def contents_of(self, rows: Sequence[int]) -> dict[int, Content]:
+        """Read what the files of these rows say about their pictures; {} in galleries of format 1."""
         with suppress(Exception):  # a damaged file can fail in any way, and nothing depends on it
-            return content_of(self.place.table, row)
-        return None
+            return contents_of(self.place.table, rows)
+        return {}
 
     def noted(self) -> list[tuple[str, tuple[str, ...]]]:
         """Read the images with notes (`data.formats.NOTES`), by their paths."""

@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from utils.errors import InputError
 from utils.files import file_digest, written_whole
 
 HASH_BYTES = 16
+ROWS_AT_ONCE = 1000  # of a question to SQLite
 
 
 class File(NamedTuple):
@@ -51,7 +52,7 @@ class Content(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of images.sqlite, without what `content_of` reads."""
+    """The rows of images.sqlite, without what `contents_of` reads."""
 
     stamp: str
     files: list[File]
@@ -139,15 +140,14 @@ def read_table(path: str) -> Table:
     )
 
 
-def content_of(path: str, row: int) -> Content | None:
-    """Read what is known of the content of a row's file; None in galleries of format 1."""
-    names = (*Facts._fields, "notes")
-    with closing(sqlite3.connect(path)) as base:
-        try:
-            found = base.execute(f"SELECT {', '.join(names)} FROM images WHERE row = ?", (row,)).fetchone()
-        except sqlite3.OperationalError:  # no such columns
-            return None
-    return Content(Facts(*found[:-1]), tuple((found[-1] or "").split())) if found and found[0] is not None else None
+def contents_of(path: str, rows: Sequence[int]) -> dict[int, Content]:
+    """Read what is known of the contents of these rows' files; {} in galleries of format 1."""
+    query = f"SELECT row, notes, {', '.join(Facts._fields)} FROM images WHERE width IS NOT NULL AND row IN"
+    found: list[tuple] = []
+    with closing(sqlite3.connect(path)) as base, suppress(sqlite3.OperationalError):  # no such columns
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            found += base.execute(f"{query} ({', '.join(map(str, rows[start : start + ROWS_AT_ONCE]))})").fetchall()
+    return {row: Content(Facts(*facts), tuple((notes or "").split())) for row, notes, *facts in found}
 
 
 def notes_of(path: str) -> list[tuple[int, tuple[str, ...]]]:

@@ -1,27 +1,20 @@
-"""Tidies up duplicates: chooses the image of each group that stays, and writes a script that moves the others away.
+"""Tidies up duplicates: makes a script that moves chosen images away, and one that moves them back.
 
 The project itself never touches photos. The script is POSIX sh; it asks first, deletes nothing, overwrites nothing and does
 not leave the disk. A second script moves the files back.
 """
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from data.lists import below, shown
-from gallery import derived
-from gallery.index import Index
+from gallery.keep import Spare
 from gallery.store import Gallery
 from utils.errors import InputError, RunError
 
-KEEP = {
-    "best": "the most pixels, then the most bytes, then the oldest; cut-off files last",
-    "oldest": "the oldest, then the most pixels, then the most bytes; cut-off files last",
-}
-
 HEAD = rb"""#!/bin/sh
-# Written by search.py duplicates. Read it before you run it: sh FILE
+# Written by search.py. Read it before you run it: sh FILE
 LC_ALL=C
 export LC_ALL
 from=%(source)s
@@ -79,74 +72,60 @@ esac
 TAIL = b'say "$moved moved, $left left where they are."\n[ "$left" -eq 0 ]\n'
 
 
-class Spare(NamedTuple):
-    """A duplicate that may go, and the image of its group that stays."""
+class Scripts(NamedTuple):
+    """Two scripts, and the folder that the first one moves files into."""
 
-    row: int
-    kept: int
+    move: bytes
+    back: bytes
+    folder: str
 
 
-def spares(gallery: Gallery, index: Index, turned: bool, keep: str) -> list[Spare]:
-    """Choose the image that stays of each group of identical files and copies. Look-alikes are different pictures: all stay.
+def scripts(gallery: Gallery, chosen: Sequence[Spare], undo: str, to: str | None = None) -> Scripts:
+    """Make a script that moves the spare files into the folder `to`, and one, called `undo`, that moves them back.
 
-    keep: a name of KEEP. Files that are gone, or changed their size since the gallery was made, take no part.
+    to: by default beside the folder of the images. Raises InputError for a folder among the images, and for one on another
+    disk.
     """
-    group_of: dict[int, list[int]] = {}  # row -> the rows of its group; a group of copies takes in the identical files
-    for kind in ("identical", "near"):
-        for rows in derived.duplicates(gallery, index, kind, 0, turned).rows:
-            group = list(dict.fromkeys(row for each in rows.tolist() for row in group_of.get(each, [each])))
-            group_of |= dict.fromkeys(group, group)
-    chosen = []
-    for group in {id(group): group for group in group_of.values()}.values():
-        present = sorted((row for row in group if _is_as_before(gallery, row)), key=lambda row: _rank(gallery, row, keep))
-        chosen += [Spare(row, present[0]) for row in present[1:]]
-    return sorted(chosen)
+    root = gallery.root or os.path.commonpath([os.path.dirname(path) for path in gallery.paths])
+    if not to and os.path.dirname(root) == root:
+        raise InputError("the images have no folder beside which there is room; give one with --to")
+    if not os.path.isdir(root):
+        raise InputError(f"{shown(root)}: the folder of the images is away; connect its disk")
+    target = os.path.abspath(to) if to else f"{root.rstrip(os.sep)}-duplicates"
+    if os.path.join(os.path.realpath(target), "").startswith(os.path.join(os.path.realpath(root), "")):
+        raise InputError(f"{shown(target)}: lies among the images, and would be read as well; give another folder", "to")
+    if os.stat(_existing(target)).st_dev != os.stat(root).st_dev:
+        raise InputError(f"{shown(target)}: lies on another disk than the images; give a folder on theirs", "to")
+    files, lines = gallery.files, list[Sequence[str | int]]()
+    for row, kept in chosen:
+        guard = () if kept is None else (files[kept].path, files[kept].size)
+        lines.append((below(files[row].path, root), files[row].size, *guard))
+    facts = f"{len(chosen):,} files, {sum(files[spare.row].size for spare in chosen) / 1e6:,.1f} MB"
+    alone = sum(spare.kept is None for spare in chosen)
+    stays = f"{alone:,} of them have no copy that stays" if alone else "One of each group of copies stays"
+    what = f"{facts}. {stays}. Nothing is deleted; {undo} moves them back."
+    back = _script(target, root, f"{facts}, back to where they were.", [line[:2] for line in lines])
+    return Scripts(_script(root, target, what, lines), back, target)
 
 
 def write_scripts(gallery: Gallery, chosen: Sequence[Spare], script: str, to: str | None = None) -> tuple[str, str]:
-    """Write a script that moves the spare files into the folder `to`, and one that moves them back.
+    """Write the two `scripts`. Returns the path of the second one, and the folder.
 
-    to: by default beside the folder of the images. Returns the path of the second script and the folder. Raises InputError
-    if a script is there already, for a folder among the images, and for one on another disk.
+    Raises InputError as `scripts` does, and if a file is there already.
     """
     name, ending = os.path.splitext(script)
     undo = f"{name}-undo{ending}"
     for file in (script, undo):
         if os.path.lexists(file):
             raise InputError(f"{shown(file)}: is there already, perhaps to move files back; give another name", "script")
-    root = gallery.root or os.path.commonpath([os.path.dirname(path) for path in gallery.paths])
-    if not to and os.path.dirname(root) == root:
-        raise InputError("the images have no folder beside which there is room; give one with --to")
-    target = os.path.abspath(to) if to else f"{root.rstrip(os.sep)}-duplicates"
-    if os.path.join(os.path.realpath(target), "").startswith(os.path.join(os.path.realpath(root), "")):
-        raise InputError(f"{shown(target)}: lies among the images, and would be read as well; give another folder", "to")
-    if os.stat(_existing(target)).st_dev != os.stat(root).st_dev:
-        raise InputError(f"{shown(target)}: lies on another disk than the images; give a folder on theirs", "to")
-    files, size = gallery.files, sum(gallery.files[spare.row].size for spare in chosen)
-    lines = [(below(files[s.row].path, root), files[s.row].size, files[s.kept].path, files[s.kept].size) for s in chosen]
-    facts = f"{len(chosen):,} files, {size / 1e6:,.1f} MB"
-    what = f"{facts}. One of each group of copies stays. Nothing is deleted; {os.path.basename(undo)} moves them back."
-    _write(script, root, target, what, lines)
-    _write(undo, target, root, f"{facts}, back to where they were.", [line[:2] for line in lines])
-    return undo, target
-
-
-def _is_as_before(gallery: Gallery, row: int) -> bool:
-    file = gallery.files[row]
-    try:
-        return os.lstat(file.path).st_size == file.size and not os.path.islink(file.path)
-    except OSError:
-        return False
-
-
-def _rank(gallery: Gallery, row: int, keep: str) -> tuple:
-    """Return what sorts the image that stays to the front."""
-    content, file = gallery.content(row), gallery.files[row]
-    pixels = content.facts.width * content.facts.height if content else 0
-    cut = content is not None and "incomplete" in content.notes
-    written = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(file.mtime_ns / 1e9))
-    age, size = (content and content.facts.taken) or written, (-pixels, -file.size)
-    return (cut, *((age, *size) if keep == "oldest" else (*size, age)), written, file.path)
+    made = scripts(gallery, chosen, os.path.basename(undo), to)
+    for file, content in ((script, made.move), (undo, made.back)):
+        try:
+            with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777), "wb") as opened:
+                opened.write(content)
+        except OSError as error:
+            raise RunError(f"{shown(file)}: cannot be written ({error.strerror})") from None
+    return undo, made.folder
 
 
 def _existing(folder: str) -> str:
@@ -156,14 +135,10 @@ def _existing(folder: str) -> str:
     return folder
 
 
-def _write(file: str, source: str, target: str, what: str, lines: Iterable[Sequence]) -> None:
+def _script(source: str, target: str, what: str, lines: Iterable[Sequence[str | int]]) -> bytes:
     head = HEAD % {b"source": _quoted(source), b"target": _quoted(target)}
     moves = b"".join(b"move " + b" ".join(map(_quoted, line)) + b"\n" for line in lines)
-    try:
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777), "wb") as script:
-            script.write(head + b"say " + _quoted(what) + b"\n" + ASK + moves + TAIL)
-    except OSError as error:
-        raise RunError(f"{shown(file)}: cannot be written ({error.strerror})") from None
+    return head + b"say " + _quoted(what) + b"\n" + ASK + moves + TAIL
 
 
 def _quoted(text: str | int) -> bytes:

@@ -1,0 +1,94 @@
+"""Which image of a group of duplicates stays. The shell's script and the page follow the same rule."""
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from gallery import derived
+from gallery.index import Index
+from gallery.store import Gallery
+
+KEEP = {
+    "best": "the most pixels, then the most bytes, then the oldest; cut-off files last",
+    "oldest": "the oldest, then the most pixels, then the most bytes; cut-off files last",
+}
+
+
+class Spare(NamedTuple):
+    """An image that may go, and the image of its group that stays; None if its whole group goes."""
+
+    row: int
+    kept: int | None
+
+
+class Traits(NamedTuple):
+    """What people compare copies by."""
+
+    pixels: tuple[int, int] | None  # width and height; None if the gallery does not know them
+    format: str | None  # as Pillow names it
+    size: int  # bytes
+    date: str  # "2024-05-01 12:30:00"
+    by_camera: bool  # whether the camera wrote the date; else it is the file's
+    cut: bool  # whether the end of the file is missing
+
+
+def traits(gallery: Gallery, rows: Sequence[int]) -> dict[int, Traits]:
+    """Return the traits of each row."""
+    contents = gallery.contents_of(rows)
+    by_row = {}
+    for row in rows:
+        file, content = gallery.files[row], contents.get(row)
+        facts, notes = content if content else (None, ())
+        taken, pixels = facts and facts.taken, (facts.width, facts.height) if facts else None
+        date = taken or _written(gallery, row)
+        by_row[row] = Traits(pixels, facts and facts.format, file.size, date, bool(taken), "incomplete" in notes)
+    return by_row
+
+
+def ranks(gallery: Gallery, by_row: dict[int, Traits], keep: str) -> dict[int, tuple]:
+    """Return what sorts rows so that the image that stays comes first. keep: a name of KEEP."""
+    by_rank = {}
+    for row, each in by_row.items():
+        width, height = each.pixels or (0, 0)
+        size = -width * height, -each.size
+        order = (each.date, *size) if keep == "oldest" else (*size, each.date)
+        by_rank[row] = (each.cut, *order, _written(gallery, row), gallery.paths[row])
+    return by_rank
+
+
+def spares(gallery: Gallery, index: Index, turned: bool, keep: str) -> list[Spare]:
+    """Choose the image that stays of each group of identical files and copies. Look-alikes are different pictures: all stay.
+
+    keep: a name of KEEP. Files that are gone, or changed their size since the gallery was made, take no part.
+    """
+    groups = [rows.tolist() for rows in derived.duplicates(gallery, index, "copies", 0, turned).rows]
+    groups = [[row for row in group if _is_as_before(gallery, row)] for group in groups]
+    return all_but_the_best(groups, ranks(gallery, traits(gallery, [row for group in groups for row in group]), keep))
+
+
+def all_but_the_best(groups: Iterable[Sequence[int]], by_rank: dict[int, tuple]) -> list[Spare]:
+    """Return the spare images of these groups of rows, sorted. by_rank: of `ranks`."""
+    sorted_groups = (sorted(group, key=by_rank.__getitem__) for group in groups)
+    return sorted(Spare(row, group[0]) for group in sorted_groups for row in group[1:])
+
+
+def spares_among(chosen: Iterable[int], groups: Iterable[Sequence[int]], by_rank: dict[int, tuple]) -> list[Spare]:
+    """Pair each chosen row with the best image of its group that is not chosen; None if there is no such image."""
+    kept: dict[int, int | None] = dict.fromkeys(chosen)
+    for group in groups:
+        stays = min((row for row in group if row not in kept), key=by_rank.__getitem__, default=None)
+        kept |= {row: stays for row in group if row in kept}
+    return sorted((Spare(row, stays) for row, stays in kept.items()), key=lambda spare: spare.row)
+
+
+def _written(gallery: Gallery, row: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(gallery.files[row].mtime_ns / 1e9))
+
+
+def _is_as_before(gallery: Gallery, row: int) -> bool:
+    file = gallery.files[row]
+    try:
+        return os.lstat(file.path).st_size == file.size and not os.path.islink(file.path)
+    except OSError:
+        return False
