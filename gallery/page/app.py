@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from data.pixels import MEMORY
-from gallery import derived, not_duplicates
+from gallery import derived
 from gallery.page import request_params as params
 from gallery.page.background import Working, Workshop
 from gallery.page.files import Files
@@ -26,12 +26,12 @@ from gallery.page.guard import Guard, Json, refuse
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
 from gallery.page.work import work_on
+from gallery.page.tidying import Tidying
 from gallery.search import Query
 from utils.errors import InputError, RunError
 
 HERE = Path(__file__).parent
 FIRST, LATER = 0.5, 20  # seconds that a look at the disk may hold up the page, and its question for news
-SHOWN = 100  # images of a group of duplicates, at most
 
 
 def create_app(
@@ -44,6 +44,7 @@ def create_app(
     shelf = views if isinstance(views, Shelf) else Shelf(views)
     files = Files(shelf, memory)
     page = Page(shelf, files)
+    tidying = Tidying(shelf, page.workshop)
     routes = [
         Route("/", page.start),
         Route("/static/{name}", files.static),
@@ -55,7 +56,11 @@ def create_app(
         Route("/api/{g}/search", page.search),
         Route("/api/{g}/clusters", page.clusters),
         Route("/api/{g}/clusters/{id}", page.cluster),
-        Route("/api/{g}/duplicates", page.duplicates),
+        Route("/api/{g}/duplicates", tidying.duplicates),
+        Route("/api/{g}/spares", tidying.spares),
+        Route("/api/{g}/present", tidying.present, methods=["POST"]),
+        Route("/api/{g}/list", tidying.as_list, methods=["POST"]),
+        Route("/api/{g}/script", tidying.script, methods=["POST"]),
         Route("/api/{g}/not_duplicate", page.not_duplicate, methods=["POST"]),
         Route("/api/{g}/marks", page.marks),
         Route("/api/{g}/unmark", page.unmark, methods=["POST"]),
@@ -80,10 +85,8 @@ class Page:
 
     async def start(self, request: Request) -> Response:
         now = await self._now(FIRST)
-        # Only this machine learns where the folder lies.
-        local = request.client is not None and request.client.host in ("127.0.0.1", "::1")
         folder = text(self.shelf.views[0].folder)
-        root = folder if local else os.path.basename(folder)
+        root = folder if params.is_local(request) else os.path.basename(folder)
         return HTMLResponse(self.templates.get_template("page.html").render(**now, root=root, queries=params.QUERIES))
 
     async def galleries(self, request: Request) -> Response:
@@ -136,24 +139,6 @@ class Page:
         items = [g.item(row) for row in rows[start : start + count]]
         return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
 
-    async def duplicates(self, request: Request) -> Response:
-        g, query = self._gallery(request), request.query_params
-        kind = query.get("kind", "identical")
-        what = {"identical": "the same files", "near": "copies", "alike": "look-alikes"}.get(kind)
-        if what is None:
-            raise Refusal(400, "`kind` has to be identical, near or alike.")
-        start, count = params.stretch(query, 20)
-        threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
-        turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind == "near"
-        make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
-        name = g, "duplicates", kind, threshold, turned, self.shelf.unmarked
-        result = await self.workshop.result(name, f"looking for {what} among {g.count:,} images", make)
-        apart = await run_in_threadpool(lambda: not_duplicates.apart(self.shelf.marks(g)))
-        result = await run_in_threadpool(derived.split, result, apart, g.gone)
-        chosen = zip(result.rows[start : start + count], result.similarities[start : start + count])
-        groups = [g.group(rows, similarity, SHOWN) for rows, similarity in chosen]
-        return Json({"total": len(result.rows), "images": sum(map(len, result.rows)), "groups": groups})
-
     async def not_duplicate(self, request: Request) -> Response:
         g = self._gallery(request)
         rows = [g.row(key) for key in await params.keys(request, 1000)]
@@ -166,7 +151,7 @@ class Page:
         newest_first = (await run_in_threadpool(self.shelf.marks, g))[::-1]
         rows = [list(dict.fromkeys(row for group in mark.groups for row in group)) for mark in newest_first]
         shown = [
-            {"mark": mark.id, "size": len(group), "items": [g.item(row) for row in group[:SHOWN]]}
+            {"mark": mark.id, "size": len(group), "items": [g.item(row) for row in group[: params.SHOWN]]}
             for mark, group in zip(newest_first[start : start + count], rows[start : start + count])
         ]
         return Json({"total": len(rows), "marks": shown})
@@ -189,8 +174,7 @@ class Page:
         return Json({"items": await run_in_threadpool(g.bad), "left_out": await run_in_threadpool(g.left_out)})
 
     def _gallery(self, request: Request) -> GalleryView:
-        views = self.shelf.views
-        return views[params.number_in(request.path_params["g"], len(views), "There is no such gallery.")]
+        return params.one_of(self.shelf.views, request)
 
     async def _clusters(self, g: GalleryView) -> list:
         """Return the rows of each group without images that are gone; a group may be empty."""

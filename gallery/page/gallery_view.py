@@ -11,6 +11,7 @@ from data.formats import NOTES
 from data.lists import below, shown
 from gallery.derived import Places, usual_threshold
 from gallery.index import Index
+from gallery.keep import Traits
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import Embed
 from gallery.search import Query, look_alikes, query_of_row
@@ -93,10 +94,16 @@ class GalleryView:
         items = [self.item(row) for row in rows[:4]]
         return {"id": number, "name": items[0]["name"], "size": len(rows), "items": items}
 
-    def group(self, rows: np.ndarray, similarity: float, most: int) -> dict[str, Any]:
-        """Describe a group of duplicates, with `most` of its images."""
-        items = [self.item(row) for row in rows[:most]]
+    def group(self, rows: Sequence[int], similarity: float, by_row: dict[int, Traits]) -> dict[str, Any]:
+        """Describe a group of duplicates. rows: the one that should stay comes first. by_row: traits of those to show."""
+        items = [self.item(row) | self.traits(row, by_row[row]) for row in rows if row in by_row]
         return {"similarity": round(float(similarity), 4), "size": len(rows), "items": items}
+
+    def traits(self, row: int, known: Traits) -> dict[str, Any]:
+        """Describe an image as people compare it with its copies. odd: its path cannot be copied as one line of text."""
+        odd = {"odd": True} if is_odd(self.gallery.paths[row]) else {}
+        date = {"date": known.date[:16], "camera": known.by_camera}
+        return {"pixels": known.pixels, "format": known.format, "bytes": known.size, **date, "cut": known.cut} | odd
 
     def map(self, places: Places) -> dict[str, Any]:
         there = ~self.gone[places.rows]
@@ -118,6 +125,11 @@ class GalleryView:
         total = self.count - sum(not self.gone[row] for row in set(rows))
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
         return {"items": items, "total": total, "milliseconds": milliseconds}
+
+
+def is_odd(path: str) -> bool:
+    """Tell whether a path is not one line of valid text."""
+    return text(path) != path or any(end in path for end in "\n\r")
 
 
 def text(name: str) -> str:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import anyio
 from starlette.exceptions import HTTPException
@@ -11,9 +11,21 @@ from starlette.requests import ClientDisconnect, Request
 
 QUERIES = 32  # images and uploads of one query, at most
 MOST = 500  # images or groups in one answer
+SHOWN = 100  # images of a group of duplicates or of a mark, at most
+CHOSEN = 200_000  # images that one script moves, at most
 DEPTH = 1_000_000  # the last place in a list that a request can reach
 BODY_SECONDS = 60  # within which the whole body of a request must arrive
 PIECE_SECONDS = 10  # within which the next piece of it must arrive
+
+
+T = TypeVar("T")
+
+
+class Choice(NamedTuple):
+    """Images that the user has chosen."""
+
+    keys: list[str]
+    stamp: str  # of the gallery in which they were chosen
 
 
 class Refusal(HTTPException):
@@ -41,6 +53,15 @@ def share(query: Mapping[str, str], name: str, default: float) -> float:
     return round(float(given), 2)
 
 
+def one_word(query: Mapping[str, str], name: str, words: Iterable[str]) -> str:
+    """Return the word `name` of a query string. Raises Refusal unless it is one of `words`; the first is the default."""
+    words = list(words)
+    given = query.get(name, "") or words[0]
+    if given not in words:
+        raise Refusal(400, f"`{name}` has to be {', '.join(words[:-1])} or {words[-1]}.")
+    return given
+
+
 def stretch(query: Mapping[str, str], count: int) -> tuple[int, int]:
     """Return `start` and `count` of a query string. count: the default."""
     return whole(query, "start", 0, 0, DEPTH), whole(query, "count", count, 1, MOST)
@@ -51,6 +72,16 @@ def number_in(text: str, count: int, otherwise: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) >= count:
         raise Refusal(404, otherwise)
     return int(text)
+
+
+def one_of(views: Sequence[T], request: Request) -> T:
+    """Return the view whose number is in the address."""
+    return views[number_in(request.path_params["g"], len(views), "There is no such gallery.")]
+
+
+def is_local(request: Request) -> bool:
+    """Tell whether a browser on this machine asks. Only this machine learns where the folder lies."""
+    return request.client is not None and request.client.host in ("127.0.0.1", "::1")
 
 
 async def body(request: Request, limit: int) -> bytes:
@@ -85,6 +116,17 @@ async def keys(request: Request, most: int) -> list[str]:
     if not isinstance(texts, list) or not 2 <= len(texts) <= most or not all(isinstance(key, str) for key in texts):
         raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 2 to {most:,} images.')
     return texts
+
+
+async def choice(request: Request) -> Choice:
+    """Return `keys`, a list of texts, and `stamp` of a JSON body. Raises Refusal for anything else."""
+    sent = await _json(request, 20 * CHOSEN + 1000)
+    keys, stamp = sent.get("keys"), sent.get("stamp")
+    if not isinstance(keys, list) or not 1 <= len(keys) <= CHOSEN or not all(isinstance(key, str) for key in keys):
+        raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 1 to {CHOSEN:,} images.')
+    if not isinstance(stamp, str):
+        raise Refusal(400, 'Send {"stamp": "..."} of the gallery in which the images were chosen.')
+    return Choice(list(dict.fromkeys(keys)), stamp)
 
 
 async def mark(request: Request) -> str:

@@ -35,10 +35,10 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** Returns the JSON answer of a GET. While the server works, calls working(sentence) and asks again each second. */
-export async function get(path, query, { signal, working = () => {} } = {}) {
+/** Returns the JSON answer of a GET, or of `options`. While the server works, calls working(sentence) and asks again each second. */
+export async function get(path, query, { signal, working = () => {}, ...options } = {}) {
   for (;;) {
-    const { answer, waits } = await ask(`/api/${path}?${new URLSearchParams(query)}`, { signal });
+    const { answer, waits } = await ask(`/api/${path}?${new URLSearchParams(query)}`, { signal, ...options });
     if (!waits) return answer;
     working(answer.working);
     await pause(1000, signal);
@@ -59,6 +59,15 @@ export const notDuplicates = async (gallery, keys) => (await change(`${gallery}/
 
 /** Takes a mark back. */
 export const unmark = (gallery, mark) => change(`${gallery}/unmark`, { mark });
+
+/** Asks which of these images are still there: {keys, stamp}. */
+export async function present(gallery, keys, stamp) {
+  return (await ask(`/api/${gallery}/present`, { ...post, body: JSON.stringify({ keys, stamp }) })).answer;
+}
+
+/** Asks for a file about the images in `choice` (keys, stamp). what: "list" or "script". */
+export const fileOf = (gallery, what, query, choice, signal) =>
+  get(`${gallery}/${what}`, query, { signal, ...post, body: JSON.stringify(choice) });
 
 /** The number of images and uploads that one query may have. */
 export const MOST = Number(document.body.dataset.queries);

@@ -1,14 +1,22 @@
 // Groups of duplicates in three classes: same file, copies, look-alikes. The server remembers dismissed groups.
 
-import { get, notDuplicates } from "./api.js";
-import { announce, copy, count, el, empty, heading } from "./dom.js";
-import { grid, pager, settle, tile, waiting } from "./grid.js";
-import { dismissed, undo } from "./marks.js";
-import { amend, galleries, gallery, link, read, wholePath } from "./state.js";
+import { get } from "./api.js";
+import { bar } from "./bar.js";
+import { allButFirst, row } from "./copies.js";
+import { announce, count, el, empty, heading } from "./dom.js";
+import { itemOf, pager, waiting } from "./grid.js";
+import { select, selectable } from "./select.js";
+import { amend, galleries, gallery, link, read } from "./state.js";
+import { BADGES } from "./traits.js";
 
 const PAGE = 20;
 const PAUSE = 300; // milliseconds after the last step of a slider
 const KINDS = {
+  copies: {
+    name: "All copies",
+    says: "The same file, or the same picture resized, compressed again or slightly cropped.",
+    none: "No picture is there twice.",
+  },
   identical: {
     name: "Same file",
     says: "Files with the same bytes under several names.",
@@ -26,6 +34,9 @@ const KINDS = {
   },
 };
 
+const SAFE = ["copies", "identical", "near"]; // classes of which all but the best may go
+const RULES = { best: "the best", oldest: "the oldest" };
+
 function tabs(kind) {
   return el(
     "nav",
@@ -39,15 +50,28 @@ function tabs(kind) {
 /** The threshold of look-alikes: as the user set it, or the default of the gallery. */
 const threshold = (query) => query.get("threshold") ?? galleries[gallery(query)].alike;
 
+/** The rule by which an image of each group stays. */
+const keep = (query) => (RULES[query.get("keep")] ? query.get("keep") : "best");
+
+/** A choice of that rule. */
+function rules(query, changed) {
+  const choice = el(
+    "select",
+    { id: "keep", onchange: () => (amend("keep", choice.value === "best" ? null : choice.value), changed()) },
+    Object.entries(RULES).map(([name, label]) => el("option", { value: name, selected: name === keep(query) }, label)),
+  );
+  return el("span", { class: "option" }, el("label", { for: "keep" }, "Of each group stays"), choice);
+}
+
 /** The settings of a class of duplicates; `changed` is called after each change. */
 function settings(kind, query, changed) {
-  if (kind === "near") {
+  if (kind === "near" || kind === "copies") {
     const box = el("input", {
       type: "checkbox",
       checked: query.get("turned") === "1",
       onchange: () => (amend("turned", box.checked ? 1 : null), changed()),
     });
-    return el("label", { class: "tools" }, box, "Also mirrored and turned ones");
+    return el("label", { class: "option" }, box, "Also mirrored and turned ones");
   }
   if (kind === "alike") {
     const output = el("output", { for: "threshold" });
@@ -63,58 +87,40 @@ function settings(kind, query, changed) {
       onchange: () => (amend("threshold", slider.value), changed()),
     });
     show();
-    return el("div", { class: "tools" }, el("label", { for: "threshold" }, "At least this similar"), slider, output);
+    return el("span", { class: "option" }, el("label", { for: "threshold" }, "At least this similar"), slider, output);
   }
   return null;
 }
 
-/** A group as a row. Identical files cannot be dismissed: they are duplicates in any case. */
-function row(g, group, kind, failed) {
-  const { items, size } = group;
-  const list = grid(`${count(items.length, "image")}, duplicates of each other`);
-  list.append(...items.map((item) => tile({ ...item, similarity: undefined }, { path: true })));
-  settle(list);
-  const paths = items.map(({ path }) => wholePath(path)).join("\n");
-  const dismiss = async ({ currentTarget: button }) => {
-    button.disabled = true;
+/** Buttons that select all but the best: of the groups shown, or of all. */
+function spares({ g, list, total, rule, ask, about, failed }) {
+  const ofShown = () => {
+    const groups = [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
+    for (const group of groups) allButFirst(g, [...group.children].map(itemOf), about());
+    say(groups.length);
+  };
+  const ofAll = async () => {
+    every.disabled = true;
     try {
-      const keys = items.map(({ key }) => key);
-      const mark = await notDuplicates(g, keys);
-      const back = undo(g, mark, restore, failed);
-      dismissed(node, "Remembered: these are not shown as duplicates of each other again.", back);
+      const { items, kept, stamp } = await ask("spares");
+      const best = kept.map((key) => ({ key }));
+      select(g, best, false);
+      select(g, items, true, { ...about(), stamp });
+      say(total);
     } catch (error) {
       failed(error);
     }
-    button.disabled = false;
+    every.disabled = false;
   };
-  const restore = () => {
-    node.classList.remove("dismissed");
-    node.replaceChildren(...content);
-    node.querySelector(".dismiss").focus();
+  const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
+  const shown = el("button", { class: "small button", type: "button", onclick: ofShown });
+  const every = el("button", { class: "small button", type: "button", onclick: ofAll }, `of all ${count(total, "group")}`);
+  const update = (loaded) => {
+    shown.textContent = `of the ${count(loaded, "group")} shown`;
+    shown.hidden = loaded >= total;
   };
-  const likeness = kind === "identical" ? "" : `, similarity ${group.similarity.toFixed(2)}`;
-  const content = [
-    el(
-      "div",
-      { class: "head" },
-      el(
-        "h2",
-        {},
-        `${count(size, "image")}${likeness}${size > items.length ? `, the first ${count(items.length)} shown` : ""}`,
-      ),
-      el(
-        "button",
-        { class: "small button", type: "button", onclick: (event) => copy(paths, event.currentTarget) },
-        "Copy paths",
-      ),
-      kind === "identical"
-        ? null
-        : el("button", { class: "small button dismiss", type: "button", onclick: dismiss }, "These are not duplicates"),
-    ),
-    list,
-  ];
-  const node = el("li", { class: "group" }, content);
-  return node;
+  const node = el("div", { class: "tools" }, el("span", {}, `Select all but the ${rule}`), every, shown);
+  return { node, update };
 }
 
 /** Asks for the groups with the settings of `query`, and shows them in `place`. */
@@ -123,27 +129,30 @@ async function fill(place, kind, view, query, signal) {
   const wait = waiting();
   const list = el("ul", { class: "groups" });
   place.replaceChildren(wait.node);
-  const ask = (start) =>
-    get(
-      `${g}/duplicates`,
-      { kind, start, count: PAGE, threshold: threshold(query), turned: query.get("turned") ?? 0 },
-      { signal, working: wait.say },
-    );
-  const { total, images, groups } = await ask(0);
+  const settings = { kind, keep: keep(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
+  const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
+  const first = await ask("duplicates", { start: 0, count: PAGE });
+  const { total, images, groups, stamp, rule } = first;
   const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
   announce(summary);
   if (!total)
     return place.replaceChildren(
       empty(summary, kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here."),
     );
+  const about = () => ({ stamp, turned: query.get("turned") === "1" });
+  const buttons = SAFE.includes(kind) ? spares({ g, list, total, rule: keep(query), ask, about, failed: view.failed }) : null;
   let loaded = 0;
   const add = (parts) => {
     loaded += parts.length;
-    list.append(...parts.map((group) => row(g, group, kind, view.failed)));
+    list.append(...parts.map((group) => row(g, group, { keep: keep(query), about, failed: view.failed })));
+    buttons?.update(loaded);
+    select(g, [], true); // shows what is selected among the new ones
     return parts.length ? total - loaded : 0;
   };
-  const more = pager(async () => add((await ask(loaded)).groups), view.failed);
-  place.replaceChildren(el("p", { class: "line" }, summary), list, more.button);
+  const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed);
+  selectable(list, g, about);
+  const what = el("p", { class: "line" }, `${summary}. ${BADGES[keep(query)]}: ${rule}.`);
+  place.replaceChildren(what, buttons?.node ?? "", list, more.button);
   more.update(add(groups));
 }
 
@@ -170,15 +179,16 @@ function filler(place, kind, view) {
 
 export async function duplicates(section, view) {
   const { query } = read();
-  const kind = KINDS[query.get("kind")] ? query.get("kind") : "identical";
+  const kind = KINDS[query.get("kind")] ? query.get("kind") : "copies";
   const place = el("div");
   const { start, changed } = filler(place, kind, view);
   section.append(
     heading("Duplicates"),
     tabs(kind),
     el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Marked as not duplicates")),
-    settings(kind, query, changed) ?? "",
+    el("div", { class: "tools" }, rules(query, changed), settings(kind, query, changed) ?? ""),
     place,
+    bar(gallery(query), view, () => keep(read().query)),
   );
   await start(query);
 }

@@ -12,6 +12,8 @@ const pagers = new WeakMap(); // grid -> the pager that loads more of it
 
 /** Returns the item of an image; it has no name if it was not shown yet. */
 export const recall = (key) => shownItems.get(key) ?? { key };
+/** Returns the item of a tile. */
+export const itemOf = (node) => items.get(node);
 export const remember = (item) => shownItems.set(item.key, item);
 
 /** A square thumbnail. It takes its place before it is loaded. */
@@ -50,8 +52,8 @@ function meter({ similarity, closer_than: percent }) {
 /** Lets a path wrap after its slashes, underscores and hyphens first. */
 const breakable = (path) => path.split(/(?<=[/_-])/).flatMap((part) => [part, el("wbr")]);
 
-/** An image of a grid. `path`: shows the whole path, for images with the same name. */
-export function tile(item, { path = false } = {}) {
+/** An image of a grid. path: shows the whole path, for images with the same name. more: nodes after the link. */
+export function tile(item, { path = false, more = [] } = {}) {
   remember(item);
   const add = (event) => (event.preventDefault(), go(searchAlso(item.key)));
   const node = el(
@@ -64,6 +66,7 @@ export function tile(item, { path = false } = {}) {
       el("span", { class: path ? "name whole" : "name" }, path ? breakable(item.path) : item.name),
       item.similarity === undefined ? null : meter(item),
     ),
+    more,
     el(
       "span",
       { class: "over" },
@@ -96,9 +99,9 @@ function large(node) {
 }
 
 /** Puts this item in the order of Tab, alone in its grid. The arrow keys choose it. */
-function choose(node, focus = false) {
+export function choose(node, focus = false) {
   for (const other of node.parentElement.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
-  for (const part of node.querySelectorAll("a, button")) part.tabIndex = 0;
+  for (const part of node.querySelectorAll("a, button, input")) part.tabIndex = 0;
   if (focus) open(node).focus();
 }
 
@@ -107,6 +110,12 @@ export function settle(list) {
   if (list.querySelector('li:not([hidden]) [tabindex="0"]')) return;
   const first = list.querySelector("li:not([hidden])");
   if (first) choose(first);
+}
+
+/** The nearest tile of the list before or after this one, in a view of several lists. */
+function beyond(list, step) {
+  const lists = [...(list.closest(".groups")?.querySelectorAll("ul.tiles") ?? [])];
+  return [...(lists[lists.indexOf(list) + step]?.children ?? [])].at(step < 0 ? -1 : 0);
 }
 
 function onKey(event) {
@@ -127,14 +136,15 @@ function onKey(event) {
       End: all.length - 1,
     };
     if (!(event.key in to)) return;
-    if (all[to[event.key]]) choose(all[to[event.key]], true);
+    const next = all[to[event.key]] ?? beyond(node.parentElement, to[event.key] < here ? -1 : 1);
+    if (next) choose(next, true);
   }
   event.preventDefault();
 }
 
 /** Makes an empty grid; append tiles (or other <li> with one link) and call `settle`. */
-export function grid(label, look = "tiles") {
-  const list = el("ul", { class: look, "aria-label": label, "aria-describedby": look === "tiles" ? "keys" : null });
+export function grid(label, look = "tiles", keys = look === "tiles" ? "keys" : null) {
+  const list = el("ul", { class: look, "aria-label": label, "aria-describedby": keys });
   list.addEventListener("keydown", onKey);
   list.addEventListener("focusin", (event) => choose(event.target.closest("li")));
   return list;

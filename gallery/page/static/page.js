@@ -60,6 +60,7 @@ function enter(view) {
   current = view;
   main.replaceChildren(view.section);
   mark();
+  document.dispatchEvent(new Event("shown"));
 }
 
 function leave() {
@@ -137,6 +138,7 @@ async function renew() {
   const hadFocus = main.contains(document.activeElement);
   kept.clear();
   current.settled = false; // so it is not kept
+  document.dispatchEvent(new Event("renewed"));
   await open(current.entry, hadFocus);
   scrollTo(0, place);
   announce("The photos have changed.");

@@ -60,8 +60,12 @@ class FakeGallery(Gallery):
                 hashes.append(np.frombuffer(hashlib.blake2b(file.read(), digest_size=16).digest(), np.uint8))
         self.embeddings, self.prints, self.hashes = np.stack(rows), np.stack(prints), np.stack(hashes)
         self._apart, self.left_out = [], []
+        self.files = [File(path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in self.paths]
         self.about, self.pixels = {"model": name, "dtype": "float32"}, 0
         self.stamp, self.roots = "fake", [root] if root else []
+
+    def contents_of(self, rows):
+        return {}
 
     def noted(self):
         return []

@@ -10,10 +10,12 @@ from PIL import Image
 
 from data.creatures import recipe, snapshot
 from data.images import decode
+from data.pixels import read
+from gallery.contents import Entry
 from gallery.growth import spread
 from gallery.page.gallery_view import GalleryView
 from gallery.search import open_gallery
-from gallery.table import Bad, File
+from gallery.table import Bad, Content, File
 from gallery.thumbprints import thumbprint
 from gallery.writer import Writer
 from thumbnails import make_image_folder
@@ -46,20 +48,41 @@ def draw(folder):
     return folder
 
 
+def draw_copies(folder, count=12):
+    """Draw creatures, of each a smaller, a coarser and an identical copy. Every other one has a date and a camera."""
+    (folder / "2023 summer/sea").mkdir(parents=True)
+    (folder / "from phone").mkdir()
+    for number in range(count):
+        image = snapshot(recipe(0, 0, number), np.random.default_rng(number)).resize((640, 640))
+        exif = Image.Exif()
+        if number % 2:
+            exif[0x0132], exif[0x0110] = f"2023:07:{number + 1:02}{' 12:30:00'}", "Camera"
+            exif.get_ifd(0x8769)[0x9003] = exif[0x0132]
+        best = folder / f"2023 summer/{'sea/' if number % 3 else ''}IMG_{number:04}.jpg"
+        image.save(best, quality=92, exif=exif)
+        image.resize((320, 320)).save(folder / f"from phone/IMG_{number:04} (1).jpg", quality=80)
+        image.save(folder / f"from phone/resaved {number}.jpg", quality=40, exif=exif)
+        shutil.copy(best, folder / f"copy of {number}.jpg")
+        os.utime(best, (1.6e9, 1.6e9 + number))
+    return folder
+
+
 def write(folder, name, root, embed, images=None, plain=False):
     """Write a real gallery of the images below `root` into `folder`. images: a number, for a state that lacks the others."""
     files = sorted(str(path) for path in root.rglob("*") if path.suffix in (".jpg", ".png"))
+    os.makedirs(folder, exist_ok=True)
     readable = [path for path in files if not path.endswith("broken.jpg")]
     bad = [Bad(File(path, 300, 0), "image file is truncated") for path in set(files) - set(readable)]
     unfinished = {} if images is None else {"of": len(readable), "plain": plain}
     readable = readable if images is None else [readable[place] for place in np.sort(spread(len(readable))[:images])]
     embeddings = embed([Image.open(path) for path in readable])
+    pictures = [read(path, 144) for path in readable]
     prints = np.stack([thumbprint(decode(path, 144)) for path in readable])
     hashes = np.stack([np.frombuffer(digest(Path(path).read_bytes(), 16), np.uint8) for path in readable])
-    os.makedirs(folder, exist_ok=True)
     writer = Writer(str(folder), name, embeddings.shape[1], "float32")
-    rows = writer.plan([File(path, os.path.getsize(path), 0) for path in readable])
-    writer.put(rows, embeddings[rows], prints[rows], hashes[rows])
+    rows = writer.plan([File(path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in readable])
+    entries = [Entry(hashes[row].tobytes(), Content(pictures[row].facts, pictures[row].notes), None) for row in rows]
+    writer.put(rows, embeddings[rows], prints[rows], hashes[rows], entries)
     about = {"name": name, "root": str(root), "source": str(root), "kind": "embedding", "net": "none"}
     writer.finish(bad, {**about, **unfinished, "dim": embeddings.shape[1]})
     return open_view(folder, embed)

@@ -12,6 +12,7 @@ from gallery.page.app import create_app
 VIEWS = (
     "groups",
     "group?id=0",
+    "duplicates?kind=copies",
     "duplicates?kind=identical",
     "duplicates?kind=near",
     "duplicates?kind=alike",

@@ -130,7 +130,7 @@ def test_a_hostile_name_is_only_text(opened, site, photos):
 
 
 def test_duplicates(opened, site):
-    page = opened("duplicates")
+    page = opened("duplicates?kind=identical")
     groups = page.locator(".groups > .group")
     shown = [sorted(group.locator(".name").all_inner_texts()) for group in groups.all()]
     assert sorted(shown) == sorted(

@@ -1,0 +1,114 @@
+// The bar below the duplicates: what is selected, and what can be done with it. The page itself moves nothing.
+
+import { fileOf } from "./api.js";
+import { announce, copy, count, el } from "./dom.js";
+import { select, selection } from "./select.js";
+import { wholePath } from "./state.js";
+import { bytes } from "./traits.js";
+
+const NOTHING = "This page changes nothing in your folder. The script moves files when you run it, and asks first.";
+
+/** Lets the browser save a file. */
+function save({ name, content }) {
+  const whole = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+  const url = URL.createObjectURL(new Blob([whole], { type: "application/octet-stream" }));
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+const names = (number) => count(number, "name");
+
+/** What to do with the scripts, in steps. */
+function steps({ name, folder, files, alone }) {
+  const code = (text) => el("code", {}, text);
+  return [
+    el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
+    alone ? el("p", { class: "warning" }, `${count(alone)} of them have no copy that stays.`) : null,
+    el(
+      "ol",
+      {},
+      el("li", {}, "Unpack it, and open a terminal there."),
+      el("li", {}, code(`sh ${folder}/tidy.sh`), " says what it will do, asks, and moves them into a folder beside yours."),
+      el("li", {}, "This page then drops them by itself."),
+      el("li", {}, code(`sh ${folder}/tidy-undo.sh`), " moves them back."),
+    ),
+  ];
+}
+
+/** The bar of a view. keep(): the rule by which images stay. */
+export function bar(g, view, keep) {
+  const line = el("p", { class: "line chosen", role: "status" });
+  const note = el("div", { class: "note" }, el("p", {}, NOTHING));
+  const chosen = () => [...selection(g).items.values()];
+
+  const action = (label, act) => {
+    const button = el("button", { class: "small button", type: "button" }, label);
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        await act(button);
+      } catch (error) {
+        view.failed(error);
+      }
+      button.disabled = false;
+    });
+    return button;
+  };
+  const ask = (what) => {
+    const { items, stamp, turned } = selection(g);
+    const query = { keep: keep(), turned: turned ? 1 : 0 };
+    return fileOf(g, what, query, { keys: [...items.keys()], stamp }, view.signal);
+  };
+  const say = (...nodes) => {
+    note.replaceChildren(...nodes.filter(Boolean));
+    note.classList.add("said");
+  };
+
+  const copyPaths = action("Copy paths", async (button) => {
+    const odd = chosen().filter((item) => item.odd).length;
+    await copy(
+      chosen()
+        .map(({ path }) => wholePath(path))
+        .join("\n"),
+      button,
+    );
+    if (odd)
+      say(el("p", {}, `${names(odd)} cannot be copied as text: they are no valid text or hold a line break. The script has them.`));
+  });
+  const saveList = action("Save list", async () => {
+    const file = await ask("list");
+    save(file);
+    const left = file.left ? `, without ${names(file.left)} that hold a line break: the script has them` : "";
+    say(el("p", {}, `Saved: ${file.name}, a path a line${left}.`));
+    announce(note.textContent);
+  });
+  const saveScript = action("Save script", async () => {
+    const file = await ask("script");
+    save(file);
+    say(...steps(file));
+    announce(`Saved: ${file.name}`);
+  });
+  saveScript.classList.add("primary");
+  const clear = el("button", { class: "small button", type: "button", onclick: () => select(g, chosen(), false) }, "Clear");
+
+  const node = el(
+    "div",
+    { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
+    el("div", { class: "head" }, line, saveScript, saveList, copyPaths, clear),
+    note,
+  );
+  let before = "";
+  const show = () => {
+    const items = chosen();
+    node.hidden = !items.length;
+    const size = items.reduce((sum, item) => sum + item.bytes, 0);
+    const text = `${count(items.length)} selected, ${bytes(size)}`;
+    if (text === before) return;
+    line.textContent = before = text;
+    note.classList.remove("said");
+    note.replaceChildren(el("p", {}, NOTHING));
+  };
+  node.addEventListener("selected", show);
+  show();
+  return node;
+}

@@ -1,0 +1,64 @@
+// A group of duplicates as a row: its images with what people compare them by, and what can be done with the group.
+
+import { notDuplicates } from "./api.js";
+import { copy, count, el } from "./dom.js";
+import { grid, settle, tile } from "./grid.js";
+import { dismissed, undo } from "./marks.js";
+import { select, tick } from "./select.js";
+import { wholePath } from "./state.js";
+import { BADGES, traits } from "./traits.js";
+
+/** Selects all items of a group but the first, which is the best. about: see `select`. */
+export function allButFirst(g, [first, ...others], about) {
+  select(g, [first], false);
+  select(g, others, true, about);
+}
+
+/** Makes the row. keep: the rule by which the first image stays. about, failed: see `select` and page.js. */
+export function row(g, group, { keep, about, failed }) {
+  const { items, size, same } = group; // identical files cannot be dismissed: they are duplicates in any case
+  const list = grid(`${count(items.length, "image")}, duplicates of each other`, "tiles", "keys-select");
+  const badge = (place) => (place ? null : el("span", { class: "badge" }, BADGES[keep]));
+  list.append(
+    ...items.map((item, place) => tile(item, { path: true, more: [tick(g, item), badge(place), traits(item)] })),
+  );
+  settle(list);
+  const button = (label, onclick, look = "") =>
+    el("button", { class: `small button ${look}`, type: "button", onclick }, label);
+
+  const dismiss = async ({ currentTarget: button }) => {
+    button.disabled = true;
+    try {
+      const keys = items.map(({ key }) => key);
+      const mark = await notDuplicates(g, keys);
+      select(g, items, false);
+      dismissed(node, "Remembered: these are not shown as duplicates of each other again.", undo(g, mark, restore, failed));
+    } catch (error) {
+      failed(error);
+    }
+    button.disabled = false;
+  };
+  const restore = () => {
+    node.classList.remove("dismissed");
+    node.replaceChildren(...content);
+    select(g, [], true); // shows what is selected
+    node.querySelector(".dismiss").focus();
+  };
+  const paths = items.map(({ path }) => wholePath(path)).join("\n");
+  const likeness = same ? ", the same file" : `, similarity ${group.similarity.toFixed(2)}`;
+  const part = size > items.length ? `, the first ${count(items.length)} shown` : "";
+  const content = [
+    el(
+      "div",
+      { class: "head" },
+      el("h2", {}, `${count(size, "image")}${likeness}${part}`),
+      button(`Select all but the ${keep}`, () => allButFirst(g, items, about())),
+      button("Copy paths", (event) => copy(paths, event.currentTarget)),
+      same ? null : button("These are not duplicates", dismiss, "dismiss"),
+    ),
+    el("p", { class: "warning" }, "All of this group are selected: none of them would stay."),
+    list,
+  ];
+  const node = el("li", { class: "group" }, content);
+  return node;
+}

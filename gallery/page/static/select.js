@@ -1,0 +1,108 @@
+// The images that are selected, by tick boxes and keys. The selection lasts as long as the page, in all its views.
+
+import { present } from "./api.js";
+import { el } from "./dom.js";
+import { choose, itemOf } from "./grid.js";
+import { galleries } from "./state.js";
+
+/** Of each gallery: key -> item, the stamp of the gallery in which they were selected, and whether copies may be turned. */
+const selections = galleries.map(() => ({ items: new Map(), stamp: "", turned: false }));
+export const selection = (g) => selections[g];
+export const isSelected = (g, key) => selections[g].items.has(key);
+
+/** Shows the selection in all tick boxes and bars of the view. */
+function changed() {
+  for (const box of document.querySelectorAll("input[data-key]")) show(box);
+  for (const group of document.querySelectorAll(".group")) showWhole(group);
+  for (const bar of document.querySelectorAll(".selection")) bar.dispatchEvent(new Event("selected"));
+}
+
+function show(box) {
+  box.checked = isSelected(box.dataset.gallery, box.dataset.key);
+  box.closest(".tile").classList.toggle("selected", box.checked);
+}
+
+/** Warns in a group of which nothing would stay. */
+function showWhole(group) {
+  const boxes = [...group.querySelectorAll("input[data-key]")];
+  group.classList.toggle("whole", boxes.length > 0 && boxes.every((box) => box.checked));
+}
+
+/** Selects items, or takes them out of the selection. stamp: of the gallery; turned: whether its copies may be turned. */
+export function select(g, items, on, { stamp, turned } = {}) {
+  const { items: chosen } = selections[g];
+  if (stamp && !chosen.size) Object.assign(selections[g], { stamp, turned: false });
+  selections[g].turned ||= Boolean(turned);
+  for (const item of items) {
+    if (on) chosen.set(item.key, item);
+    else chosen.delete(item.key);
+  }
+  changed();
+}
+
+/** A tick box for a tile. */
+export function tick(g, item) {
+  const label = `Select ${item.path}`;
+  return el("input", {
+    type: "checkbox",
+    class: "tick",
+    tabindex: "-1",
+    checked: isSelected(g, item.key),
+    "aria-label": label,
+    title: "Select",
+    "data-key": item.key,
+    "data-gallery": g,
+  });
+}
+
+/** Lets a list of groups be selected from: by click or Space, and with Shift up to the image that was chosen before. */
+export function selectable(list, g, how) {
+  let anchor = null;
+  const box = (node) => node.querySelector("input[data-key]");
+
+  function put(node, on, range) {
+    const nodes = [...list.querySelectorAll(".tile")].filter(box);
+    const [from, to] = [nodes.indexOf(anchor), nodes.indexOf(node)].sort((a, b) => a - b);
+    const picked = range && from >= 0 ? nodes.slice(from, to + 1) : [node];
+    anchor = node;
+    select(g, picked.map(itemOf), on, how());
+  }
+
+  list.addEventListener("click", (event) => {
+    const node = event.target.closest(".tile");
+    if (!node || event.target !== box(node)) return;
+    put(node, event.target.checked, event.shiftKey);
+    if (event.detail) choose(node, true); // by mouse: the keys go on from here
+  });
+  list.addEventListener(
+    "keydown",
+    (event) => {
+      const node = event.target.closest(".tile");
+      if (event.key !== " " || !node || !event.target.matches("a") || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation(); // elsewhere Space shows the image large
+      put(node, !box(node).checked, event.shiftKey);
+    },
+    { capture: true },
+  );
+  list.addEventListener("keydown", (event) => {
+    const before = event.target.closest(".tile");
+    const node = document.activeElement.closest(".tile");
+    if (!event.shiftKey || !event.key.startsWith("Arrow") || !before || node === before) return;
+    anchor ??= before;
+    put(node, true, true);
+  });
+}
+
+document.addEventListener("shown", changed);
+document.addEventListener("renewed", async () => {
+  for (const [g, { items, stamp }] of selections.entries()) {
+    if (!items.size) continue;
+    const there = await present(g, [...items.keys()], stamp).catch(() => null);
+    if (!there) continue;
+    const keys = new Set(there.keys);
+    selections[g].stamp = there.stamp;
+    for (const key of [...items.keys()]) if (!keys.has(key)) items.delete(key);
+  }
+  changed();
+});

@@ -1,0 +1,29 @@
+// What people compare copies by: pixels, bytes, format, date. And which image of a group should stay.
+
+import { el } from "./dom.js";
+
+const UNITS = ["kB", "MB", "GB", "TB"];
+
+/** 123456 -> "123 kB" */
+export function bytes(number) {
+  let unit = 0;
+  let size = number / 1000;
+  while (size >= 999.5 && unit < UNITS.length - 1) [size, unit] = [size / 1000, unit + 1];
+  return `${size < 9.95 ? size.toFixed(1) : Math.round(size)} ${UNITS[unit]}`;
+}
+
+/** The badge of the image that should stay, by the rule that was chosen. */
+export const BADGES = { best: "Best", oldest: "Oldest" };
+
+/** Lines with the traits of an image. Galleries of older versions know only bytes and the file's date. */
+export function traits({ pixels, format, bytes: size, date, camera, cut }) {
+  const facts = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null];
+  const where = camera ? "taken" : "file of";
+  return el(
+    "p",
+    { class: "traits" },
+    facts.filter(Boolean).join(" · "),
+    el("br"),
+    `${where} ${date}`,
+  );
+}

@@ -1,0 +1,139 @@
+"""Duplicates on the page: the groups, which image of each should stay, and scripts that move chosen images away.
+
+The page itself changes nothing in the folder of photos. It hands out a script, which the user reads and runs.
+"""
+
+import base64
+import io
+import os
+import time
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gallery import derived, keep, not_duplicates, tidy
+from gallery.derived import Duplicates
+from gallery.page import request_params as params
+from gallery.page.background import Workshop
+from gallery.page.gallery_view import GalleryView, is_odd
+from gallery.page.guard import Json
+from gallery.page.request_params import Refusal
+from gallery.page.shelf import Shelf
+
+KINDS = {"copies": "copies", "identical": "the same files", "near": "resized copies", "alike": "look-alikes"}
+AWAY = "Only a browser on the machine with the photos gets this, because it says where they lie."
+RENEWED = "The folder was embedded again since you chose these. Look at what is selected, then try again."
+
+
+class Tidying:
+    """Answers requests about duplicates."""
+
+    def __init__(self, shelf: Shelf, workshop: Workshop) -> None:
+        self.shelf, self.workshop = shelf, workshop
+
+    async def duplicates(self, request: Request) -> Response:
+        g, query = params.one_of(self.shelf.views, request), request.query_params
+        start, count = params.stretch(query, 20)
+        rule = params.one_word(query, "keep", keep.KEEP)
+        result = await self._groups(g, query)
+        chosen = Duplicates(result.rows[start : start + count], result.similarities[start : start + count])
+        groups = await run_in_threadpool(described, g, chosen, rule)
+        about = {"stamp": g.stamp, "rule": keep.KEEP[rule]}
+        return Json({"total": len(result.rows), "images": sum(map(len, result.rows)), "groups": groups, **about})
+
+    async def spares(self, request: Request) -> Response:
+        """List all but the best of each group, and the best ones."""
+        g, query = params.one_of(self.shelf.views, request), request.query_params
+        rule = params.one_word(query, "keep", keep.KEEP)
+        result = await self._groups(g, query)
+        return Json({"stamp": g.stamp} | await run_in_threadpool(all_but_the_best, g, result.rows, rule))
+
+    async def present(self, request: Request) -> Response:
+        """Tell which of the chosen images are still there."""
+        g, choice = params.one_of(self.shelf.views, request), await params.choice(request)
+        rows = {key: g.gallery.row_of(key) for key in choice.keys}
+        keys = [key for key, row in rows.items() if row is not None and not g.gone[row]]
+        return Json({"keys": keys, "stamp": g.stamp})
+
+    async def as_list(self, request: Request) -> Response:
+        """Make a text file with a path a line, as the names are in bytes. A name with a line break is left out."""
+        g, rows = await self._chosen(request)
+        paths = [g.gallery.paths[row] for row in rows]
+        lines = [path for path in paths if not any(end in path for end in "\n\r")]
+        name = f"selected-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        return _file(name, os.fsencode("".join(f"{path}\n" for path in lines)), left=len(paths) - len(lines))
+
+    async def script(self, request: Request) -> Response:
+        """Make the scripts of `gallery.tidy` in one archive, so that nobody has the first without the second."""
+        g, rows = await self._chosen(request)
+        query = request.query_params
+        rule = params.one_word(query, "keep", keep.KEEP)
+        groups = (await self._groups(g, {"kind": "copies", "turned": query.get("turned", "")})).rows
+        return await run_in_threadpool(scripts, g, rows, groups, rule)
+
+    async def _groups(self, g: GalleryView, query: Any) -> Duplicates:
+        """Return the groups of the class `kind`, without images that are gone or marked as "not duplicates"."""
+        kind = params.one_word({"kind": "identical", **query}, "kind", KINDS)
+        threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
+        turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind in ("near", "copies")
+        make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
+        name = g, "duplicates", kind, threshold, turned, self.shelf.unmarked
+        result = await self.workshop.result(name, f"looking for {KINDS[kind]} among {g.count:,} images", make)
+        apart = await run_in_threadpool(lambda: not_duplicates.apart(self.shelf.marks(g)))
+        return await run_in_threadpool(derived.split, result, apart, g.gone)
+
+    async def _chosen(self, request: Request) -> tuple[GalleryView, list[int]]:
+        """Return the rows of the images in a body, which go to files with whole paths."""
+        g = params.one_of(self.shelf.views, request)
+        if not params.is_local(request):
+            raise Refusal(403, AWAY)
+        choice = await params.choice(request)
+        if choice.stamp != g.stamp:
+            raise Refusal(409, RENEWED)
+        rows = sorted(g.row(key) for key in choice.keys)
+        return g, [row for row in rows if not g.gone[row]]
+
+
+def described(g: GalleryView, result: Duplicates, rule: str) -> list[dict[str, Any]]:
+    """Describe groups, in each the image that should stay first, and of a large one only a part."""
+    by_row = keep.traits(g.gallery, [row for rows in result.rows for row in rows.tolist()])
+    by_rank = keep.ranks(g.gallery, by_row, rule)
+    groups = []
+    for rows, similarity in zip(result.rows, result.similarities):
+        ranked = sorted(rows.tolist(), key=by_rank.__getitem__)
+        group = g.group(ranked, similarity, {row: by_row[row] for row in ranked[: params.SHOWN]})
+        groups.append(group | {"same": bool((g.gallery.hashes[rows] == g.gallery.hashes[rows[0]]).all())})
+    return groups
+
+
+def all_but_the_best(g: GalleryView, groups: Sequence[Any], rule: str) -> dict[str, Any]:
+    lists = [rows.tolist() for rows in groups]
+    by_rank = keep.ranks(g.gallery, keep.traits(g.gallery, [row for rows in lists for row in rows]), rule)
+    spares, files = keep.all_but_the_best(lists, by_rank), g.gallery.files
+    items = [g.item(row) | {"bytes": files[row].size, "odd": is_odd(files[row].path)} for row, _ in spares]
+    kept = sorted({row for _, row in spares if row is not None})
+    return {"items": items, "kept": [g.gallery.keys[row] for row in kept]}
+
+
+def scripts(g: GalleryView, rows: Sequence[int], groups: Sequence[Any], rule: str) -> Response:
+    chosen = set(rows)
+    lists = [group for group in (rows.tolist() for rows in groups) if not chosen.isdisjoint(group)]
+    known = keep.traits(g.gallery, [*chosen, *(row for group in lists for row in group)])
+    spares = keep.spares_among(rows, lists, keep.ranks(g.gallery, known, rule))
+    made = tidy.scripts(g.gallery, spares, "tidy-undo.sh")
+    folder, archive = f"tidy-{time.strftime('%Y%m%d-%H%M%S')}", io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, script in (("tidy.sh", made.move), ("tidy-undo.sh", made.back)):
+            entry = zipfile.ZipInfo(f"{folder}/{name}", time.localtime()[:6])
+            entry.external_attr, entry.compress_type = 0o100755 << 16, zipfile.ZIP_DEFLATED
+            zipped.writestr(entry, script)
+    alone = sum(spare.kept is None for spare in spares)
+    return _file(f"{folder}.zip", archive.getvalue(), folder=folder, files=len(spares), alone=alone)
+
+
+def _file(name: str, content: bytes, **facts: Any) -> Response:
+    return Json({"name": name, "content": base64.b64encode(content).decode(), **facts})

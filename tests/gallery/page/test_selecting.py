@@ -1,0 +1,253 @@
+"""Tidying up in the browser: traits, selecting by mouse and keyboard, what is saved, and the page after the script ran."""
+
+import os
+import shutil
+import subprocess
+import zipfile
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+from small_gallery import draw_copies, embedding, write
+
+from browser import served, settled
+from gallery.page.app import create_app
+
+COUNT = 24  # groups; the view shows 20 at first
+SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+
+
+@pytest.fixture
+def tidy_site(tmp_path):
+    """The page of a folder with copies, which a test may move: (address, folder)."""
+    photos = draw_copies(tmp_path / "photos", COUNT)
+    view = write(tmp_path / "gallery", "ready-made", photos, embedding(4))
+    with served(create_app([view], ["127.0.0.1"])) as url:
+        yield url, photos
+
+
+def selected(page):
+    """Return the paths that are selected in the view."""
+    return sorted(page.locator(".tile.selected .name").all_inner_texts())
+
+
+def bar(page):
+    return page.get_by_role("region", name="Selection")
+
+
+def look_again(page):
+    page.wait_for_timeout(2100)  # the page looks at the disk every 2 s at most
+    page.evaluate("dispatchEvent(new Event('focus'))")
+
+
+def box(tile):
+    return tile.get_by_role("checkbox")
+
+
+def test_each_picture_has_its_traits_and_the_best_is_marked(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    expect(page.get_by_text("Best: the most pixels, then the most bytes, then the oldest")).to_be_visible()
+    group = page.locator(".group").filter(has_text="IMG_0003.jpg")
+    best = group.locator(".tile").first
+    expect(best.locator(".badge")).to_have_text("Best")
+    expect(group.locator(".badge")).to_have_count(1)
+    assert best.locator(".name").inner_text() == "2023 summer/IMG_0003.jpg"
+    assert "640 × 640" in best.inner_text() and "JPEG" in best.inner_text() and "taken 2023-07-04 12:30" in best.inner_text()
+    small = group.locator(".tile").filter(has_text="(1).jpg")
+    assert "320 × 320" in small.inner_text() and "file of 20" in small.inner_text()
+    page.get_by_label("Of each group stays").select_option("the oldest")
+    settled(page)
+    expect(page.locator(".badge").first).to_have_text("Oldest")
+    assert "keep=oldest" in page.url
+    page.reload()
+    settled(page)
+    expect(page.get_by_label("Of each group stays")).to_have_value("oldest")
+
+
+def test_selecting_by_mouse(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    expect(bar(page)).to_be_hidden()
+    group, next_group = page.locator(".group").nth(0), page.locator(".group").nth(1)
+    names = group.locator(".name").all_inner_texts()
+    box(group.locator(".tile").nth(1)).click()
+    expect(group.locator(".tile").nth(1).locator("a")).to_be_focused()
+    assert selected(page) == [names[1]]
+    box(group.locator(".tile").nth(3)).click(modifiers=["Shift"])
+    assert selected(page) == sorted(names[1:])
+    expect(bar(page)).to_contain_text("3 selected, ")
+    expect(bar(page)).to_contain_text("This page changes nothing in your folder.")
+    box(group.locator(".tile").nth(2)).click()
+    assert selected(page) == sorted([names[1], names[3]])
+    box(group.locator(".tile").nth(2)).click()
+    expect(group.get_by_text("none of them would stay")).to_be_hidden()
+    box(group.locator(".tile").nth(0)).click()
+    expect(group.get_by_text("none of them would stay")).to_be_visible()
+    box(next_group.locator(".tile").nth(1)).click(modifiers=["Shift"])  # a range goes on in the next group
+    expect(bar(page)).to_contain_text("6 selected, ")
+    bar(page).get_by_role("button", name="Clear").click()
+    expect(bar(page)).to_be_hidden()
+    assert selected(page) == []
+
+
+def test_selecting_by_keyboard(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    groups = page.locator(".group")
+    names = [groups.nth(i).locator(".name").all_inner_texts() for i in (0, 1)]
+    groups.nth(0).locator(".tile a").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    assert selected(page) == [names[0][1]]
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Shift+ArrowRight")
+    assert selected(page) == sorted(names[0][1:])
+    page.keyboard.press("ArrowRight")  # into the next group
+    expect(groups.nth(1).locator(".tile a").first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+Space")
+    assert selected(page) == sorted(names[0][1:] + names[1][1:3])
+    page.keyboard.press("Space")
+    assert selected(page) == sorted([*names[0][1:], names[1][2]])
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("Tab")
+    expect(box(groups.nth(1).locator(".tile").nth(1))).to_be_focused()
+    page.keyboard.press("Space")
+    expect(box(groups.nth(1).locator(".tile").nth(1))).to_be_focused()
+    assert selected(page) == sorted(names[0][1:] + names[1][1:3])
+
+
+def test_all_but_the_best_of_the_groups_shown_or_of_all(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, height=400)
+    page.get_by_role("button", name="of the 20 groups shown").click()
+    expect(bar(page)).to_contain_text("60 selected")
+    assert page.locator(".tile.selected:has(.badge)").count() == 0
+    page.locator(".more").scroll_into_view_if_needed()
+    expect(page.locator(".group")).to_have_count(COUNT)
+    assert len(selected(page)) == 60  # it survives more groups
+    bar(page).get_by_role("button", name="Clear").click()
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    page.get_by_label("Of each group stays").select_option("the oldest")  # it survives another rule
+    settled(page)
+    expect(bar(page)).to_contain_text("72 selected")
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")  # the earlier choice is replaced, so that one of each group stays
+    assert page.locator(".group.whole").count() == 0
+    assert page.locator(".tile.selected:has(.badge)").count() == 0
+    page.get_by_role("link", name="Same file").click()
+    settled(page)
+    expect(bar(page)).to_contain_text("72 selected")  # and another class
+    assert len(selected(page)) > 10
+    page.go_back()
+    expect(page.locator(".at-duplicates")).to_be_visible()
+    group = page.locator(".group").first
+    group.get_by_role("button", name="These are not duplicates").click()
+    expect(bar(page)).to_contain_text("69 selected")
+
+
+def test_copied_paths_and_a_list(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    group = page.locator(".group").filter(has_text="IMG_0003.jpg")
+    group.get_by_role("button", name="Select all but the best").click()
+    expected = sorted(
+        str(photos / name) for name in ("copy of 3.jpg", "from phone/IMG_0003 (1).jpg", "from phone/resaved 3.jpg")
+    )
+    bar(page).get_by_role("button", name="Copy paths").click()
+    expect(bar(page).get_by_role("button", name="Copied")).to_be_visible()
+    assert sorted(page.evaluate("navigator.clipboard.readText()").split("\n")) == expected
+    with page.expect_download() as download:
+        bar(page).get_by_role("button", name="Save list").click()
+    download.value.save_as(tmp_path / "list.txt")
+    assert sorted((tmp_path / "list.txt").read_text().splitlines()) == expected
+    expect(bar(page)).to_contain_text(f"Saved: {download.value.suggested_filename}, a path a line.")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(opened, tidy_site, tmp_path, shell):
+    url, photos = tidy_site
+    before = sorted(path.relative_to(photos) for path in photos.rglob("*.jpg"))
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    with page.expect_download() as download:
+        bar(page).get_by_role("button", name="Save script").click()
+    archive = tmp_path / download.value.suggested_filename
+    download.value.save_as(archive)
+    expect(bar(page)).to_contain_text("Saved for 72 files")
+    for name in ("tidy.sh", "tidy-undo.sh"):
+        expect(bar(page)).to_contain_text(f"sh {archive.stem}/{name}")
+    with zipfile.ZipFile(archive) as zipped:
+        zipped.extractall(tmp_path)
+
+    def run(name):
+        script = tmp_path / archive.stem / name
+        return subprocess.run([shell, script], input=b"y\n", stdout=-1, check=True, timeout=60).stdout
+
+    assert b"72 moved, 0 left" in run("tidy.sh")
+    assert len(list(photos.rglob("*.jpg"))) == COUNT
+    look_again(page)
+    expect(page.get_by_text("No picture is there twice.")).to_be_visible()
+    expect(bar(page)).to_be_hidden()
+    page.get_by_role("link", name="Groups", exact=True).click()
+    expect(page.locator("h1")).to_contain_text(f"{COUNT} images")
+    assert b"72 moved, 0 left" in run("tidy-undo.sh")
+    assert sorted(path.relative_to(photos) for path in photos.rglob("*.jpg")) == before
+    look_again(page)
+    expect(page.locator("h1")).to_contain_text(f"{4 * COUNT} images")
+    page.get_by_role("link", name="Duplicates", exact=True).click()
+    settled(page)
+    expect(page.locator("main .line").first).to_contain_text("96 images in 24 groups")
+    page.context.close()
+
+
+def test_what_is_moved_leaves_the_selection(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    os.remove(photos / "copy of 3.jpg")
+    look_again(page)
+    expect(bar(page)).to_contain_text("71 selected")
+    settled(page)
+    expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme, rules", [("light", {}), ("dark", {"runOnly": ["color-contrast"]})])
+def test_axe_finds_nothing_in_a_selection(opened, tidy_site, scheme, rules):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, color_scheme=scheme, height=2000)
+    group = page.locator(".group").first
+    for tile in group.locator(".tile").all():
+        box(tile).click()
+    for step in ("selected", "saved"):
+        found = Axe().run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]
+        grave = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
+        assert not grave, (step, grave)
+        with page.expect_download():
+            bar(page).get_by_role("button", name="Save script").click()
+        expect(bar(page).get_by_text("have no copy that stays")).to_be_visible()
+
+
+@pytest.mark.parametrize("width, height", ((320, 568), (390, 844), (844, 390), (1280, 800)))
+def test_the_bar_fits_and_leaves_room(opened, tidy_site, width, height):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width, height=height)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    for step in ("selected", "saved"):
+        place = bar(page).bounding_box()
+        assert place["y"] + place["height"] <= height + 0.5 and place["height"] < 0.65 * height, (step, place)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        with page.expect_download():
+            bar(page).get_by_role("button", name="Save script").click()
+        expect(bar(page)).to_contain_text("Saved for 72 files")

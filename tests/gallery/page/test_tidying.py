@@ -1,0 +1,208 @@
+"""Tidying up from the page: traits and the best of each group, what is chosen, lists and scripts. Without a browser."""
+
+import base64
+import io
+import os
+import shutil
+import stat
+import zipfile
+
+import pytest
+from fake_gallery import view
+from PIL import Image
+from small_gallery import draw_copies, embedding, write
+from visits import client, made, noise, save
+
+from gallery import keep, tidy
+
+AWAY = "10.0.0.7"
+FILES = ("/api/0/list", "/api/0/script")
+
+
+@pytest.fixture(scope="module")
+def drawn_copies(tmp_path_factory):
+    return draw_copies(tmp_path_factory.mktemp("copies") / "photos", 4)
+
+
+@pytest.fixture
+def copies(drawn_copies, tmp_path):
+    """A view of a real gallery whose photos a test may move."""
+    shutil.copytree(drawn_copies, tmp_path / "photos", copy_function=shutil.copy2)
+    return write(tmp_path / "gallery", "ready-made", tmp_path / "photos", embedding(4))
+
+
+def local(*views):
+    return client(list(views), caller="127.0.0.1")
+
+
+def unzipped(answer):
+    """Return {name: bytes} of the archive in an answer."""
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(answer.json()["content"]))) as archive:
+        assert all(stat.S_IMODE(entry.external_attr >> 16) == 0o755 for entry in archive.infolist())
+        return {os.path.basename(name): archive.read(name) for name in archive.namelist()}
+
+
+def chosen(view, *names):
+    """Return the body that chooses the images whose paths end so."""
+    gallery = view.gallery
+    rows = [row for row, path in enumerate(gallery.paths) if path.endswith(names)]
+    return {"keys": [gallery.keys[row] for row in rows], "stamp": gallery.stamp}
+
+
+def test_traits_are_those_of_the_files(copies):
+    groups = made(client([copies]), "/api/0/duplicates", kind="copies", count=500)["groups"]
+    assert len(groups) == 4 and all(group["size"] == len(group["items"]) == 4 and not group["same"] for group in groups)
+    for item in (item for group in groups for item in group["items"]):
+        path = os.path.join(copies.folder, item["path"])
+        with Image.open(path) as image:
+            date = image.getexif().get_ifd(0x8769).get(0x9003)
+            assert item["pixels"] == list(image.size) and item["format"] == image.format
+        assert item["bytes"] == os.path.getsize(path) and item["camera"] == (date is not None)
+        expected = date.replace(":", "-", 2)[:16] if date else keep._written(copies.gallery, copies.row(item["key"]))[:16]
+        assert item["date"] == expected and not item["cut"] and "odd" not in item
+
+
+@pytest.mark.parametrize("rule", ("best", "oldest"))
+def test_the_first_image_of_a_group_is_the_one_that_should_stay(copies, rule):
+    found = made(client([copies]), "/api/0/duplicates", kind="copies", keep=rule, count=500)
+    assert found["rule"] == keep.KEEP[rule] and found["stamp"] == copies.stamp
+    for group in found["groups"]:
+        traits = [(item["pixels"][0] * item["pixels"][1], item["bytes"], item["date"]) for item in group["items"]]
+        pixels, size, date = traits[0]
+        if rule == "best":
+            assert pixels == max(t[0] for t in traits) and size == max(t[1] for t in traits if t[0] == pixels)
+        else:
+            assert date == min(t[2] for t in traits)
+            assert (pixels, size) == max(t[:2] for t in traits if t[2] == date)
+
+
+def test_a_gallery_without_facts_shows_what_it_has(drawn):
+    root, paths = drawn
+    (group,) = made(client([view("ready-made", paths, root=root)]), "/api/0/duplicates")["groups"]
+    for item in group["items"]:
+        assert item["pixels"] is None and item["format"] is None and not item["camera"]
+        assert item["bytes"] == os.path.getsize(os.path.join(root, item["path"])) and len(item["date"]) == 16
+    assert group["same"]
+
+
+@pytest.mark.parametrize("turned", (0, 1))
+@pytest.mark.parametrize("rule", ("best", "oldest"))
+def test_page_and_shell_choose_the_same_and_write_the_same_script(copies, rule, turned):
+    page, gallery = local(copies), copies.gallery
+    answer = made(page, "/api/0/spares", kind="copies", keep=rule, turned=turned)
+    spares = keep.spares(gallery, copies.index, bool(turned), rule)
+    assert sorted(item["key"] for item in answer["items"]) == sorted(gallery.keys[spare.row] for spare in spares)
+    assert answer["kept"] == [gallery.keys[row] for row in sorted({spare.kept for spare in spares})]
+    assert len(spares) == 12 and {item["bytes"] for item in answer["items"]} == {gallery.files[s.row].size for s in spares}
+    body = {"keys": [item["key"] for item in answer["items"]], "stamp": answer["stamp"]}
+    scripts = unzipped(page.post(f"/api/0/script?keep={rule}&turned={turned}", json=body))
+    expected = tidy.scripts(gallery, spares, "tidy-undo.sh")
+    assert scripts == {"tidy.sh": expected.move, "tidy-undo.sh": expected.back}
+
+
+def test_what_has_no_copy_that_stays_is_counted(copies):
+    page = local(copies)
+    one = page.post("/api/0/script", json=chosen(copies, "copy of 1.jpg")).json()
+    assert (one["files"], one["alone"]) == (1, 0)
+    body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
+    answer = page.post("/api/0/script", json=body)
+    assert (answer.json()["files"], answer.json()["alone"]) == (5, 4)
+    assert b"4 of them have no copy that stays" in unzipped(answer)["tidy.sh"]
+
+
+def test_a_list_holds_the_names_as_they_are(tmp_path):
+    names = (b"plain.png", b"not \xff UTF-8.png", b"two\nlines.png", b"cr\rname.png", "\u65e5\u672c.png".encode())
+    paths = [save(os.path.join(tmp_path / "photos", os.fsdecode(name)), noise(number)) for number, name in enumerate(names)]
+    one = view("ready-made", paths, root=str(tmp_path / "photos"))
+    page = local(one)
+    body = {"keys": one.gallery.keys, "stamp": one.stamp}
+    answer = page.post("/api/0/list", json=body).json()
+    listed = base64.b64decode(answer["content"]).split(b"\n")
+    assert sorted(listed) == sorted([*(os.fsencode(path) for path in (paths[0], paths[1], paths[4])), b""])
+    assert answer["left"] == 2
+    assert b"two\nlines.png" in unzipped(page.post("/api/0/script", json=body))["tidy.sh"]
+    known = keep.traits(one.gallery, range(len(paths)))
+    odd = {path for row, path in enumerate(one.gallery.paths) if one.traits(row, known[row]).get("odd")}
+    assert odd == {paths[1], paths[2], paths[3]}
+
+
+def test_gone_images_are_left_out(copies):
+    page, gallery = local(copies), copies.gallery
+    body = chosen(copies, "copy of 1.jpg", "copy of 2.jpg")
+    assert page.post("/api/0/present", json=body).json() == {"keys": body["keys"], "stamp": copies.stamp}
+    copies.gone[gallery.row_of(body["keys"][0])] = True
+    assert page.post("/api/0/present", json=body).json()["keys"] == body["keys"][1:]
+    assert page.post("/api/0/present", json=body | {"keys": ["none"]}).json()["keys"] == []
+    assert page.post("/api/0/script", json=body).json()["files"] == 1
+
+
+def test_the_folder_may_be_away(copies):
+    body = chosen(copies, "copy of 1.jpg")
+    os.rename(copies.folder, copies.folder + " away")
+    answer = local(copies).post("/api/0/script", json=body)
+    assert answer.status_code == 500 and "is away" in answer.json()["error"]
+
+
+# ---- security --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_only_this_machine_gets_whole_paths(copies, path):
+    body = chosen(copies, "copy of 1.jpg")
+    answer = client([copies], caller=AWAY).post(path, json=body)
+    assert answer.status_code == 403 and copies.folder not in answer.text
+    assert client([copies], caller=AWAY).post("/api/0/present", json=body).status_code == 200
+    assert local(copies).post(path, json=body).status_code == 200
+
+
+def test_no_other_answer_tells_where_the_folder_lies(copies):
+    page = local(copies)
+    for path in ("duplicates?kind=copies", "spares?kind=copies"):
+        made(page, f"/api/0/{path}")
+        assert os.path.dirname(copies.folder) not in page.get(f"/api/0/{path}").text
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_selection_of_an_earlier_gallery_is_refused(copies, path):
+    answer = local(copies).post(path, json=chosen(copies, "copy of 1.jpg") | {"stamp": "other"})
+    assert answer.status_code == 409 and "embedded again" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", (*FILES, "/api/0/present"))
+@pytest.mark.parametrize(
+    "body",
+    (b"", b"{", b"[]", b"null", b'{"keys": 1, "stamp": "a"}', b'{"keys": [], "stamp": "a"}', b'{"keys": [1], "stamp": "a"}',
+     b'{"keys": ["a"]}', b'{"keys": ["a"], "stamp": 1}', b'{"keys": ["a"], "stamp": null}', b"\xff", b"[" * 9000,
+     b'{"keys": [["a"]], "stamp": "a"}', b'{"keys": "abc", "stamp": "a"}'),
+)  # fmt: skip
+def test_the_body_is_checked(copies, path, body):
+    answer = local(copies).post(path, content=body)
+    assert answer.status_code == 400 and answer.json()["error"].startswith("Send {")
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_an_image_is_named_by_its_key_only(copies, path):
+    gallery = copies.gallery
+    for wrong in ("none", "0", gallery.paths[0], "../" + gallery.keys[0], gallery.keys[0].upper() + "0"):
+        answer = local(copies).post(path, json={"keys": [gallery.keys[0], wrong], "stamp": copies.stamp})
+        assert answer.status_code == 404, wrong
+
+
+def test_too_many_are_refused(copies, monkeypatch):
+    monkeypatch.setattr("gallery.page.request_params.CHOSEN", 2)
+    body = {"keys": copies.gallery.keys[:3], "stamp": copies.stamp}
+    assert local(copies).post("/api/0/list", json=body).status_code == 400
+    monkeypatch.setattr("gallery.page.request_params.CHOSEN", 0)
+    answer = local(copies).post("/api/0/list", json={"keys": ["x" * 2000], "stamp": ""})
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("query", ("keep=newest", "keep=best%00", "kind=all", "turned=2", "kind=alike&threshold=x"))
+def test_words_are_checked(copies, query):
+    page = local(copies)
+    for path in ("duplicates", "spares"):
+        answer = page.get(f"/api/0/{path}?{query}")
+        assert answer.status_code == 400 and "has to be" in answer.json()["error"]
+    if "kind" not in query:
+        answer = page.post(f"/api/0/script?{query}", json=chosen(copies, "copy of 1.jpg"))
+        assert answer.status_code == 400
