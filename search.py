@@ -25,7 +25,7 @@ from utils import flags, log
 from utils.errors import InputError, Interrupted, RunError, exit_on_error
 from utils.lock import locked
 
-FILES = ("images", "not_duplicate", "script", "to")  # arguments that name photos, which may have any name
+FILES = ("images", "not_duplicate", "reference", "script", "to")  # arguments that name photos, which may have any name
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +57,8 @@ def parse_args() -> argparse.Namespace:
     add("--script", default=None, metavar="FILE", help="write a script that moves all but one of each group of copies")
     rules = "; ".join(f"{name}: {rule}" for name, rule in keep.KEEP.items())
     add("--keep", choices=tuple(keep.KEEP), default="best", help=f"which one stays, with --script. {rules}")
+    about = "move only images with a copy in this folder, and none of this folder, with --script"
+    add("--reference", default=None, metavar="FOLDER", help=about)
     about = "folder that the script moves them into (default: beside the folder of the images)"
     add("--to", default=None, metavar="FOLDER", help=about)
     about = "remember that these images are no duplicates of each other"
@@ -184,7 +186,8 @@ def duplicates(args: argparse.Namespace) -> None:
         return
     gallery, opened_index = open_gallery(args.gallery)
     if args.script is not None:
-        chosen = keep.spares(gallery, opened_index, args.turned, args.keep)
+        reference = keep.below(gallery, args.reference)
+        chosen = keep.spares(gallery, opened_index, args.turned, args.keep, reference)
         if not chosen:
             log.say("nothing to move: there are no identical files and no copies")
             return

@@ -2,17 +2,24 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
+from data.lists import shown
 from gallery import derived
 from gallery.index import Index
 from gallery.store import Gallery
+from utils.errors import InputError
 
 KEEP = {
     "best": "the most pixels, then the most bytes, then the oldest; cut-off files last",
     "oldest": "the oldest, then the most pixels, then the most bytes; cut-off files last",
 }
+KEEP_BESIDE = {  # the same with a reference folder
+    "best": "the most pixels, then the reference folder, then the most bytes, then the oldest; cut-off files last",
+    "oldest": "the reference folder, then the oldest, then the most pixels, then the most bytes; cut-off files last",
+}
+NONE: Container[int] = frozenset()
 
 
 class Spare(NamedTuple):
@@ -46,31 +53,59 @@ def traits(gallery: Gallery, rows: Sequence[int]) -> dict[int, Traits]:
     return by_row
 
 
-def ranks(gallery: Gallery, by_row: dict[int, Traits], keep: str) -> dict[int, tuple]:
-    """Return what sorts rows so that the image that stays comes first. keep: a name of KEEP."""
+def ranks(gallery: Gallery, by_row: dict[int, Traits], keep: str, reference: Container[int] = NONE) -> dict[int, tuple]:
+    """Return what sorts rows so that the image that stays comes first. keep: a name of KEEP.
+
+    reference: rows that come before others with as many pixels, or before all others if the oldest stays.
+    """
     by_rank = {}
     for row, each in by_row.items():
         width, height = each.pixels or (0, 0)
-        size = -width * height, -each.size
-        order = (each.date, *size) if keep == "oldest" else (*size, each.date)
+        pixels, other = -width * height, row not in reference
+        order = (other, each.date, pixels, -each.size) if keep == "oldest" else (pixels, other, -each.size, each.date)
         by_rank[row] = (each.cut, *order, _written(gallery, row), gallery.paths[row])
     return by_rank
 
 
-def spares(gallery: Gallery, index: Index, turned: bool, keep: str) -> list[Spare]:
+def spares(gallery: Gallery, index: Index, turned: bool, keep: str, reference: Container[int] | None = None) -> list[Spare]:
     """Choose the image that stays of each group of identical files and copies. Look-alikes are different pictures: all stay.
 
     keep: a name of KEEP. Files that are gone, or changed their size since the gallery was made, take no part.
+    reference: rows that stay in any case, and so do images without a copy among them; None: there are none.
     """
     groups = [rows.tolist() for rows in derived.duplicates(gallery, index, "copies", 0, turned).rows]
     groups = [[row for row in group if _is_as_before(gallery, row)] for group in groups]
-    return all_but_the_best(groups, ranks(gallery, traits(gallery, [row for group in groups for row in group]), keep))
+    if reference is not None:
+        groups = across(groups, reference)
+    by_row = traits(gallery, [row for group in groups for row in group])
+    return all_but_the_best(groups, ranks(gallery, by_row, keep, reference or NONE), reference or NONE)
 
 
-def all_but_the_best(groups: Iterable[Sequence[int]], by_rank: dict[int, tuple]) -> list[Spare]:
-    """Return the spare images of these groups of rows, sorted. by_rank: of `ranks`."""
+def below(gallery: Gallery, folder: str | None) -> frozenset[int] | None:
+    """Return the rows of the images in a folder and below, as the user names it; None for None.
+
+    Raises InputError if there are none.
+    """
+    if folder is None:
+        return None
+    for whole in (os.path.abspath(folder), *(os.path.join(root, os.path.normpath(folder)) for root in gallery.roots)):
+        start = os.path.join(whole, "")
+        if rows := frozenset(row for row, path in enumerate(gallery.paths) if path.startswith(start)):
+            return rows
+    raise InputError(f"{shown(folder)}: holds no image of {shown(gallery.folder)}", "reference")
+
+
+def across(groups: Iterable[Sequence[int]], reference: Container[int]) -> list[Sequence[int]]:
+    """Return the groups with an image among `reference` and another one."""
+    return [group for group in groups if len({row in reference for row in group}) == 2]
+
+
+def all_but_the_best(
+    groups: Iterable[Sequence[int]], by_rank: dict[int, tuple], reference: Container[int] = NONE
+) -> list[Spare]:
+    """Return the spare images of these groups of rows, sorted. by_rank: of `ranks`. reference: rows that stay."""
     sorted_groups = (sorted(group, key=by_rank.__getitem__) for group in groups)
-    return sorted(Spare(row, group[0]) for group in sorted_groups for row in group[1:])
+    return sorted(Spare(row, group[0]) for group in sorted_groups for row in group[1:] if row not in reference)
 
 
 def spares_among(chosen: Iterable[int], groups: Iterable[Sequence[int]], by_rank: dict[int, tuple]) -> list[Spare]:

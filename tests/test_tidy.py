@@ -151,17 +151,26 @@ def test_the_best_stays(tidied):
     assert sorted(os.listdir(folder)) == ["other.png", "smaller.png"]
 
 
+def test_only_what_is_already_in_a_reference_moves(tidied):
+    """best.png has no copy. The copies below deep/er are the reference; half of the others lie in deep, half outside."""
+    tidied("--reference", "deep/er")
+    sh(SHELLS[0], tidied.top / "tidy.sh")
+    assert len(files_of(tidied.folder / "deep" / "er")) == 20 and os.listdir(tidied.folder / "deep") == ["er"]
+    assert sorted(os.listdir(tidied.folder)) == ["best.png", "deep"]
+
+
 def test_what_is_refused(tidied):
     tidied()
     for flags, match in (
         ((), "is there already"),
+        (("--reference", "nowhere"), "holds no image"),
         (("--to", tidied.folder / "spare"), "among the images"),
         (("--to", "/proc/spare"), "another disk"),
     ):
         before = snapshot(tidied.top)
         with pytest.raises(InputError, match=match) as caught:
             tidied(*flags, script="tidy.sh" if not flags else "new.sh")
-        assert caught.value.setting in ("script", "to") and "\n" not in str(caught.value)
+        assert caught.value.setting in ("script", "to", "reference") and "\n" not in str(caught.value)
         assert set(snapshot(tidied.top)) == set(before)
     with pytest.raises(InputError, match="is there already"):
         tidied(script="tidy-undo.sh")

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,9 +94,17 @@ class GalleryView:
         items = [self.item(row) for row in rows[:4]]
         return {"id": number, "name": items[0]["name"], "size": len(rows), "items": items}
 
-    def group(self, rows: Sequence[int], similarity: float, by_row: dict[int, Traits]) -> dict[str, Any]:
-        """Describe a group of duplicates. rows: the one that should stay comes first. by_row: traits of those to show."""
-        items = [self.item(row) | self.traits(row, by_row[row]) for row in rows if row in by_row]
+    def group(
+        self, rows: Sequence[int], similarity: float, by_row: dict[int, Traits], reference: Container[int] = ()
+    ) -> dict[str, Any]:
+        """Describe a group of duplicates.
+
+        rows: the one that should stay comes first. by_row: traits of those to show. reference: rows that stay in any case.
+        """
+        shown = [row for row in rows if row in by_row]
+        items = [
+            self.item(row) | self.traits(row, by_row[row]) | ({"stays": True} if row in reference else {}) for row in shown
+        ]
         return {"similarity": round(float(similarity), 4), "size": len(rows), "items": items}
 
     def traits(self, row: int, known: Traits) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from gallery import derived, keep, not_duplicates, tidy
 from gallery.derived import Duplicates
 from gallery.page import request_params as params
+from gallery.page.arrange import Arranged, folders_of, wish_of
 from gallery.page.background import Workshop
 from gallery.page.gallery_view import GalleryView, is_odd
 from gallery.page.guard import Json
@@ -38,19 +39,20 @@ class Tidying:
     async def duplicates(self, request: Request) -> Response:
         g, query = params.one_of(self.shelf.views, request), request.query_params
         start, count = params.stretch(query, 20)
-        rule = params.one_word(query, "keep", keep.KEEP)
-        result = await self._groups(g, query)
-        chosen = Duplicates(result.rows[start : start + count], result.similarities[start : start + count])
-        groups = await run_in_threadpool(described, g, chosen, rule)
-        about = {"stamp": g.stamp, "rule": keep.KEEP[rule]}
-        return Json({"total": len(result.rows), "images": sum(map(len, result.rows)), "groups": groups, **about})
+        wish = wish_of(query)
+        arranged = await run_in_threadpool(Arranged, g, await self._groups(g, query), wish)
+        groups = await run_in_threadpool(described, arranged, start, count)
+        total, images = len(arranged.groups), sum(len(rows) for rows, _ in arranged.groups)
+        rules = keep.KEEP_BESIDE if wish.reference else keep.KEEP
+        about = {"stamp": g.stamp, "rule": rules[wish.keep], "folders": folders_of([*arranged.paths.values()])}
+        return Json({"total": total, "images": images, "groups": groups, **about})
 
     async def spares(self, request: Request) -> Response:
         """List all but the best of each group, and the best ones."""
         g, query = params.one_of(self.shelf.views, request), request.query_params
-        rule = params.one_word(query, "keep", keep.KEEP)
-        result = await self._groups(g, query)
-        return Json({"stamp": g.stamp} | await run_in_threadpool(all_but_the_best, g, result.rows, rule))
+        wish = wish_of(query)
+        arranged = await run_in_threadpool(Arranged, g, await self._groups(g, query), wish)
+        return Json({"stamp": g.stamp} | await run_in_threadpool(all_but_the_best, arranged))
 
     async def present(self, request: Request) -> Response:
         """Tell which of the chosen images are still there."""
@@ -71,9 +73,9 @@ class Tidying:
         """Make the scripts of `gallery.tidy` in one archive, so that nobody has the first without the second."""
         g, rows = await self._chosen(request)
         query = request.query_params
-        rule = params.one_word(query, "keep", keep.KEEP)
-        groups = (await self._groups(g, {"kind": "copies", "turned": query.get("turned", "")})).rows
-        return await run_in_threadpool(scripts, g, rows, groups, rule)
+        copies = await self._groups(g, {"kind": "copies", "turned": query.get("turned", "")})
+        arranged = await run_in_threadpool(Arranged, g, copies, wish_of(query), True)
+        return await run_in_threadpool(scripts, arranged, rows)
 
     async def _groups(self, g: GalleryView, query: Any) -> Duplicates:
         """Return the groups of the class `kind`, without images that are gone or marked as "not duplicates"."""
@@ -98,32 +100,32 @@ class Tidying:
         return g, [row for row in rows if not g.gone[row]]
 
 
-def described(g: GalleryView, result: Duplicates, rule: str) -> list[dict[str, Any]]:
-    """Describe groups, in each the image that should stay first, and of a large one only a part."""
-    by_row = keep.traits(g.gallery, [row for rows in result.rows for row in rows.tolist()])
-    by_rank = keep.ranks(g.gallery, by_row, rule)
+def described(arranged: Arranged, start: int, count: int) -> list[dict[str, Any]]:
+    """Describe some of the groups, and of a large one only a part."""
+    g, some = arranged.g, arranged.groups[start : start + count]
+    by_row, by_rank = arranged.ranked([row for rows, _ in some for row in rows])
     groups = []
-    for rows, similarity in zip(result.rows, result.similarities):
-        ranked = sorted(rows.tolist(), key=by_rank.__getitem__)
-        group = g.group(ranked, similarity, {row: by_row[row] for row in ranked[: params.SHOWN]})
+    for rows, similarity in some:
+        ranked = sorted(rows, key=by_rank.__getitem__)
+        group = g.group(ranked, similarity, {row: by_row[row] for row in ranked[: params.SHOWN]}, arranged.reference)
         groups.append(group | {"same": bool((g.gallery.hashes[rows] == g.gallery.hashes[rows[0]]).all())})
     return groups
 
 
-def all_but_the_best(g: GalleryView, groups: Sequence[Any], rule: str) -> dict[str, Any]:
-    lists = [rows.tolist() for rows in groups]
-    by_rank = keep.ranks(g.gallery, keep.traits(g.gallery, [row for rows in lists for row in rows]), rule)
-    spares, files = keep.all_but_the_best(lists, by_rank), g.gallery.files
+def all_but_the_best(arranged: Arranged) -> dict[str, Any]:
+    g, lists = arranged.g, [rows for rows, _ in arranged.groups]
+    everything = [row for rows in lists for row in rows]
+    spares = keep.all_but_the_best(lists, arranged.ranked(everything)[1], arranged.reference)
+    files, going = g.gallery.files, {row for row, _ in spares}
     items = [g.item(row) | {"bytes": files[row].size, "odd": is_odd(files[row].path)} for row, _ in spares]
-    kept = sorted({row for _, row in spares if row is not None})
-    return {"items": items, "kept": [g.gallery.keys[row] for row in kept]}
+    return {"items": items, "kept": [g.gallery.keys[row] for row in sorted(set(everything) - going)]}
 
 
-def scripts(g: GalleryView, rows: Sequence[int], groups: Sequence[Any], rule: str) -> Response:
-    chosen = set(rows)
-    lists = [group for group in (rows.tolist() for rows in groups) if not chosen.isdisjoint(group)]
-    known = keep.traits(g.gallery, [*chosen, *(row for group in lists for row in group)])
-    spares = keep.spares_among(rows, lists, keep.ranks(g.gallery, known, rule))
+def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:
+    g, chosen = arranged.g, set(rows)
+    lists = [group for group, _ in arranged.groups if not chosen.isdisjoint(group)]
+    by_rank = arranged.ranked([*chosen.union(*lists)])[1]
+    spares = keep.spares_among(rows, lists, by_rank)
     made = tidy.scripts(g.gallery, spares, "tidy-undo.sh")
     folder, archive = f"tidy-{time.strftime('%Y%m%d-%H%M%S')}", io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:

@@ -3,8 +3,9 @@
 import { fileOf } from "./api.js";
 import { announce, copy, count, el } from "./dom.js";
 import { select, selection } from "./select.js";
-import { wholePath } from "./state.js";
+import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
+import { wishes } from "./wishes.js";
 
 const NOTHING = "This page changes nothing in your folder. The script moves files when you run it, and asks first.";
 
@@ -35,8 +36,8 @@ function steps({ name, folder, files, alone }) {
   ];
 }
 
-/** The bar of a view. keep(): the rule by which images stay. */
-export function bar(g, view, keep) {
+/** The bar of a view. */
+export function bar(g, view) {
   const line = el("p", { class: "line chosen", role: "status" });
   const note = el("div", { class: "note" }, el("p", {}, NOTHING));
   const chosen = () => [...selection(g).items.values()];
@@ -56,7 +57,7 @@ export function bar(g, view, keep) {
   };
   const ask = (what) => {
     const { items, stamp, turned } = selection(g);
-    const query = { keep: keep(), turned: turned ? 1 : 0 };
+    const query = { ...wishes(read().query), turned: turned ? 1 : 0 };
     return fileOf(g, what, query, { keys: [...items.keys()], stamp }, view.signal);
   };
   const say = (...nodes) => {

@@ -8,19 +8,28 @@ import { select, tick } from "./select.js";
 import { wholePath } from "./state.js";
 import { BADGES, traits } from "./traits.js";
 
-/** Selects all items of a group but the first, which is the best. about: see `select`. */
-export function allButFirst(g, [first, ...others], about) {
-  select(g, [first], false);
-  select(g, others, true, about);
+/** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
+export function allButFirst(g, items, about) {
+  const stays = (item) => item === items[0] || item.stays;
+  select(g, items.filter(stays), false);
+  select(
+    g,
+    items.filter((item) => !stays(item)),
+    true,
+    about,
+  );
 }
 
 /** Makes the row. keep: the rule by which the first image stays. about, failed: see `select` and page.js. */
 export function row(g, group, { keep, about, failed }) {
   const { items, size, same } = group; // identical files cannot be dismissed: they are duplicates in any case
   const list = grid(`${count(items.length, "image")}, duplicates of each other`, "tiles", "keys-select");
-  const badge = (place) => (place ? null : el("span", { class: "badge" }, BADGES[keep]));
+  const badge = (item, place) => {
+    const word = place ? item.stays && "Stays" : BADGES[keep];
+    return word && el("span", { class: "badge" }, word);
+  };
   list.append(
-    ...items.map((item, place) => tile(item, { path: true, more: [tick(g, item), badge(place), traits(item)] })),
+    ...items.map((item, place) => tile(item, { path: true, more: [tick(g, item), badge(item, place), traits(item)].filter(Boolean) })),
   );
   settle(list);
   const button = (label, onclick, look = "") =>

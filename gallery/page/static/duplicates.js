@@ -8,6 +8,7 @@ import { itemOf, pager, waiting } from "./grid.js";
 import { select, selectable } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
 import { BADGES } from "./traits.js";
+import { filterBox, isFiltered, keep, rules, wishes } from "./wishes.js";
 
 const PAGE = 20;
 const PAUSE = 300; // milliseconds after the last step of a slider
@@ -35,7 +36,6 @@ const KINDS = {
 };
 
 const SAFE = ["copies", "identical", "near"]; // classes of which all but the best may go
-const RULES = { best: "the best", oldest: "the oldest" };
 
 function tabs(kind) {
   return el(
@@ -49,19 +49,6 @@ function tabs(kind) {
 
 /** The threshold of look-alikes: as the user set it, or the default of the gallery. */
 const threshold = (query) => query.get("threshold") ?? galleries[gallery(query)].alike;
-
-/** The rule by which an image of each group stays. */
-const keep = (query) => (RULES[query.get("keep")] ? query.get("keep") : "best");
-
-/** A choice of that rule. */
-function rules(query, changed) {
-  const choice = el(
-    "select",
-    { id: "keep", onchange: () => (amend("keep", choice.value === "best" ? null : choice.value), changed()) },
-    Object.entries(RULES).map(([name, label]) => el("option", { value: name, selected: name === keep(query) }, label)),
-  );
-  return el("span", { class: "option" }, el("label", { for: "keep" }, "Of each group stays"), choice);
-}
 
 /** The settings of a class of duplicates; `changed` is called after each change. */
 function settings(kind, query, changed) {
@@ -124,21 +111,22 @@ function spares({ g, list, total, rule, ask, about, failed }) {
 }
 
 /** Asks for the groups with the settings of `query`, and shows them in `place`. */
-async function fill(place, kind, view, query, signal) {
+async function fill({ place, kind, view, filters }, query, signal) {
   const g = gallery(query);
   const wait = waiting();
   const list = el("ul", { class: "groups" });
   place.replaceChildren(wait.node);
-  const settings = { kind, keep: keep(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
+  const settings = { kind, ...wishes(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
   const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
   const first = await ask("duplicates", { start: 0, count: PAGE });
-  const { total, images, groups, stamp, rule } = first;
+  const { total, images, groups, folders, stamp, rule } = first;
   const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
   announce(summary);
-  if (!total)
-    return place.replaceChildren(
-      empty(summary, kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here."),
-    );
+  filters.offer(folders);
+  if (!total) {
+    const hint = kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here.";
+    return place.replaceChildren(isFiltered(query) ? empty("No group is left by the filter.") : empty(summary, hint));
+  }
   const about = () => ({ stamp, turned: query.get("turned") === "1" });
   const buttons = SAFE.includes(kind) ? spares({ g, list, total, rule: keep(query), ask, about, failed: view.failed }) : null;
   let loaded = 0;
@@ -157,13 +145,14 @@ async function fill(place, kind, view, query, signal) {
 }
 
 /** Fills the place, again after changes: many steps of a slider make one request, which ends an older one. */
-function filler(place, kind, view) {
+function filler(parts) {
+  const { view } = parts;
   let timer;
   let older = new AbortController();
   const start = (query) => {
     older.abort();
     older = new AbortController();
-    return fill(place, kind, view, query, AbortSignal.any([view.signal, older.signal]));
+    return fill(parts, query, AbortSignal.any([view.signal, older.signal]));
   };
   const again = (query) =>
     start(query)
@@ -181,14 +170,16 @@ export async function duplicates(section, view) {
   const { query } = read();
   const kind = KINDS[query.get("kind")] ? query.get("kind") : "copies";
   const place = el("div");
-  const { start, changed } = filler(place, kind, view);
+  const filters = filterBox(query, () => changed());
+  const { start, changed } = filler({ place, kind, view, filters });
   section.append(
     heading("Duplicates"),
     tabs(kind),
     el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Marked as not duplicates")),
     el("div", { class: "tools" }, rules(query, changed), settings(kind, query, changed) ?? ""),
+    filters.node,
     place,
-    bar(gallery(query), view, () => keep(read().query)),
+    bar(gallery(query), view),
   );
   await start(query);
 }

@@ -1,6 +1,7 @@
 // What people compare copies by: pixels, bytes, format, date. And which image of a group should stay.
 
-import { el } from "./dom.js";
+import { copy, el } from "./dom.js";
+import { wholePath } from "./state.js";
 
 const UNITS = ["kB", "MB", "GB", "TB"];
 
@@ -16,14 +17,27 @@ export function bytes(number) {
 export const BADGES = { best: "Best", oldest: "Oldest" };
 
 /** Lines with the traits of an image. Galleries of older versions know only bytes and the file's date. */
-export function traits({ pixels, format, bytes: size, date, camera, cut }) {
+export function traits({ name, path, pixels, format, bytes: size, date, camera, cut }) {
   const facts = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null];
   const where = camera ? "taken" : "file of";
+  const whole = wholePath(path);
+  const button = (label, text) =>
+    el(
+      "button",
+      {
+        type: "button",
+        tabindex: "-1",
+        "aria-label": `Copy ${label} of ${name}`,
+        onclick: (event) => copy(text, event.currentTarget),
+      },
+      `Copy ${label}`,
+    );
   return el(
-    "p",
+    "div",
     { class: "traits" },
-    facts.filter(Boolean).join(" · "),
-    el("br"),
-    `${where} ${date}`,
+    el("p", {}, facts.filter(Boolean).join(" · ")),
+    el("p", {}, `${where} ${date}`),
+    button("path", whole),
+    button("folder", whole.slice(0, whole.lastIndexOf("/")) || "."),
   );
 }

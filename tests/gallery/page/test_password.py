@@ -29,7 +29,10 @@ def locked(galleries):
 def every_address(galleries):
     image = galleries[0].gallery.keys[0]
     yield from ("/", "/static/page.css", "/static/page.js", f"/image/{image}", "/upload/x", "/api/galleries", "/nothing")
-    yield from (f"/api/0/{name}" for name in (f"search?image={image}", "clusters", "clusters/0", "duplicates", "spares", "map", "bad"))
+    yield from (
+        f"/api/0/{name}"
+        for name in (f"search?image={image}", "clusters", "clusters/0", "duplicates", "spares", "map", "bad")
+    )
 
 
 @pytest.mark.parametrize(

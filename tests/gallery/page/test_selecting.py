@@ -170,6 +170,49 @@ def test_copied_paths_and_a_list(opened, tidy_site, tmp_path):
     expect(bar(page)).to_contain_text(f"Saved: {download.value.suggested_filename}, a path a line.")
 
 
+def test_filter_order_and_reference(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    box(page.locator(".tile").nth(1)).click()
+    page.get_by_text("Filter, sort, compare with a folder").click()
+    page.get_by_label("Folder or name").fill("img_0003")
+    expect(page.locator(".group")).to_have_count(1)
+    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group.")
+    expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
+    page.get_by_role("button", name="of all 1 group").click()
+    expect(bar(page)).to_contain_text(" selected")
+    bar(page).get_by_role("button", name="Clear").click()
+    page.get_by_label("Folder or name").fill("nowhere")
+    expect(page.get_by_text("No group is left by the filter.")).to_be_visible()
+    page.get_by_label("Folder or name").fill("")
+    expect(page.locator(".group")).to_have_count(20)
+    page.get_by_label("Order").select_option("by name")
+    settled(page)
+    expect(page.locator(".tile .name").first).to_have_text("2023 summer/IMG_0000.jpg")
+    page.get_by_label("Only what is already in").select_option("from phone")
+    settled(page)
+    expect(page.get_by_text("then the reference folder")).to_be_visible()
+    group = page.locator(".group").first
+    assert group.locator(".badge").all_inner_texts() == ["Best", "Stays"]
+    group.get_by_role("button", name="Select all but the best").click()
+    assert selected(page) == ["2023 summer/IMG_0000.jpg", "copy of 0.jpg"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("48 selected")
+    assert not any(name.startswith("from phone") for name in selected(page))
+    page.reload()  # the filter is part of the address
+    settled(page)
+    expect(page.get_by_label("Order")).to_have_value("name")
+    expect(page.get_by_label("Only what is already in")).to_have_value("from phone")
+    tile = page.locator(".tile").first
+    tile.get_by_role("button", name="Copy folder").click()
+    expect(tile.get_by_text("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == str(photos / "from phone")
+    tile.get_by_role("button", name="Copy path").click()
+    expect(tile.get_by_text("Copied")).to_have_count(2)
+    assert page.evaluate("navigator.clipboard.readText()") == str(photos / "from phone/resaved 0.jpg")
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(opened, tidy_site, tmp_path, shell):
     url, photos = tidy_site

@@ -14,6 +14,7 @@ from small_gallery import draw_copies, embedding, write
 from visits import client, made, noise, save
 
 from gallery import keep, tidy
+from utils.errors import InputError
 
 AWAY = "10.0.0.7"
 FILES = ("/api/0/list", "/api/0/script")
@@ -206,3 +207,97 @@ def test_words_are_checked(copies, query):
     if "kind" not in query:
         answer = page.post(f"/api/0/script?{query}", json=chosen(copies, "copy of 1.jpg"))
         assert answer.status_code == 400
+
+
+# ---- filter, order, reference ----------------------------------------------------------------------------------------
+
+
+def paths_of(groups):
+    return sorted(sorted(item["path"] for item in group["items"]) for group in groups)
+
+
+@pytest.mark.parametrize(
+    "query, wanted",
+    (
+        ({"find": "img_0001"}, lambda paths: any("IMG_0001" in path for path in paths)),
+        ({"find": "SEA/"}, lambda paths: any("sea/" in path for path in paths)),
+        ({"find": "nowhere"}, lambda paths: False),
+        ({"across": 1}, lambda paths: len({os.path.dirname(path) for path in paths}) > 1),
+        ({"reference": "2023 summer/sea"}, lambda paths: len({path.startswith("2023 summer/sea/") for path in paths}) == 2),
+        ({"reference": "2023"}, lambda paths: False),
+        ({"reference": "/from phone/"}, lambda paths: len({path.startswith("from phone/") for path in paths}) == 2),
+    ),
+)
+@pytest.mark.parametrize("kind", ("copies", "identical", "near"))
+def test_a_filter_keeps_the_groups_that_are_wanted(copies, kind, query, wanted):
+    page = client([copies])
+    everything = made(page, "/api/0/duplicates", kind=kind, count=500)
+    found = made(page, "/api/0/duplicates", kind=kind, count=500, **query)
+    expected = [group for group in everything["groups"] if wanted([item["path"] for item in group["items"]])]
+    assert paths_of(found["groups"]) == paths_of(expected)
+    assert (found["total"], found["images"]) == (len(expected), sum(group["size"] for group in expected))
+    assert found["folders"] == ["2023 summer", "2023 summer/sea", "from phone"][: 3 if kind != "identical" else 2]
+
+
+def test_the_order_is_that_of_the_best_or_of_the_spare_bytes(copies):
+    page = client([copies])
+    groups = lambda sort: made(page, "/api/0/duplicates", kind="copies", sort=sort, count=500)["groups"]
+    similar = [group["similarity"] for group in groups("similarity")]
+    assert similar == sorted(similar, reverse=True)
+    dates = [group["items"][0]["date"] for group in groups("date")]
+    assert dates == sorted(dates, reverse=True) and len(set(dates)) > 1
+    names = [group["items"][0]["path"].casefold() for group in groups("name")]
+    assert names == sorted(names)
+    sizes = [sum(item["bytes"] for item in group["items"][1:]) for group in groups("size")]
+    assert sizes == sorted(sizes, reverse=True)
+    parts = [made(page, "/api/0/duplicates", kind="copies", sort="name", start=i, count=1)["groups"] for i in range(5)]
+    assert [part[0]["items"][0]["path"].casefold() for part in parts[:4]] == names and parts[4] == []
+
+
+@pytest.mark.parametrize("rule", ("best", "oldest"))
+@pytest.mark.parametrize("reference", ("2023 summer", "from phone"))
+def test_the_reference_stays_and_only_what_is_in_it_may_go(copies, rule, reference):
+    """By the shell and by the page. If the copies in the reference are all smaller, the best one outside stays as well."""
+    page, gallery = local(copies), copies.gallery
+    for row, path in enumerate(gallery.paths):
+        if "resaved" in path:
+            copies.gone[row] = True
+            os.remove(path)
+    everything = made(page, "/api/0/duplicates", kind="copies", keep=rule, reference=reference, count=500)
+    expected = set()
+    for group in everything["groups"]:
+        inside = [item["path"].startswith(f"{reference}/") for item in group["items"]]
+        assert [item.get("stays", False) for item in group["items"]] == inside
+        assert inside[0] == (rule == "oldest" or reference == "2023 summer")
+        expected |= {item["key"] for item, stays in list(zip(group["items"], inside))[1:] if not stays}
+    answer = made(page, "/api/0/spares", kind="copies", keep=rule, reference=reference)
+    assert {item["key"] for item in answer["items"]} == expected and not expected.intersection(answer["kept"])
+    named = keep.below(gallery, os.path.join(copies.folder, reference))
+    assert named == keep.below(gallery, reference) == keep.below(gallery, f"{reference}/")
+    spares = keep.spares(gallery, copies.index, False, rule, named)
+    assert {gallery.keys[spare.row] for spare in spares} == expected
+    body = {"keys": sorted(expected), "stamp": copies.stamp}
+    scripts = unzipped(page.post("/api/0/script", params={"keep": rule, "reference": reference}, json=body))
+    assert scripts["tidy.sh"] == tidy.scripts(gallery, spares, "tidy-undo.sh").move
+
+
+def test_a_reference_without_images_is_refused(copies):
+    assert keep.below(copies.gallery, None) is None
+    for folder in ("nowhere", copies.folder + "x", "2023", "2023 summer/IMG_0000.jpg"):
+        with pytest.raises(InputError, match="holds no image") as caught:
+            keep.below(copies.gallery, folder)
+        assert caught.value.setting == "reference"
+
+
+@pytest.mark.parametrize("query", ("sort=newest", "across=2", f"find={'x' * 501}", f"reference={'x' * 501}"))
+def test_wishes_are_checked(copies, query):
+    page = local(copies)
+    for path in ("duplicates", "spares"):
+        assert page.get(f"/api/0/{path}?{query}").status_code == 400
+    assert page.post(f"/api/0/script?{query}", json=chosen(copies, "copy of 1.jpg")).status_code == 400
+
+
+@pytest.mark.parametrize("reference", ("..", "../..", "/", "/etc", "\0", "*", "\ufffd"))
+def test_a_reference_outside_finds_nothing(copies, reference):
+    answer = made(local(copies), "/api/0/duplicates", kind="copies", reference=reference)
+    assert answer["total"] == (4 if reference == "/" else 0)
