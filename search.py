@@ -214,7 +214,8 @@ def duplicates(args: argparse.Namespace) -> None:
             print(f"  {similarity:6.3f}  " + "  ".join(shown(gallery.shown(row)) for row in rows))
 
 
-TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed, cropped)", "alike": "look-alikes"}
+TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed, cropped)"}
+TITLES |= {"burst": "bursts (one camera, within seconds)", "alike": "look-alikes"}
 
 
 def row_of(gallery: Gallery, path: str) -> int:

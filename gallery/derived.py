@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gallery import not_duplicates
-from gallery.groups import Group, marks_of
+from gallery.groups import Group, leaders, marks_of
 from gallery.index import Index
 from gallery.smoothing import SmoothedRows, neighbours_of
 from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
-RULES = 2  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
-GROUP_RULES = 2  # the same for groups and map
-KINDS = ("identical", "near", "alike")  # classes of duplicates: identical, copies, look-alikes
+RULES = 3  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
+GROUP_RULES = 3  # the same for groups and map
+KINDS = ("identical", "near", "burst", "alike")  # classes of duplicates: identical, copies, bursts, look-alikes
 
 
 class Duplicates(NamedTuple):
@@ -64,13 +64,14 @@ def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turn
 
 
 def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
-    """Group identical files ("identical"), copies ("near"), or images with a similarity of `threshold` or more ("alike").
+    """Group identical files ("identical"), copies ("near"), shots of one moment ("burst"), or images with a similarity of
+    `threshold` or more ("alike").
 
     turned: mirrored and turned pictures count as copies. Only the first image of a group takes part in the later classes,
     so no two images are shown together twice. Images that are marked as "not duplicates" when the groups are made stay
     apart; `split` handles later marks. "copies": identical files and copies together.
     """
-    from gallery import duplicates as find
+    from gallery import bursts, duplicates as find
 
     if kind == "copies":
         return merged([found_duplicates(gallery, index, part, 0, turned) for part in ("identical", "near")])
@@ -81,11 +82,17 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
         if kind == "identical":
             found_groups = find.identical(gallery.hashes, apart)
         elif kind == "near":
-            found_groups = find.near(gallery.prints, gallery.hashes, turned=turned, apart=apart)
+            shots = bursts.apart(bursts.runs(gallery))
+            found_groups = find.near(gallery.prints, gallery.hashes, turned=turned, apart=[*apart, *shots])
         else:
-            earlier = [found_duplicates(gallery, index, other, 0, turned) for other in ("identical", "near")]
-            earlier_groups = [Group(rows.tolist(), 1.0) for other in earlier for rows in other.rows]
-            found_groups = find.alike(gallery.embeddings, index.search, threshold, apart, earlier_groups)
+            before = KINDS[: KINDS.index(kind)]
+            earlier = [found_duplicates(gallery, index, other, 0, turned) for other in before]
+            earlier_groups = [Group(rows.tolist(), 1.0) for rows in merged(earlier).rows]
+            if kind == "burst":
+                leader = leaders(len(gallery), earlier_groups)
+                found_groups = bursts.bursts(gallery, usual_threshold(gallery, index), leader)
+            else:
+                found_groups = find.alike(gallery.embeddings, index.search, threshold, apart, earlier_groups)
         similarities = np.array([group.similarity for group in found_groups], np.float32)
         groups = packed([group.rows for group in found_groups])
         return groups | {"similarities": similarities, "marks": np.array(ids, "U16")}

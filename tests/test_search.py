@@ -311,12 +311,12 @@ def groups(search, folder, *more):
 
 def test_duplicates_of_three_kinds(search, folder):
     found = groups(search, folder, "--threshold", 1)
-    assert found == {"identical": [["000.jpg", "same.jpg"]], "near": [["002.jpg", "worse.jpg"]], "alike": []}
+    assert found == {"identical": [["000.jpg", "same.jpg"]], "near": [["002.jpg", "worse.jpg"]], "burst": [], "alike": []}
     everything = groups(search, folder, "--threshold", -1)
     assert sum(len(group) for group in everything["alike"]) > 2
     lines = search("duplicates", folder, "--threshold", 1).splitlines()
     assert lines[0] == "the same bytes: 2 images in 1 group" and lines[1] == "   1.000  000.jpg  same.jpg"
-    assert len(lines) == 5 and lines[4].startswith("look-alikes: 0 images")
+    assert len(lines) == 6 and lines[4].startswith("bursts") and lines[5].startswith("look-alikes: 0 images")
 
 
 def test_what_is_no_duplicate_is_remembered(search, refusal, made, photos_and_gallery, monkeypatch):
@@ -330,7 +330,7 @@ def test_what_is_no_duplicate_is_remembered(search, refusal, made, photos_and_ga
     assert found["identical"] == [] and found["near"] == [["002.jpg", "worse.jpg"]]
     monkeypatch.chdir(own / "deep")
     search("duplicates", gallery, "--not_duplicate", "../002.jpg", "worse.jpg")
-    assert groups(search, gallery, "--threshold", 1) == {"identical": [], "near": [], "alike": []}
+    assert groups(search, gallery, "--threshold", 1) == {"identical": [], "near": [], "burst": [], "alike": []}
     assert f"nowhere.jpg: not an image of {gallery}" in refusal("duplicates", gallery, "--not_duplicate", "nowhere.jpg", "x")
     assert "two images or more" in refusal("duplicates", gallery, "--not_duplicate", "same.jpg", own / "same.jpg")
 

@@ -25,7 +25,13 @@ from gallery.page.guard import Json
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
 
-KINDS = {"copies": "copies", "identical": "the same files", "near": "resized copies", "alike": "look-alikes"}
+KINDS = {
+    "copies": "copies",
+    "identical": "the same files",
+    "near": "resized copies",
+    "burst": "bursts",
+    "alike": "look-alikes",
+}
 AWAY = "Only a browser on the machine with the photos gets this, because it says where they lie."
 RENEWED = "The folder was embedded again since you chose these. Look at what is selected, then try again."
 

@@ -92,17 +92,19 @@ def test_look_alikes_of_a_file_from_elsewhere(shell, page, embedded):
 
 def groups_of(page, kind, **query):
     groups = made(page, "/api/0/duplicates", kind=kind, count=500, **query)["groups"]
-    return [(group["similarity"], [item["path"] for item in group["items"]]) for group in groups]
+    return [(group["similarity"], sorted(item["path"] for item in group["items"])) for group in groups]  # the best is first
 
 
 def printed_groups(found):
-    return {kind: [(g["similarity"], [i["path"] for i in g["images"]]) for g in groups] for kind, groups in found.items()}
+    return {
+        kind: [(g["similarity"], sorted(i["path"] for i in g["images"])) for g in groups] for kind, groups in found.items()
+    }
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_duplicates(shell, page, turned):
     printed = printed_groups(shell("duplicates", "--threshold", 0.98, *["--turned"] * turned))
-    for kind in ("identical", "near"):
+    for kind in ("identical", "near", "burst"):
         assert printed[kind] == groups_of(page, kind, turned=int(turned))
     if not turned:
         assert printed["alike"] == groups_of(page, "alike", threshold=0.98) != []

@@ -28,6 +28,11 @@ const KINDS = {
     says: "The same picture, resized, compressed again or slightly cropped.",
     none: "No near copies were found.",
   },
+  burst: {
+    name: "Bursts",
+    says: "Different shots of one moment: by one camera, at most 10 seconds apart.",
+    none: "No bursts were found.",
+  },
   alike: {
     name: "Look-alikes",
     says: "Different pictures that are at least as similar as the slider says.",

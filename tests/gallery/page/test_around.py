@@ -15,6 +15,7 @@ VIEWS = (
     "duplicates?kind=copies",
     "duplicates?kind=identical",
     "duplicates?kind=near",
+    "duplicates?kind=burst",
     "duplicates?kind=alike",
     "marks",
     "map",

@@ -1,0 +1,64 @@
+"""Bursts: shots by one camera within seconds. They resemble each other as copies do, but each is a picture of its own."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import combinations, groupby, product
+
+import numpy as np
+
+from gallery.groups import Group, most_similar_first
+from gallery.store import Gallery
+
+SECONDS = 10  # between two shots of a burst, at most
+Shot = tuple[float, int]  # seconds, row
+
+
+def runs(gallery: Gallery) -> list[list[Shot]]:
+    """Return the shots of each camera that follow each other within SECONDS, by time; runs of two or more."""
+    shots: dict[str, list[Shot]] = {}
+    for row, (facts, _) in gallery.contents_of(range(len(gallery))).items():
+        with suppress(ValueError):  # a camera may write any date
+            if facts.taken and facts.camera:
+                seconds = (datetime.strptime(facts.taken, "%Y-%m-%d %H:%M:%S") - datetime(1970, 1, 1)).total_seconds()
+                shots.setdefault(facts.camera, []).append((seconds, row))
+    found = []
+    for of_camera in map(sorted, shots.values()):
+        times = np.array([seconds for seconds, _ in of_camera])
+        ends = np.flatnonzero(np.diff(times, append=np.inf) > SECONDS) + 1
+        found += [of_camera[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist()) if end - start > 1]
+    return found
+
+
+def apart(shots: Sequence[list[Shot]]) -> list[list[int]]:
+    """Return groups of rows that are no copies of each other: shots of one run at different times.
+
+    A copy keeps the date of its original, so rows with the same second may be copies.
+    """
+    groups: list[list[int]] = []
+    for run in shots:
+        moments = [[row for _, row in of_moment] for _, of_moment in groupby(run, key=lambda shot: shot[0])]
+        if all(len(rows) == 1 for rows in moments):
+            groups += [[rows[0] for rows in moments]] if len(moments) > 1 else []
+        else:
+            groups += [[*pair] for one, other in combinations(moments, 2) for pair in product(one, other)]
+    return groups
+
+
+def bursts(gallery: Gallery, threshold: float, leader: np.ndarray) -> list[Group]:
+    """Group the shots of each run whose neighbours in time have a similarity of `threshold` or more.
+
+    leader: int64 (N,), a row that stands for each image and its copies; only the first of them in a run takes part.
+    """
+    groups = []
+    for run in runs(gallery):
+        rows = list({int(leader[row]): row for _, row in reversed(run)}.values())[::-1]
+        chosen = np.asarray(gallery.embeddings[rows], np.float32).reshape(len(rows), -1)
+        similarities = (chosen[1:] * chosen[:-1]).sum(1).tolist()
+        start = 0
+        for end in range(1, len(rows) + 1):
+            if end == len(rows) or similarities[end - 1] < threshold:
+                if end - start > 1:
+                    groups.append(Group(sorted(rows[start:end]), min(similarities[start : end - 1])))
+                start = end
+    return most_similar_first(groups)
