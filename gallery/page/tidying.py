@@ -20,7 +20,7 @@ from gallery.derived import Duplicates
 from gallery.page import request_params as params
 from gallery.page.arrange import Arranged, folders_of, wish_of
 from gallery.page.background import Workshop
-from gallery.page.gallery_view import GalleryView, is_odd
+from gallery.page.gallery_view import GalleryView, is_odd, text
 from gallery.page.guard import Json
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
@@ -140,7 +140,8 @@ def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:
             entry.external_attr, entry.compress_type = 0o100755 << 16, zipfile.ZIP_DEFLATED
             zipped.writestr(entry, script)
     alone = sum(spare.kept is None for spare in spares)
-    return _file(f"{folder}.zip", archive.getvalue(), folder=folder, files=len(spares), alone=alone)
+    facts = {"folder": folder, "to": text(os.path.basename(made.folder)), "files": len(spares), "alone": alone}
+    return _file(f"{folder}.zip", archive.getvalue(), **facts)
 
 
 def _file(name: str, content: bytes, **facts: Any) -> Response:

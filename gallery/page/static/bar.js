@@ -20,7 +20,7 @@ function save({ name, content }) {
 const names = (number) => count(number, "name");
 
 /** What to do with the scripts, in steps. */
-function steps({ name, folder, files, alone }) {
+function steps({ name, folder, to, files, alone }) {
   const code = (text) => el("code", {}, text);
   return [
     el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
@@ -29,7 +29,7 @@ function steps({ name, folder, files, alone }) {
       "ol",
       {},
       el("li", {}, "Unpack it, and open a terminal there."),
-      el("li", {}, code(`sh ${folder}/tidy.sh`), " says what it will do, asks, and moves them into a folder beside yours."),
+      el("li", {}, code(`sh ${folder}/tidy.sh`), ` says what it will do, asks, and moves them to “${to}”, beside your folder.`),
       el("li", {}, "This page then drops them by itself."),
       el("li", {}, code(`sh ${folder}/tidy-undo.sh`), " moves them back."),
     ),

@@ -116,10 +116,11 @@ function spares({ g, list, total, rule, ask, about, failed }) {
 }
 
 /** Asks for the groups with the settings of `query`, and shows them in `place`. */
-async function fill({ place, kind, view, filters }, query, signal) {
+async function fill({ head, place, kind, view, filters }, query, signal) {
   const g = gallery(query);
   const wait = waiting();
   const list = el("ul", { class: "groups" });
+  head.replaceChildren();
   place.replaceChildren(wait.node);
   const settings = { kind, ...wishes(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
   const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
@@ -145,7 +146,8 @@ async function fill({ place, kind, view, filters }, query, signal) {
   const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed);
   selectable(list, g, about);
   const what = el("p", { class: "line" }, `${summary}. ${BADGES[keep(query)]}: ${rule}.`);
-  place.replaceChildren(what, buttons?.node ?? "", list, more.button);
+  head.replaceChildren(what, buttons?.node ?? "");
+  place.replaceChildren(list, more.button);
   more.update(add(groups));
 }
 
@@ -174,17 +176,19 @@ function filler(parts) {
 export async function duplicates(section, view) {
   const { query } = read();
   const kind = KINDS[query.get("kind")] ? query.get("kind") : "copies";
+  const head = el("div"); // before the bar, which comes before the groups: so it is near by keyboard, too
   const place = el("div");
   const filters = filterBox(query, () => changed());
-  const { start, changed } = filler({ place, kind, view, filters });
+  const { start, changed } = filler({ head, place, kind, view, filters });
   section.append(
     heading("Duplicates"),
     tabs(kind),
     el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Marked as not duplicates")),
     el("div", { class: "tools" }, rules(query, changed), settings(kind, query, changed) ?? ""),
     filters.node,
-    place,
+    head,
     bar(gallery(query), view),
+    place,
   );
   await start(query);
 }

@@ -78,7 +78,9 @@ export function selectable(list, g, how) {
     "keydown",
     (event) => {
       const node = event.target.closest(".tile");
-      if (event.key !== " " || !node || !event.target.matches("a") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (!node || !event.target.matches("a") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === "b") return document.querySelector(".selection:not([hidden]) button")?.focus();
+      if (event.key !== " ") return;
       event.preventDefault();
       event.stopPropagation(); // elsewhere Space shows the image large
       put(node, !box(node).checked, event.shiftKey);

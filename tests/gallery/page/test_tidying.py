@@ -104,7 +104,7 @@ def test_page_and_shell_choose_the_same_and_write_the_same_script(copies, rule, 
 def test_what_has_no_copy_that_stays_is_counted(copies):
     page = local(copies)
     one = page.post("/api/0/script", json=chosen(copies, "copy of 1.jpg")).json()
-    assert (one["files"], one["alone"]) == (1, 0)
+    assert (one["files"], one["alone"], one["to"]) == (1, 0, "photos-duplicates")
     body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
     answer = page.post("/api/0/script", json=body)
     assert (answer.json()["files"], answer.json()["alone"]) == (5, 4)
