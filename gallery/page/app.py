@@ -25,8 +25,8 @@ from gallery.page.gallery_view import GalleryView, text
 from gallery.page.guard import Guard, Json, refuse
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
-from gallery.page.work import work_on
 from gallery.page.tidying import Tidying
+from gallery.page.work import work_on
 from gallery.search import Query
 from utils.errors import InputError, RunError
 
