@@ -18,6 +18,7 @@ import numpy as np
 
 from data.lists import shown
 from gallery import derived, index as indexes, keep, query_graph, tidy
+from gallery.answers import as_json, as_lines, entry
 from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
@@ -43,6 +44,8 @@ def parse_args() -> argparse.Namespace:
     add = command("query", "find the images most similar to one image, or to several")
     add("images", nargs="+", metavar="IMAGE", help="image files")
     add("-k", type=flags.positive_int, default=10, help="number of results")
+    about = "leave out results that are closer than fewer per cent of nearest neighbours"
+    add("--least", type=flags.number(int, 0, most=100), default=0, metavar="PERCENT", help=about)
     add("--together", action="store_true", help="search once, with the mean of all query images")
     add("--json", action="store_true", help="print JSON")
     add("--html", default=None, metavar="FILE", help="write a page with pictures, in one file")
@@ -136,10 +139,7 @@ def query(args: argparse.Namespace) -> None:
     began = time.perf_counter()
     answers = [look_alikes(gallery, opened_index, several, 0, args.k) for *_, several in named]
     milliseconds = 1000 * (time.perf_counter() - began) / len(named)
-    results: list[dict[str, Any]] = []
-    for (name, *_), answer in zip(named, answers):
-        triples = zip(answer.rows.tolist(), answer.similarities.tolist(), answer.closer_than)
-        results.append({"query": shown(name), "found": [entry(gallery, *triple) for triple in triples]})
+    results = [as_json(gallery, name, answer, args.least) for (name, *_), answer in zip(named, answers)]
     if args.html:
         from gallery.page.html_export import write_results
 
@@ -151,10 +151,7 @@ def query(args: argparse.Namespace) -> None:
         print(json.dumps(results, indent=1))
     elif not args.html:
         for result in results:
-            print(result["query"])
-            for item in result["found"]:
-                percent = "" if item["closer_than"] is None else f"{item['closer_than']} %"
-                print(f"  {percent:>5}  {item['similarity']:6.3f}  {shown(item['path'])}")
+            print(*as_lines(result), sep="\n")
         scale = "%: closer than so many nearest neighbours; beside it the similarity"
         print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query; {scale}")
     if slow and args.device == "cpu":
@@ -167,12 +164,6 @@ def model_of(gallery: Gallery, device: str) -> Any:
     from utils.device import choose
 
     return model.of_gallery(gallery, choose(device).device)
-
-
-def entry(gallery: Gallery, row: int, similarity: float | None = None, closer_than: int | None = None) -> dict[str, Any]:
-    """Return an image's entry for JSON output. closer_than: the place of its similarity on the gallery's scale."""
-    of_result = {} if similarity is None else {"similarity": round(similarity, 4), "closer_than": closer_than}
-    return {"path": gallery.shown(row), "row": row, **of_result}
 
 
 # ---- duplicates ------------------------------------------------------------------------------------------------------

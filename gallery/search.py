@@ -39,6 +39,7 @@ class LookAlikes(NamedTuple):
     rows: np.ndarray  # int64 (n,)
     similarities: np.ndarray  # float32 (n,)
     closer_than: list[int | None]  # n: the place on the gallery's scale, see gallery/scale.py
+    nothing_like_it: bool  # nothing in the gallery is like the query; these images are only the nearest
 
 
 def open_gallery(folder: str) -> tuple[Gallery, Index]:
@@ -116,13 +117,14 @@ def look_alikes(
     own = np.union1d(own, np.asarray(without, np.int64))
     same_bytes = [gallery.rows_of_hash(hashed) for hashed in {query.hashed for query in queries}]
     identical = np.setdiff1d(np.concatenate(same_bytes), own)
-    first = identical[start : start + count]
+    first, nothing_like_it = identical[start : start + count], False
     rows, similarities, smoothed = np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.float32)
     if len(first) < count:
         wanted = min(len(gallery.embeddings), max(SHORTLIST, start + count) + len(own) + len(identical))
         nearest, values = (part[0] for part in index.search(mean[None], wanted))
         others = (nearest >= 0) & ~np.isin(nearest, own) & ~np.isin(nearest, identical)
         rows, similarities = nearest[others], values[others]
+        nothing_like_it = not len(identical) and index.scale.nothing_like(similarities)
         begin = max(0, start - len(identical))
         stretch = slice(begin, begin + count - len(first))
         if index.neighbours is None:
@@ -136,4 +138,5 @@ def look_alikes(
         np.concatenate([first, rows]).astype(np.int64),
         np.concatenate([ones, similarities]).astype(np.float32),
         index.scale.closer_than(np.concatenate([ones, smoothed])),
+        nothing_like_it,
     )

@@ -21,6 +21,7 @@ from data.pixels import PIXELS
 from galleries import TINY, checkpoint_of, photo, photos, snapshot
 from gallery import index as indexes
 from gallery.folder import PLACES
+from gallery.scale import Scale
 from gallery.store import Gallery
 from utils.clustering.smooth import Neighbours, neighbours_among, smoothed_twice
 from utils.errors import InputError, Interrupted, RunError
@@ -121,6 +122,32 @@ def test_a_table_of_the_most_similar(search, made, folder):
     assert search.remarks == ""
     (as_json,) = json.loads(search("query", folder, made / "photos" / "002.jpg", "-k", 4, "--json"))
     assert [int(percent) for percent, *_ in found] == [item["closer_than"] for item in as_json["found"]]
+
+
+def test_results_below_a_least_place_on_the_scale_are_left_out(search, refusal, made, folder):
+    query = "query", folder, made / "photos" / "002.jpg", "-k", 11
+    (whole,), least = json.loads(search(*query, "--json")), 40
+    (part,) = json.loads(search(*query, "--json", "--least", least))
+    assert part["found"] == [item for item in whole["found"] if item["closer_than"] >= least]
+    assert 0 < len(part["found"]) < len(whole["found"])
+    _, *lines, _ = search(*query, "--least", least).splitlines()
+    assert [line[17:] for line in lines] == [item["path"].replace("\n", "\\n") for item in part["found"]]
+    other = made / "photos" / "004.jpg"
+    assert search("query", folder, other, "--least", 100).splitlines()[1] == "  nothing is that similar"
+    for wrong in ("-1", "101", "0.5", "x"):
+        assert "--least" in refusal(*query, "--least", wrong)
+
+
+def test_it_is_said_when_nothing_is_like_a_query(search, made, folder, tmp_path, monkeypatch):
+    query = "query", folder, made / "photos" / "002.jpg", "-k", 2
+    says = "nothing in the gallery seems to be like it; the nearest:"
+    assert says not in search(*query) and not json.loads(search(*query, "--json"))[0]["nothing_like_it"]
+    monkeypatch.setattr(Scale, "nothing_like", lambda *_: True)
+    _, first, *others = search(*query).splitlines()
+    assert first == f"  {says}" and len(others) == 3
+    assert json.loads(search(*query, "--json"))[0]["nothing_like_it"] is True
+    search(*query, "--html", tmp_path / "found.html")
+    assert "Nothing in the gallery seems to be like it" in (tmp_path / "found.html").read_text()
 
 
 def test_json_of_several_queries_at_once(search, made, folder):

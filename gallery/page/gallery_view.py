@@ -132,7 +132,8 @@ class GalleryView:
         ]
         total = self.count - sum(not self.gone[row] for row in set(rows))
         milliseconds = round(1000 * (time.perf_counter() - began), 1)
-        return {"items": items, "total": total, "milliseconds": milliseconds}
+        nothing_like_it = nearest.nothing_like_it
+        return {"items": items, "total": total, "nothing_like_it": nothing_like_it, "milliseconds": milliseconds}
 
 
 def is_odd(path: str) -> bool:

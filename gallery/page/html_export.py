@@ -13,8 +13,9 @@ from utils.errors import InputError
 def write_results(file: str, results: Sequence[dict[str, Any]]) -> None:
     """Write the page.
 
-    results: for each query a dict of `query`, its name; `pictures`, the paths of its images; and `found`, a list of dicts
-    of path, similarity, closer_than and file (the absolute path). Raises InputError if the file cannot be written.
+    results: for each query a dict of `query`, its name; `pictures`, the paths of its images; `nothing_like_it`; and `found`,
+    a list of dicts of path, similarity, closer_than and file (the absolute path). Raises InputError if the file cannot be
+    written.
     """
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)

@@ -7,6 +7,7 @@ import { amend, asked, cutOff, galleries, link, read, shown } from "./state.js";
 import { showLarge } from "./viewer.js";
 
 const PAGE = 60;
+const NOTHING = "Nothing in this folder seems to be like it.";
 
 function named(pairs) {
   if (pairs.length > 1) return `Images like these ${pairs.length}`;
@@ -61,11 +62,12 @@ class Results {
     this.wait = waiting();
     this.none = empty("Nothing is that similar.", "Move the slider to the left to see more.");
     this.none.hidden = true;
+    this.remark = el("p", { class: "remark", hidden: true }, el("strong", {}, NOTHING), " These images are the nearest.");
     this.more = pager(() => this.load(), view.failed, this.list);
     this.more.button.hidden = true;
     this.summary = el("p", { class: "line", "aria-live": "polite" });
     const head = view.columns > 1 ? el("div", { class: "head" }, el("h2", {}, galleries[g].name), this.summary) : null;
-    this.node = el("section", { class: "column" }, head, this.wait.node, this.list, this.none, this.more.button);
+    this.node = el("section", { class: "column" }, head, this.remark, this.wait.node, this.list, this.none, this.more.button);
   }
 
   /** Loads the first images, or says in this column why not. Returns whether they are there. */
@@ -96,6 +98,7 @@ class Results {
     this.total = answer.total;
     this.ended = answer.items.length < PAGE;
     this.answer = answer;
+    this.remark.hidden = !answer.nothing_like_it;
     this.percents.push(...answer.items.map((item) => item.closer_than ?? 100)); // without a scale, none is hidden
     this.scaled ||= answer.items.some((item) => item.closer_than !== null);
     this.changed();
@@ -203,8 +206,8 @@ export async function search(section, view) {
   slider.node.hidden ||= !whole.includes(true);
   if (results[0].answer && !results[0].answer.items.length)
     section.append(empty("There is no other image.", "This folder has nothing else to compare with."));
-  announce(
-    `${title.textContent}: ${results.map((result) => count(result.percents.length, "image")).join(", ")} found`,
-  );
+  const counts = results.map((result) => count(result.percents.length, "image")).join(", ");
+  const nothing = results.every((result) => result.answer?.nothing_like_it);
+  announce(`${title.textContent}: ${nothing ? NOTHING : `${counts} found`}`);
   return whole.every(Boolean);
 }

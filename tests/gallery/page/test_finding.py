@@ -117,6 +117,30 @@ def test_threshold_hides_what_is_less_similar(opened):
     expect(page.locator(".tools .line")).to_have_text("all 76")
 
 
+def test_it_is_said_when_nothing_is_like_the_query(opened, site, photos):
+    page = opened()
+    remark = page.locator(".remark", has_text="Nothing in this folder seems to be like it.")
+    for query in (f"image={key_of(photos / 'creature.png')}", f"image={key_of(photos / 'creature.png')}&g=all"):
+        page.goto(f"{site}#/search?{query}")
+        settled(page)
+        expect(page.locator(".remark:visible")).to_have_count(0)
+
+    def unlike(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "nothing_like_it": True})
+
+    page.route("**/api/1/search?*", unlike)
+    page.reload()
+    settled(page)
+    expect(page.locator(".column").nth(0).locator(".remark")).to_be_hidden()
+    expect(page.locator(".column").nth(1).locator(".remark")).to_be_visible()
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&g=1")
+    settled(page)
+    expect(remark).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Nothing in this folder seems to be like it.")
+    assert tiles(page).count() == 60  # the nearest are shown all the same
+
+
 def test_a_hostile_name_is_only_text(opened, site, photos):
     page = opened()
     key = key_of(photos / HOSTILE)
