@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from data.lists import shown
-from gallery import derived, index as indexes, keep, query_graph, tidy
+from gallery import derived, index as indexes, keep, tidy
 from gallery.answers import as_json, as_lines, entry
+from gallery.query_graph import QueryEmbedder
 from gallery.search import look_alikes, open_gallery, queries_of_files
 from gallery.smoothing import neighbours_of
 from gallery.store import Gallery
@@ -122,16 +123,7 @@ def index(args: argparse.Namespace) -> None:
 
 def query(args: argparse.Namespace) -> None:
     gallery, opened_index = open_gallery(args.gallery)
-    memory, slow = round(args.image_memory * 1e9), []  # slow: models that had to be loaded
-
-    def embed(paths: list[str]) -> np.ndarray:
-        if args.device == "cpu" and (rows := query_graph.embed(gallery, paths, memory)) is not None:
-            return rows
-        model = model_of(gallery, args.device)
-        model.embedder.transforms.memory = memory
-        slow.append(model)
-        return model.embed(paths)
-
+    embed = QueryEmbedder(gallery, args.device, round(args.image_memory * 1e9))
     queries = queries_of_files(gallery, args.images, embed)
     named = [(" + ".join(args.images), args.images, queries)] if args.together else []
     named = named or [(path, [path], [query]) for path, query in zip(args.images, queries)]
@@ -154,16 +146,8 @@ def query(args: argparse.Namespace) -> None:
             print(*as_lines(result), sep="\n")
         scale = "%: closer than so many nearest neighbours; beside it the similarity"
         print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query; {scale}")
-    if slow and args.device == "cpu":
-        print(end="", flush=True)
-        query_graph.prepare(gallery.place, slow[0])
-
-
-def model_of(gallery: Gallery, device: str) -> Any:
-    from gallery import model  # slow to import, and not needed for images that the gallery holds
-    from utils.device import choose
-
-    return model.of_gallery(gallery, choose(device).device)
+    print(end="", flush=True)  # what follows may take long
+    embed.prepare_next()
 
 
 # ---- duplicates ------------------------------------------------------------------------------------------------------

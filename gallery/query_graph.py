@@ -32,6 +32,32 @@ TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest n
 VERSION = 1  # raise it when graphs or query.json are written in another way
 
 
+class QueryEmbedder:
+    """Embeds image files for a gallery: by its graph, or by its model if there is no graph, or if a device is asked for."""
+
+    def __init__(self, gallery: Gallery, device: str, memory: int) -> None:
+        """device: as `utils.device.choose` takes it. memory: bytes that decoding a picture may take."""
+        self.gallery, self.device, self.memory = gallery, device, memory
+        self._loaded: Model | None = None
+
+    def __call__(self, paths: list[str]) -> np.ndarray:
+        """Return float32 (n, d), rows of length 1. Raises InputError for a file that cannot be read."""
+        rows = embed(self.gallery, paths, self.memory) if self.device == "cpu" else None
+        if rows is not None:
+            return rows
+        from gallery import model
+        from utils.device import choose
+
+        self._loaded = model.of_gallery(self.gallery, choose(self.device).device)
+        self._loaded.embedder.transforms.memory = self.memory
+        return self._loaded.embed(paths)
+
+    def prepare_next(self) -> None:
+        """Write a graph for further calls, if this one had to load the model."""
+        if self._loaded and self.device == "cpu":
+            prepare(self.gallery.place, self._loaded)
+
+
 def prepare(place: GalleryFolder, model: "Model") -> None:
     """Write the graph of the gallery's model. Nothing is tried again for a model that has no graph, or on a full disk."""
     transforms = model.embedder.transforms
