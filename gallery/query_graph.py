@@ -36,9 +36,13 @@ class QueryEmbedder:
     """Embeds image files for a gallery: by its graph, or by its model if there is no graph, or if a device is asked for."""
 
     def __init__(self, gallery: Gallery, device: str, memory: int) -> None:
-        """device: as `utils.device.choose` takes it. memory: bytes that decoding a picture may take."""
+        """device: as `utils.device.choose` takes it; InputError if there is none. memory: bytes for decoding a picture."""
         self.gallery, self.device, self.memory = gallery, device, memory
         self._loaded: Model | None = None
+        if device != "cpu":
+            from utils.device import choose  # imports PyTorch
+
+            choose(device)
 
     def __call__(self, paths: list[str]) -> np.ndarray:
         """Return float32 (n, d), rows of length 1. Raises InputError for a file that cannot be read."""
