@@ -6,7 +6,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import numpy as np
 
@@ -114,19 +113,26 @@ def gone_among(paths: Sequence[str], roots: Sequence[str]) -> np.ndarray:
 
     If all files below a root are gone, its disk is away rather: then none of them counts as gone.
     """
-    rows_of: dict[str, list[int]] = defaultdict(list)  # folder -> rows; one listing costs less than a look at each file
+    images_of: dict[str, list[tuple[int, str]]] = defaultdict(list)  # one listing costs less than a look at each file
     for row, path in enumerate(paths):
-        rows_of[os.path.dirname(path)].append(row)
+        folder, name = os.path.split(path)
+        images_of[folder].append((row, name))
     gone = np.zeros(len(paths), bool)
-    for folder, rows in rows_of.items():
+    for folder, images in images_of.items():
         names: set[str] = set()
-        with suppress(OSError):
+        try:
             names = set(os.listdir(folder))
-        for row in rows:
-            if os.path.basename(paths[row]) not in names:
+        except (FileNotFoundError, NotADirectoryError):
+            gone[[row for row, _ in images]] = True
+            continue
+        except OSError:
+            pass
+        for row, name in images:
+            if name not in names:
                 gone[row] = not _there(paths[row])  # a list may spell the same name in another way
     for root in roots:
-        below = np.array([path.startswith(os.path.join(root, "")) for path in paths], bool)
+        inside = os.path.join(root, "")
+        below = np.fromiter((path.startswith(inside) for path in paths), bool, len(paths))
         if gone[below].all():
             gone[below] = False
     return gone

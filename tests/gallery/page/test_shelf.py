@@ -140,6 +140,21 @@ def test_a_disk_that_is_away_takes_no_photos_along(tmp_path):
     assert np.flatnonzero(gone_among(paths, roots)).tolist() == [2]
 
 
+def test_each_folder_is_listed_once_and_present_files_are_not_looked_at(tmp_path, monkeypatch):
+    """A slow disk takes milliseconds for each look; a folder that is gone takes its files along."""
+    for name in ("here", "gone"):
+        (tmp_path / name).mkdir()
+        for number in range(50):
+            (tmp_path / name / f"{number:02}.jpg").touch()
+    paths = [str(tmp_path / name / f"{number:02}.jpg") for name in ("gone", "here") for number in range(50)]
+    os.rename(tmp_path / "gone", tmp_path / "elsewhere")
+    looks, lists, lstat, listdir = [], [], os.lstat, os.listdir
+    monkeypatch.setattr(os, "lstat", lambda path: looks.append(path) or lstat(path))
+    monkeypatch.setattr(os, "listdir", lambda path: lists.append(path) or listdir(path))
+    assert np.flatnonzero(gone_among(paths, [str(tmp_path)])).tolist() == list(range(50))
+    assert looks == [] and len(lists) == 2
+
+
 # ---- in the browser --------------------------------------------------------------------------------------------------
 
 
