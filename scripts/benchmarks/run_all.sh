@@ -25,6 +25,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
         "$PYTHON" planted_copies.py --images "$IMAGES"
     fi
     "$PYTHON" searching.py
+    "$PYTHON" page.py
     "$PYTHON" duplicates.py
     "$PYTHON" neighbours.py --exact
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0

@@ -63,10 +63,16 @@ def smoothed(size):
     return size, table.seconds, one_new.seconds, 1000 * bench.measure(one_by_one).seconds / QUERIES
 
 
-def gallery_of(folder, size):
-    """Make a gallery of synthetic embeddings. Its images are names only."""
+def model_in(folder):
+    """Return a net with random weights, saved for the gallery that is made in `folder`."""
     model = Model(models.create("EfficientNet-Lite0", 512, False, width=128, origin_width=144).eval(), "embedding", {}, 0)
     model.save(GalleryFolder(folder).making.model)
+    return model
+
+
+def gallery_of(folder, size):
+    """Make a gallery of synthetic embeddings. Its images are names only."""
+    model = model_in(folder)
     writer = Writer(folder, model.digest, model.dim, "float32")
     vectors, _ = bench.embeddings(size, classes=max(2, size // 100), noise=0.05)
     rows = writer.plan([File(f"/made/{number:07}.jpg", 1, 1) for number in range(size)])
