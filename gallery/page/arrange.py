@@ -45,7 +45,7 @@ class Arranged:
     def __init__(self, g: GalleryView, result: Duplicates, wish: Wish, every: bool = False) -> None:
         """every: no group is left out."""
         self.g, self.wish = g, wish
-        self.paths = {row: g.item(row)["path"] for rows in result.rows for row in rows.tolist()}
+        self.paths = {row: g.path(row) for rows in result.rows for row in rows.tolist()}
         start = f"{wish.reference}/"
         self.reference = {row for row, path in self.paths.items() if wish.reference and path.startswith(start)}
         groups = [(rows.tolist(), float(s)) for rows, s in zip(result.rows, result.similarities)]

@@ -52,8 +52,12 @@ class GalleryView:
 
     def item(self, row: int) -> dict[str, Any]:
         row = int(row)
-        path = self._below(self.gallery.paths[row])
+        path = self.path(row)
         return {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
+
+    def path(self, row: int) -> str:
+        """Return the path of an image as it is shown."""
+        return self._below(self.gallery.files[row].path)
 
     def row(self, key: str) -> int:
         """Return the row of an image. Raises Refusal for an unknown key."""

@@ -2,7 +2,7 @@
 
 import { fileOf } from "./api.js";
 import { announce, copy, count, el } from "./dom.js";
-import { select, selection } from "./select.js";
+import { refresh, select, selection } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
 import { wishes } from "./wishes.js";
@@ -49,6 +49,7 @@ export function bar(g, view) {
       try {
         await act(button);
       } catch (error) {
+        await refresh(); // the gallery may have been embedded again
         view.failed(error);
       }
       button.disabled = false;

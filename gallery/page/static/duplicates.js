@@ -106,7 +106,8 @@ function spares({ g, list, total, rule, ask, about, failed }) {
   };
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
   const shown = el("button", { class: "small button", type: "button", onclick: ofShown });
-  const every = el("button", { class: "small button", type: "button", onclick: ofAll }, `of all ${count(total, "group")}`);
+  const words = total === 1 ? "of the group" : `of all ${count(total, "group")}`;
+  const every = el("button", { class: "small button", type: "button", onclick: ofAll }, words);
   const update = (loaded) => {
     shown.textContent = `of the ${count(loaded, "group")} shown`;
     shown.hidden = loaded >= total;

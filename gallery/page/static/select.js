@@ -96,8 +96,8 @@ export function selectable(list, g, how) {
   });
 }
 
-document.addEventListener("shown", changed);
-document.addEventListener("renewed", async () => {
+/** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
+export async function refresh() {
   for (const [g, { items, stamp }] of selections.entries()) {
     if (!items.size) continue;
     const there = await present(g, [...items.keys()], stamp).catch(() => null);
@@ -107,4 +107,7 @@ document.addEventListener("renewed", async () => {
     for (const key of [...items.keys()]) if (!keys.has(key)) items.delete(key);
   }
   changed();
-});
+}
+
+document.addEventListener("shown", changed);
+document.addEventListener("renewed", refresh);

@@ -183,7 +183,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     expect(page.locator(".group")).to_have_count(1)
     expect(page.locator("main .line").first).to_contain_text("4 images in 1 group.")
     expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
-    page.get_by_role("button", name="of all 1 group").click()
+    page.get_by_role("button", name="of the group").click()
     expect(bar(page)).to_contain_text(" selected")
     bar(page).get_by_role("button", name="Clear").click()
     page.get_by_label("Folder or name").fill("nowhere")
@@ -266,6 +266,21 @@ def test_what_is_moved_leaves_the_selection(opened, tidy_site):
     settled(page)
     expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
     page.context.close()
+
+
+def test_a_folder_that_was_embedded_again_is_said_once(opened, tidy_site):
+    """Here the page has not noticed it yet: it asks which of the selected images are left, and the second try works."""
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["409"]
+    box(page.locator(".tile").nth(1)).click()
+    page.evaluate("import('/static/select.js').then(({ selection }) => (selection(0).stamp = 'earlier'))")
+    save = bar(page).get_by_role("button", name="Save script")
+    save.click()
+    expect(page.get_by_role("alert")).to_contain_text("embedded again")
+    with page.expect_download():
+        save.click()
+    expect(bar(page)).to_contain_text("Saved for 1 file")
 
 
 @pytest.mark.parametrize("scheme, rules", [("light", {}), ("dark", {"runOnly": ["color-contrast"]})])
