@@ -208,7 +208,8 @@ def clusters(args: argparse.Namespace) -> None:
     gallery = Gallery(args.gallery)
     if args.k != "auto" and not (args.k.isdecimal() and 1 <= int(args.k) <= len(gallery)):
         raise InputError(f"-k {args.k}: give auto, or 1 to {len(gallery)} for {len(gallery)} images", setting=None)
-    groups = derived.groups(gallery, None if args.k == "auto" else int(args.k), args.seed)
+    named = derived.named_groups(gallery, None if args.k == "auto" else int(args.k), args.seed)
+    groups = [rows for _, rows in named]
     if args.out:
         from gallery.sheets import write_sheets
 
@@ -217,8 +218,8 @@ def clusters(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([[gallery.shown(row) for row in rows.tolist()] for rows in groups], indent=1))
     elif not args.out:
-        for rows in groups:
-            print(f"{len(rows):6}  {shown(gallery.shown(int(rows[0])))}")
+        for name, rows in named:
+            print(f"{len(rows):6}  {shown(name):30}  {shown(gallery.shown(int(rows[0])))}")
 
 
 # ---- serve -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gallery import not_duplicates
+from gallery.group_names import group_names
 from gallery.groups import Group, leaders, marks_of
 from gallery.index import Index
 from gallery.smoothing import SmoothedRows, neighbours_of
@@ -49,6 +50,12 @@ def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.nda
         return packed(grouping.group(rows, k, seed).order)
 
     return unpacked(gallery.kept("page-clusters", make, GROUP_RULES) if (k, seed) == (None, 0) else make())
+
+
+def named_groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[tuple[str, np.ndarray]]:
+    """Return the name of each group of `groups`, and its rows."""
+    of_gallery = groups(gallery, k, seed)
+    return list(zip(group_names([gallery.shown(row) for row in range(len(gallery))], of_gallery), of_gallery))
 
 
 def usual_threshold(gallery: Gallery, index: Index) -> float:

@@ -369,6 +369,7 @@ def test_clusters_hold_every_image_once(search, refusal, folder):
         assert sorted(name for cluster in found for name in cluster) == names
         assert len(found) == int(k) if k != "auto" else 1 <= len(found) <= 12
     lines = search("clusters", folder, "-k", 2).splitlines()
+    assert all(re.match(r" +\d+  (Group \d|deep( \(2\))?) +  .+", line) for line in lines)
     assert len(lines) == 2 and sum(int(line.split()[0]) for line in lines) == 12
     for k in ("0", "13", "x", "-1", "1.5"):
         assert "give auto, or 1 to 12 for 12 images" in refusal("clusters", folder, f"-k={k}")

@@ -125,19 +125,19 @@ class Page:
 
     async def clusters(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
-        groups = [(number, rows) for number, rows in enumerate(await self._clusters(g)) if len(rows)]
-        cards = [g.card(number, rows) for number, rows in groups[start : start + count]]
+        groups = [(number, *group) for number, group in enumerate(await self._clusters(g)) if len(group[1])]
+        cards = [g.card(*group) for group in groups[start : start + count]]
         return Json({"total": len(groups), "clusters": cards})
 
     async def cluster(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
         groups = await self._clusters(g)
         none = "There is no such group any more."
-        rows = groups[params.number_in(request.path_params["id"], len(groups), none)]
+        name, rows = groups[params.number_in(request.path_params["id"], len(groups), none)]
         if not len(rows):
             raise Refusal(404, none)
         items = [g.item(row) for row in rows[start : start + count]]
-        return Json({"total": len(rows), "name": g.item(rows[0])["name"], "items": items})
+        return Json({"total": len(rows), "name": name, "items": items})
 
     async def not_duplicate(self, request: Request) -> Response:
         g = self._gallery(request)
@@ -176,12 +176,12 @@ class Page:
     def _gallery(self, request: Request) -> GalleryView:
         return params.one_of(self.shelf.views, request)
 
-    async def _clusters(self, g: GalleryView) -> list:
-        """Return the rows of each group without images that are gone; a group may be empty."""
+    async def _clusters(self, g: GalleryView) -> list[tuple[str, np.ndarray]]:
+        """Return each group's name, and its rows without images that are gone; a group may be empty."""
         _refuse_unfinished(g)
         name, what = (g, "clusters"), f"grouping {g.count:,} images"
-        groups = await self.workshop.result(name, what, lambda: derived.groups(g.gallery))
-        return [g.present(rows) for rows in groups]
+        groups = await self.workshop.result(name, what, lambda: derived.named_groups(g.gallery))
+        return [(text(name), g.present(rows)) for name, rows in groups]
 
 
 def _refuse_unfinished(g: GalleryView) -> None:

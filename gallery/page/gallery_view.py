@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Container, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class GalleryView:
         self.root = os.path.realpath(gallery.root) if gallery.root else None  # as it was when the page was started
         first, last = gallery.paths[0], gallery.paths[-1]  # the paths are sorted, so all share the prefix of these two
         self.folder = gallery.root or os.path.dirname(os.path.commonprefix([first, last]))
+        self.repeated = repeated_names(gallery.paths)
         gallery.row_of("")  # makes the table of keys now, so that the first visitor does not wait
         self.alike = usual_threshold(gallery, index)
 
@@ -53,7 +55,12 @@ class GalleryView:
     def item(self, row: int) -> dict[str, Any]:
         row = int(row)
         path = self.path(row)
-        return {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
+        item = {"key": self.gallery.keys[row], "name": path.rpartition("/")[2], "path": path}
+        folder = path.rpartition("/")[0]
+        if folder and _ends(self.gallery.paths[row])[0] in self.repeated:
+            again = _ends(self.gallery.paths[row])[1] in self.repeated
+            item["folder"] = folder if again else folder.rpartition("/")[2]  # tells images of one name apart
+        return item
 
     def path(self, row: int) -> str:
         """Return the path of an image as it is shown."""
@@ -93,10 +100,10 @@ class GalleryView:
         start, is_path, path = why.partition(f" {os.sep}")
         return f"{start} {self._below(os.sep + path)}" if is_path else why
 
-    def card(self, number: int, rows: np.ndarray) -> dict[str, Any]:
+    def card(self, number: int, name: str, rows: np.ndarray) -> dict[str, Any]:
         """Describe a group for the start view. rows: int64, the most central first."""
         items = [self.item(row) for row in rows[:4]]
-        return {"id": number, "name": items[0]["name"], "size": len(rows), "items": items}
+        return {"id": number, "name": name, "size": len(rows), "items": items}
 
     def group(
         self, rows: Sequence[int], similarity: float, by_row: dict[int, Traits], reference: Container[int] = ()
@@ -143,6 +150,18 @@ class GalleryView:
 def is_odd(path: str) -> bool:
     """Tell whether a path is not one line of valid text."""
     return text(path) != path or any(end in path for end in "\n\r")
+
+
+def repeated_names(paths: Iterable[str]) -> set[str]:
+    """Return the file names that several paths share, and the names with their folder, "a/b.jpg", that several share."""
+    counts = Counter(end for path in paths for end in _ends(path))
+    return {end for end, count in counts.items() if count > 1}
+
+
+def _ends(path: str) -> tuple[str, str]:
+    """Return the name of a file, and its name with its folder."""
+    parts = path.rsplit("/", 2)
+    return parts[-1], "/".join(parts[-2:])
 
 
 def text(name: str) -> str:

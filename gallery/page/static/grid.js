@@ -64,6 +64,7 @@ export function tile(item, { path = false, more = [] } = {}) {
       { href: searchFor(item.key), title: item.path, tabindex: "-1", draggable: "false" },
       picture(thumb(item.key)),
       el("span", { class: path ? "name whole" : "name" }, path ? breakable(item.path) : item.name),
+      path || !item.folder ? null : el("span", { class: "where" }, el("span", { class: "unseen" }, " in "), item.folder),
       item.similarity === undefined ? null : meter(item),
     ),
     more,

@@ -17,9 +17,27 @@ def test_start_shows_the_groups(opened):
     cards = page.locator(".card")
     assert sum(int(text.split()[0]) for text in cards.locator(".size").all_inner_texts()) == 77
     assert cards.first.locator("img").count() == 4
+    names = cards.locator(".name").all_inner_texts()
+    assert len(set(names)) == len(names) and any(re.fullmatch(r"class \d( \(2\))?", name) for name in names)
     cards.first.locator("a").click()
     settled(page)
+    assert page.locator("h1").inner_text() == names[0]
     assert tiles(page).count() == int(page.locator(".line").inner_text().split()[0])
+
+
+def test_tiles_show_the_folder_where_names_repeat(opened, site, photos):
+    page = opened()
+    page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}")
+    settled(page)
+    page.locator(".more").scroll_into_view_if_needed()
+    expect(page.locator("main .tile")).to_have_count(76)
+    for tile in page.locator("main .tile").all():
+        path, shown = tile.locator("a").get_attribute("title"), tile.locator(".where").all_text_contents()
+        folder, _, name = path.rpartition("/")
+        last = folder.rpartition("/")[2]
+        repeats = folder and len(list(photos.rglob(name))) > 1
+        again = repeats and len(list(photos.rglob(f"{last}/{name}"))) > 1  # train/class 0 and test/class 0
+        assert shown == ([f" in {folder if again else last}"] if repeats else []), path
 
 
 def test_a_click_finds_neighbours_and_its_own_copies_first(opened, site, photos):
