@@ -17,11 +17,11 @@ function save({ name, content }) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
+const code = (text) => el("code", {}, text);
 const names = (number) => count(number, "name");
 
 /** What to do with the scripts, in steps. */
 function steps({ name, folder, to, files, alone }) {
-  const code = (text) => el("code", {}, text);
   return [
     el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
     alone ? el("p", { class: "warning" }, `${count(alone)} of them have no copy that stays.`) : null,
@@ -34,6 +34,21 @@ function steps({ name, folder, to, files, alone }) {
       el("li", {}, code(`sh ${folder}/tidy-undo.sh`), " moves them back."),
     ),
   ];
+}
+
+/** The same in short, for as long as it may be needed. gone: how many of the files the page has dropped since. */
+function way({ name, folder, files, gone }) {
+  return el(
+    "p",
+    {},
+    el("strong", {}, "Saved: "),
+    code(name),
+    `. ${gone ? `${count(gone)} of ${count(files, "file")} ${gone === 1 ? "is" : "are"} gone from here by now. ` : ""}`,
+    code(`sh ${folder}/tidy.sh`),
+    ` moves ${count(files, "file")} away, `,
+    code(`sh ${folder}/tidy-undo.sh`),
+    " brings them back.",
+  );
 }
 
 /** The bar of a view. */
@@ -87,28 +102,42 @@ export function bar(g, view) {
   const saveScript = action("Save script", async () => {
     const file = await ask("script");
     save(file);
+    selection(g).saved = { ...file, content: null, keys: [...selection(g).items.keys()], gone: 0 };
+    show();
     say(...steps(file));
     announce(`Saved: ${file.name}`);
   });
   saveScript.classList.add("primary");
   const clear = el("button", { class: "small button", type: "button", onclick: () => select(g, chosen(), false) }, "Clear");
 
+  const forget = () => {
+    selection(g).saved = null;
+    select(g, [], true); // shows it in all bars
+  };
+  const close = el("button", { class: "small button", type: "button", onclick: forget }, "Close");
+  const tools = [saveScript, saveList, copyPaths, clear];
+
   const node = el(
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
-    el("div", { class: "head" }, line, saveScript, saveList, copyPaths, clear),
+    el("div", { class: "head" }, line, tools, close),
     note,
   );
   let before = "";
   const show = () => {
     const items = chosen();
-    node.hidden = !items.length;
+    const { saved } = selection(g);
+    node.hidden = !items.length && !saved;
+    for (const tool of tools) tool.hidden = !items.length;
+    close.hidden = !saved || items.length > 0;
     const size = items.reduce((sum, item) => sum + item.bytes, 0);
-    const text = `${count(items.length)} selected, ${bytes(size)}`;
-    if (text === before) return;
-    line.textContent = before = text;
-    note.classList.remove("said");
-    note.replaceChildren(el("p", {}, NOTHING));
+    const text = items.length ? `${count(items.length)} selected, ${bytes(size)}` : "Nothing is selected now";
+    const state = `${text} ${saved?.name} ${saved?.gone}`;
+    if (state === before) return;
+    before = state;
+    line.textContent = text;
+    note.classList.toggle("said", Boolean(saved));
+    note.replaceChildren(saved ? way(saved) : el("p", {}, NOTHING));
   };
   node.addEventListener("selected", show);
   show();

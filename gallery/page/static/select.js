@@ -5,8 +5,11 @@ import { el } from "./dom.js";
 import { choose, itemOf } from "./grid.js";
 import { galleries } from "./state.js";
 
-/** Of each gallery: key -> item, the stamp of the gallery in which they were selected, and whether copies may be turned. */
-const selections = galleries.map(() => ({ items: new Map(), stamp: "", turned: false }));
+/**
+ * Of each gallery: key -> item, the stamp of the gallery in which they were selected, whether copies may be turned, and the
+ * scripts that were saved last, until their note is closed.
+ */
+const selections = galleries.map(() => ({ items: new Map(), stamp: "", turned: false, saved: null }));
 export const selection = (g) => selections[g];
 export const isSelected = (g, key) => selections[g].items.has(key);
 
@@ -98,13 +101,14 @@ export function selectable(list, g, how) {
 
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
-  for (const [g, { items, stamp }] of selections.entries()) {
-    if (!items.size) continue;
-    const there = await present(g, [...items.keys()], stamp).catch(() => null);
+  for (const [g, { items, stamp, saved }] of selections.entries()) {
+    if (!items.size && !saved) continue;
+    const there = await present(g, [...new Set([...items.keys(), ...(saved?.keys ?? [])])], stamp).catch(() => null);
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
     for (const key of [...items.keys()]) if (!keys.has(key)) items.delete(key);
+    if (saved) saved.gone = saved.keys.filter((key) => !keys.has(key)).length;
   }
   changed();
 }

@@ -241,16 +241,22 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     assert len(list(photos.rglob("*.jpg"))) == COUNT
     look_again(page)
     expect(page.get_by_text("No picture is there twice.")).to_be_visible()
-    expect(bar(page)).to_be_hidden()
+    expect(bar(page)).to_contain_text("72 of 72 files are gone from here by now.")  # the way back stays until it is closed
+    expect(bar(page)).to_contain_text(f"sh {archive.stem}/tidy-undo.sh brings them back")
+    expect(bar(page).get_by_role("button")).to_have_count(1)
     page.get_by_role("link", name="Groups", exact=True).click()
     expect(page.locator("h1")).to_contain_text(f"{COUNT} images")
     assert b"72 moved, 0 left" in run("tidy-undo.sh")
     assert sorted(path.relative_to(photos) for path in photos.rglob("*.jpg")) == before
     look_again(page)
-    expect(page.locator("h1")).to_contain_text(f"{4 * COUNT} images")
+    expect(page.locator("h1")).to_contain_text(f"{4 * COUNT} images")  # and what is back is not said to be gone
     page.get_by_role("link", name="Duplicates", exact=True).click()
     settled(page)
     expect(page.locator("main .line").first).to_contain_text("96 images in 24 groups")
+    expect(bar(page)).to_contain_text("tidy-undo.sh brings them back")
+    expect(bar(page)).not_to_contain_text("gone")
+    bar(page).get_by_role("button", name="Close").click()
+    expect(bar(page)).to_be_hidden()
     page.context.close()
 
 
