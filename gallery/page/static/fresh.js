@@ -5,15 +5,16 @@ import { isWorking, progress } from "./progress.js";
 import { galleries } from "./state.js";
 
 const EVERY = 20_000; // milliseconds between two looks
-const SOON = 2_000; // the same while embed.py works
+const SOON = 2_000; // the same while embed.py works, and after each change
 let { state } = document.body.dataset;
 let changed = () => {};
 let timer = 0;
+let lively = 0; // looks that come soon
 
 /** Asks the server whether other images are shown by now, and if so tells `changed` of `watch`. */
 export async function look() {
   clearTimeout(timer);
-  timer = setTimeout(look, isWorking() ? SOON : EVERY);
+  timer = setTimeout(look, isWorking() || lively-- > 0 ? SOON : EVERY);
   if (document.hidden || document.querySelector("dialog[open], .reading")) return; // the next look comes soon
   const now = await get("galleries").catch(() => null); // an ended server is said where it matters
   if (!now) return;
@@ -21,6 +22,9 @@ export async function look() {
   progress();
   if (now.state === state) return;
   ({ state } = now);
+  lively = 5; // a script that moves files goes on with it
+  clearTimeout(timer);
+  timer = setTimeout(look, SOON);
   changed();
 }
 

@@ -271,6 +271,8 @@ def test_what_is_moved_leaves_the_selection(opened, tidy_site):
     expect(bar(page)).to_contain_text("71 selected")
     settled(page)
     expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
+    os.remove(photos / "copy of 4.jpg")
+    expect(bar(page)).to_contain_text("70 selected")  # soon, and by itself
     page.context.close()
 
 
