@@ -126,12 +126,13 @@ export function bar(g, view) {
   let before = "";
   const show = () => {
     const items = chosen();
-    const { saved } = selection(g);
+    const { saved, out } = selection(g);
     node.hidden = !items.length && !saved;
     for (const tool of tools) tool.hidden = !items.length;
     close.hidden = !saved || items.length > 0;
     const size = items.reduce((sum, item) => sum + item.bytes, 0);
-    const text = items.length ? `${count(items.length)} selected, ${bytes(size)}` : "Nothing is selected now";
+    const except = out.size ? `, ${count(out.size)} left out by hand` : "";
+    const text = items.length ? `${count(items.length)} selected, ${bytes(size)}${except}` : "Nothing is selected now";
     const state = `${text} ${saved?.name} ${saved?.gone}`;
     if (state === before) return;
     before = state;

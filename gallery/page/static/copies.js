@@ -4,7 +4,7 @@ import { notDuplicates } from "./api.js";
 import { copy, count, el } from "./dom.js";
 import { grid, settle, tile } from "./grid.js";
 import { dismissed, undo } from "./marks.js";
-import { select, tick } from "./select.js";
+import { select, selectMany, tick } from "./select.js";
 import { wholePath } from "./state.js";
 import { BADGES, traits } from "./traits.js";
 
@@ -12,12 +12,8 @@ import { BADGES, traits } from "./traits.js";
 export function allButFirst(g, items, about) {
   const stays = (item) => item === items[0] || item.stays;
   select(g, items.filter(stays), false);
-  select(
-    g,
-    items.filter((item) => !stays(item)),
-    true,
-    about,
-  );
+  const spare = items.filter((item) => !stays(item));
+  selectMany(g, spare, about);
 }
 
 /** Makes the row. keep: the rule by which the first image stays. about, failed: see `select` and page.js. */

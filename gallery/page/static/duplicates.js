@@ -5,7 +5,7 @@ import { bar } from "./bar.js";
 import { allButFirst, row } from "./copies.js";
 import { announce, count, el, empty, heading } from "./dom.js";
 import { itemOf, pager, waiting } from "./grid.js";
-import { select, selectable } from "./select.js";
+import { select, selectable, selectMany } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
 import { BADGES } from "./traits.js";
 import { filterBox, isFiltered, keep, rules, wishes } from "./wishes.js";
@@ -97,7 +97,7 @@ function spares({ g, list, total, rule, ask, about, failed }) {
       const { items, kept, stamp } = await ask("spares");
       const best = kept.map((key) => ({ key }));
       select(g, best, false);
-      select(g, items, true, { ...about(), stamp });
+      selectMany(g, items, { ...about(), stamp });
       say(total);
     } catch (error) {
       failed(error);

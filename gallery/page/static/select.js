@@ -6,10 +6,10 @@ import { choose, itemOf } from "./grid.js";
 import { galleries } from "./state.js";
 
 /**
- * Of each gallery: key -> item, the stamp of the gallery in which they were selected, whether copies may be turned, and the
- * scripts that were saved last, until their note is closed.
+ * Of each gallery: key -> item, the keys of those that were taken out by hand, the stamp of the gallery in which they were
+ * selected, whether copies may be turned, and the scripts that were saved last, until their note is closed.
  */
-const selections = galleries.map(() => ({ items: new Map(), stamp: "", turned: false, saved: null }));
+const selections = galleries.map(() => ({ items: new Map(), out: new Set(), stamp: "", turned: false, saved: null }));
 export const selection = (g) => selections[g];
 export const isSelected = (g, key) => selections[g].items.has(key);
 
@@ -33,14 +33,26 @@ function showWhole(group) {
 
 /** Selects items, or takes them out of the selection. stamp: of the gallery; turned: whether its copies may be turned. */
 export function select(g, items, on, { stamp, turned } = {}) {
-  const { items: chosen } = selections[g];
+  const { items: chosen, out } = selections[g];
   if (stamp && !chosen.size) Object.assign(selections[g], { stamp, turned: false });
   selections[g].turned ||= Boolean(turned);
   for (const item of items) {
     if (on) chosen.set(item.key, item);
     else chosen.delete(item.key);
   }
+  if (!chosen.size) out.clear();
   changed();
+}
+
+/** Selects many items at once, but none that was taken out by hand. about: see `select`. */
+export function selectMany(g, items, about) {
+  const { out } = selections[g];
+  select(
+    g,
+    items.filter(({ key }) => !out.has(key)),
+    true,
+    about,
+  );
 }
 
 /** A tick box for a tile. */
@@ -68,6 +80,8 @@ export function selectable(list, g, how) {
     const [from, to] = [nodes.indexOf(anchor), nodes.indexOf(node)].sort((a, b) => a - b);
     const picked = range && from >= 0 ? nodes.slice(from, to + 1) : [node];
     anchor = node;
+    const { out } = selection(g);
+    for (const { key } of picked.map(itemOf)) out[on ? "delete" : "add"](key);
     select(g, picked.map(itemOf), on, how());
   }
 

@@ -154,6 +154,36 @@ def test_all_but_the_best_of_the_groups_shown_or_of_all(opened, tidy_site):
     expect(bar(page)).to_contain_text("69 selected")
 
 
+def test_what_was_taken_out_by_hand_stays_out_until_clear(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    every = page.get_by_role("button", name="of all 24 groups")
+    every.focus()
+    page.keyboard.press("Enter")
+    expect(bar(page)).to_contain_text("72 selected")
+    expect(every).to_be_focused()  # it was off for a moment
+    tile = page.locator(".tile").nth(1)
+    box(tile).click()
+    for press in (every, page.get_by_role("button", name="of the 20 groups shown")):
+        press.click()
+        expect(bar(page)).to_contain_text("71 selected")
+        expect(bar(page)).to_contain_text("1 left out by hand")
+        expect(box(tile)).not_to_be_checked()
+    box(tile).click()
+    expect(bar(page)).to_contain_text("72 selected")
+    expect(bar(page)).not_to_contain_text("by hand")
+    box(tile).click()
+    bar(page).get_by_role("button", name="Clear").click()
+    every.click()
+    expect(bar(page)).to_contain_text("72 selected")
+    save = bar(page).get_by_role("button", name="Save list")
+    save.focus()
+    with page.expect_download():
+        page.keyboard.press("Enter")
+    expect(bar(page)).to_contain_text("a path a line")
+    expect(save).to_be_focused()
+
+
 def test_copied_paths_and_a_list(opened, tidy_site, tmp_path):
     url, photos = tidy_site
     page = opened("duplicates", at=url)
