@@ -129,3 +129,6 @@ export async function refresh() {
 
 document.addEventListener("shown", changed);
 document.addEventListener("renewed", refresh);
+addEventListener("beforeunload", (event) => {
+  if (selections.some(({ items }) => items.size)) event.preventDefault(); // the browser asks, as the selection would be lost
+});

@@ -184,6 +184,21 @@ def test_what_was_taken_out_by_hand_stays_out_until_clear(opened, tidy_site):
     expect(save).to_be_focused()
 
 
+def test_the_browser_asks_before_a_selection_is_lost(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["dialog"]  # which is answered with "stay"
+    box(page.locator(".tile").nth(1)).click()
+    with page.expect_event("dialog") as asked:
+        page.evaluate("void setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    expect(bar(page)).to_contain_text("1 selected")
+    bar(page).get_by_role("button", name="Clear").click()
+    page.watch.expected = []
+    page.reload()  # nothing is selected, and nothing asked
+    settled(page)
+
+
 def test_copied_paths_and_a_list(opened, tidy_site, tmp_path):
     url, photos = tidy_site
     page = opened("duplicates", at=url)
@@ -233,6 +248,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     page.get_by_role("button", name="of all 24 groups").click()
     expect(bar(page)).to_contain_text("48 selected")
     assert not any(name.startswith("from phone") for name in selected(page))
+    bar(page).get_by_role("button", name="Clear").click()
     page.reload()  # the filter is part of the address
     settled(page)
     expect(page.get_by_label("Order")).to_have_value("name")
