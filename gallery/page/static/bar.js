@@ -1,7 +1,7 @@
 // The bar below the duplicates: what is selected, and what can be done with it. The page itself moves nothing.
 
 import { fileOf } from "./api.js";
-import { announce, copy, count, el } from "./dom.js";
+import { announce, copy, count, el, meanwhile } from "./dom.js";
 import { refresh, select, selection } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
@@ -59,16 +59,11 @@ export function bar(g, view) {
 
   const action = (label, act) => {
     const button = el("button", { class: "small button", type: "button" }, label);
-    button.addEventListener("click", async () => {
-      button.disabled = true;
-      try {
-        await act(button);
-      } catch (error) {
-        await refresh(); // the gallery may have been embedded again
-        view.failed(error);
-      }
-      button.disabled = false;
-    });
+    const failed = async (error) => {
+      await refresh(); // the gallery may have been embedded again
+      view.failed(error);
+    };
+    button.addEventListener("click", () => meanwhile(button, () => act(button).catch(failed)));
     return button;
   };
   const ask = (what) => {

@@ -72,6 +72,18 @@ export function problem(sentence, again, home) {
   return el("div", { class: "empty", role: "alert" }, el("p", {}, el("strong", {}, sentence)), way);
 }
 
+/** Does something for a button that is off meanwhile. It keeps the focus, which a browser takes from a button that is off. */
+export async function meanwhile(button, act) {
+  const focused = document.activeElement === button;
+  button.disabled = true;
+  try {
+    await act();
+  } finally {
+    button.disabled = false;
+    if (focused && [document.body, null].includes(document.activeElement)) button.focus({ preventScroll: true });
+  }
+}
+
 /** Copies a text, and says so on the button for a moment. */
 export async function copy(text, button) {
   const before = button.textContent;

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { bar } from "./bar.js";
 import { allButFirst, row } from "./copies.js";
-import { announce, count, el, empty, heading } from "./dom.js";
+import { announce, count, el, empty, heading, meanwhile } from "./dom.js";
 import { itemOf, pager, waiting } from "./grid.js";
 import { select, selectable, selectMany } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
@@ -92,22 +92,16 @@ function spares({ g, list, total, rule, ask, about, failed }) {
     say(groups.length);
   };
   const ofAll = async () => {
-    every.disabled = true;
-    try {
-      const { items, kept, stamp } = await ask("spares");
-      const best = kept.map((key) => ({ key }));
-      select(g, best, false);
-      selectMany(g, items, { ...about(), stamp });
-      say(total);
-    } catch (error) {
-      failed(error);
-    }
-    every.disabled = false;
+    const { items, kept, stamp } = await ask("spares");
+    const best = kept.map((key) => ({ key }));
+    select(g, best, false);
+    selectMany(g, items, { ...about(), stamp });
+    say(total);
   };
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
   const shown = el("button", { class: "small button", type: "button", onclick: ofShown });
   const words = total === 1 ? "of the group" : `of all ${count(total, "group")}`;
-  const every = el("button", { class: "small button", type: "button", onclick: ofAll }, words);
+  const every = el("button", { class: "small button", type: "button", onclick: () => meanwhile(every, () => ofAll().catch(failed)) }, words);
   const update = (loaded) => {
     shown.textContent = `of the ${count(loaded, "group")} shown`;
     shown.hidden = loaded >= total;
