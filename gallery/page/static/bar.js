@@ -28,7 +28,7 @@ function steps({ name, folder, to, files, alone }) {
     el(
       "ol",
       {},
-      el("li", {}, "Unpack it, and open a terminal there."),
+      el("li", {}, "Unpack it, and open a terminal in the folder that holds the zip."),
       el("li", {}, code(`sh ${folder}/tidy.sh`), ` says what it will do, asks, and moves them to “${to}”, beside your folder.`),
       el("li", {}, "This page then drops them by itself."),
       el("li", {}, code(`sh ${folder}/tidy-undo.sh`), " moves them back."),

@@ -274,6 +274,7 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     archive = tmp_path / download.value.suggested_filename
     download.value.save_as(archive)
     expect(bar(page)).to_contain_text("Saved for 72 files")
+    expect(bar(page)).to_contain_text("a terminal in the folder that holds the zip")
     for name in ("tidy.sh", "tidy-undo.sh"):
         expect(bar(page)).to_contain_text(f"sh {archive.stem}/{name}")
     with zipfile.ZipFile(archive) as zipped:
