@@ -11,9 +11,9 @@ import { BADGES, traits } from "./traits.js";
 /** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
 export function allButFirst(g, items, about) {
   const stays = (item) => item === items[0] || item.stays;
-  select(g, items.filter(stays), false);
   const spare = items.filter((item) => !stays(item));
   selectMany(g, spare, about);
+  select(g, items.filter(stays), false);
 }
 
 /** Makes the row. keep: the rule by which the first image stays. about, failed: see `select` and page.js. */

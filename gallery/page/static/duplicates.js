@@ -94,8 +94,8 @@ function spares({ g, list, total, rule, ask, about, failed }) {
   const ofAll = async () => {
     const { items, kept, stamp } = await ask("spares");
     const best = kept.map((key) => ({ key }));
-    select(g, best, false);
     selectMany(g, items, { ...about(), stamp });
+    select(g, best, false);
     say(total);
   };
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
