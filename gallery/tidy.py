@@ -1,11 +1,11 @@
 """Tidies up duplicates: makes a script that moves chosen images away, and one that moves them back.
 
 The project itself never touches photos. The script is POSIX sh; it asks first, deletes nothing, overwrites nothing and does
-not leave the disk. A second script moves the files back.
+not leave the disk. A second script moves the files back, and removes folders that are empty then.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from data.lists import below, shown
@@ -19,6 +19,7 @@ LC_ALL=C
 export LC_ALL
 from=%(source)s
 to=%(target)s
+what=%(what)s
 moved=0
 left=0
 
@@ -57,18 +58,40 @@ move() { # path below both folders, its bytes, and the file that stays with its 
         fi
     fi
 }
+see() { # counts what is there already
+    [ -f "$to/$1" ] && [ ! -e "$from/$1" ] && there=$((there + 1))
+}
+prune() { # removes the folder of a file, and those above it, if nothing is in them any more
+    folder=$from/$1
+    while
+        folder=${folder%%/*}
+        [ "${#folder}" -ge "${#from}" ] && rmdir -- "$folder" 2>/dev/null
+    do :; done
+}
 
+"""
+ASK = rb"""
+there=0
+act=see
+files
 say "from $from"
 say "to   $to"
-"""
-ASK = rb"""printf 'Move them? [y/N] '
+say "$what"
+if [ "$there" -eq %(count)d ]; then
+    say %(done)s
+    exit 0
+fi
+printf 'Move them? [y/N] '
 read -r answer || answer=
 case $answer in y | Y | yes) ;; *)
     say "Nothing was moved."
     exit 1
     ;;
 esac
+act=move
+files
 """
+PRUNE = b"act=prune\nfiles\n"
 TAIL = b'say "$moved moved, $left left where they are."\n[ "$left" -eq 0 ]\n'
 
 
@@ -104,8 +127,10 @@ def scripts(gallery: Gallery, chosen: Sequence[Spare], undo: str, to: str | None
     alone = sum(spare.kept is None for spare in chosen)
     stays = f"{alone:,} of them have no copy that stays" if alone else "One of each group of copies stays"
     what = f"{facts}. {stays}. Nothing is deleted; {undo} moves them back."
-    back = _script(target, root, f"{facts}, back to where they were.", [line[:2] for line in lines])
-    return Scripts(_script(root, target, what, lines), back, target)
+    done = f"All {len(chosen):,} are"
+    back = f"{facts}, back to where they were."
+    undo_script = _script(target, root, back, f"{done} already back.", [line[:2] for line in lines], PRUNE)
+    return Scripts(_script(root, target, what, f"{done} moved already.", lines), undo_script, target)
 
 
 def write_scripts(gallery: Gallery, chosen: Sequence[Spare], script: str, to: str | None = None) -> tuple[str, str]:
@@ -135,10 +160,13 @@ def _existing(folder: str) -> str:
     return folder
 
 
-def _script(source: str, target: str, what: str, lines: Iterable[Sequence[str | int]]) -> bytes:
-    head = HEAD % {b"source": _quoted(source), b"target": _quoted(target)}
-    moves = b"".join(b"move " + b" ".join(map(_quoted, line)) + b"\n" for line in lines)
-    return head + b"say " + _quoted(what) + b"\n" + ASK + moves + TAIL
+def _script(
+    source: str, target: str, what: str, done: str, lines: Sequence[Sequence[str | int]], last: bytes = b""
+) -> bytes:
+    head = HEAD % {b"source": _quoted(source), b"target": _quoted(target), b"what": _quoted(what)}
+    files = b"".join(b"    $act " + b" ".join(map(_quoted, line)) + b"\n" for line in lines)
+    ask = ASK % {b"count": len(lines), b"done": _quoted(done)}
+    return head + b"files() {\n" + (files or b"    :\n") + b"}\n" + ask + last + TAIL
 
 
 def _quoted(text: str | int) -> bytes:

@@ -85,7 +85,16 @@ def test_the_scripts_move_and_move_back(tidied, shell):
     assert not [name for name in os.listdir(tidied.top) if "pwned" in name]
     code, said = sh(shell, tidied.top / "tidy-undo.sh")
     assert code == 0 and b"20 moved, 0 left" in said, said
-    assert files_of(folder) == before and not files_of(tidied.top / "my photos-duplicates")
+    assert files_of(folder) == before and not (tidied.top / "my photos-duplicates").exists()
+    code, said = sh(shell, tidied.top / "tidy-undo.sh", "")  # again, and nothing is asked
+    assert code == 0 and said.endswith(b"All 20 are already back.\n"), said
+    assert sh(shell, tidied.top / "tidy.sh")[0] == 0
+    code, said = sh(shell, tidied.top / "tidy.sh", "")
+    assert code == 0 and said.endswith(b"All 20 are moved already.\n"), said
+    mine = tidied.top / "my photos-duplicates" / "mine.txt"
+    mine.write_text("mine")
+    assert sh(shell, tidied.top / "tidy-undo.sh")[0] == 0 and files_of(folder) == before
+    assert list((tidied.top / "my photos-duplicates").iterdir()) == [mine]  # only empty folders go
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -109,7 +118,7 @@ def test_what_changed_meanwhile_stays(tidied, shell):
     kept = {name: next(path for path in gallery.paths if path.endswith(f"/{name}")) for name in spare}
     moved_names = (tidied.top / "tidy.sh").read_bytes()
     for name in spare:  # whichever of the two stays
-        if os.fsencode(f"second of {name}").replace(b"'", b"'\\''") not in moved_names.partition(b"case")[2]:
+        if os.fsencode(f"second of {name}").replace(b"'", b"'\\''") not in moved_names.partition(b"files() {")[2]:
             kept[name], spare[name] = str(spare[name]), kept[name]
     os.remove(kept["plain.jpg"])
     with open(spare["with a space.jpg"], "ab") as file:
