@@ -101,7 +101,8 @@ function spares({ g, list, total, rule, ask, about, failed }) {
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
   const shown = el("button", { class: "small button", type: "button", onclick: ofShown });
   const words = total === 1 ? "of the group" : `of all ${count(total, "group")}`;
-  const every = el("button", { class: "small button", type: "button", onclick: () => meanwhile(every, () => ofAll().catch(failed)) }, words);
+  const onclick = () => meanwhile(every, () => ofAll().catch(failed));
+  const every = el("button", { class: "small button", type: "button", onclick }, words);
   const update = (loaded) => {
     shown.textContent = `of the ${count(loaded, "group")} shown`;
     shown.hidden = loaded >= total;
@@ -140,7 +141,8 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   };
   const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed);
   selectable(list, g, about);
-  const what = el("p", { class: "line" }, `${summary}. ${BADGES[keep(query)]}: ${rule}.`);
+  const spare = SAFE.includes(kind) && !query.get("reference") ? `, of which ${count(images - total)} can go` : "";
+  const what = el("p", { class: "line" }, `${summary}${spare}. ${BADGES[keep(query)]}: ${rule}.`);
   head.replaceChildren(what, buttons?.node ?? "");
   place.replaceChildren(list, more.button);
   more.update(add(groups));

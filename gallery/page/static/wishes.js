@@ -1,7 +1,7 @@
 // What someone wants to see of the duplicates: which image of a group stays, a filter, an order, a folder as reference.
 
 import { el } from "./dom.js";
-import { amend } from "./state.js";
+import { amend, read } from "./state.js";
 
 const RULES = { best: "the best", oldest: "the oldest" };
 const SORTS = {
@@ -40,6 +40,8 @@ function choice(query, name, label, options, changed) {
 /** A choice of the image that stays. */
 export const rules = (query, changed) => choice(query, "keep", "Of each group stays", RULES, changed).node;
 
+let opened = false; // the box, which stays so in the other classes
+
 /** A box with the filter, the order and the reference. offer(folders): fills the choice of a reference. */
 export function filterBox(query, changed) {
   const find = el("input", {
@@ -56,10 +58,13 @@ export function filterBox(query, changed) {
     checked: query.get("across") === "1",
     onchange: () => (amend("across", across.checked ? 1 : null), changed()),
   });
-  const reference = choice(query, "reference", "Only what is already in", { "": "any folder" }, changed);
+  const reference = choice(query, "reference", "Only what is already in", { "": "any folder" }, () => (hint(), changed()));
+  const stays = el("p", { class: "note" }, "Images in that folder always stay: they are never selected with the others.");
+  const hint = () => (stays.hidden = !read().query.get("reference"));
+  hint();
   const node = el(
     "details",
-    { class: "filter", open: isFiltered(query) || query.has("sort") },
+    { class: "filter", open: opened || isFiltered(query) || query.has("sort"), ontoggle: () => (opened = node.open) },
     el("summary", {}, "Filter, sort, compare with a folder"),
     el(
       "div",
@@ -69,7 +74,7 @@ export function filterBox(query, changed) {
       el("label", { class: "option" }, across, "Only across folders"),
       reference.node,
     ),
-    el("p", { class: "note" }, "Images in that folder always stay: they are never selected with the others."),
+    stays,
   );
   const offer = (folders) => {
     const chosen = reference.box.value || (query.get("reference") ?? "");

@@ -224,9 +224,13 @@ def test_filter_order_and_reference(opened, tidy_site):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     box(page.locator(".tile").nth(1)).click()
     page.get_by_text("Filter, sort, compare with a folder").click()
+    for kind in ("Bursts", "All copies"):  # the box stays open
+        page.get_by_role("link", name=kind).click()
+        settled(page)
+    expect(page.get_by_text("Images in that folder always stay")).to_be_hidden()
     page.get_by_label("Folder or name").fill("img_0003")
     expect(page.locator(".group")).to_have_count(1)
-    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group.")
+    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group, of which 3 can go.")
     expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
     page.get_by_role("button", name="of the group").click()
     expect(bar(page)).to_contain_text(" selected")
@@ -241,6 +245,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     page.get_by_label("Only what is already in").select_option("from phone")
     settled(page)
     expect(page.get_by_text("then the reference folder")).to_be_visible()
+    expect(page.get_by_text("Images in that folder always stay")).to_be_visible()
     group = page.locator(".group").first
     assert group.locator(".badge").all_inner_texts() == ["Best", "Stays"]
     group.get_by_role("button", name="Select all but the best").click()
