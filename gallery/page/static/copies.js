@@ -25,7 +25,10 @@ export function row(g, group, { keep, about, failed }) {
     return word && el("span", { class: "badge" }, word);
   };
   list.append(
-    ...items.map((item, place) => tile(item, { path: true, more: [tick(g, item), badge(item, place), traits(item)].filter(Boolean) })),
+    ...items.map((item, place) => {
+      const more = [tick(g, item), badge(item, place), traits(item)].filter(Boolean);
+      return tile(item, { path: true, enlarges: true, more });
+    }),
   );
   settle(list);
   const button = (label, onclick, look = "") =>

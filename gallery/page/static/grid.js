@@ -52,28 +52,44 @@ function meter({ similarity, closer_than: percent }) {
 /** Lets a path wrap after its slashes, underscores and hyphens first. */
 const breakable = (path) => path.split(/(?<=[/_-])/).flatMap((part) => [part, el("wbr")]);
 
-/** An image of a grid. path: shows the whole path, for images with the same name. more: nodes after the link. */
-export function tile(item, { path = false, more = [] } = {}) {
+/**
+ * An image of a grid. path: shows the whole path, for images with the same name. more: nodes after the link. enlarges: the
+ * link shows the image large, where there is what else can be done with it.
+ */
+export function tile(item, { path = false, more = [], enlarges = false } = {}) {
   remember(item);
   const add = (event) => (event.preventDefault(), go(searchAlso(item.key)));
+  const onclick = (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab
+    event.preventDefault();
+    large(node);
+  };
+  const over = el(
+    "span",
+    { class: "over" },
+    round("plus", `Add ${item.name} to the query`, { class: "round add", tabindex: "-1", onclick: add }),
+    round("large", `Show ${item.name} large`, { tabindex: "-1", onclick: () => large(node) }),
+  );
   const node = el(
     "li",
-    { class: "tile" },
+    { class: enlarges ? "tile enlarges" : "tile" },
     el(
       "a",
-      { href: searchFor(item.key), title: item.path, tabindex: "-1", draggable: "false" },
+      {
+        href: searchFor(item.key),
+        title: item.path,
+        tabindex: "-1",
+        draggable: "false",
+        onclick: enlarges && onclick,
+        "aria-haspopup": enlarges && "dialog",
+      },
       picture(thumb(item.key)),
       el("span", { class: path ? "name whole" : "name" }, path ? breakable(item.path) : item.name),
       path || !item.folder ? null : el("span", { class: "where" }, el("span", { class: "unseen" }, " in "), item.folder),
       item.similarity === undefined ? null : meter(item),
     ),
     more,
-    el(
-      "span",
-      { class: "over" },
-      round("plus", `Add ${item.name} to the query`, { class: "round add", tabindex: "-1", onclick: add }),
-      round("large", `Show ${item.name} large`, { tabindex: "-1", onclick: () => large(node) }),
-    ),
+    enlarges ? null : over, // it would cover the badge
   );
   items.set(node, item);
   return node;

@@ -154,6 +154,23 @@ def test_all_but_the_best_of_the_groups_shown_or_of_all(opened, tidy_site):
     expect(bar(page)).to_contain_text("69 selected")
 
 
+def test_a_click_or_enter_shows_a_picture_large(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    tile = page.locator(".tile").first
+    name = tile.locator(".name").inner_text()
+    tile.locator("img").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".path")).to_have_text(name)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    expect(page.locator(".tile a").nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("link", name="Find similar").click()
+    expect(page.locator(".at-search")).to_be_visible()
+
+
 def test_what_was_taken_out_by_hand_stays_out_until_clear(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)
