@@ -79,7 +79,7 @@ def copy(export, tmp_path):
 
 def test_the_files_and_what_the_json_says(export, trained):
     kind, out = export
-    modules = [f"data/{name}.py" for name in ("__init__", "colours", "formats", "pixels")]
+    modules = [f"data/{name}.py" for name in ("__init__", "colours", "crops", "formats", "pixels")]
     program = ["embed_onnx.py", *modules]
     net = ["model.onnx", "model.safetensors"]
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
@@ -163,7 +163,7 @@ def test_drawn_pictures_stand_in_for_images(run, trained, tmp_path, capsys):
         path.write_text("stays")
     run("export", "--checkpoint", trained, "--out", tmp_path / "out", "--readout", "embedding")  # replaces the earlier one
     assert [path.read_text() for path in mine] == ["stays", "stays"]
-    assert len(list((tmp_path / "out").iterdir())) == 6 and len(list((tmp_path / "out" / "data").iterdir())) == 5
+    assert len(list((tmp_path / "out").iterdir())) == 6 and len(list((tmp_path / "out" / "data").iterdir())) == 6
     assert models.load(tmp_path / "out" / "model.safetensors").kind == "embedding"
     assert (tmp_path / "out" / "model.json").read_bytes() != before
 

@@ -306,6 +306,11 @@ def test_joined_strongest_first_and_never_what_stands_apart(made, apart):
     assert all(group.similarity == least[frozenset(group.rows)] for group in groups)
 
 
+class FakeGallery(SimpleNamespace):
+    def __len__(self):
+        return len(self.embeddings)
+
+
 @settings(max_examples=30, deadline=None)
 @given(lines, st.integers(0, 10**6))
 def test_every_kind_respects_what_the_user_said(apart, seed):
@@ -318,13 +323,14 @@ def test_every_kind_respects_what_the_user_said(apart, seed):
     x = np.eye(3, dtype=np.float32)[seeds]
 
     marks = [Mark(str(number), [rows]) for number, rows in enumerate(apart)]
-    gallery = SimpleNamespace(
+    gallery = FakeGallery(
         embeddings=x,
         prints=prints,
         hashes=hashes,
         apart=lambda: apart,
         marks=lambda: marks,
         kept=lambda name, make, rules: make(),
+        contents_of=lambda rows: {},
     )
     index = SimpleNamespace(search=exact_search(x))
     found = {}

@@ -16,6 +16,7 @@ from gallery.page import uploads as uploads_file
 from gallery.page.app import create_app
 from gallery.page.gallery_view import GalleryView
 from gallery.scale import UNKNOWN
+from gallery.table import File
 
 
 def slow_neighbours(gallery, own, mean, copies):
@@ -69,6 +70,7 @@ def test_pages_of_neighbours_make_up_the_slow_list(data):
         stamp="",
         root="/photos",
         paths=paths,
+        files=[File(path, 0, 0) for path in paths],
         embeddings=embeddings,
         hashes=hashes,
         keys=keys,
