@@ -81,7 +81,7 @@ def test_an_upload_can_be_shown_large(opened, tmp_path):
     expect(dialog.get_by_text("Copy path")).to_be_hidden()
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    settled(page)  # the way back in the history would end a reload
+    until(page, "!history.state.large")  # a step back in the history ends a reload
     page.reload()  # now only the thumbnail is left
     settled(page)
     page.locator(".chip .look").click()
