@@ -1,4 +1,4 @@
-"""What is said about picture files: a warning of one that is read with a doubt, and the error for one that is not read."""
+"""Warnings of pictures whose content is doubtful, and the error for a file that cannot be read as a picture."""
 
 from collections.abc import Sequence
 from os import PathLike

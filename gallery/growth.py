@@ -1,4 +1,4 @@
-"""Which images each state of a gallery holds while it is made for the first time.
+"""Chooses the images of each state of a gallery that is made for the first time.
 
 A first gallery of many images is made in several states. Each state is a whole gallery, of a part of the images, and is put
 in place by the protocol of gallery/folder.py. So the page can show the first images after seconds. A state never lacks an
@@ -28,8 +28,10 @@ class Growth:
     """Chooses the images of one state after the other. All processes of a run choose the same."""
 
     def __init__(self, files: Sequence[File], first: Container[str] = (), least_seconds: float = LEAST_SECONDS) -> None:
-        """first: paths of images that each state holds, because they are embedded or shown already. least_seconds: to embed
-        the images of a state; those of the first take less."""
+        """first: paths of images that each state holds, because they are embedded or shown already.
+
+        least_seconds: embedding the images of a state takes at least so long; the first state may take less.
+        """
         is_first = np.array([file.path in first for file in files], bool)
         others = np.flatnonzero(~is_first)
         self._order = np.concatenate([np.flatnonzero(is_first), others[spread(len(others))]])
@@ -40,7 +42,7 @@ class Growth:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the next state is the last one."""
+        """Return True if the next state is the last one."""
         return self._size == len(self._order)
 
     def images(self) -> np.ndarray:

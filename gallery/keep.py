@@ -1,4 +1,4 @@
-"""Which image of a group of duplicates stays. The shell's script and the page follow the same rule."""
+"""Chooses the image of a group of duplicates that stays. The shell's script and the page follow the same rule."""
 
 import os
 import time
@@ -30,7 +30,7 @@ class Spare(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What people compare copies by."""
+    """Facts by which people compare copies."""
 
     pixels: tuple[int, int] | None  # width and height; None if the gallery does not know them
     format: str | None  # as Pillow names it

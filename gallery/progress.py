@@ -8,13 +8,14 @@ from gallery.folder import GalleryFolder, read_json, remove
 from utils.files import write_json
 from utils.lock import is_held
 
+EMBEDDING, FITTING = "embedding", "fitting the net"  # work of which the page says more
 PAUSE = 0.5  # seconds between two writings, at least
 
 
 class Now(NamedTuple):
     """What a run does at the moment."""
 
-    what: str  # "reading the folder", "embedding", "fitting the net"
+    what: str  # EMBEDDING, FITTING, or other work
     done: int = 0  # images of `images`; 0 of 0 where they are not counted
     images: int = 0
 

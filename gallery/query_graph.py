@@ -63,7 +63,7 @@ class QueryEmbedder:
 
 
 def prepare(place: GalleryFolder, model: "Model") -> None:
-    """Write the graph of the gallery's model. Nothing is tried again for a model that has no graph, or on a full disk."""
+    """Write the graph of the gallery's model. A model that cannot be exported is not tried again; a full disk is."""
     transforms = model.embedder.transforms
     sizes = {"origin_width": transforms.origin_width, "width": transforms.width, "detail": transforms.detail}
     about = {"version": VERSION, "model": model.digest, "graph": None, **sizes}
@@ -126,7 +126,8 @@ def _write(model: "Model", path: str) -> str:
         crops = torch.randint(256, (2, 3, width, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         graph = exported.Graph(embedder, [model.kind]).eval()
         exported.write(graph, crops[:1], ["embeddings"], path, any_number=False)
-        ours = np.concatenate([open_graph(path)(crop.numpy())[0] for crop in crops.split(1)])
+        run = open_graph(path)
+        ours = np.concatenate([run(crop.numpy())[0] for crop in crops.split(1)])
         (theirs,) = embedder.read(crops, model.kind)
     difference = abs(ours - theirs.numpy()).max() / abs(theirs.numpy()).max()
     return "" if difference <= TOLERANCE else f"it differs from PyTorch by {difference:.1e}"  # NaN differs too

@@ -19,7 +19,7 @@ from gallery.growth import FIRST, Growth, unfinished_images
 from gallery.intake import Taken, Unopened, take_in
 from gallery.model import Model
 from gallery.model_choice import Machine, Settings, choose_model, loading_processes
-from gallery.progress import Progress
+from gallery.progress import EMBEDDING, FITTING, Progress
 from gallery.store import UNNUMBERED, Gallery
 from gallery.survey import Survey, survey
 from gallery.table import Bad, File, replace_left_out, without
@@ -94,7 +94,7 @@ def preview(task: Task, plain: Model) -> None:
         with task.machine.stop.deferred():
             for _ in range(2):
                 put_state_in_place(task, plain, writer, growth, bad, plain=True)
-    task.progress.say("fitting the net")
+    task.progress.say(FITTING)
 
 
 def bring_up_to_date(task: Task, model: Model) -> None:
@@ -190,7 +190,7 @@ def embed_rows(task: Task, model: Model, writer: Writer, todo: np.ndarray) -> li
             writer.put(batch.indices, rows, batch.prints, batch.hashes, batch.entries)
             bad += [bad_of(writer.files[item.index], item) for item in batch.bad]
             here += len(batch.indices) + len(batch.bad)
-            task.progress.say("embedding", embedded_before + group.size * here, len(task.images.files))
+            task.progress.say(EMBEDDING, embedded_before + group.size * here, len(task.images.files))
             machine.stop.check(machine.stop.signal)  # torchrun passes a signal on to all processes
     finally:
         writer.flush()

@@ -5,10 +5,8 @@ from typing import Any
 
 from gallery.folder import GalleryFolder
 from gallery.page.gallery_view import GalleryView
-from gallery.progress import Now, at_work
+from gallery.progress import EMBEDDING, FITTING, Now, at_work
 from utils.errors import InputError
-
-EMBEDDING, FITTING = "embedding", "fitting the net"  # as embed.py says it
 
 
 def before_the_first(place: GalleryFolder) -> str:
