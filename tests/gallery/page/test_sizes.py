@@ -1,14 +1,15 @@
-"""The page at every size of window: the header with its tabs, and the large view with pictures of all shapes."""
+"""The page at every size of window: all views, the header with its tabs, the large view with pictures of all shapes."""
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 from small_gallery import embedding, key_of, write
+from test_around import every_view
 
 from browser import served, settled, until
 from gallery.page.app import create_app
 
-WINDOWS = ((320, 568), (390, 844), (600, 800), (844, 390), (1280, 800), (640, 400))  # the last: 1280 x 800 at 200 %
+WINDOWS = ((320, 568), (390, 844), (600, 800), (844, 390), (1280, 800), (1920, 1080), (640, 400))  # the last: 1280 at 200 %
 SHAPES = {
     "high.jpg": (1200, 1600),
     "wide.jpg": (1600, 1200),
@@ -38,6 +39,17 @@ def one_gallery(shapes, tmp_path_factory):
     view = write(tmp_path_factory.mktemp("galleries") / "one", "ready-made", shapes, embedding(2))
     with served(create_app([view], ["127.0.0.1"])) as url:
         yield url
+
+OUTSIDE = """(() => {
+    const width = document.documentElement.clientWidth;
+    const shown = (node) => node.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
+    const controls = [...document.querySelectorAll("a, button, input, select, h1, p")].filter(shown);
+    const cut = controls.filter((node) => {
+        const { left, right } = node.getBoundingClientRect();
+        return right > left && (left < -0.5 || right > width + 0.5) && !node.closest(".skip, .pins, .unseen, .tabs");
+    });
+    return cut.map((node) => node.outerHTML.slice(0, 200));
+})()"""
 
 
 def inside(page, box):
@@ -93,3 +105,12 @@ def test_a_phone_on_its_side_has_one_row_of_header(opened, site, photos):
     page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&g=all")
     settled(page)
     assert page.locator(".top").bounding_box()["height"] < 70
+
+
+@pytest.mark.parametrize("width, height", WINDOWS)
+def test_every_view_fits_into_the_window(opened, site, photos, width, height):
+    phone = width < 600
+    page = opened(width=width, height=height, is_mobile=phone, has_touch=phone)
+    for view in every_view(page, site, photos):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert page.evaluate(OUTSIDE) == [], view
