@@ -40,6 +40,7 @@ def one_gallery(shapes, tmp_path_factory):
     with served(create_app([view], ["127.0.0.1"])) as url:
         yield url
 
+
 OUTSIDE = """(() => {
     const width = document.documentElement.clientWidth;
     const shown = (node) => node.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
