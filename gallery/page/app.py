@@ -59,6 +59,7 @@ def create_app(
         Route("/api/{g}/duplicates", tidying.duplicates),
         Route("/api/{g}/spares", tidying.spares),
         Route("/api/{g}/present", tidying.present, methods=["POST"]),
+        Route("/api/{g}/items", tidying.items, methods=["POST"]),
         Route("/api/{g}/list", tidying.as_list, methods=["POST"]),
         Route("/api/{g}/script", tidying.script, methods=["POST"]),
         Route("/api/{g}/not_duplicate", page.not_duplicate, methods=["POST"]),
@@ -167,7 +168,7 @@ class Page:
         _refuse_unfinished(g)
         name, what = (g, "map"), f"drawing the map of {g.count:,} images"
         places = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
-        return Json(await run_in_threadpool(g.map, places))
+        return Json(await run_in_threadpool(g.map, places, await self._clusters(g)))
 
     async def bad(self, request: Request) -> Response:
         g = self._gallery(request)

@@ -62,6 +62,10 @@ class GalleryView:
             item["folder"] = folder if again else folder.rpartition("/")[2]  # tells images of one name apart
         return item
 
+    def to_select(self, row: int) -> dict[str, Any]:
+        """Describe an image as a selection needs it. odd: its path cannot be copied as one line of text."""
+        return self.item(row) | {"bytes": self.gallery.files[row].size, "odd": is_odd(self.gallery.paths[row])}
+
     def path(self, row: int) -> str:
         """Return the path of an image as it is shown."""
         return self._below(self.gallery.files[row].path)
@@ -72,6 +76,11 @@ class GalleryView:
         if row is None:
             raise Refusal(404, f"There is no such image in `{self.name}`.")
         return row
+
+    def rows(self, keys: Iterable[str]) -> list[int]:
+        """Return the rows of those of the images that are still there."""
+        rows = map(self.gallery.row_of, dict.fromkeys(keys))
+        return [row for row in rows if row is not None and not self.gone[row]]
 
     def real(self, row: int) -> str | None:
         """Return the real path of an image when its folder was read; None if the gallery does not record it."""
@@ -124,11 +133,13 @@ class GalleryView:
         date = {"date": known.date[:16], "camera": known.by_camera}
         return {"pixels": known.pixels, "format": known.format, "bytes": known.size, **date, "cut": known.cut} | odd
 
-    def map(self, places: Places) -> dict[str, Any]:
+    def map(self, places: Places, groups: Sequence[tuple[str, np.ndarray]]) -> dict[str, Any]:
+        """Describe the map, without the names of its images, which `to_select` has. groups: names and rows."""
         there = ~self.gone[places.rows]
         x, y = places.places[there].astype(float).round(4).T.tolist()
         keys, labels = [self.gallery.keys[row] for row in places.rows[there]], places.labels[there].tolist()
-        return {"keys": keys, "x": x, "y": y, "cluster": labels, "shown": len(keys), "total": self.count}
+        legend = [{"id": id, "name": name, "size": len(rows)} for id, (name, rows) in enumerate(groups) if len(rows)]
+        return {"keys": keys, "x": x, "y": y, "cluster": labels, "shown": len(keys), "total": self.count, "groups": legend}
 
     # ---- neighbours --------------------------------------------------------------------------------------------------
 

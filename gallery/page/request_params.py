@@ -110,11 +110,11 @@ async def body(request: Request, limit: int) -> bytes:
     return bytes(received)
 
 
-async def keys(request: Request, most: int) -> list[str]:
+async def keys(request: Request, most: int, least: int = 2) -> list[str]:
     """Return the list of texts `keys` of a JSON body. Raises Refusal for anything else."""
     texts = (await _json(request, 40 * most + 1000)).get("keys")
-    if not isinstance(texts, list) or not 2 <= len(texts) <= most or not all(isinstance(key, str) for key in texts):
-        raise Refusal(400, f'Send {{"keys": [...]}} with the keys of 2 to {most:,} images.')
+    if not isinstance(texts, list) or not least <= len(texts) <= most or not all(isinstance(key, str) for key in texts):
+        raise Refusal(400, f'Send {{"keys": [...]}} with the keys of {least} to {most:,} images.')
     return texts
 
 

@@ -20,7 +20,7 @@ from gallery.derived import Duplicates
 from gallery.page import request_params as params
 from gallery.page.arrange import Arranged, folders_of, wish_of
 from gallery.page.background import Workshop
-from gallery.page.gallery_view import GalleryView, is_odd, text
+from gallery.page.gallery_view import GalleryView, text
 from gallery.page.guard import Json
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
@@ -63,9 +63,13 @@ class Tidying:
     async def present(self, request: Request) -> Response:
         """Tell which of the chosen images are still there."""
         g, choice = params.one_of(self.shelf.views, request), await params.choice(request)
-        rows = {key: g.gallery.row_of(key) for key in choice.keys}
-        keys = [key for key, row in rows.items() if row is not None and not g.gone[row]]
-        return Json({"keys": keys, "stamp": g.stamp})
+        return Json({"keys": [g.gallery.keys[row] for row in g.rows(choice.keys)], "stamp": g.stamp})
+
+    async def items(self, request: Request) -> Response:
+        """Describe those of these images that are still there: a few that the map names, or many that it selects."""
+        g = params.one_of(self.shelf.views, request)
+        rows = g.rows(await params.keys(request, derived.ON_MAP, least=1))
+        return Json({"items": await run_in_threadpool(lambda: [g.to_select(row) for row in rows]), "stamp": g.stamp})
 
     async def as_list(self, request: Request) -> Response:
         """Make a text file with a path a line, as the names are in bytes. A name with a line break is left out."""
@@ -122,9 +126,11 @@ def all_but_the_best(arranged: Arranged) -> dict[str, Any]:
     g, lists = arranged.g, [rows for rows, _ in arranged.groups]
     everything = [row for rows in lists for row in rows]
     spares = keep.all_but_the_best(lists, arranged.ranked(everything)[1], arranged.reference)
-    files, going = g.gallery.files, {row for row, _ in spares}
-    items = [g.item(row) | {"bytes": files[row].size, "odd": is_odd(files[row].path)} for row, _ in spares]
-    return {"items": items, "kept": [g.gallery.keys[row] for row in sorted(set(everything) - going)]}
+    going = {row for row, _ in spares}
+    return {
+        "items": [g.to_select(row) for row, _ in spares],
+        "kept": [g.gallery.keys[row] for row in sorted(set(everything) - going)],
+    }
 
 
 def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:

@@ -65,6 +65,10 @@ export async function present(gallery, keys, stamp) {
   return (await ask(`/api/${gallery}/present`, { ...post, body: JSON.stringify({ keys, stamp }) })).answer;
 }
 
+/** Asks for these images as items, with the stamp of the gallery: {items, stamp}. Those that are gone are left out. */
+export const itemsOf = (gallery, keys, signal) =>
+  get(`${gallery}/items`, {}, { signal, ...post, body: JSON.stringify({ keys }) });
+
 /** Asks for a file about the images in `choice` (keys, stamp). what: "list" or "script". */
 export const fileOf = (gallery, what, query, choice, signal) =>
   get(`${gallery}/${what}`, query, { signal, ...post, body: JSON.stringify(choice) });

@@ -1,4 +1,4 @@
-// The bar below the duplicates: what is selected, and what can be done with it. The page itself moves nothing.
+// The bar of the selection: what is selected, and what can be done with it. The page itself moves nothing.
 
 import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
@@ -51,8 +51,8 @@ function way({ name, folder, files, gone }) {
   );
 }
 
-/** The bar of a view. */
-export function bar(g, view) {
+/** The bar of a view. more: further buttons for what is selected. */
+export function bar(g, view, more = []) {
   const line = el("p", { class: "line chosen", role: "status" });
   const note = el("div", { class: "note" }, el("p", {}, NOTHING));
   const chosen = () => [...selection(g).items.values()];
@@ -110,7 +110,7 @@ export function bar(g, view) {
     select(g, [], true); // shows it in all bars
   };
   const close = el("button", { class: "small button", type: "button", onclick: forget }, "Close");
-  const tools = [saveScript, saveList, copyPaths, clear];
+  const tools = [...more, saveScript, saveList, copyPaths, clear];
 
   const node = el(
     "div",

@@ -1,8 +1,7 @@
-"""Searching on the page: by click, by upload, by several images; the slider; duplicates, the map, the large view."""
+"""Searching on the page: by click, by upload, by several images; the slider; duplicates, the large view."""
 
 import re
 
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 from small_gallery import HOSTILE, key_of
@@ -193,70 +192,6 @@ def test_duplicates(opened, site):
     page.get_by_label("At least this similar").fill("0.3")
     expect(page.locator(".line").first).not_to_have_text(some)
     assert "threshold=0.3" in page.url
-
-
-def test_map(opened):
-    page = opened("map")
-    frame, pins = page.locator(".frame"), page.locator(".pin")
-    pins.first.wait_for()
-    painted = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
-    assert page.locator("canvas").evaluate(painted)
-    before = pins.count()
-    box = frame.bounding_box()
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(*middle)
-    page.mouse.wheel(0, -400)
-    expect(frame).to_have_attribute("data-zoom", re.compile(r"^1\.[5-9]"))
-    page.get_by_role("button", name="Show the whole map").click()
-    expect(pins).to_have_count(before)
-    frame.focus()
-    page.keyboard.press("+")
-    expect(frame).to_have_attribute("data-zoom", "1.50")
-    place = pins.first.get_attribute("style")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowDown")
-    expect(pins.first).not_to_have_attribute("style", place)
-    hash_before = page.evaluate("location.hash")
-    page.mouse.move(*middle)
-    page.mouse.down()
-    page.mouse.move(middle[0] + 60, middle[1] + 30, steps=4)
-    page.mouse.up()
-    assert page.evaluate("location.hash") == hash_before  # a drag does not count as a click
-    page.keyboard.press("0")
-    expect(frame).to_have_attribute("data-zoom", "1.00")
-    pins.last.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_contain_text("Images like")
-    page.go_back()
-    expect(frame).to_have_attribute("data-zoom", "1.00")
-
-
-def test_two_fingers_zoom_the_map(opened):
-    page = opened("map", width=390, has_touch=True, is_mobile=True)
-    page.locator(".pin").first.wait_for()
-    box = page.locator(".frame").bounding_box()
-    middle = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-    page.context.new_cdp_session(page).send(
-        "Input.synthesizePinchGesture", {**middle, "scaleFactor": 2, "gestureSourceType": "touch"}
-    )
-    expect(page.locator(".frame")).to_have_attribute("data-zoom", re.compile(r"^[12]\.[1-9]"))
-    assert "search" not in page.url
-
-
-def test_thumbnails_of_the_map_keep_their_distance(opened):
-    """Compare with all pairs: no two are too close, none that would fit is missing, none disappears at the next level."""
-    page, rng = opened(), np.random.default_rng(0)
-    x, y = (rng.random((2, 300)) ** 2 * [[900], [500]]).round(1)
-    ask = "async ([x, y]) => { const { levels } = await import('/static/thin.js'); return [0, 3, 9].map(levels(x, y).at); }"
-    before = set()
-    for level, rows in zip((0, 3, 9), page.evaluate(ask, [x.tolist(), y.tolist()])):
-        gap = 72 * min(2, 2 ** (level / 8)) / 2 ** (level / 2)
-        apart = np.maximum(np.abs(x[:, None] - x), np.abs(y[:, None] - y))
-        assert (apart[np.ix_(rows, rows)] + 1e9 * np.eye(len(rows)) >= gap).all()
-        assert (apart[:, rows].min(1) < gap).all()
-        assert before <= set(rows)
-        before = set(rows)
-    assert 0 < len(before) < 300
 
 
 def test_large_view(opened):

@@ -144,6 +144,9 @@ def test_the_map_shows_images_evenly(page, galleries, monkeypatch):
     rows = [galleries[0].gallery.row_of(name) for name in places["keys"]]
     assert rows[0] == 0 and np.ptp(np.diff([*rows, total])) <= 1
     assert all(0 <= place <= 1 for axis in "xy" for place in places[axis]) and len(places["x"]) == len(places["y"]) == 7
+    cards = made(page, "/api/0/clusters", count=500)["clusters"]
+    assert places["groups"] == [{name: card[name] for name in ("id", "name", "size")} for card in cards]
+    assert set(places["cluster"]) <= {group["id"] for group in places["groups"]}
     for row, number in zip(rows, places["cluster"]):
         members = made(page, f"/api/0/clusters/{number}", count=500)["items"]
         assert galleries[0].gallery.keys[row] in [item["key"] for item in members]

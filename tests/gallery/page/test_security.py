@@ -65,7 +65,15 @@ def test_a_host_may_be_given_in_any_form(drawn):
         assert guard._objection(scope) is None
 
 
-POSTS = ("/api/upload", "/api/0/not_duplicate", "/api/0/unmark", "/api/0/present", "/api/0/list", "/api/0/script")
+POSTS = (
+    "/api/upload",
+    "/api/0/not_duplicate",
+    "/api/0/unmark",
+    "/api/0/present",
+    "/api/0/items",
+    "/api/0/list",
+    "/api/0/script",
+)
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -137,6 +137,18 @@ def test_gone_images_are_left_out(copies):
     assert page.post("/api/0/script", json=body).json()["files"] == 1
 
 
+def test_items_of_keys(copies):
+    page, gallery = local(copies), copies.gallery
+    keys = chosen(copies, "copy of 1.jpg", "copy of 2.jpg")["keys"]
+    answer = page.post("/api/0/items", json={"keys": [*keys, "none", keys[0]]}).json()
+    assert [item["key"] for item in answer["items"]] == keys and answer["stamp"] == copies.stamp
+    for item, name in zip(answer["items"], ("copy of 1.jpg", "copy of 2.jpg")):
+        assert item["name"] == name and item["bytes"] == os.path.getsize(os.path.join(copies.folder, item["path"]))
+        assert item["odd"] is False
+    copies.gone[gallery.row_of(keys[0])] = True
+    assert [item["key"] for item in page.post("/api/0/items", json={"keys": keys}).json()["items"]] == keys[1:]
+
+
 def test_the_folder_may_be_away(copies):
     body = chosen(copies, "copy of 1.jpg")
     os.rename(copies.folder, copies.folder + " away")
@@ -187,6 +199,23 @@ def test_an_image_is_named_by_its_key_only(copies, path):
     for wrong in ("none", "0", gallery.paths[0], "../" + gallery.keys[0], gallery.keys[0].upper() + "0"):
         answer = local(copies).post(path, json={"keys": [gallery.keys[0], wrong], "stamp": copies.stamp})
         assert answer.status_code == 404, wrong
+
+
+@pytest.mark.parametrize(
+    "body",
+    (b"", b"{", b"[]", b"null", b'{"keys": 1}', b'{"keys": []}', b'{"keys": [1]}', b'{"keys": [["a"]]}', b'{"keys": "abc"}'),
+)  # fmt: skip
+def test_items_are_asked_for_by_keys(copies, body):
+    answer = local(copies).post("/api/0/items", content=body)
+    assert answer.status_code == 400 and answer.json()["error"].startswith("Send {")
+
+
+def test_items_of_too_many_keys_are_refused(copies, monkeypatch):
+    monkeypatch.setattr("gallery.derived.ON_MAP", 2)
+    keys = copies.gallery.keys[:3]
+    assert local(copies).post("/api/0/items", json={"keys": keys}).status_code == 400
+    answer = client([copies], caller=AWAY).post("/api/0/items", json={"keys": keys[:2]})
+    assert answer.status_code == 200 and os.path.dirname(copies.folder) not in answer.text
 
 
 def test_too_many_are_refused(copies, monkeypatch):

@@ -1,0 +1,91 @@
+// Selecting on the map: what a rectangle holds, or all that is in view. Below the map the selected images are shown.
+
+import { itemsOf, MOST } from "./api.js";
+import { bar } from "./bar.js";
+import { announce, count, el, meanwhile } from "./dom.js";
+import { grid, pager, settle, tile } from "./grid.js";
+import { isSelected, select, selectable, selection, selectMany, tick } from "./select.js";
+import { link } from "./state.js";
+
+const PAGE = 60;
+
+/** Selects images by their keys, which are all the map knows of most of them. */
+export async function selectKeys(g, keys, view) {
+  if (!keys.length) return announce("No image is there");
+  const { items, stamp } = await itemsOf(g, keys, view.signal);
+  selectMany(g, items, { stamp });
+  announce(`${count(selection(g).items.size, "image")} selected`);
+}
+
+/** Buttons that select on the map. */
+export function selectors(g, view, atlas, hand) {
+  const draw = (on) => (hand.draw(on), (toggle.ariaPressed = String(on)));
+  const toggle = el(
+    "button",
+    {
+      class: "small button",
+      type: "button",
+      "aria-pressed": "false",
+      title: "Then drag over the map. With Shift, the mouse does so at any time.",
+      onclick: () => draw(!hand.draws),
+      onkeydown: (event) => {
+        if (event.key !== "Escape" || !hand.draws) return;
+        event.preventDefault(); // it leads back elsewhere
+        draw(false);
+      },
+    },
+    "Select a region",
+  );
+  const inView = el(
+    "button",
+    {
+      class: "small button",
+      type: "button",
+      onclick: () => meanwhile(inView, () => selectKeys(g, atlas.within(), view).catch(view.failed)),
+    },
+    "Select what is in view",
+  );
+  return [toggle, inView];
+}
+
+/** The bar of the selection, and the selected images as a grid. Both are hidden while nothing is selected. */
+export function chosen(g, view, atlas) {
+  let shown = []; // items in the grid and still to come; one that is not selected any more stays until others come
+  const title = el("h2", { tabindex: "-1" }, "Selected images");
+  const together = el("a", { class: "quiet" });
+  const place = el("div");
+  const node = el("section", { class: "picked" }, el("div", { class: "head" }, title, together), place);
+  const look = el("button", { class: "small button", type: "button" }, "Show them");
+  look.addEventListener("click", () => (title.focus({ preventScroll: true }), node.scrollIntoView()));
+  const tools = bar(g, view, [look]);
+
+  const fill = (items) => {
+    shown = items;
+    const list = grid("Selected images", "tiles", "keys-select");
+    const add = () => {
+      const from = list.children.length;
+      list.append(...shown.slice(from, from + PAGE).map((item) => tile(item, { enlarges: true, more: [tick(g, item)] })));
+      settle(list);
+      select(g, [], true); // shows what is selected among the new ones
+      return shown.length - list.children.length;
+    };
+    selectable(list, g, () => ({ stamp: selection(g).stamp }));
+    const more = pager(async () => add(), view.failed, list);
+    place.replaceChildren(list, more.button);
+    more.update(add());
+  };
+  const show = () => {
+    const { items } = selection(g);
+    const keys = new Set(shown.map(({ key }) => key));
+    atlas.keep(items.size > 0); // else the grid would take of its height
+    if (!items.size) shown = [];
+    else if ([...items.keys()].some((key) => !keys.has(key))) fill([...items.values()]);
+    node.hidden = !items.size;
+    together.hidden = items.size > MOST;
+    together.href = together.hidden ? "" : link("search", [...items.keys()].map((key) => ["image", key]));
+    together.textContent = items.size > 1 ? `Find images like these ${items.size}` : "Find images like this one";
+    atlas.move(0, 0);
+  };
+  tools.addEventListener("selected", show);
+  return { tools, node, show };
+}
