@@ -11,6 +11,7 @@ query.onnx         the model as a graph for queries from the shell, written by t
 derived/           results computed from these files, kept until they change
 not_duplicates.txt pairs and groups of images that the user marked as "not duplicates"
 progress.json      what embed.py is doing, while it runs
+judged.json        what scores without labels said of training on the images; see gallery/judged.py
 making/            the next gallery, unfinished: the same names, and plan.json, hashes.npy, done.npy
 making.new/        a new `making`, being prepared; making.old/: the `making` that it replaces
 
@@ -60,6 +61,7 @@ class GalleryFolder:
         self.contents = self._in("contents.sqlite")
         self.query_graph, self.query_about = map(self._in, ("query.onnx", "query.json"))
         self.not_duplicates, self.progress = self._in("not_duplicates.txt"), self._in("progress.json")
+        self.judged = self._in("judged.json")
 
     def __fspath__(self) -> str:
         return self.path

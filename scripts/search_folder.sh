@@ -130,14 +130,13 @@ helped=1
 if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # without labels, is it better than the ready-made net?
     judged=$out/training/select.json
     if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
+        rm -f "$judged" # of an earlier training
         if "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select \
             --device "$DEVICE" --on_bad_image skip --save_json "$judged.part" --log_file "$out/log"; then
             mv "$judged.part" "$judged"
         fi
     fi
-    [ ! -e "$judged" ] || helped=$("$PYTHON" -c 'import json, sys
-before, after = (entry["label_free"]["evidence"] for entry in json.load(open(sys.argv[1], encoding="utf-8")))
-print(int(after > before))' "$judged")
+    [ ! -e "$judged" ] || helped=$("$PYTHON" -m gallery.judged "$judged" "$out/ready-made")
     if [ "$helped" = 0 ]; then echo "Training did not help: the ready-made embeddings stay (SELECT=0 takes the trained ones)"; fi
 fi
 if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
@@ -145,6 +144,7 @@ if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
     if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # the net was trained after it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
+    if [ -e "${judged-}" ]; then "$PYTHON" -m gallery.judged "$judged" "${galleries[@]}" > /dev/null; fi # the page says so
 fi
 if [ "$SERVE" != 0 ]; then
     say_how_to_search

@@ -23,6 +23,7 @@ from gallery.page.background import Working, Workshop
 from gallery.page.files import Files
 from gallery.page.gallery_view import GalleryView, text
 from gallery.page.guard import Guard, Json, refuse
+from gallery.page.known import known
 from gallery.page.request_params import Refusal
 from gallery.page.shelf import Shelf
 from gallery.page.tidying import Tidying
@@ -81,6 +82,7 @@ class Page:
     def __init__(self, shelf: Shelf, files: Files) -> None:
         self.shelf, self.files, self.workshop = shelf, files, Workshop()
         self.work: dict[GalleryView, dict[str, Any] | None] = {}
+        self.known = {"line": "", "how": ""}
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
 
@@ -101,12 +103,13 @@ class Page:
         if looking.done():
             looking.result()
         facts = [{**view.facts(), "work": self.work.get(view)} for view in self.shelf.views]
-        return {"state": self.shelf.state, "galleries": facts}
+        return {"state": self.shelf.state, "galleries": facts, "known": self.known}
 
     def _look(self) -> None:
         for replaced in self.shelf.look():
             self.workshop.forget(replaced)
         self.work = {view: work_on(view) for view in self.shelf.views}
+        self.known = known(self.shelf.views)
 
     async def images(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)

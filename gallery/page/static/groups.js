@@ -22,6 +22,12 @@ function invitation() {
   );
 }
 
+/** What is known of the quality of the results, in one line that opens to say how it is known. */
+function whatIsKnown() {
+  const { line, how } = document.body.dataset;
+  return line ? el("details", { class: "known" }, el("summary", {}, line), el("p", {}, how)) : null;
+}
+
 function card(cluster) {
   const pictures = cluster.items.map((item) => picture(thumb(item.key)));
   return el(
@@ -72,7 +78,7 @@ export async function groups(section, view) {
   const title = heading(count(galleries[g].count, "image"));
   const list = grid("Groups of images", "cards");
   const wait = waiting("cards");
-  section.append(el("div", { class: "head" }, title, unreadableLink(g)), invitation(), wait.node);
+  section.append(el("div", { class: "head" }, title, unreadableLink(g)), invitation(), whatIsKnown() ?? "", wait.node);
   const { total } = await fill(
     section,
     list,

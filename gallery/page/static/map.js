@@ -27,7 +27,7 @@ export async function map(section, view) {
     if (!group) return line.replaceChildren(whole);
     const open = el("a", { class: "quiet", href: link("group", { id: group.id }) }, "Open this group");
     const clear = () => (colours.clear(), title.focus({ preventScroll: true }));
-    const none = el("button", { class: "quiet", type: "button", onclick: clear }, "Show all groups");
+    const none = el("button", { class: "quiet", type: "button", onclick: clear }, "Show all");
     line.replaceChildren(`${group.name}: ${count(group.size, "image")}. `, open, " ", none);
   });
   const zoom = el(

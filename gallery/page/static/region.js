@@ -19,14 +19,19 @@ export async function selectKeys(g, keys, view) {
 
 /** Buttons that select on the map. */
 export function selectors(g, view, atlas, hand) {
-  const draw = (on) => (hand.draw(on), (toggle.ariaPressed = String(on)));
+  const hint = el("span", { class: "line" });
+  const draw = (on) => {
+    hand.draw(on);
+    toggle.ariaPressed = String(on);
+    hint.classList.toggle("mouse", !on); // fingers have no Shift
+    hint.textContent = on ? "Now drag over the map" : "or drag with Shift to select";
+  };
   const toggle = el(
     "button",
     {
       class: "small button",
       type: "button",
       "aria-pressed": "false",
-      title: "Then drag over the map. With Shift, the mouse does so at any time.",
       onclick: () => draw(!hand.draws),
       onkeydown: (event) => {
         if (event.key !== "Escape" || !hand.draws) return;
@@ -45,7 +50,8 @@ export function selectors(g, view, atlas, hand) {
     },
     "Select what is in view",
   );
-  return [toggle, inView];
+  draw(false);
+  return [toggle, inView, hint];
 }
 
 /** The bar of the selection, and the selected images as a grid. Both are hidden while nothing is selected. */

@@ -44,6 +44,8 @@ def unit(rows):
 class FakeGallery(Gallery):
     """A gallery of the readable images among `paths`, in memory only."""
 
+    judged = "/no/such/file"
+
     def __init__(self, name, paths, embed, root):
         self.name, self.root, self.details = name, root, []
         self.paths, self.unreadable, rows, prints, hashes = [], [], [], [], []

@@ -164,7 +164,7 @@ def test_a_group_of_the_legend_stands_out(opened):
     chips.nth(0).click()  # and none
     expect(chips.nth(0)).to_have_attribute("aria-pressed", "false")
     chips.nth(0).click()
-    page.get_by_role("button", name="Show all groups").click()
+    page.get_by_role("button", name="Show all").click()
     expect(chips.nth(0)).to_have_attribute("aria-pressed", "false")
     expect(page.locator(".view > .head .line")).to_contain_text("77 images")
     expect(page.locator(".pin")).to_have_count(before)

@@ -1,0 +1,45 @@
+"""What is known of how well the galleries find look-alikes: one line, and how it is known."""
+
+from collections.abc import Sequence
+
+from gallery import judged
+from gallery.page.gallery_view import GalleryView
+
+SMOOTHED = "Smoothing over neighbours finds more look-alikes: measured on labelled sets, not on this folder"
+HOW_SMOOTHED = (
+    "Search, groups and the map smooth each image over its neighbours, which needs no training. On four labelled sets, 3 to "
+    "24 more of 100 images among the ten nearest were right. The very nearest gained less, or nothing. A folder without "
+    "labels cannot show it."
+)
+TRAINED = "“{trained}” is judged better than “{ready_made}”: by scores without labels, on this folder"
+NO_HELP = "Training on this folder did not help: judged by scores without labels"
+HOW_JUDGED = (
+    "A net scores high if two random crops of an image find the same other images. On images of this folder the score is "
+    "{after:.3f} after training and {before:.3f} before. Labels would say it more surely."
+)
+TRAIN = "To try training: TRAIN=1 scripts/search_folder.sh trains on the folder, and keeps the net if it is judged better."
+ENOUGH = 100  # images that scripts/search_folder.sh trains on, at least
+
+
+def known(views: Sequence[GalleryView]) -> dict[str, str]:
+    """Return {"line": ..., "how": ...}: the line, and how it is known. Both are empty if there is nothing to say."""
+    smoothed = any(view.index.neighbours is not None for view in views)
+    how = [HOW_SMOOTHED] if smoothed else []
+    by_model = {view.model: view for view in views}
+    for view in views:
+        judgement = judged.read(view.gallery.place)
+        if judgement is None or judgement.untrained != view.model:
+            continue
+        trained = by_model.get(judgement.trained)
+        if judgement.helped and trained:
+            line = TRAINED.format(trained=trained.name, ready_made=view.name)
+        elif not judgement.helped and len(views) == 1:
+            line = NO_HELP
+        else:
+            continue
+        return {"line": line, "how": " ".join([HOW_JUDGED.format(after=judgement.after, before=judgement.before), *how])}
+    if len(views) > 1:
+        how.append("Nobody has judged which of these embeddings is better on this folder.")
+    elif views and len(views[0].gallery.paths) >= ENOUGH:
+        how.append(TRAIN)
+    return {"line": SMOOTHED, "how": " ".join(how)} if smoothed else {"line": "", "how": ""}

@@ -1,0 +1,100 @@
+"""What the page says of the quality of its results: only what was measured or judged, and how."""
+
+import json
+
+import pytest
+from fake_gallery import FakeIndex, by_colour, by_place, real_gallery
+from playwright.sync_api import expect
+
+from browser import served
+from gallery import derived, judged
+from gallery.page.app import create_app
+from gallery.page.gallery_view import GalleryView
+from gallery.page.known import known
+
+
+@pytest.fixture
+def views(drawn, tmp_path):
+    """Two real galleries, as the page shows them. Their models have different digests."""
+    root, paths = drawn
+    both = []
+    for name, embed in (("ready-made", by_colour), ("trained", by_place)):
+        (tmp_path / name).mkdir()
+        gallery = real_gallery(str(tmp_path / name), name, paths, embed, root)
+        gallery.place.write_about({**gallery.place.read_about(), "model": f"digest of {name}"})
+        view = GalleryView(gallery, FakeIndex(gallery.embeddings), embed, side=64)
+        view.model = f"digest of {name}"
+        view.index.neighbours = ()  # results are smoothed
+        both.append(view)
+    return both
+
+
+def judge(tmp_path, before, after, capsys, monkeypatch, *galleries):
+    """Do as search_folder.sh does. Returns what it reads."""
+    file = tmp_path / "select.json"
+    file.write_text(json.dumps([{"label_free": {"evidence": score, "agreement": 0.9}} for score in (before, after)]))
+    monkeypatch.setattr("sys.argv", ["judged", str(file), *(str(tmp_path / name) for name in galleries)])
+    judged.main()
+    return capsys.readouterr().out
+
+
+def test_without_a_judgement_only_what_was_measured_elsewhere_is_said(views, monkeypatch):
+    one, both = known(views[:1]), known(views)
+    assert one["line"] == both["line"] and "not on this folder" in one["line"]
+    assert "labelled" in one["how"] and "judged" not in one["how"] and "TRAIN=1" not in one["how"]  # too few images
+    assert "Nobody has judged" in both["how"]
+    monkeypatch.setattr("gallery.page.known.ENOUGH", len(views[0].gallery.paths))
+    assert "TRAIN=1" in known(views[:1])["how"] and "TRAIN=1" not in known(views)["how"]
+    for view in views:
+        view.index.neighbours = None
+    assert known(views) == known(views[:1]) == known([]) == {"line": "", "how": ""}
+
+
+def test_a_better_net_is_named_where_both_are_shown(views, tmp_path, capsys, monkeypatch):
+    assert judge(tmp_path, 0.5, 0.6244, capsys, monkeypatch, "ready-made") == "1\n"
+    assert "better than" not in known(views)["line"]  # nobody knows yet of which gallery that was said
+    assert judge(tmp_path, 0.5, 0.6244, capsys, monkeypatch, "ready-made", "trained") == "1\n"
+    said = known(views)
+    assert said["line"].startswith("“trained” is judged better than “ready-made”") and "without labels" in said["line"]
+    assert "0.624 after training and 0.500 before" in said["how"]
+    assert known(views[::-1]) == said
+    for alone in (views[:1], views[1:]):
+        assert "better than" not in known(alone)["line"]
+    views[1].model = "a net that was trained again"
+    assert "better than" not in known(views)["line"]
+    views[1].model, views[0].model = "digest of trained", "a net that was fitted again"
+    assert "better than" not in known(views)["line"]
+
+
+def test_training_that_did_not_help_is_said(views, tmp_path, capsys, monkeypatch):
+    assert judge(tmp_path, 0.5, 0.5, capsys, monkeypatch, "ready-made") == "0\n"
+    said = known(views[:1])
+    assert said["line"].startswith("Training on this folder did not help") and "0.500 after" in said["how"]
+    assert "TRAIN=1" not in said["how"]
+    assert "did not help" not in known(views)["line"]  # the other gallery may be of a later training
+
+
+@pytest.mark.parametrize("content", ("", "[]", "{}", '{"before": "x", "after": 1, "untrained": "a", "trained": "b"}'))
+def test_a_damaged_judgement_says_nothing(views, content):
+    with open(views[0].gallery.place.judged, "w") as file:
+        file.write(content)
+    assert known(views)["line"].startswith("Smoothing")
+
+
+def test_the_start_view_says_it_in_one_line(opened, views, tmp_path, capsys, monkeypatch):
+    views[0].index.neighbours = views[1].index.neighbours = None  # searching is not the topic here
+    derived.groups(views[0].gallery)  # now, so that the browser need not wait for it
+    judge(tmp_path, 0.5, 0.625, capsys, monkeypatch, "ready-made", "trained")
+    with served(create_app(views, ["127.0.0.1"])) as at:
+        page = opened(at=at, width=390)
+        line, how = page.locator(".known summary"), page.locator(".known p")
+        expect(line).to_have_text("“trained” is judged better than “ready-made”: by scores without labels, on this folder")
+        expect(how).to_be_hidden()
+        line.focus()
+        page.keyboard.press("Enter")
+        expect(how).to_contain_text("two random crops")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.locator(".card a").first.click()
+        expect(page.locator(".at-group")).to_be_visible()
+        expect(page.locator(".at-group .known")).to_have_count(0)
+        page.context.close()
