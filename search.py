@@ -190,7 +190,7 @@ def duplicates(args: argparse.Namespace) -> None:
 
 
 TITLES = {"identical": "the same bytes", "near": "copies (resized, recompressed, cropped)"}
-TITLES |= {"burst": "bursts (one camera, within seconds)", "alike": "look-alikes"}
+TITLES |= {"burst": "bursts (one camera within seconds, or something moved)", "alike": "look-alikes"}
 
 
 def row_of(gallery: Gallery, path: str) -> int:

@@ -1,4 +1,7 @@
-"""Bursts: shots by one camera within seconds. They resemble each other as copies do, but each is a picture of its own."""
+"""Bursts: shots by one camera within seconds. They resemble each other as copies do, but each is a picture of its own.
+
+Shots without a camera's date are told from copies by `gallery.duplicates.near`: something in them moved.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -7,7 +10,7 @@ from itertools import combinations, groupby, product
 
 import numpy as np
 
-from gallery.groups import Group, most_similar_first
+from gallery.groups import NO_LINKS, Links, concatenated
 from gallery.store import Gallery
 
 SECONDS = 10  # between two shots of a burst, at most
@@ -45,20 +48,15 @@ def apart(shots: Sequence[list[Shot]]) -> list[list[int]]:
     return groups
 
 
-def bursts(gallery: Gallery, threshold: float, leader: np.ndarray) -> list[Group]:
-    """Group the shots of each run whose neighbours in time have a similarity of `threshold` or more.
+def bursts(gallery: Gallery, threshold: float, leader: np.ndarray) -> Links:
+    """Return the links between shots of a run that follow each other, with a similarity of `threshold` or more.
 
     leader: int64 (N,), a row that stands for each image and its copies; only the first of them in a run takes part.
     """
-    groups = []
+    links = [NO_LINKS]
     for run in runs(gallery):
-        rows = list({int(leader[row]): row for _, row in reversed(run)}.values())[::-1]
+        rows = np.array(list({int(leader[row]): row for _, row in reversed(run)}.values())[::-1])
         chosen = np.asarray(gallery.embeddings[rows], np.float32).reshape(len(rows), -1)
-        similarities = (chosen[1:] * chosen[:-1]).sum(1).tolist()
-        start = 0
-        for end in range(1, len(rows) + 1):
-            if end == len(rows) or similarities[end - 1] < threshold:
-                if end - start > 1:
-                    groups.append(Group(sorted(rows[start:end]), min(similarities[start : end - 1])))
-                start = end
-    return most_similar_first(groups)
+        similarities = (chosen[1:] * chosen[:-1]).sum(1)
+        links.append(Links(rows[:-1], rows[1:], similarities).where(similarities >= threshold))
+    return concatenated(links)

@@ -10,14 +10,14 @@ import numpy as np
 
 from gallery import not_duplicates
 from gallery.group_names import group_names
-from gallery.groups import Group, leaders, marks_of
+from gallery.groups import Group, Links, concatenated, joined, leaders, marks_of
 from gallery.index import Index
 from gallery.smoothing import SmoothedRows, neighbours_of
 from gallery.store import Gallery
 from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
-RULES = 3  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
+RULES = 4  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
 GROUP_RULES = 3  # the same for groups and map
 KINDS = ("identical", "near", "burst", "alike")  # classes of duplicates: identical, copies, bursts, look-alikes
 
@@ -71,38 +71,50 @@ def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turn
 
 
 def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
-    """Group identical files ("identical"), copies ("near"), shots of one moment ("burst"), or images with a similarity of
-    `threshold` or more ("alike").
+    """Group identical files ("identical"), copies ("near"), shots of one moment or one scene ("burst"), or images with a
+    similarity of `threshold` or more ("alike").
 
     turned: mirrored and turned pictures count as copies. Only the first image of a group takes part in the later classes,
     so no two images are shown together twice. Images that are marked as "not duplicates" when the groups are made stay
     apart; `split` handles later marks. "copies": identical files and copies together.
     """
-    from gallery import bursts, duplicates as find
-
     if kind == "copies":
         return merged([found_duplicates(gallery, index, part, 0, turned) for part in ("identical", "near")])
+    kept = _kept_duplicates(gallery, index, kind, threshold, turned)
+    return Duplicates(unpacked(kept), kept["similarities"])
+
+
+def _kept_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> dict[str, np.ndarray]:
+    """Return the arrays that are kept of one class. Copies have "scenes" too, int64 (n, 2), and "medians", float32 (n,)."""
+    from gallery import bursts, duplicates as find
+
     marks = gallery.marks()
     ids, apart = [mark.id for mark in marks], not_duplicates.apart(marks)
 
     def make() -> dict[str, np.ndarray]:
+        more: dict[str, np.ndarray] = {}
         if kind == "identical":
             found_groups = find.identical(gallery.hashes, apart)
         elif kind == "near":
             shots = bursts.apart(bursts.runs(gallery))
-            found_groups = find.near(gallery.prints, gallery.hashes, turned=turned, apart=[*apart, *shots])
+            found_groups, scenes = find.near(gallery.prints, gallery.hashes, turned=turned, apart=[*apart, *shots])
+            more = {"scenes": np.stack([scenes.first, scenes.second], 1), "medians": scenes.similarity}
         else:
             before = KINDS[: KINDS.index(kind)]
             earlier = [found_duplicates(gallery, index, other, 0, turned) for other in before]
             earlier_groups = [Group(rows.tolist(), 1.0) for rows in merged(earlier).rows]
             if kind == "burst":
                 leader = leaders(len(gallery), earlier_groups)
-                found_groups = bursts.bursts(gallery, usual_threshold(gallery, index), leader)
+                of_copies = _kept_duplicates(gallery, index, "near", 0, turned)
+                first, second = of_copies["scenes"].T
+                scenes = Links(first, second, of_copies["medians"]).among(leader)
+                shots_in_a_row = bursts.bursts(gallery, usual_threshold(gallery, index), leader)
+                found_groups = joined(concatenated([shots_in_a_row, scenes]), apart, leader)
             else:
                 found_groups = find.alike(gallery.embeddings, index.search, threshold, apart, earlier_groups)
         similarities = np.array([group.similarity for group in found_groups], np.float32)
         groups = packed([group.rows for group in found_groups])
-        return groups | {"similarities": similarities, "marks": np.array(ids, "U16")}
+        return groups | more | {"similarities": similarities, "marks": np.array(ids, "U16")}
 
     digits = f"{threshold:.2f}" if round(threshold, 2) == threshold else repr(threshold)
     name = f"{kind}-{digits}" if kind == "alike" else kind
@@ -110,7 +122,7 @@ def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
     kept = gallery.kept(name, make, RULES)
     if not set(kept["marks"].tolist()) <= set(ids):  # made with a mark that was taken back since
         kept = gallery.kept(name, make, RULES, again=True)
-    return Duplicates(unpacked(kept), kept["similarities"])
+    return kept
 
 
 def layout(gallery: Gallery) -> Places:

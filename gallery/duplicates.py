@@ -1,4 +1,5 @@
-"""Finds duplicates among the images of a gallery, in three classes: identical files, copies of a picture, look-alikes.
+"""Finds duplicates among the images of a gallery: identical files, copies of a picture, scenes with something moved,
+look-alikes.
 
 `gallery.derived.duplicates` runs all three and keeps the results.
 """
@@ -6,6 +7,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,17 +24,25 @@ from gallery.groups import (
     marks_of,
     most_similar_first,
 )
-from gallery.thumbprint_similarity import similarity
+from gallery.thumbprint_similarity import compare
 from gallery.thumbprints import VIEWS, view_of
 from utils.arrays import blocks, evenly
 
 COPY = 0.85  # lowest similarity of the prints of two copies; measured by scripts/benchmarks/planted_copies.py
+MOVED = 2.6  # a place that changes more shows that something moved; measured by the same script
 SAMPLE = 128  # images from which the usual similarity of neighbours is estimated
 FAR = 0.75  # share of the images whose nearest neighbour is too dissimilar for a look-alike
 LEAST, MOST = 0.2, 0.95  # limits of the threshold for look-alikes
 FEW, MANY = 32, 256  # `alike` first searches FEW neighbours of each image, then MANY where more are similar enough
 
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+class Near(NamedTuple):
+    """What prints tell of images."""
+
+    copies: list[Group]
+    scenes: Links  # pairs that show one scene with something moved: no copies
 
 
 def usual_likeness(embeddings: np.ndarray, hashes: np.ndarray, search: Search) -> float:
@@ -64,17 +74,18 @@ def near(
     threshold: float = COPY,
     apart: Apart = (),
     exact_up_to: int = EXACT,
-) -> list[Group]:
+) -> Near:
     """Group copies of a picture: resized, recompressed, cropped by up to 5 % per side; if `turned`, also mirrored or turned.
+    Pairs that agree in most parts but differ clearly in a place come beside: something moved there. They are never copies.
 
     prints: uint8 (N, SIDE, SIDE) of gallery.thumbprints.thumbprint, may be memory-mapped. hashes: uint8 (N, b), of the
     files; of identical files only the first takes part. Colours are ignored: a black-and-white version is a copy.
-    Links are pairs with a similarity (gallery.thumbprint_similarity.similarity) of `threshold` or more. They are joined
-    strongest first; rows marked `apart` never come together. Blank pictures are copies only if their prints are equal. The
-    order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
+    Links are pairs with a similarity (`gallery.thumbprint_similarity`) of `threshold` or more and no change above MOVED.
+    They are joined strongest first; rows marked `apart` never come together. Blank pictures are copies only if their prints
+    are equal. The order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
     """
     if len(prints) < 2:
-        return []
+        return Near([], NO_LINKS)
     leader = leaders(len(prints), identical(hashes, apart) if hashes is not None else ())
     rows = np.unique(leader)
     digests = b"".join(hashlib.blake2b(prints[row].tobytes(), digest_size=16).digest() for row in rows)
@@ -84,14 +95,15 @@ def near(
     # Sort the prints by their hashes, so that nothing depends on the order of the images.
     distinct = np.unique(same)
     distinct = distinct[np.lexsort(keys[distinct].T)]
-    links = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
-    first, second = np.concatenate([same[twins], distinct[links.first]]), np.concatenate([twins, distinct[links.second]])
-    similarities = np.concatenate([np.ones(len(twins), np.float32), links.similarity])
-    return joined(Links(rows[first], rows[second], similarities), apart, leader)
+    copies, scenes = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
+    copies, scenes = copies.among(rows[distinct]), scenes.among(rows[distinct])
+    equal = Links(same[twins], twins, np.ones(len(twins), np.float32)).among(rows)
+    moved = np.stack([scenes.first, scenes.second], 1).tolist()
+    return Near(joined(concatenated([equal, copies]), [*apart, *moved], leader), scenes)
 
 
-def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT) -> Links:
-    """Return the pairs of different prints, uint8 (n, SIDE, SIDE), with a similarity of `threshold` or more.
+def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT) -> tuple[Links, Links]:
+    """Return the pairs of different prints, uint8 (n, SIDE, SIDE), that are copies, and the pairs that show one scene.
 
     A print has at most NEIGHBOURS candidates. A picture with many copies may get candidates of one sort only, such as one
     size. So one print of each larger group searches again, among one print of each group, until no link is new.
@@ -99,27 +111,28 @@ def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exac
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    count, rounds = len(prints), [NO_LINKS]
+    count, copies, scenes = len(prints), NO_LINKS, NO_LINKS
     chosen = queries = np.arange(count)
     while len(queries):
         among = prints[chosen]
         links = compared(among, candidates(among, views, np.searchsorted(chosen, queries), exact_up_to), threshold)
-        rounds.append(Links(chosen[links.first], chosen[links.second], links.similarity))
-        everything = concatenated(rounds)
-        graph = coo_matrix((everything.similarity, everything[:2]), (count, count))
+        copies, scenes = (concatenated([before, more.among(chosen)]) for before, more in zip((copies, scenes), links))
+        graph = coo_matrix((copies.similarity, copies[:2]), (count, count))
         _, chosen, sizes = np.unique(connected_components(graph)[1], return_index=True, return_counts=True)
-        queries = chosen[sizes > NEIGHBOURS] if len(links.first) else chosen[:0]
-    return concatenated(rounds)
+        queries = chosen[sizes > NEIGHBOURS] if len(links[0].first) else chosen[:0]
+    # A pair that is a copy in one view may look moved in another: a symmetric picture, mirrored.
+    return copies, scenes.where(~np.isin(scenes.first * count + scenes.second, copies.first * count + copies.second))
 
 
-def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> Links:
-    """Return the pairs of prints, uint8 (n, SIDE, SIDE), with a similarity of `threshold` or more."""
-    values = np.zeros(len(pairs.view), np.float32)
+def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> tuple[Links, Links]:
+    """Return the pairs of prints, uint8 (n, SIDE, SIDE), that are copies, and the pairs that show one scene."""
+    similarity, median, change = values = np.zeros((3, len(pairs.view)), np.float32)
     for view in np.unique(pairs.view).tolist():
         for block in blocks(np.flatnonzero(pairs.view == view), PRINTS_AT_ONCE):
-            values[block] = similarity(view_of(prints[pairs.first[block]], view), prints[pairs.second[block]])
-    enough = values >= threshold
-    return Links(pairs.first[enough], pairs.second[enough], values[enough])
+            values[:, block] = compare(view_of(prints[pairs.first[block]], view), prints[pairs.second[block]], threshold)
+    is_copy, is_scene = (similarity >= threshold) & (change <= MOVED), (median >= threshold) & (change > MOVED)
+    copies, scenes = (Links(pairs.first, pairs.second, each) for each in (similarity, median))
+    return copies.where(is_copy), scenes.where(is_scene)
 
 
 # ---- look-alikes -----------------------------------------------------------------------------------------------------

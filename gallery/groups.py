@@ -26,6 +26,10 @@ class Links(NamedTuple):
         """Return the links with these numbers, in this order, or under this mask."""
         return Links(self.first[chosen], self.second[chosen], self.similarity[chosen])
 
+    def among(self, rows: np.ndarray) -> "Links":
+        """Return the same links between the rows that these numbers stand for, int64."""
+        return Links(rows[self.first], rows[self.second], self.similarity)
+
 
 NO_LINKS = Links(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 

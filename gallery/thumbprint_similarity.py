@@ -1,5 +1,7 @@
 """Measures how much two thumbprints look like copies of one picture: one is stretched and shifted until it fits the other,
-then their details are compared part by part. `similarity` takes candidate pairs, which `gallery.duplicates` finds."""
+then their details are compared part by part. `compare` takes candidate pairs, which `gallery.duplicates` finds."""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +12,20 @@ LEAST_DETAIL = 0.08  # share of the parts; a picture with less detail is blank, 
 COARSE, FINE = 3, 2  # alignment steps at half the size, then at full size
 HOPELESS = 0.5  # a pair that agrees less after alignment at half the size is dropped
 PAIRS = 256  # compared at once: they stay in the processor's cache
+TONES = 3  # degree of the polynomial that turns the grey levels of one print into those of the other
+BLURRED, MISALIGNED = 4.0, 0.25  # grey levels, and share of the contrast, by which a place of a copy may differ
 
 
-def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the similarity of each print of a to its partner in b: float32 (m,), 0 to 1. a, b: uint8 (m, S, S).
+class Comparison(NamedTuple):
+    """How the prints of m pairs compare, float32 (m,) each."""
+
+    similarity: np.ndarray  # 0 to 1, of the details: the mean of all parts
+    median: np.ndarray  # 0 to 1: the median part; it stays high if the pictures differ in a few parts only
+    change: np.ndarray  # how much the most different place differs, see `change`; 0 where both others are below `least`
+
+
+def compare(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> Comparison:
+    """Compare each print of a with its partner in b. a, b: uint8 (m, S, S).
 
     One print is stretched and shifted until it fits the other best. Its edges move by up to MOST_CROPPED of the side,
     inwards or outwards. A frame of a 16th of the side is not compared, because a crop may lack it. Only detail is compared:
@@ -23,19 +35,22 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     by its detail: e / (e + NOISE), e its variance. So strong edges that many pictures share, such as a frame or the outline
     of a bottle, do not outvote other parts. The similarity is 0 if fewer than LEAST_DETAIL of the parts have detail.
     """
-    similarities = np.zeros(len(a), np.float32)
+    compared = Comparison(*np.zeros((3, len(a)), np.float32))
     for begin in range(0, len(a), PAIRS):
         first, second = (prints[begin : begin + PAIRS].astype(np.float32) for prints in (a, b))
         edges = align(halved(first), halved(second), np.zeros((len(first), 2, 2), np.float32), COARSE)
         # The print that shows more stays as it is, and a crop is shrunk. Enlarging the original would blur it.
         swap = edges[:, :, 0].sum(1) > edges[:, :, 1].sum(1)
         first[swap], second[swap], edges[swap] = second[swap], first[swap], -edges[swap]
-        hopeful = np.flatnonzero(agreement(halved(first), halved(second), edges) >= HOPELESS)
+        hopeful = np.flatnonzero(np.maximum(*agreement(halved(first), halved(second), edges)) >= HOPELESS)
         if len(hopeful):
             first, second = first[hopeful], second[hopeful]
             edges = align(first, second, edges[hopeful], FINE)
-            similarities[begin + hopeful] = agreement(first, second, edges).clip(0, 1)
-    return similarities
+            values = np.stack(agreement(first, second, edges)).clip(0, 1)
+            compared.similarity[begin + hopeful], compared.median[begin + hopeful] = values
+            enough = np.flatnonzero(values.max(0) >= least)
+            compared.change[begin + hopeful[enough]] = change(first[enough], second[enough], edges[enough])
+    return compared
 
 
 def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.ndarray:
@@ -71,8 +86,8 @@ def align(a: np.ndarray, b: np.ndarray, edges: np.ndarray, steps: int) -> np.nda
     return edges
 
 
-def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the similarity of a and b, float32 (m, s, s) each, with `edges` from `align`: float32 (m,)."""
+def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and median of the parts of a and b, float32 (m, s, s) each, with `edges` from `align`: float32 (m,)."""
     frame = a.shape[-1] // 16
     first, second = detail(_middle(a, frame - 1)), detail(warped(b, edges, frame - 1))
     own, other = _products(first, first), _products(second, second)
@@ -80,7 +95,47 @@ def agreement(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
     weight = variance / (variance + NOISE)
     share = weight.mean((1, 2))
     correlation = _products(first, second) / np.sqrt(own * other + np.float32(1e-6))
-    return (weight * correlation).mean((1, 2)) / np.maximum(share, 1e-6) * (share >= LEAST_DETAIL)
+    mean = (weight * correlation).mean((1, 2)) / np.maximum(share, 1e-6)
+    return mean * (share >= LEAST_DETAIL), _median(correlation, weight) * (share >= LEAST_DETAIL)
+
+
+def _median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the median of weighted values, (m, n, n) each: (m,)."""
+    values, weights = values.reshape(len(values), -1), weights.reshape(len(weights), -1)
+    order = values.argsort(1)
+    below = np.take_along_axis(weights, order, 1).cumsum(1)
+    middle = (below < below[:, -1:] / 2).sum(1, keepdims=True)
+    return np.take_along_axis(values, np.take_along_axis(order, middle, 1), 1)[:, 0]
+
+
+def change(a: np.ndarray, b: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return how much a and b, float32 (m, s, s) each, differ in the most different place of 2 x 2 pixels: float32 (m,).
+
+    The unit is the difference that a copy may have there: BLURRED, and MISALIGNED times the contrast that both prints have.
+    A copy may be brighter, harder or black and white. So the grey levels of one print are fitted to the other's first.
+    """
+    frame = a.shape[-1] // 16
+    wider = _middle(a, frame - 1), warped(b, edges, frame - 1)
+    allowed = BLURRED + MISALIGNED * np.sqrt(np.minimum(*(_blocks(detail(x) ** 2) for x in wider)))
+    first, second = (_middle(x, 1) for x in wider)
+    ways = (_blocks(x - _in_tones_of(x, y)) for x, y in ((first, second), (second, first)))
+    return np.minimum(*((np.abs(way) / allowed).max((1, 2)) for way in ways))
+
+
+def _in_tones_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the polynomial of b's grey levels, of degree TONES, that is closest to a: (m, s, s) each."""
+    count, side, _ = a.shape
+    target, levels = a.reshape(count, side**2, 1), b.reshape(count, side**2)
+    levels = (levels - levels.mean(1, keepdims=True)) / (levels.std(1, keepdims=True) + np.float32(1e-3))
+    powers = np.stack([levels**power for power in range(TONES + 1)], 2)
+    ridge = np.float32(1e-2) * np.eye(TONES + 1, dtype=np.float32)
+    across = powers.transpose(0, 2, 1)
+    return (powers @ np.linalg.solve(across @ powers + ridge, across @ target)).reshape(a.shape)
+
+
+def _blocks(x: np.ndarray) -> np.ndarray:
+    """Average over each block of 2 x 2 pixels, which overlap: (m, s, s) -> (m, s - 1, s - 1)."""
+    return (x[:, :-1, :-1] + x[:, 1:, :-1] + x[:, :-1, 1:] + x[:, 1:, 1:]) / 4
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:

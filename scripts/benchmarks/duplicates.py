@@ -87,7 +87,15 @@ def near_rows(sizes, exact_up_to, turned_up_to):
                 if n > EXACT:
                     exact_pairs, pairs = (set(zip(*candidates(prints, queries=sample, exact_up_to=most))) for most in (n, 0))
                     kept = len(exact_pairs & pairs) / max(1, len(exact_pairs))
-            yield n, "turned too" if turned else "upright", took.seconds, took.peak_mb, *recall(took.result, n), exact, kept
+            yield (
+                n,
+                "turned too" if turned else "upright",
+                took.seconds,
+                took.peak_mb,
+                *recall(took.result.copies, n),
+                exact,
+                kept,
+            )
 
 
 def alike_rows(sizes, dim, exact_up_to):

@@ -59,7 +59,7 @@ def plant(folder, images, each, seed=0):
 def ours(folder):
     """Return {name: names found together with it}, from thumbprints."""
     names = sorted(os.listdir(folder))
-    groups = near(np.stack([thumbprint(decode(os.path.join(folder, name), DECODED)) for name in names]))
+    groups = near(np.stack([thumbprint(decode(os.path.join(folder, name), DECODED)) for name in names])).copies
     together = {names[row]: {names[other] for other in group.rows} - {names[row]} for group in groups for row in group.rows}
     return {name: together.get(name, set()) for name in names}
 

@@ -2,6 +2,9 @@
 
 python scripts/benchmarks/planted_copies.py --images FOLDER [--each 300] [--threshold 0.85] [--sheet FILE.png]
 
+Then it plants scenes: two shots of a picture in which something moved, which are a burst and no copies; and copies with a
+caption or other tones (scenes.py). For these it shows how many pairs are found as copies and as scenes.
+
 Each image is copied in one way at most. Recall: the share of copies that share a group with their original. Precision: the
 share of such pairs among all pairs of a copy and another image in its group. Pairs that share a group without any planted
 copies are the folder's own duplicates. They do not count here; --sheet shows them.
@@ -19,6 +22,7 @@ from bench import heading, parser, set_threads, table
 from data.images import decode
 from gallery.duplicates import COPY, near
 from gallery.thumbprints import thumbprint
+from scenes import ALTERED, CHANGES, SIDES, scene, shots
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DECODED = 144  # pixels of the shorter side, as embed.py decodes
@@ -62,14 +66,22 @@ def images_below(folder):
     return sorted(path for path in paths if path.lower().endswith(ENDINGS))
 
 
-def print_of_copy(path, way):
-    """Return the thumbprint of a copy, which is made as a file in memory."""
-    change, quality = WAYS[way]
-    file = io.BytesIO()
+def opened(path):
     with Image.open(path) as image:
-        change(image.convert("RGB")).save(file, "JPEG", quality=quality)
+        return image.convert("RGB")
+
+
+def print_of(image, quality=90):
+    """Return the thumbprint of a picture, saved as a JPEG file in memory."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
     file.seek(0)
     return thumbprint(decode(file, DECODED))
+
+
+def print_of_copy(path, way):
+    change, quality = WAYS[way]
+    return print_of(change(opened(path)), quality)
 
 
 def group_of(groups, count):
@@ -107,6 +119,38 @@ def report(title, own, groups, originals, ways, count):
     table(["copies", "planted", "found", "recall", "precision"], rows)
 
 
+def found_as(pairs, threshold):
+    """Return the shares of pairs of prints, uint8 (n, 2, SIDE, SIDE), that are found as copies, and as scenes."""
+    count = len(pairs)
+    copies, scenes = near(np.concatenate([pairs[:, 0], pairs[:, 1]]), threshold=threshold)
+    numbers = group_of(copies, 2 * count)
+    as_scenes = {(min(pair), max(pair)) for pair in zip(scenes.first.tolist(), scenes.second.tolist())}
+    return (numbers[:count] == numbers[count:]).mean(), np.mean([(row, row + count) in as_scenes for row in range(count)])
+
+
+def scenes_report(files, threshold, rng):
+    """Print how pairs of shots, and pairs of a picture and an altered copy, are found."""
+    images = [opened(path) for path in files]
+    others = images[1:] + images[:1]
+    rows, sides = [], (f"{100 * side:g} %" for side in SIDES)
+    for name in CHANGES:
+        pairs = [[[*scene(name, image, other, side, rng)] for image, other in zip(images, others)] for side in SIDES]
+        shares = [
+            found_as(np.array([[print_of(each) for each in pair] for pair in of_side]), threshold) for of_side in pairs
+        ]
+        rows.append((name, *(f"{100 * as_copies:.1f}, {100 * as_scenes:.1f}" for as_copies, as_scenes in shares)))
+    print(f"scenes, {len(files)} of each: per cent found as copies, and as scenes, by the side of what changes\n")
+    table(["what changes", *sides], rows)
+    altered = {"two shots, nothing moved": [shots(image, image, rng) for image in images]}
+    altered |= {name: [(image, alter(image)) for image in images] for name, alter in ALTERED.items()}
+    rows = []
+    for name, pairs in altered.items():
+        shares = found_as(np.array([[print_of(each) for each in pair] for pair in pairs]), threshold)
+        rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
+    print(f"altered copies, {len(files)} of each\n")
+    table(["what is altered", "found as copies, %", "found as scenes, %"], rows)
+
+
 def sheet(path, groups, files, most=40):
     """Save a picture of the last `most` groups, one group a line, with their similarity."""
     side = 120
@@ -125,6 +169,7 @@ def main():
     flags = parser(__doc__)
     flags.add_argument("--images", required=True, help="a folder; the images below it are only read")
     flags.add_argument("--each", type=int, default=300, help="copies made in each way, at most, all of different images")
+    flags.add_argument("--scenes", type=int, default=500, help="scenes of each sort and size, all of different images")
     flags.add_argument("--threshold", type=float, default=COPY)
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--sheet", help="a file for a picture of the folder's own duplicates, the least similar last")
@@ -149,13 +194,14 @@ def main():
     )
     for title, views in (("not turned", False), ("turned", True)):
         chosen = np.array([views or "mirrored" not in way and "turned" not in way for way in ways])
-        own = near(prints, turned=views, threshold=args.threshold)
+        own = near(prints, turned=views, threshold=args.threshold).copies
         began = time.perf_counter()
-        groups = near(np.concatenate([prints, copies[chosen]]), turned=views, threshold=args.threshold)
+        groups = near(np.concatenate([prints, copies[chosen]]), turned=views, threshold=args.threshold).copies
         seconds = time.perf_counter() - began
         pairs = sum(len(group.rows) * (len(group.rows) - 1) // 2 for group in own)
         title = f"{title}: {seconds:.1f} s; the folder's own duplicates: {len(own)} groups, {pairs} pairs"
         report(title, own, groups, originals[chosen], ways[chosen], len(files))
+    scenes_report([files[row] for row in order[: args.scenes]], args.threshold, np.random.default_rng(args.seed))
     if args.sheet:
         sheet(args.sheet, own, files)
 

@@ -9,12 +9,17 @@ from hypothesis import given, settings, strategies as st
 
 from gallery import duplicates
 from gallery.derived import KINDS, duplicates as duplicates_of
-from gallery.duplicates import COPY, alike, identical, near
+from gallery.duplicates import COPY, MOVED, alike, identical
 from gallery.groups import Group, Links, joined, leaders
 from gallery.not_duplicates import Mark
-from gallery.thumbprint_similarity import similarity
+from gallery.thumbprint_similarity import compare
 from gallery.thumbprints import SIDE, VIEWS, view_of
-from made_prints import pictures
+from made_prints import pictures, with_thing
+
+
+def near(*prints, **more):
+    """Return the groups of copies."""
+    return duplicates.near(*prints, **more).copies
 
 
 def rows_of(groups):
@@ -77,7 +82,8 @@ def slow_near(prints, turned, threshold=COPY):
         for j in range(i + 1, len(prints)):
             views = np.stack([view_of(prints[i], view) for view in range(VIEWS if turned else 1)])
             same = (prints[i] == prints[j]).all()
-            if same or similarity(views, np.repeat(prints[j : j + 1], len(views), 0)).max() >= threshold:
+            similarity, _, change = compare(views, np.repeat(prints[j : j + 1], len(views), 0))
+            if same or ((similarity >= threshold) & (change <= MOVED)).any():
                 together = sets[i] | sets[j]
                 for row in together:
                     sets[row] = together
@@ -122,7 +128,7 @@ def test_all_eight_views_are_one_group():
 def test_the_similarity_of_a_group_is_that_of_its_weakest_link():
     prints = np.concatenate([pictures([0]), pictures([0], noise=1), pictures([0], 0.05, 0.05, noise=2), pictures([5])])
     (group,) = near(prints)
-    each = [[similarity(prints[i : i + 1], prints[j : j + 1])[0] for j in range(3)] for i in range(3)]
+    each = [[compare(prints[i : i + 1], prints[j : j + 1]).similarity[0] for j in range(3)] for i in range(3)]
     assert group.rows == [0, 1, 2]
     assert each[0][1] > 0.97 > group.similarity == pytest.approx(max(each[0][2], each[1][2]), abs=0.02)
 
@@ -175,6 +181,32 @@ def test_the_same_groups_every_time():
     assert inverted[0] == inverted[1] == near(prints)
     order = np.random.default_rng(0).permutation(len(prints)).tolist()
     assert moved(near(prints[order], exact_up_to=0), order) == unmoved(inverted[0])
+
+
+# ---- scenes ----------------------------------------------------------------------------------------------------------
+
+
+def noisy(prints):
+    return (prints + np.random.default_rng(0).normal(0, 1.5, prints.shape)).clip(0, 255).astype(np.uint8)
+
+
+def test_a_moved_thing_makes_scenes_and_no_copies():
+    one, other = with_thing(pictures(range(10)), 5, 6), with_thing(pictures(range(10)), 20, 18)
+    copies, scenes = duplicates.near(np.concatenate([one, other, noisy(one), noisy(other)]))
+    assert sorted(rows_of(copies)) == [[row, row + 20] for row in range(20)]
+    pairs = {frozenset(pair) for pair in zip(scenes.first.tolist(), scenes.second.tolist())}
+    assert pairs == {frozenset((a, b)) for row in range(10) for a in (row, row + 20) for b in (row + 10, row + 30)}
+    assert scenes.similarity.min() >= COPY
+
+
+def test_a_copy_in_one_view_is_no_scene_in_another():
+    """Symmetric pictures, with a thing at one side: mirrored, it seems to have moved."""
+    halves = pictures(range(10)) // 2
+    prints = with_thing(halves + halves[:, :, ::-1], 14, 5)
+    mirrored = compare(prints, prints[:, :, ::-1])
+    assert mirrored.median.min() >= COPY and mirrored.change.min() > MOVED
+    copies, scenes = duplicates.near(np.concatenate([prints, noisy(prints)]), turned=True)
+    assert sorted(rows_of(copies)) == [[row, row + 10] for row in range(10)] and not len(scenes.first)
 
 
 # ---- look-alikes -----------------------------------------------------------------------------------------------------

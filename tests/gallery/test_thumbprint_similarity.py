@@ -3,18 +3,32 @@
 import numpy as np
 import pytest
 
-from gallery.duplicates import COPY
-from gallery.thumbprint_similarity import LEAST_DETAIL, MOST_CROPPED, NOISE, PART, agreement, align, similarity
+from gallery.duplicates import COPY, MOVED
+from gallery.thumbprint_similarity import (
+    BLURRED,
+    LEAST_DETAIL,
+    MISALIGNED,
+    MOST_CROPPED,
+    NOISE,
+    PART,
+    agreement,
+    align,
+    change,
+    compare,
+)
 from gallery.thumbprints import SIDE
-from made_prints import pictures
+from made_prints import pictures, with_thing
 
 CROPS = [(0.05, 0.05, 0.05, 0.05), (0.05, 0.05, 0, 0), (0, 0.025, 0.05, 0), (0.025, 0.025, 0.025, 0.025), (0, 0, 0.01, 0)]
 
 
-def slow_agreement(a, b, edges):
-    """Return the agreement by its definition, pixel by pixel. a, b: float64 (s, s). edges: as from `align`."""
-    side = len(a)
-    frame = side // 16
+def similarity(a, b):
+    return compare(a, b).similarity
+
+
+def fit_of(b, edges):
+    """Return a function that gives the value of b, float64 (s, s), at a pixel (y, x) of the other print."""
+    side = len(b)
 
     def at(along, ends):
         place = (along + 0.5) / side
@@ -27,29 +41,86 @@ def slow_agreement(a, b, edges):
         upper, lower = (b[row, left] * (1 - x) + b[row, left + 1] * x for row in (top, top + 1))
         return upper * (1 - y) + lower * y
 
-    def detail(value, y, x):
-        return value(y, x) - np.mean([value(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    return fitted
 
-    total = weights = parts = 0.0
+
+def slow_detail(value, y, x):
+    return value(y, x) - np.mean([value(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+
+
+def slow_agreement(a, b, edges):
+    """Return mean and median part by their definition, pixel by pixel. a, b: float64 (s, s). edges: as from `align`."""
+    side = len(a)
+    frame = side // 16
+    fitted, parts = fit_of(b, edges), []
     for top in range(frame, side - frame - PART + 1, PART):
         for left in range(frame, side - frame - PART + 1, PART):
             pixels = [(y, x) for y in range(top, top + PART) for x in range(left, left + PART)]
-            first = np.array([detail(lambda y, x: a[y, x], *pixel) for pixel in pixels])
-            second = np.array([detail(fitted, *pixel) for pixel in pixels])
+            first = np.array([slow_detail(lambda y, x: a[y, x], *pixel) for pixel in pixels])
+            second = np.array([slow_detail(fitted, *pixel) for pixel in pixels])
             variance = max((first**2).mean(), (second**2).mean())
             weight = variance / (variance + NOISE)
-            total += weight * (first @ second) / np.sqrt((first @ first) * (second @ second) + 1e-3)
-            weights, parts = weights + weight, parts + 1
-    return total / weights if weights / parts >= LEAST_DETAIL else 0.0
+            parts.append(((first @ second) / np.sqrt((first @ first) * (second @ second) + 1e-3), weight))
+    values, weights = np.array(sorted(parts)).T
+    if weights.mean() < LEAST_DETAIL:
+        return 0.0, 0.0
+    return values @ weights / weights.sum(), next(v for v, w in zip(values, weights.cumsum()) if w >= weights.sum() / 2)
 
 
-@pytest.mark.parametrize("edges", [((0, 0), (0, 0)), ((0.05, -0.05), (0.02, -0.06)), ((-0.06, 0.03), (0.06, 0.01))])
-def test_agreement_is_the_mean_correlation_of_the_details_of_the_parts(edges):
+def slow_change(a, b, edges):
+    """Return the change by its definition, place by place. a, b: float64 (s, s). edges: as from `align`."""
+    fitted = fit_of(b, edges)
+    inner = range(len(a) // 16, len(a) - len(a) // 16)
+    first, second = a[2:-2, 2:-2], np.array([[fitted(y, x) for x in inner] for y in inner])
+    energies = [[[slow_detail(value, y, x) ** 2 for x in inner] for y in inner] for value in (lambda y, x: a[y, x], fitted)]
+    least = []
+    for target, source in ((first, second), (second, first)):
+        curve = np.polynomial.Polynomial.fit(source.ravel(), target.ravel(), 3)
+        rest = target - curve(source)
+        shares = []
+        for y in range(len(rest) - 1):
+            for x in range(len(rest) - 1):
+                contrast = min(np.mean(np.array(energy)[y : y + 2, x : x + 2]) for energy in energies) ** 0.5
+                shares.append(abs(rest[y : y + 2, x : x + 2].mean()) / (BLURRED + MISALIGNED * contrast))
+        least.append(max(shares))
+    return min(least)
+
+
+EDGES = [((0, 0), (0, 0)), ((0.05, -0.05), (0.02, -0.06)), ((-0.06, 0.03), (0.06, 0.01))]
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_agreement_is_mean_and_median_correlation_of_the_details_of_the_parts(edges):
     a, b = pictures([1, 1, 2, 3, 4, 5]), pictures([1, 4, 2, 3, 4, 5], 0.02, 0.01, noise=3)
     a[4, :20], b[5, :, :20] = 128, 128  # places where only one print has detail
     got = agreement(a.astype(np.float32), b.astype(np.float32), np.tile(np.float32(edges), (6, 1, 1)))
     expected = [slow_agreement(x.astype(float), y.astype(float), edges) for x, y in zip(a, b)]
-    assert got == pytest.approx(expected, abs=1e-3)
+    assert np.stack(got, 1) == pytest.approx(np.array(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("edges", EDGES)
+def test_change_is_the_greatest_difference_that_tones_and_edges_do_not_explain(edges):
+    a, b = pictures([1, 1, 2, 3]), pictures([1, 4, 2, 3], 0.02, 0.01, noise=3)
+    b[2] = 255 * (b[2] / 255) ** 2
+    a[3, 10:15, 8:13] = 250
+    got = change(a.astype(np.float32), b.astype(np.float32), np.tile(np.float32(edges), (4, 1, 1)))
+    assert got == pytest.approx([slow_change(x.astype(float), y.astype(float), edges) for x, y in zip(a, b)], rel=1e-2)
+
+
+@pytest.mark.parametrize("crop", [(), *CROPS])
+def test_a_copy_in_other_tones_has_no_change_and_a_moved_thing_has(crop):
+    originals, copies = pictures(range(100)), pictures(range(100), *crop, noise=1)
+    darker = (255 * (copies / 255) ** 1.5).astype(np.uint8)
+    assert sum((compare(originals, each).change > MOVED).sum() for each in (copies, darker)) <= 1  # of 200
+    with_it = compare(originals, with_thing(copies, 12, 8))
+    assert with_it.change.min() > MOVED and with_it.median.min() >= COPY
+
+
+def test_change_is_not_measured_where_least_is_not_reached():
+    a, b = pictures([1, 2]), pictures([1, 3])
+    b = with_thing(b, 12, 8)
+    assert (compare(a, b, 0.5).change > MOVED).tolist() == [True, False]
+    assert (change(*(x.astype(np.float32) for x in (a, b)), np.zeros((2, 2, 2), np.float32)) > MOVED).all()
 
 
 @pytest.mark.parametrize("crop", CROPS)

@@ -30,7 +30,7 @@ const KINDS = {
   },
   burst: {
     name: "Bursts",
-    says: "Different shots of one moment: by one camera, at most 10 seconds apart.",
+    says: "Different shots: by one camera, at most 10 seconds apart, or of one scene in which something moved.",
     none: "No bursts were found.",
   },
   alike: {

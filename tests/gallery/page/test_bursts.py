@@ -1,4 +1,4 @@
-"""Bursts are told apart from copies: by the camera and the second, never by likeness alone."""
+"""Bursts are told apart from copies: by the camera and the second, or because something moved."""
 
 from datetime import datetime, timedelta
 
@@ -17,16 +17,20 @@ from gallery.table import Content
 START = datetime(2024, 5, 1, 12, 0, 0)
 
 
-def shoot(folder, frames, camera="Camera"):
-    """Write frames of one scene in which a disc moves. frames: (name, seconds since START). Returns them, by name."""
+def shoot(folder, frames, step, camera="Camera"):
+    """Write frames of one scene, 600 pixels wide, in which a disc moves by `step` pixels. Returns them, by name.
+
+    frames: (name, seconds since START, or None for a frame without camera and date).
+    """
     scene = snapshot(recipe(0, 0, 3), np.random.default_rng(3)).resize((600, 600))
     shots = {}
     for number, (name, seconds) in enumerate(frames):
         frame = scene.copy()
-        ImageDraw.Draw(frame).ellipse((60 + 40 * number, 60, 130 + 40 * number, 130), "white")
+        ImageDraw.Draw(frame).ellipse((60 + step * number, 60, 130 + step * number, 130), "white")
         exif = Image.Exif()
-        exif[0x0110] = camera
-        exif.get_ifd(0x8769)[0x9003] = (START + timedelta(seconds=seconds)).strftime("%Y:%m:%d %H:%M:%S")
+        if seconds is not None:
+            exif[0x0110] = camera
+            exif.get_ifd(0x8769)[0x9003] = (START + timedelta(seconds=seconds)).strftime("%Y:%m:%d %H:%M:%S")
         frame.save(folder / name, quality=93, exif=exif)
         shots[name] = frame, exif
     return shots
@@ -35,13 +39,17 @@ def shoot(folder, frames, camera="Camera"):
 @pytest.fixture
 def shots(tmp_path):
     """A view of six shots, 3 seconds apart, with a coarser copy of one, a smaller one of another without any date, and a
-    shot of the same scene a minute later."""
+    shot of the same scene a minute later. Hardly anything moves: by prints they are all copies."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    frames = shoot(folder, [(f"shot {n}.jpg", 3 * n) for n in range(6)] + [("later.jpg", 75)])
+    frames = shoot(folder, [(f"shot {n}.jpg", 3 * n) for n in range(6)] + [("later.jpg", 75)], step=1)
     frame, exif = frames["shot 2.jpg"]
     frame.save(folder / "coarser 2.jpg", quality=60, exif=exif)
     frames["shot 4.jpg"][0].resize((400, 400)).save(folder / "smaller 4.jpg", quality=90)
+    return written(tmp_path, folder)
+
+
+def written(tmp_path, folder):
     for number in range(3):
         snapshot(recipe(0, 0, 20 + number), np.random.default_rng(number)).save(folder / f"other {number}.jpg")
     return write(tmp_path / "gallery", "ready-made", folder, embedding(8))
@@ -69,6 +77,22 @@ def test_shots_of_a_burst_are_no_copies_of_each_other(shots):
 def test_without_the_rule_they_would_be_copies(shots, monkeypatch):
     monkeypatch.setattr(bursts, "apart", lambda runs: [])
     assert any(sum(name.startswith("shot") for name in group) == 6 for group in groups(shots, "near"))
+
+
+def test_without_dates_a_moved_disc_tells_shots_from_copies(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    frames = shoot(folder, [(f"shot {n}.jpg", None) for n in range(6)], step=60)
+    frames["shot 2.jpg"][0].save(folder / "coarser 2.jpg", quality=40)
+    frames["shot 4.jpg"][0].resize((300, 300)).save(folder / "smaller 4.jpg", quality=90)
+    view = written(tmp_path, folder)
+    copies = [["coarser 2.jpg", "shot 2.jpg"], ["shot 4.jpg", "smaller 4.jpg"]]
+    assert groups(view, "copies") == groups(view, "near") == copies
+    (burst,) = groups(view, "burst")
+    assert sorted(name[-5] for name in burst) == list("012345")
+    assert not any(sum("shot" in name or "er " in name for name in group) > 1 for group in groups(view, "alike"))
+    spares = keep.spares(view.gallery, view.index, False, "best")
+    assert sorted(view.gallery.paths[spare.row].rpartition("/")[2] for spare in spares) == ["coarser 2.jpg", "smaller 4.jpg"]
 
 
 dates = st.none() | st.integers(0, 60).map(lambda s: (START + timedelta(seconds=s)).strftime("%Y-%m-%d %H:%M:%S"))
