@@ -18,7 +18,7 @@ from utils.arrays import evenly
 
 ON_MAP = 20_000  # images on the map, at most
 RULES = 4  # raise it when these functions compute anything differently, such as by a threshold: kept results are made anew
-GROUP_RULES = 3  # the same for groups and map
+GROUP_RULES = 3  # the same for groups, their names and the map
 KINDS = ("identical", "near", "burst", "alike")  # classes of duplicates: identical, copies, bursts, look-alikes
 
 
@@ -53,9 +53,14 @@ def groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[np.nda
 
 
 def named_groups(gallery: Gallery, k: int | None = None, seed: int = 0) -> list[tuple[str, np.ndarray]]:
-    """Return the name of each group of `groups`, and its rows."""
+    """Return the name of each group of `groups`, and its rows. Names are kept with the groups: they need every path."""
     of_gallery = groups(gallery, k, seed)
-    return list(zip(group_names([gallery.shown(row) for row in range(len(gallery))], of_gallery), of_gallery))
+
+    def make() -> dict[str, np.ndarray]:
+        return {"names": np.array(group_names([gallery.shown(row) for row in range(len(gallery))], of_gallery), "U")}
+
+    kept = gallery.kept("page-names", make, GROUP_RULES) if (k, seed) == (None, 0) else make()
+    return list(zip(kept["names"].tolist(), of_gallery))
 
 
 def usual_threshold(gallery: Gallery, index: Index) -> float:

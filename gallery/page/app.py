@@ -85,12 +85,16 @@ class Page:
         self.known = {"line": "", "how": ""}
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+        # The browser loads all modules at once: else it would find each only when it has read the one that imports it.
+        others = ("opening.js", "page.js")
+        self.modules = sorted(file.name for file in (HERE / "static").glob("*.js") if file.name not in others)
 
     async def start(self, request: Request) -> Response:
         now = await self._now(FIRST)
         folder = text(self.shelf.views[0].folder)
         root = folder if params.is_local(request) else os.path.basename(folder)
-        return HTMLResponse(self.templates.get_template("page.html").render(**now, root=root, queries=params.QUERIES))
+        facts = {"root": root, "queries": params.QUERIES, "modules": self.modules}
+        return HTMLResponse(self.templates.get_template("page.html").render(**now, **facts))
 
     async def galleries(self, request: Request) -> Response:
         return Json(await self._now(LATER))

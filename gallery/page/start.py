@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import threading
 import webbrowser
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -59,6 +60,8 @@ def start(
     hosts = [*LOOPBACK, place[0], os.uname().nodename, *names, *(urlsplit(url).hostname or "" for url in addresses)]
 
     def page() -> ASGIApp:
-        return create_app(shelf or Shelf([view_of(folder) for folder in folders], view_of), hosts, memory, password)
+        opened = shelf or Shelf([view_of(folder) for folder in folders], view_of)
+        threading.Thread(target=opened.look, name="look", daemon=True).start()  # so that the first visitor does not wait
+        return create_app(opened, hosts, memory, password)
 
     server.serve(Opening(folders, page, hosts, password) if wait else page(), listener)

@@ -87,6 +87,7 @@ def gallery_of(folder, size):
     gallery, index = open_gallery(folder)
     groups = derived.packed([np.flatnonzero(labels == label) for label in np.unique(labels)])
     gallery.kept("page-clusters", lambda: groups, derived.GROUP_RULES)  # making them is not what is measured
+    derived.named_groups(gallery)
     derived.found_duplicates(gallery, index, "identical", 0, False)
     return gallery
 

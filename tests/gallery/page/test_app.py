@@ -1,6 +1,7 @@
 """The start page, the rules for all of the page's addresses, and the answers to requests that make no sense."""
 
 import os
+import re
 
 import pytest
 from fake_gallery import by_colour, view
@@ -15,6 +16,15 @@ from utils.errors import RunError
 def test_the_start_page_escapes_names(page, drawn):
     html = page.get("/").text
     assert "trained &lt;i&gt;" in html and "<i>" not in html
+
+
+def test_the_start_page_names_every_module_that_its_script_imports(page):
+    """So the browser loads them all at once."""
+    static, found = files_file.HERE / "static", ["page.js"]
+    for name in found:
+        found += sorted(set(re.findall(r'from "\./(\w+\.js)"', (static / name).read_text())) - set(found))
+    named = re.findall(r'<link rel="modulepreload" href="/static/(\w+\.js)">', page.get("/").text)
+    assert sorted(named) == sorted(found[1:]) and len(named) > 10
 
 
 def test_where_the_folder_lies_is_told_to_this_machine_only(galleries, drawn):

@@ -11,6 +11,7 @@ from visits import client, made
 from gallery import derived
 from gallery.derived import Duplicates, packed, split, unpacked
 from gallery.group_names import group_names
+from gallery.groups import NO_LINKS
 from gallery.page import request_params as params
 from gallery.page.gallery_view import GalleryView
 from gallery.store import Gallery
@@ -51,8 +52,8 @@ def test_a_smaller_copy_is_found(page):
 def test_turned_and_threshold_are_handed_on(page, monkeypatch):
     from gallery import duplicates
 
-    asked = []
-    monkeypatch.setattr(duplicates, "near", lambda prints, hashes, turned, apart: asked.append(turned) or [])
+    asked, none = [], duplicates.Near([], NO_LINKS)
+    monkeypatch.setattr(duplicates, "near", lambda prints, hashes, turned, apart: asked.append(turned) or none)
     made(page, "/api/0/duplicates", kind="near", turned=1)
     made(page, "/api/0/duplicates", kind="near")
     assert asked == [True, False]
@@ -204,7 +205,14 @@ def test_what_was_made_is_kept_for_the_next_start(real, monkeypatch):
     (group,) = made(page, "/api/0/duplicates")["groups"]
     page.post("/api/0/not_duplicate", json={"keys": [item["key"] for item in group["items"]]})
     before = every_answer(page, name)
-    for module, function in ((duplicates, "near"), (grouping, "group"), (layout, "layout"), (duplicates, "identical")):
+    results = (
+        (grouping, "group"),
+        (derived, "group_names"),
+        (layout, "layout"),
+        (duplicates, "near"),
+        (duplicates, "identical"),
+    )
+    for module, function in results:
         monkeypatch.setattr(module, function, None)
     again = Gallery(one.gallery.folder)
     page = client([GalleryView(again, one.index, by_colour, side=SIDE)])
