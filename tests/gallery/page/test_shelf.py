@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -14,7 +15,7 @@ from small_gallery import draw, embedding, key_of, open_view, write
 from visits import client, key, made, send
 
 from browser import served, settled, tiles
-from gallery.page import shelf as shelf_file
+from gallery.page import shelf as shelf_file, start as start_file
 from gallery.page.app import create_app
 from gallery.page.gallery_view import GalleryView
 from gallery.page.shelf import Shelf, gone_among
@@ -43,6 +44,20 @@ def renewable(folder, tmp_path):
 
     write_gallery()
     return write_gallery, Shelf([view_of(place)], view_of)
+
+
+def test_the_disk_is_looked_at_before_the_first_visit(renewable, monkeypatch):
+    """On a slow disk, the first visitor would wait for it."""
+    _, shelf = renewable
+    view, looked = shelf.views[0], threading.Event()
+    model = SimpleNamespace(embed=view.embed, embedder=SimpleNamespace(transforms=SimpleNamespace(origin_width=SIDE)))
+    monkeypatch.setattr(start_file, "open_gallery", lambda folder: (view.gallery, view.index))
+    monkeypatch.setattr(start_file.model, "of_gallery", lambda *given: model)
+    monkeypatch.setattr(start_file.server, "serve", lambda app, listener: listener.close())
+    monkeypatch.setattr(Shelf, "look", lambda self: looked.set() or [])
+    more = {"device": "cpu", "memory": 10**9, "with_password": False, "in_browser": False}
+    start_file.start([view.gallery.folder], ("127.0.0.1", 0), [], **more)
+    assert looked.wait(60)
 
 
 def names_of(answer):
