@@ -42,7 +42,7 @@ def compare(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> Comparison:
         # The print that shows more stays as it is, and a crop is shrunk. Enlarging the original would blur it.
         swap = edges[:, :, 0].sum(1) > edges[:, :, 1].sum(1)
         first[swap], second[swap], edges[swap] = second[swap], first[swap], -edges[swap]
-        hopeful = np.flatnonzero(np.maximum(*agreement(halved(first), halved(second), edges)) >= HOPELESS)
+        hopeful = np.flatnonzero(agreement(halved(first), halved(second), edges)[0] >= HOPELESS)
         if len(hopeful):
             first, second = first[hopeful], second[hopeful]
             edges = align(first, second, edges[hopeful], FINE)
