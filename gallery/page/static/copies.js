@@ -6,7 +6,7 @@ import { grid, settle, tile } from "./grid.js";
 import { dismissed, undo } from "./marks.js";
 import { select, selectMany, tick } from "./select.js";
 import { wholePath } from "./state.js";
-import { BADGES, traits } from "./traits.js";
+import { BADGES, facts, traits } from "./traits.js";
 
 /** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
 export function allButFirst(g, items, about) {
@@ -20,14 +20,13 @@ export function allButFirst(g, items, about) {
 export function row(g, group, { keep, about, failed }) {
   const { items, size, same } = group; // identical files cannot be dismissed: they are duplicates in any case
   const list = grid(`${count(items.length, "image")}, duplicates of each other`, "tiles", "keys-select");
-  const badge = (item, place) => {
-    const word = place ? item.stays && "Stays" : BADGES[keep];
-    return word && el("span", { class: "badge" }, word);
-  };
+  const word = (item, place) => (place ? item.stays && "Stays" : BADGES[keep]) || "";
   list.append(
     ...items.map((item, place) => {
-      const more = [tick(g, item), badge(item, place), traits(item)].filter(Boolean);
-      return tile(item, { path: true, enlarges: true, more });
+      const [badge, box] = [word(item, place), tick(g, item)];
+      const more = [box, badge && el("span", { class: "badge" }, badge), traits(item)].filter(Boolean);
+      const about = [...facts(item), `${count(place + 1)} of ${count(size)} in this group`].join(" · ");
+      return tile(item, { path: true, enlarges: { badge, facts: about, box }, more });
     }),
   );
   settle(list);

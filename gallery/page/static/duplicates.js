@@ -139,7 +139,7 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
     select(g, [], true); // shows what is selected among the new ones
     return parts.length ? total - loaded : 0;
   };
-  const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed);
+  const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed, list);
   selectable(list, g, about);
   const spare = SAFE.includes(kind) && !query.get("reference") ? `, of which ${count(images - total)} can go` : "";
   const what = el("p", { class: "line" }, `${summary}${spare}. ${BADGES[keep(query)]}: ${rule}.`);

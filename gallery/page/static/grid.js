@@ -8,6 +8,7 @@ export const thumb = (key) => `/image/${key}?size=thumb`;
 
 const shownItems = new Map(); // key -> item, of all images that were ever shown
 const items = new WeakMap(); // <li> -> item
+const enlarged = new WeakMap(); // <li> -> what else the large view shows
 const pagers = new WeakMap(); // grid -> the pager that loads more of it
 
 /** Returns the item of an image; it has no name if it was not shown yet. */
@@ -54,9 +55,9 @@ const breakable = (path) => path.split(/(?<=[/_-])/).flatMap((part) => [part, el
 
 /**
  * An image of a grid. path: shows the whole path, for images with the same name. more: nodes after the link. enlarges: the
- * link shows the image large, where there is what else can be done with it.
+ * link shows the image large, with what `showLarge` takes besides: badge, facts, box.
  */
-export function tile(item, { path = false, more = [], enlarges = false } = {}) {
+export function tile(item, { path = false, more = [], enlarges = null } = {}) {
   remember(item);
   const add = (event) => (event.preventDefault(), go(searchAlso(item.key)));
   const onclick = (event) => {
@@ -92,6 +93,7 @@ export function tile(item, { path = false, more = [], enlarges = false } = {}) {
     enlarges ? null : over, // it would cover the badge
   );
   items.set(node, item);
+  enlarged.set(node, enlarges);
   return node;
 }
 
@@ -102,14 +104,15 @@ const neighbour = (node, step) => {
   return node;
 };
 
-/** Shows an image of a grid large, with steps through the grid. */
+/** Shows an image of a grid large, with steps through the grid, and on through the groups of duplicates. */
 function large(node) {
+  const next = (by) => neighbour(node, by) ?? beyond(node.parentElement, by);
   showLarge(items.get(node), {
+    ...enlarged.get(node),
     step: (by) => {
-      const next = neighbour(node, by);
-      if (next) return () => large(next);
-      const more = by > 0 ? pagers.get(node.parentElement) : null;
-      return more?.left() ? () => more.next().then(() => neighbour(node, by) && large(neighbour(node, by))) : null;
+      if (next(by)) return () => large(next(by));
+      const more = by > 0 ? pagers.get(node.closest(".groups") ?? node.parentElement) : null;
+      return more?.left() ? () => more.next().then(() => next(by) && large(next(by))) : null;
     },
     closed: () => choose(node, true),
   });
@@ -169,7 +172,7 @@ export function grid(label, look = "tiles", keys = look === "tiles" ? "keys" : n
 
 /**
  * A button that loads the next part of a long list, by a click or when it scrolls into view. `load` returns the number
- * of items left. If it fails, the button stays for another try. grid: the list, if it is one of tiles.
+ * of items left. If it fails, the button stays for another try. grid: the list, through which the large view steps.
  */
 export function pager(load, failed, grid = {}) {
   let busy = null; // the promise of what is being loaded

@@ -16,10 +16,15 @@ export function bytes(number) {
 /** The badge of the image that should stay, by the rule that was chosen. */
 export const BADGES = { best: "Best", oldest: "Oldest" };
 
-/** Lines with the traits of an image. Galleries of older versions know only bytes and the file's date. */
-export function traits({ name, path, pixels, format, bytes: size, date, camera, cut }) {
-  const facts = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null];
-  const where = camera ? "taken" : "file of";
+/** What is known of an image: [pixels, bytes, format], date. Older galleries know only bytes and the file's date. */
+export function facts({ pixels, format, bytes: size, date, camera, cut }) {
+  const known = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null].filter(Boolean);
+  return [known.join(" · "), `${camera ? "taken" : "file of"} ${date}`];
+}
+
+/** Lines with the traits of an image. */
+export function traits(item) {
+  const { name, path } = item;
   const whole = wholePath(path);
   const button = (label, text) =>
     el(
@@ -35,8 +40,7 @@ export function traits({ name, path, pixels, format, bytes: size, date, camera, 
   return el(
     "div",
     { class: "traits" },
-    el("p", {}, facts.filter(Boolean).join(" · ")),
-    el("p", {}, `${where} ${date}`),
+    facts(item).map((line) => el("p", {}, line)),
     button("path", whole),
     button("folder", whole.slice(0, whole.lastIndexOf("/")) || "."),
   );

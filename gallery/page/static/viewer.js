@@ -1,6 +1,6 @@
-// The large view of an image: a dialog with its path, and steps to the images before and after it.
+// The large view of an image: a dialog with its path, steps to the images before and after it, and of duplicates more.
 
-import { copy } from "./dom.js";
+import { copy, el } from "./dom.js";
 import { look } from "./fresh.js";
 import { go, searchAlso, searchFor, wholePath } from "./state.js";
 
@@ -8,6 +8,9 @@ const dialog = document.getElementById("large");
 const image = dialog.querySelector("img");
 const missing = dialog.querySelector(".stage p");
 const part = (name) => dialog.querySelector(`[data-do="${name}"]`);
+const find = dialog.querySelector("a");
+const pick = dialog.querySelector("input");
+const TIMES = 2; // a small picture is not blown up further, lest it look worse than it is
 
 let shown = { step: () => null, closed: () => {} };
 
@@ -20,18 +23,21 @@ function leave(hash) {
 
 /**
  * Shows an item, or an upload: {name, source, small}. step(-1 or 1): a function that shows the previous or next image, or
- * null. closed(): runs at the end. The view is a step in the history, so that Back closes it.
+ * null. closed(): runs at the end. badge, facts: texts of a duplicate. box: its tick box in the grid, which is ticked here,
+ * too. The view is a step in the history, so that Back closes it.
  */
-export function showLarge(item, { step = () => null, closed = () => {} } = {}) {
-  shown = { item, step, closed };
+export function showLarge(item, { step = () => null, closed = () => {}, badge = "", facts = "", box = null } = {}) {
+  shown = { item, step, closed, box };
   missing.textContent = "";
   image.hidden = false;
   image.src = item.source ?? `/image/${item.key}?size=large`; // the previous image stays until this one is loaded
   image.alt = item.name;
   dialog.querySelector("h2").textContent = item.name;
   dialog.querySelector(".path").textContent = item.path;
+  dialog.querySelector(".facts").replaceChildren(badge && el("strong", {}, badge), facts);
+  showPick();
   dialog.querySelector(".actions").hidden = !item.key;
-  dialog.querySelector("a").href = item.key ? searchFor(item.key) : "#";
+  find.href = item.key ? searchFor(item.key) : "#";
   part("add").onclick = () => leave(searchAlso(item.key));
   part("copy").onclick = (event) => copy(wholePath(item.path), event.currentTarget);
   for (const [name, by] of [
@@ -42,13 +48,28 @@ export function showLarge(item, { step = () => null, closed = () => {} } = {}) {
     part(name).hidden = !show;
     part(name).onclick = show;
   }
-  if (dialog.open) return;
+  if (dialog.open) return; // else the first control takes the focus: the tick box, where there is one
   history.pushState({ ...history.state, large: true }, "");
   dialog.showModal();
 }
 
+/** Shows whether the image is selected, and warns where nothing of its group would stay. */
+function showPick() {
+  const { box } = shown;
+  pick.parentElement.hidden = !box;
+  find.classList.toggle("primary", !box);
+  pick.checked = Boolean(box?.checked);
+  dialog.querySelector(".warning").textContent = box?.closest(".group.whole")?.querySelector(".warning").textContent ?? "";
+}
+
+function turn() {
+  shown.box.click();
+  showPick();
+}
+
+pick.addEventListener("change", turn);
 part("close").addEventListener("click", () => dialog.close());
-dialog.querySelector("a").addEventListener("click", (event) => {
+find.addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return; // a new tab
   event.preventDefault();
   leave(event.currentTarget.hash);
@@ -60,8 +81,8 @@ image.addEventListener("error", () => {
   missing.textContent = "This picture cannot be shown: its file is gone or cannot be read.";
 });
 image.addEventListener("load", () => {
-  image.style.maxWidth = `${3 * image.naturalWidth}px`; // a small image is not blown up
-  image.style.maxHeight = `${3 * image.naturalHeight}px`;
+  image.style.maxWidth = `${TIMES * image.naturalWidth}px`;
+  image.style.maxHeight = `${TIMES * image.naturalHeight}px`;
 });
 dialog.addEventListener("close", () => {
   document.body.append(document.getElementById("notice")); // a message outlives the view
@@ -74,4 +95,7 @@ dialog.addEventListener("click", (event) => event.target === dialog && dialog.cl
 dialog.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (by) shown.step(by)?.();
+  if (event.key !== " " || !shown.box || event.target.closest("button, input")) return; // those do their own
+  event.preventDefault();
+  turn();
 });

@@ -4,10 +4,11 @@ import os
 import shutil
 
 import pytest
+from copies_on_page import COUNT
 from demo_server import ODD_NAMES
 from fake_gallery import by_colour, by_place, view
 from PIL import Image
-from small_gallery import draw, embedding, write
+from small_gallery import draw, draw_copies, embedding, write
 from visits import client, noise, save, served
 
 from browser import Watch, browser, served as browser_served, settled
@@ -86,6 +87,15 @@ def site(photos, tmp_path_factory):
     views = [write(folder / name, name, photos, embedding(side)) for name, side in (("ready-made", 4), ("trained", 1))]
     with browser_served(create_app(views, ["127.0.0.1"])) as url:
         yield url
+
+
+@pytest.fixture
+def tidy_site(tmp_path):
+    """The page of a folder with copies, which a test may move: (address, folder)."""
+    photos = draw_copies(tmp_path / "photos", COUNT)
+    view = write(tmp_path / "gallery", "ready-made", photos, embedding(4))
+    with browser_served(create_app([view], ["127.0.0.1"])) as url:
+        yield url, photos
 
 
 @pytest.fixture

@@ -7,41 +7,12 @@ import zipfile
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from copies_on_page import COUNT, bar, box, look_again, selected
 from playwright.sync_api import expect
-from small_gallery import draw_copies, embedding, write
 
-from browser import served, settled
-from gallery.page.app import create_app
+from browser import settled
 
-COUNT = 24  # groups; the view shows 20 at first
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
-
-
-@pytest.fixture
-def tidy_site(tmp_path):
-    """The page of a folder with copies, which a test may move: (address, folder)."""
-    photos = draw_copies(tmp_path / "photos", COUNT)
-    view = write(tmp_path / "gallery", "ready-made", photos, embedding(4))
-    with served(create_app([view], ["127.0.0.1"])) as url:
-        yield url, photos
-
-
-def selected(page):
-    """Return the paths that are selected in the view."""
-    return sorted(page.locator(".tile.selected .name").all_inner_texts())
-
-
-def bar(page):
-    return page.get_by_role("region", name="Selection")
-
-
-def look_again(page):
-    page.wait_for_timeout(2100)  # the page looks at the disk every 2 s at most
-    page.evaluate("dispatchEvent(new Event('focus'))")
-
-
-def box(tile):
-    return tile.get_by_role("checkbox")
 
 
 def test_each_picture_has_its_traits_and_the_best_is_marked(opened, tidy_site):
