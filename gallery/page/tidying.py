@@ -68,7 +68,7 @@ class Tidying:
     async def items(self, request: Request) -> Response:
         """Describe those of these images that are still there: a few that the map names, or many that it selects."""
         g = params.one_of(self.shelf.views, request)
-        rows = g.rows(await params.keys(request, derived.ON_MAP, least=1))
+        rows = g.rows(await params.keys(request, params.CHOSEN, least=1))
         return Json({"items": await run_in_threadpool(lambda: [g.to_select(row) for row in rows]), "stamp": g.stamp})
 
     async def as_list(self, request: Request) -> Response:
@@ -145,7 +145,7 @@ def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:
             entry = zipfile.ZipInfo(f"{folder}/{name}", time.localtime()[:6])
             entry.external_attr, entry.compress_type = 0o100755 << 16, zipfile.ZIP_DEFLATED
             zipped.writestr(entry, script)
-    alone = sum(spare.kept is None for spare in spares)
+    alone = [g.gallery.keys[spare.row] for spare in spares if spare.kept is None]
     facts = {"folder": folder, "to": text(os.path.basename(made.folder)), "files": len(spares), "alone": alone}
     return _file(f"{folder}.zip", archive.getvalue(), **facts)
 

@@ -2,7 +2,9 @@
 
 import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
-import { refresh, select, selection } from "./select.js";
+import { look } from "./fresh.js";
+import { isStale, lonely, news, steps, way } from "./note.js";
+import { changed, refresh, select, selection } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
 import { wishes } from "./wishes.js";
@@ -17,44 +19,13 @@ function save({ name, content }) {
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
-const code = (text) => el("code", {}, text);
 const names = (number) => count(number, "name");
-
-/** What to do with the scripts, in steps. */
-function steps({ name, folder, to, files, alone }) {
-  return [
-    el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
-    alone ? el("p", { class: "warning" }, `${count(alone)} of them have no copy that stays.`) : null,
-    el(
-      "ol",
-      {},
-      el("li", {}, "Unpack it, and open a terminal in the folder that holds the zip."),
-      el("li", {}, code(`sh ${folder}/tidy.sh`), ` says what it will do, asks, and moves them to “${to}”, beside your folder.`),
-      el("li", {}, "This page then drops them by itself."),
-      el("li", {}, code(`sh ${folder}/tidy-undo.sh`), " moves them back."),
-    ),
-  ];
-}
-
-/** The same in short, for as long as it may be needed. gone: how many of the files the page has dropped since. */
-function way({ name, folder, files, gone }) {
-  return el(
-    "p",
-    {},
-    el("strong", {}, "Saved: "),
-    code(name),
-    `. ${gone ? `${count(gone)} of ${count(files, "file")} ${gone === 1 ? "is" : "are"} gone from here by now. ` : ""}`,
-    code(`sh ${folder}/tidy.sh`),
-    ` moves ${count(files, "file")} away, `,
-    code(`sh ${folder}/tidy-undo.sh`),
-    " brings them back.",
-  );
-}
 
 /** The bar of a view. more: further buttons for what is selected. */
 export function bar(g, view, more = []) {
   const line = el("p", { class: "line chosen", role: "status" });
-  const note = el("div", { class: "note" }, el("p", {}, NOTHING));
+  const note = el("div", {}, el("p", {}, NOTHING));
+  const state = el("p", { class: "news", role: "status" }); // what the scripts did
   const chosen = () => [...selection(g).items.values()];
 
   const action = (label, act) => {
@@ -73,7 +44,7 @@ export function bar(g, view, more = []) {
   };
   const say = (...nodes) => {
     note.replaceChildren(...nodes.filter(Boolean));
-    note.classList.add("said");
+    note.parentElement.classList.add("said");
   };
 
   const copyPaths = action("Copy paths", async (button) => {
@@ -97,17 +68,19 @@ export function bar(g, view, more = []) {
   const saveScript = action("Save script", async () => {
     const file = await ask("script");
     save(file);
-    selection(g).saved = { ...file, content: null, keys: [...selection(g).items.keys()], gone: 0 };
-    show();
-    say(...steps(file));
+    const { alone, content, ...facts } = file;
+    const { items } = selection(g);
+    Object.assign(selection(g), { saved: { ...facts, keys: [...items.keys()], gone: 0, most: 0 }, alone: new Set(alone) });
+    changed();
+    say(...steps(facts, lonely(alone.map((key) => items.get(key)))));
+    look(); // and from now on more often
     announce(`Saved: ${file.name}`);
   });
-  saveScript.classList.add("primary");
   const clear = el("button", { class: "small button", type: "button", onclick: () => select(g, chosen(), false) }, "Clear");
 
   const forget = () => {
     selection(g).saved = null;
-    select(g, [], true); // shows it in all bars
+    changed();
   };
   const close = el("button", { class: "small button", type: "button", onclick: forget }, "Close");
   const tools = [...more, saveScript, saveList, copyPaths, clear];
@@ -116,7 +89,7 @@ export function bar(g, view, more = []) {
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
     el("div", { class: "head" }, line, tools, close),
-    note,
+    el("div", { class: "note" }, state, note),
   );
   let before = "";
   const show = () => {
@@ -128,12 +101,17 @@ export function bar(g, view, more = []) {
     const size = items.reduce((sum, item) => sum + item.bytes, 0);
     const except = out.size ? `, ${count(out.size)} left out by hand` : "";
     const text = items.length ? `${count(items.length)} selected, ${bytes(size)}${except}` : "Nothing is selected now";
-    const state = `${text} ${saved?.name} ${saved?.gone}`;
-    if (state === before) return;
-    before = state;
+    const told = saved ? news(saved) : "";
+    const stale = saved && isStale(saved, items);
+    const now = [text, saved?.name, told, stale].join(" ");
+    if (now === before) return;
+    before = now;
     line.textContent = text;
-    note.classList.toggle("said", Boolean(saved));
-    note.replaceChildren(saved ? way(saved) : el("p", {}, NOTHING));
+    state.textContent = told;
+    saveScript.textContent = stale ? "Save script again" : "Save script";
+    saveScript.classList.toggle("primary", !saved || stale);
+    say(...(saved ? way(saved, stale) : [el("p", {}, NOTHING)]));
+    note.parentElement.classList.toggle("said", Boolean(saved));
   };
   node.addEventListener("selected", show);
   show();

@@ -23,6 +23,7 @@ export function row(g, group, { keep, about, failed }) {
   const word = (item, place) => (place ? item.stays && "Stays" : BADGES[keep]) || "";
   list.append(
     ...items.map((item, place) => {
+      item.spare = place > 0 && !item.stays;
       const [badge, box] = [word(item, place), tick(g, item)];
       const more = [box, badge && el("span", { class: "badge" }, badge), traits(item)].filter(Boolean);
       const about = [...facts(item), `${count(place + 1)} of ${count(size)} in this group`].join(" · ");

@@ -5,16 +5,17 @@ import { isWorking, progress } from "./progress.js";
 import { galleries } from "./state.js";
 
 const EVERY = 20_000; // milliseconds between two looks
-const SOON = 2_000; // the same while embed.py works, and after each change
+const SOON = 2_000; // the same while embed.py works, while scripts are saved, and after each change
 let { state } = document.body.dataset;
 let changed = () => {};
+let awaits = () => false;
 let timer = 0;
 let lively = 0; // looks that come soon
 
 /** Asks the server whether other images are shown by now, and if so tells `changed` of `watch`. */
 export async function look() {
   clearTimeout(timer);
-  timer = setTimeout(look, isWorking() || lively-- > 0 ? SOON : EVERY);
+  timer = setTimeout(look, isWorking() || awaits() || lively-- > 0 ? SOON : EVERY);
   if (document.hidden || document.querySelector("dialog[open], .reading")) return; // the next look comes soon
   const now = await get("galleries").catch(() => null); // an ended server is said where it matters
   if (!now) return;
@@ -28,9 +29,9 @@ export async function look() {
   changed();
 }
 
-/** Looks now and then, and whenever someone comes back to the page. */
-export function watch(then) {
-  changed = then;
+/** Looks now and then, and whenever someone comes back to the page. soon(): whether the photos may change at any moment. */
+export function watch(then, soon) {
+  [changed, awaits] = [then, soon];
   timer = setTimeout(look, isWorking() ? SOON : EVERY);
   addEventListener("focus", look);
   document.addEventListener("visibilitychange", look);

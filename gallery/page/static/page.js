@@ -10,6 +10,7 @@ import { marks } from "./marks.js";
 import { search } from "./neighbours.js";
 import { listen } from "./pick.js";
 import { progress } from "./progress.js";
+import { awaits } from "./select.js";
 import { folder, gallery, go, link, read } from "./state.js";
 
 const VIEWS = { groups, group, search, duplicates, marks, map, unreadable };
@@ -148,6 +149,6 @@ document.addEventListener("marked", () => {
   for (const [name, view] of kept) if (view.section.matches(".at-duplicates, .at-marks")) kept.delete(name);
 });
 listen();
-watch(renew);
+watch(renew, awaits);
 if (history.state?.large) history.back(); // the page was reloaded while the large view was open
 open(entry(), false);

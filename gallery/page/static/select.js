@@ -1,20 +1,31 @@
-// The images that are selected, by tick boxes and keys. The selection lasts as long as the page, in all its views.
+// The images that are selected, by tick boxes and keys. The selection lasts as long as the tab, in all its views.
 
-import { present } from "./api.js";
+import { itemsOf, present } from "./api.js";
 import { el } from "./dom.js";
+import { look } from "./fresh.js";
 import { choose, itemOf } from "./grid.js";
+import { put as keep, take } from "./kept.js";
 import { galleries } from "./state.js";
 
 /**
  * Of each gallery: key -> item, the keys of those that were taken out by hand, the stamp of the gallery in which they were
- * selected, whether copies may be turned, and the scripts that were saved last, until their note is closed.
+ * selected, whether copies may be turned, and the scripts that were saved last, until their note is closed. alone: the keys
+ * of selected images without a copy that stays, as the server found when it made the script; empty after a change.
  */
-const selections = galleries.map(() => ({ items: new Map(), out: new Set(), stamp: "", turned: false, saved: null }));
+const selections = galleries.map(() => ({
+  items: new Map(),
+  out: new Set(),
+  stamp: "",
+  turned: false,
+  saved: null,
+  alone: new Set(),
+}));
+const unread = new Set(galleries.keys()); // those whose kept selection is not back yet
 export const selection = (g) => selections[g];
 export const isSelected = (g, key) => selections[g].items.has(key);
 
 /** Shows the selection in all tick boxes and bars of the view. */
-function changed() {
+export function changed() {
   for (const box of document.querySelectorAll("input[data-key]")) show(box);
   for (const group of document.querySelectorAll(".group")) showWhole(group);
   for (const bar of document.querySelectorAll(".selection")) bar.dispatchEvent(new Event("selected"));
@@ -22,7 +33,9 @@ function changed() {
 
 function show(box) {
   box.checked = isSelected(box.dataset.gallery, box.dataset.key);
-  box.closest(".tile").classList.toggle("selected", box.checked);
+  const { classList } = box.closest(".tile");
+  classList.toggle("selected", box.checked);
+  classList.toggle("alone", selections[box.dataset.gallery].alone.has(box.dataset.key));
 }
 
 /** Warns in a group of which nothing would stay. */
@@ -33,7 +46,8 @@ function showWhole(group) {
 
 /** Selects items, or takes them out of the selection. stamp: of the gallery; turned: whether its copies may be turned. */
 export function select(g, items, on, { stamp, turned } = {}) {
-  const { items: chosen, out } = selections[g];
+  const { items: chosen, out, alone } = selections[g];
+  if (items.length) alone.clear();
   if (stamp && !chosen.size) Object.assign(selections[g], { stamp, turned: false });
   selections[g].turned ||= Boolean(turned);
   for (const item of items) {
@@ -81,7 +95,10 @@ export function selectable(list, g, how) {
     const picked = range && from >= 0 ? nodes.slice(from, to + 1) : [node];
     anchor = node;
     const { out } = selection(g);
-    for (const { key } of picked.map(itemOf)) out[on ? "delete" : "add"](key);
+    for (const { key, spare } of picked.map(itemOf)) {
+      if (on) out.delete(key);
+      else if (spare) out.add(key); // the one that stays is in no way "left out"
+    }
     select(g, picked.map(itemOf), on, how());
   }
 
@@ -122,13 +139,45 @@ export async function refresh() {
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
     for (const key of [...items.keys()]) if (!keys.has(key)) items.delete(key);
-    if (saved) saved.gone = saved.keys.filter((key) => !keys.has(key)).length;
+    if (saved) tally(saved, keys);
   }
   changed();
 }
 
+/** Counts which files of a script are gone by now, and which are back. */
+function tally(saved, keys) {
+  saved.gone = saved.keys.filter((key) => !keys.has(key)).length;
+  saved.most = Math.max(saved.most, saved.gone);
+}
+
+/** Whether scripts are saved whose files may move at any moment. */
+export const awaits = () => selections.some(({ saved }) => saved);
+
+/** Keeps the selections for a reload. Returns whether all of them are kept. */
+function keepAll() {
+  return selections.every(({ items, out, stamp, turned, saved }, g) => {
+    if (unread.has(g)) return !items.size;
+    return keep(g, items.size || saved ? { keys: [...items.keys()], out: [...out], stamp, turned, saved } : null);
+  });
+}
+
+/** Takes up what was kept before a reload. The server tells what is there by now. */
+async function takeUp(g) {
+  const { keys = [], out, stamp, turned, saved } = take(g) ?? {};
+  const asked = [...new Set([...keys, ...(saved?.keys ?? [])])];
+  if (!asked.length) return unread.delete(g);
+  const there = await itemsOf(g, asked); // if it does not answer, all stays kept
+  const items = new Map(there.items.map((item) => [item.key, item]));
+  for (const key of keys) if (items.has(key)) selections[g].items.set(key, items.get(key));
+  if (saved) tally(saved, items);
+  Object.assign(selections[g], { out: new Set(out), stamp: there.stamp, turned, saved });
+  unread.delete(g);
+  changed();
+  if (saved) look();
+}
+
 document.addEventListener("shown", changed);
 document.addEventListener("renewed", refresh);
-addEventListener("beforeunload", (event) => {
-  if (selections.some(({ items }) => items.size)) event.preventDefault(); // the browser asks, as the selection would be lost
-});
+addEventListener("beforeunload", (event) => keepAll() || event.preventDefault()); // the browser asks if something gets lost
+addEventListener("pagehide", keepAll);
+for (const g of galleries.keys()) takeUp(g).catch(() => {});

@@ -104,10 +104,10 @@ def test_page_and_shell_choose_the_same_and_write_the_same_script(copies, rule, 
 def test_what_has_no_copy_that_stays_is_counted(copies):
     page = local(copies)
     one = page.post("/api/0/script", json=chosen(copies, "copy of 1.jpg")).json()
-    assert (one["files"], one["alone"], one["to"]) == (1, 0, "photos-duplicates")
+    assert (one["files"], one["alone"], one["to"]) == (1, [], "photos-duplicates")
     body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
     answer = page.post("/api/0/script", json=body)
-    assert (answer.json()["files"], answer.json()["alone"]) == (5, 4)
+    assert (answer.json()["files"], len(answer.json()["alone"])) == (5, 4)
     assert b"4 of them have no copy that stays" in unzipped(answer)["tidy.sh"]
 
 
@@ -134,6 +134,10 @@ def test_gone_images_are_left_out(copies):
     copies.gone[gallery.row_of(body["keys"][0])] = True
     assert page.post("/api/0/present", json=body).json()["keys"] == body["keys"][1:]
     assert page.post("/api/0/present", json=body | {"keys": ["none"]}).json()["keys"] == []
+    items = page.post("/api/0/present?items=1", json=body).json()["items"]
+    assert [item["key"] for item in items] == body["keys"][1:]
+    assert all(item["bytes"] > 0 and not item["odd"] and item["path"].endswith(item["name"]) for item in items)
+    assert page.post("/api/0/present?items=2", json=body).status_code == 400
     assert page.post("/api/0/script", json=body).json()["files"] == 1
 
 

@@ -1,0 +1,25 @@
+// What outlasts a reload in this tab: the keys of selected images, and the scripts that were saved. No path of an image.
+
+import { galleries, root } from "./state.js";
+
+const name = (g) => `selection of ${root} ${galleries[g].name}`; // another gallery at this address does not find it
+
+/** Keeps an object for a gallery; null keeps nothing. Returns whether the browser does so: its room has an end. */
+export function put(g, object) {
+  try {
+    if (object) sessionStorage.setItem(name(g), JSON.stringify(object));
+    else sessionStorage.removeItem(name(g));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Returns the object, or null. */
+export function take(g) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name(g)));
+  } catch {
+    return null;
+  }
+}
