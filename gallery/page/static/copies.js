@@ -8,6 +8,9 @@ import { select, selectMany, tick } from "./select.js";
 import { wholePath } from "./state.js";
 import { BADGES, facts, traits } from "./traits.js";
 
+const BESIDE = 3; // images of a group that may stand beside another one
+const WHOLE = "All are selected: none of them would stay.";
+
 /** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
 export function allButFirst(g, items, about) {
   const stays = (item) => item === items[0] || item.stays;
@@ -59,14 +62,13 @@ export function row(g, group, { keep, about, failed }) {
     el(
       "div",
       { class: "head" },
-      el("h2", {}, `${count(size, "image")}${likeness}${part}`),
+      el("h2", {}, el("span", {}, `${count(size, "image")}${likeness}${part}`), el("span", { class: "warning" }, WHOLE)),
       button(`Select all but the ${keep}`, () => allButFirst(g, items, about())),
       button("Copy paths", (event) => copy(paths, event.currentTarget)),
       same ? null : button("These are not duplicates", dismiss, "dismiss"),
     ),
-    el("p", { class: "warning" }, "All of this group are selected: none of them would stay."),
     list,
   ];
-  const node = el("li", { class: "group" }, content);
+  const node = el("li", { class: items.length > BESIDE ? "group" : "group small" }, content);
   return node;
 }

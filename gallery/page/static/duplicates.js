@@ -42,6 +42,15 @@ const KINDS = {
 
 const SAFE = ["copies", "identical", "near"]; // classes of which all but the best may go
 
+/** Says the keys, to all whose device is likely to have some, and to a screen reader at each group. */
+const keysLine = () =>
+  el(
+    "p",
+    { class: "keys", id: "keys-select" },
+    "Arrow keys move between images, Space selects one, Shift with Space or an arrow selects several, ",
+    "B goes to what can be done with them, Enter shows it large, plus adds it to the query.",
+  );
+
 function tabs(kind) {
   return el(
     "nav",
@@ -141,9 +150,10 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   };
   const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed, list);
   selectable(list, g, about);
-  const spare = SAFE.includes(kind) && !query.get("reference") ? `, of which ${count(images - total)} can go` : "";
-  const what = el("p", { class: "line" }, `${summary}${spare}. ${BADGES[keep(query)]}: ${rule}.`);
-  head.replaceChildren(what, buttons?.node ?? "");
+  const best = `the ${keep(query)}${total === 1 ? "" : " of each"}`; // what there is, whatever the user decides
+  const parts = SAFE.includes(kind) && !query.get("reference") ? `: ${best}, and ${count(images - total, "other")}` : "";
+  const what = el("p", { class: "line" }, `${summary}${parts}. ${BADGES[keep(query)]}: ${rule}.`);
+  head.replaceChildren(what, buttons?.node ?? "", keysLine());
   place.replaceChildren(list, more.button);
   more.update(add(groups));
 }

@@ -138,6 +138,20 @@ function beyond(list, step) {
   return [...(lists[lists.indexOf(list) + step]?.children ?? [])].at(step < 0 ? -1 : 0);
 }
 
+/** The nearest tile above or below this one in another list; groups may stand side by side. */
+function across(node, step) {
+  const place = (tile) => tile.getBoundingClientRect();
+  const { top, bottom, left } = place(node);
+  let nearest = [Infinity, null];
+  for (const tile of node.closest(".groups")?.querySelectorAll("ul.tiles > li") ?? []) {
+    const other = place(tile);
+    const far = step < 0 ? top - other.bottom : other.top - bottom;
+    const distance = far + Math.abs(other.left - left);
+    if (far >= 0 && tile.parentElement !== node.parentElement && distance < nearest[0]) nearest = [distance, tile];
+  }
+  return nearest[1];
+}
+
 function onKey(event) {
   const node = event.target.closest("li");
   if (!node || event.target !== open(node) || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -156,7 +170,9 @@ function onKey(event) {
       End: all.length - 1,
     };
     if (!(event.key in to)) return;
-    const next = all[to[event.key]] ?? beyond(node.parentElement, to[event.key] < here ? -1 : 1);
+    const step = to[event.key] < here ? -1 : 1;
+    const isUpright = event.key === "ArrowUp" || event.key === "ArrowDown";
+    const next = all[to[event.key]] ?? (isUpright ? across(node, step) : beyond(node.parentElement, step));
     if (next) choose(next, true);
   }
   event.preventDefault();

@@ -78,7 +78,9 @@ export async function groups(section, view) {
   const title = heading(count(galleries[g].count, "image"));
   const list = grid("Groups of images", "cards");
   const wait = waiting("cards");
-  section.append(el("div", { class: "head" }, title, unreadableLink(g)), invitation(), whatIsKnown() ?? "", wait.node);
+  const copies = galleries[g].count > 1 ? el("a", { class: "quiet", href: link("duplicates") }, "Look for duplicates") : null;
+  const head = el("div", { class: "head" }, title, copies, unreadableLink(g));
+  section.append(head, invitation(), whatIsKnown() ?? "", wait.node);
   const { total } = await fill(
     section,
     list,

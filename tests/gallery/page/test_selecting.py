@@ -203,7 +203,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     expect(page.get_by_text("Images in that folder always stay")).to_be_hidden()
     page.get_by_label("Folder or name").fill("img_0003")
     expect(page.locator(".group")).to_have_count(1)
-    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group, of which 3 can go.")
+    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group: the best, and 3 others.")
     expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
     page.get_by_role("button", name="of the group").click()
     expect(bar(page)).to_contain_text(" selected")

@@ -1,0 +1,102 @@
+"""The view of duplicates: its sentences, its keys on the screen, the way to it, and a place for its warnings."""
+
+import pytest
+from copies_on_page import bar, box
+from playwright.sync_api import expect
+from small_gallery import draw_copies, embedding, write
+
+from browser import served, tiles
+from gallery.page.app import create_app
+
+
+def test_what_is_kept_by_hand_changes_nothing_in_the_summary(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").click()
+    box(tiles(page).nth(1)).click()
+    expect(bar(page)).to_contain_text("71 selected")
+    line = page.locator("main .line").first
+    expect(line).to_contain_text("96 images in 24 groups: the best of each, and 72 others. Best: the most pixels")
+    expect(line).not_to_contain_text("can go")
+
+
+@pytest.mark.parametrize("width", (320, 1280))
+def test_a_warning_moves_nothing(opened, tidy_site, width):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width, height=1400)
+    group = page.locator(".group").first
+    places = "tiles => tiles.slice(0, 8).map((tile) => tile.getBoundingClientRect().top + scrollY)"
+    before = tiles(page).evaluate_all(places)
+    for tile in group.locator(".tile").all():
+        box(tile).click()
+    expect(group.get_by_text("none of them would stay")).to_be_visible()
+    assert tiles(page).evaluate_all(places) == before
+
+
+def test_the_keys_are_told_once_and_on_the_screen(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    keys = page.get_by_text("B goes to what can be done with them")
+    expect(keys).to_have_count(1)
+    expect(keys).to_be_visible()
+    name = keys.get_attribute("id")
+    lists = page.locator(".group ul.tiles")
+    assert lists.evaluate_all("lists => lists.map((list) => list.getAttribute('aria-describedby'))") == [name] * 20
+    phone = opened("duplicates", at=url, width=390, is_mobile=True, has_touch=True)
+    expect(phone.get_by_text("B goes to what can be done with them")).to_be_hidden()
+
+
+def test_the_start_view_leads_to_duplicates_and_looks_for_none_unasked(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("groups", at=url)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    link = page.get_by_role("link", name="Look for duplicates")
+    expect(link).to_be_visible()
+    expect(page.locator(".card").first).to_be_visible()
+    assert not any("/api/0/duplicates" in url for url in asked)
+    link.click()
+    expect(page.locator(".group").first).to_be_visible()
+
+
+@pytest.fixture
+def pairs_site(tmp_path):
+    """The page of a folder with 7 pairs, and with a group of 4."""
+    photos = draw_copies(tmp_path / "photos", 8)
+    for number in range(7):
+        for name in (f"from phone/IMG_{number:04} (1).jpg", f"copy of {number}.jpg"):
+            (photos / name).unlink()
+    with served(create_app([write(tmp_path / "gallery", "ready-made", photos, embedding(4))], ["127.0.0.1"])) as url:
+        yield url
+
+
+@pytest.mark.parametrize("width, columns", ((390, 1), (1280, 2), (1920, 3)))
+def test_small_groups_stand_side_by_side(opened, pairs_site, width, columns):
+    page = opened("duplicates?sort=name", at=pairs_site, width=width)
+    groups = page.locator(".group")
+    expect(groups).to_have_count(8)
+    tops = groups.evaluate_all("groups => groups.map((group) => group.getBoundingClientRect().top)")
+    sizes = groups.evaluate_all("groups => groups.map((group) => group.querySelectorAll('.tile').length)")
+    large = sizes.index(4)
+    assert sorted(sizes) == [2] * 7 + [4] and tops == sorted(tops) and tops.count(tops[large]) == 1
+    assert max(map(tops.count, tops)) == columns
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    place = "a => a.getBoundingClientRect().left"
+    first = groups.nth(0).locator(".tile a").first
+    first.focus()
+    page.keyboard.press("ArrowDown")  # to the group below
+    below = groups.nth(columns).locator(".tile a").first
+    expect(below).to_be_focused()
+    assert below.evaluate(place) == first.evaluate(place)
+    page.keyboard.press("ArrowUp")
+    expect(first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")  # to the next one
+    expect(groups.nth(1).locator(".tile a").first).to_be_focused()
+    groups.nth(7).locator(".tile a").last.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.closest('.group').getBoundingClientRect().top") == min(
+        groups.evaluate_all("groups => groups.map((group) => group.getBoundingClientRect().top)")
+    )
