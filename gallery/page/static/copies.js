@@ -9,7 +9,7 @@ import { wholePath } from "./state.js";
 import { BADGES, facts, traits } from "./traits.js";
 
 const BESIDE = 3; // images of a group that may stand beside another one
-const WHOLE = "All are selected: none of them would stay.";
+const WHOLE = "All are selected: none would stay.";
 
 /** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
 export function allButFirst(g, items, about) {
