@@ -117,7 +117,7 @@ def test_commands_are_copied(opened, tidy_site):
     box(tiles(page).nth(1)).click()
     name, _ = save(page)
     for look in ("in steps", "in short"):
-        expect(bar(page).locator("ol")).to_have_count(look == "in steps")
+        expect(bar(page).locator("ol")).to_have_count(1 if look == "in steps" else 0)
         for script in ("tidy.sh", "tidy-undo.sh"):
             page.evaluate("navigator.clipboard.writeText('')")
             bar(page).get_by_role("button", name=f"Copy sh {name}/{script}").click()
