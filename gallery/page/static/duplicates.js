@@ -139,7 +139,8 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
     return place.replaceChildren(isFiltered(query) ? empty("No group is left by the filter.") : empty(summary, hint));
   }
   const about = () => ({ stamp, turned: query.get("turned") === "1" });
-  const buttons = SAFE.includes(kind) ? spares({ g, list, total, rule: keep(query), ask, about, failed: view.failed }) : null;
+  const every = { g, list, total, rule: keep(query), ask, about, failed: view.failed };
+  const buttons = SAFE.includes(kind) ? spares(every) : null;
   let loaded = 0;
   const add = (parts) => {
     loaded += parts.length;
@@ -151,7 +152,8 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed, list);
   selectable(list, g, about);
   const best = `the ${keep(query)}${total === 1 ? "" : " of each"}`; // what there is, whatever the user decides
-  const parts = SAFE.includes(kind) && !query.get("reference") ? `: ${best}, and ${count(images - total, "other")}` : "";
+  const isPlain = SAFE.includes(kind) && !query.get("reference");
+  const parts = isPlain ? `: ${best}, and ${count(images - total, "other")}` : "";
   const what = el("p", { class: "line" }, `${summary}${parts}. ${BADGES[keep(query)]}: ${rule}.`);
   head.replaceChildren(what, buttons?.node ?? "", keysLine());
   place.replaceChildren(list, more.button);

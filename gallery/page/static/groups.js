@@ -78,7 +78,8 @@ export async function groups(section, view) {
   const title = heading(count(galleries[g].count, "image"));
   const list = grid("Groups of images", "cards");
   const wait = waiting("cards");
-  const copies = galleries[g].count > 1 ? el("a", { class: "quiet", href: link("duplicates") }, "Look for duplicates") : null;
+  const way = el("a", { class: "quiet", href: link("duplicates") }, "Look for duplicates");
+  const copies = galleries[g].count > 1 ? way : null;
   const head = el("div", { class: "head" }, title, copies, unreadableLink(g));
   section.append(head, invitation(), whatIsKnown() ?? "", wait.node);
   const { total } = await fill(

@@ -35,7 +35,12 @@ export function steps({ name, folder, to, files }, ...remarks) {
       "ol",
       {},
       el("li", {}, "Unpack it, and open a terminal in the folder that holds the zip."),
-      el("li", {}, command(`sh ${folder}/tidy.sh`), ` says what it will do, asks, and moves them to “${to}”, beside your folder.`),
+      el(
+        "li",
+        {},
+        command(`sh ${folder}/tidy.sh`),
+        ` says what it will do, asks, and moves them to “${to}”, beside your folder.`,
+      ),
       el("li", {}, "This page then drops them by itself."),
       el("li", {}, command(`sh ${folder}/tidy-undo.sh`), " moves them back."),
     ),
