@@ -134,10 +134,6 @@ def test_gone_images_are_left_out(copies):
     copies.gone[gallery.row_of(body["keys"][0])] = True
     assert page.post("/api/0/present", json=body).json()["keys"] == body["keys"][1:]
     assert page.post("/api/0/present", json=body | {"keys": ["none"]}).json()["keys"] == []
-    items = page.post("/api/0/present?items=1", json=body).json()["items"]
-    assert [item["key"] for item in items] == body["keys"][1:]
-    assert all(item["bytes"] > 0 and not item["odd"] and item["path"].endswith(item["name"]) for item in items)
-    assert page.post("/api/0/present?items=2", json=body).status_code == 400
     assert page.post("/api/0/script", json=body).json()["files"] == 1
 
 
@@ -215,7 +211,7 @@ def test_items_are_asked_for_by_keys(copies, body):
 
 
 def test_items_of_too_many_keys_are_refused(copies, monkeypatch):
-    monkeypatch.setattr("gallery.derived.ON_MAP", 2)
+    monkeypatch.setattr("gallery.page.request_params.CHOSEN", 2)
     keys = copies.gallery.keys[:3]
     assert local(copies).post("/api/0/items", json={"keys": keys}).status_code == 400
     answer = client([copies], caller=AWAY).post("/api/0/items", json={"keys": keys[:2]})
