@@ -1,6 +1,6 @@
-"""Bursts: shots by one camera within seconds. They resemble each other as copies do, but each is a picture of its own.
+"""Finds shots that one camera took within seconds. They resemble each other as copies do, but each is a picture of its own.
 
-Shots without a camera's date are told from copies by `gallery.duplicates.near`: something in them moved.
+The class "burst" also holds pictures of one scene that differ in one place (`gallery.duplicates.near`).
 """
 
 from collections.abc import Sequence
@@ -51,11 +51,11 @@ def apart(shots: Sequence[list[Shot]]) -> list[list[int]]:
 def bursts(gallery: Gallery, threshold: float, leader: np.ndarray) -> Links:
     """Return the links between shots of a run that follow each other, with a similarity of `threshold` or more.
 
-    leader: int64 (N,), a row that stands for each image and its copies; only the first of them in a run takes part.
+    leader: int64 (N,), a row that stands for each image and its copies. Links are between these rows.
     """
     links = [NO_LINKS]
     for run in runs(gallery):
-        rows = np.array(list({int(leader[row]): row for _, row in reversed(run)}.values())[::-1])
+        rows = np.array(list(dict.fromkeys(int(leader[row]) for _, row in run)))
         chosen = np.asarray(gallery.embeddings[rows], np.float32).reshape(len(rows), -1)
         similarities = (chosen[1:] * chosen[:-1]).sum(1)
         links.append(Links(rows[:-1], rows[1:], similarities).where(similarities >= threshold))

@@ -39,7 +39,7 @@ Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 
 
 class Near(NamedTuple):
-    """What prints tell of images."""
+    """Copies and scenes, found by thumbprints."""
 
     copies: list[Group]
     scenes: Links  # pairs that show one scene with something moved: no copies
@@ -76,7 +76,7 @@ def near(
     exact_up_to: int = EXACT,
 ) -> Near:
     """Group copies of a picture: resized, recompressed, cropped by up to 5 % per side; if `turned`, also mirrored or turned.
-    Pairs that agree in most parts but differ clearly in a place come beside: something moved there. They are never copies.
+    Pairs that agree in most parts but differ clearly in one place are returned as `scenes`. They are never copies.
 
     prints: uint8 (N, SIDE, SIDE) of gallery.thumbprints.thumbprint, may be memory-mapped. hashes: uint8 (N, b), of the
     files; of identical files only the first takes part. Colours are ignored: a black-and-white version is a copy.

@@ -1,16 +1,9 @@
-"""What scores without labels said of training on the photos of a gallery. It is kept in the gallery, for the page.
+"""How training on the photos of a gallery was judged, by scores without labels. The judgement is kept for the page."""
 
-scripts/search_folder.sh runs this; it prints 1 if training helped, else 0:
-python -m gallery.judged training/select.json READY-MADE [TRAINED]       # select.json: of test.py --select, two nets
-"""
-
-import json
-import os
-import sys
+import math
 from typing import NamedTuple
 
 from gallery.folder import GalleryFolder, read_json
-from utils.errors import exit_on_error
 from utils.files import write_json
 
 
@@ -28,17 +21,17 @@ class Judgement(NamedTuple):
 
 
 def read(place: GalleryFolder) -> Judgement | None:
-    """Read what was said of training on a gallery's photos; None if nothing is known."""
+    """Read how training on a gallery's photos was judged; None if nothing is known, or the file is damaged."""
     try:
         judgement = Judgement(**read_json(place.judged))
-        before, after = float(judgement.before), float(judgement.after)
-    except (OSError, ValueError, TypeError):
+        is_whole = all(map(math.isfinite, judgement[:2])) and all(isinstance(model, str) for model in judgement[2:])
+    except (OSError, ValueError, TypeError, OverflowError):
         return None
-    return judgement._replace(before=before, after=after)
+    return judgement if is_whole else None
 
 
 def keep(scores: tuple[float, float], ready_made: str, trained: str | None) -> Judgement:
-    """Keep the evidence before and after training in the gallery of the ready-made net. Returns it.
+    """Keep the evidence before and after training in the gallery of the ready-made net. Return the judgement.
 
     trained: the gallery of the trained net, if it is there by now. Raises InputError for a folder that is no gallery.
     """
@@ -47,14 +40,3 @@ def keep(scores: tuple[float, float], ready_made: str, trained: str | None) -> J
     judgement = Judgement(*scores, place.read_about()["model"], of_trained)
     write_json(place.judged, judgement._asdict())
     return judgement
-
-
-def main() -> None:
-    file, ready_made, *trained = sys.argv[1:]
-    with open(file, encoding="utf-8") as results:
-        before, after = (entry["label_free"]["evidence"] for entry in json.load(results))
-    print(int(keep((before, after), ready_made, next(filter(os.path.isdir, trained), None)).helped))
-
-
-if __name__ == "__main__":
-    exit_on_error(main)

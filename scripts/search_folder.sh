@@ -136,7 +136,7 @@ if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # without labels, is it bett
             mv "$judged.part" "$judged"
         fi
     fi
-    [ ! -e "$judged" ] || helped=$("$PYTHON" -m gallery.judged "$judged" "$out/ready-made")
+    [ ! -e "$judged" ] || helped=$("$PYTHON" scripts/keep_judgement.py "$judged" "$out/ready-made")
     if [ "$helped" = 0 ]; then echo "Training did not help: the ready-made embeddings stay (SELECT=0 takes the trained ones)"; fi
 fi
 if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
@@ -144,7 +144,7 @@ if [ -n "$checkpoint" ] && [ "$helped" = 1 ]; then
     if [ "$checkpoint" -nt "$out/trained/about.json" ]; then anew=(--again); fi  # the net was trained after it embedded
     embed trained --checkpoint "$checkpoint" ${anew[@]+"${anew[@]}"}
     galleries+=("$out/trained")
-    if [ -e "${judged-}" ]; then "$PYTHON" -m gallery.judged "$judged" "${galleries[@]}" > /dev/null; fi # the page says so
+    if [ -e "${judged-}" ]; then "$PYTHON" scripts/keep_judgement.py "$judged" "${galleries[@]}" > /dev/null; fi # the page says so
 fi
 if [ "$SERVE" != 0 ]; then
     say_how_to_search

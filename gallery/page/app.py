@@ -82,7 +82,6 @@ class Page:
     def __init__(self, shelf: Shelf, files: Files) -> None:
         self.shelf, self.files, self.workshop = shelf, files, Workshop()
         self.work: dict[GalleryView, dict[str, Any] | None] = {}
-        self.known = {"line": "", "how": ""}
         loader = FileSystemLoader(HERE / "templates")
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
         # The browser loads all modules at once: else it would find each only when it has read the one that imports it.
@@ -93,7 +92,8 @@ class Page:
         now = await self._now(FIRST)
         folder = text(self.shelf.views[0].folder)
         root = folder if params.is_local(request) else os.path.basename(folder)
-        facts = {"root": root, "queries": params.QUERIES, "modules": self.modules}
+        said = await run_in_threadpool(known, self.shelf.views)
+        facts = {"root": root, "queries": params.QUERIES, "modules": self.modules, "known": said}
         return HTMLResponse(self.templates.get_template("page.html").render(**now, **facts))
 
     async def galleries(self, request: Request) -> Response:
@@ -107,13 +107,12 @@ class Page:
         if looking.done():
             looking.result()
         facts = [{**view.facts(), "work": self.work.get(view)} for view in self.shelf.views]
-        return {"state": self.shelf.state, "galleries": facts, "known": self.known}
+        return {"state": self.shelf.state, "galleries": facts}
 
     def _look(self) -> None:
         for replaced in self.shelf.look():
             self.workshop.forget(replaced)
         self.work = {view: work_on(view) for view in self.shelf.views}
-        self.known = known(self.shelf.views)
 
     async def images(self, request: Request) -> Response:
         g, (start, count) = self._gallery(request), params.stretch(request.query_params, 60)
@@ -175,7 +174,8 @@ class Page:
         _refuse_unfinished(g)
         name, what = (g, "map"), f"drawing the map of {g.count:,} images"
         places = await self.workshop.result(name, what, lambda: derived.layout(g.gallery))
-        return Json(await run_in_threadpool(g.map, places, await self._clusters(g)))
+        groups = await self._clusters(g)
+        return await run_in_threadpool(lambda: Json(g.map(places, groups)))
 
     async def bad(self, request: Request) -> Response:
         g = self._gallery(request)

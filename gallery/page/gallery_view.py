@@ -138,7 +138,8 @@ class GalleryView:
         there = ~self.gone[places.rows]
         x, y = places.places[there].astype(float).round(4).T.tolist()
         keys, labels = [self.gallery.keys[row] for row in places.rows[there]], places.labels[there].tolist()
-        legend = [{"id": id, "name": name, "size": len(rows)} for id, (name, rows) in enumerate(groups) if len(rows)]
+        on_map = np.unique(labels).tolist()  # a small group may have no image there
+        legend = [{"id": label, "name": groups[label][0], "size": len(groups[label][1])} for label in on_map]
         return {"keys": keys, "x": x, "y": y, "cluster": labels, "shown": len(keys), "total": self.count, "groups": legend}
 
     # ---- neighbours --------------------------------------------------------------------------------------------------

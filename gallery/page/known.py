@@ -1,4 +1,4 @@
-"""What is known of how well the galleries find look-alikes: one line, and how it is known."""
+"""The line on the start view about the quality of the results, and how this is known."""
 
 from collections.abc import Sequence
 

@@ -68,8 +68,9 @@ class Tidying:
     async def items(self, request: Request) -> Response:
         """Describe those of these images that are still there: a few that the map names, or many that it selects."""
         g = params.one_of(self.shelf.views, request)
-        rows = g.rows(await params.keys(request, params.CHOSEN, least=1))
-        return Json({"items": await run_in_threadpool(lambda: [g.to_select(row) for row in rows]), "stamp": g.stamp})
+        keys = await params.keys(request, params.CHOSEN, least=1)
+        items = lambda: [g.to_select(row) for row in g.rows(keys)]
+        return await run_in_threadpool(lambda: Json({"items": items(), "stamp": g.stamp}))
 
     async def as_list(self, request: Request) -> Response:
         """Make a text file with a path a line, as the names are in bytes. A name with a line break is left out."""

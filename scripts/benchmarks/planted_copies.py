@@ -1,6 +1,7 @@
 """Measures how well copies are found: plants copies of images of a folder among all its images, and looks for duplicates.
 
 python scripts/benchmarks/planted_copies.py --images FOLDER [--each 300] [--threshold 0.85] [--sheet FILE.png]
+    [--scenes 500]
 
 Then it plants scenes: two shots of a picture in which something moved, which are a burst and no copies; and copies with a
 caption or other tones (scenes.py). For these it shows how many pairs are found as copies and as scenes.
@@ -132,20 +133,19 @@ def scenes_report(files, threshold, rng):
     """Print how pairs of shots, and pairs of a picture and an altered copy, are found."""
     images = [opened(path) for path in files]
     others = images[1:] + images[:1]
+    prints_of = lambda pairs: np.array([[print_of(each) for each in pair] for pair in pairs])
     rows, sides = [], (f"{100 * side:g} %" for side in SIDES)
     for name in CHANGES:
-        pairs = [[[*scene(name, image, other, side, rng)] for image, other in zip(images, others)] for side in SIDES]
-        shares = [
-            found_as(np.array([[print_of(each) for each in pair] for pair in of_side]), threshold) for of_side in pairs
-        ]
+        pairs = ((scene(name, image, other, side, rng) for image, other in zip(images, others)) for side in SIDES)
+        shares = [found_as(prints_of(of_side), threshold) for of_side in pairs]
         rows.append((name, *(f"{100 * as_copies:.1f}, {100 * as_scenes:.1f}" for as_copies, as_scenes in shares)))
     print(f"scenes, {len(files)} of each: per cent found as copies, and as scenes, by the side of what changes\n")
     table(["what changes", *sides], rows)
-    altered = {"two shots, nothing moved": [shots(image, image, rng) for image in images]}
-    altered |= {name: [(image, alter(image)) for image in images] for name, alter in ALTERED.items()}
+    ways = {"two shots, nothing moved": lambda image: shots(image, image, rng)}
+    ways |= {name: lambda image, alter=alter: (image, alter(image)) for name, alter in ALTERED.items()}
     rows = []
-    for name, pairs in altered.items():
-        shares = found_as(np.array([[print_of(each) for each in pair] for pair in pairs]), threshold)
+    for name, pair_of in ways.items():
+        shares = found_as(prints_of(pair_of(image) for image in images), threshold)
         rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
     print(f"altered copies, {len(files)} of each\n")
     table(["what is altered", "found as copies, %", "found as scenes, %"], rows)

@@ -199,6 +199,17 @@ def test_a_moved_thing_makes_scenes_and_no_copies():
     assert scenes.similarity.min() >= COPY
 
 
+def test_scenes_are_not_joined_through_a_picture_between():
+    """A thing fades in: the middle picture is a copy of the first and of the last, which are no copies of each other."""
+    base = pictures(range(10)).astype(np.float64)
+    thing = with_thing(pictures(range(10)), 5, 6) - base
+    states = [(base + share * thing).round().astype(np.uint8) for share in (0, 0.2, 0.4)]
+    copies, scenes = duplicates.near(np.concatenate(states))
+    apart = set(zip(scenes.first.tolist(), scenes.second.tolist()))
+    assert {frozenset(pair) for pair in apart} >= {frozenset((row, row + 20)) for row in range(10)}
+    assert len(copies) == 10 and not any({row, row + 20} <= set(group.rows) for row in range(10) for group in copies)
+
+
 def test_a_copy_in_one_view_is_no_scene_in_another():
     """Symmetric pictures, with a thing at one side: mirrored, it seems to have moved."""
     halves = pictures(range(10)) // 2

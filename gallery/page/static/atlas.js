@@ -56,7 +56,7 @@ export class Atlas {
     else if (this.height) style.minHeight ||= `${this.height + offsetHeight - clientHeight}px`;
   }
 
-  /** Makes the images of a group stand out, with null of all groups. The others are pale, and nothing else than that. */
+  /** Makes the images of a group stand out; null: of all groups. The others are pale: nobody can point at or select them. */
   choose(group) {
     this.active = [];
     this.pale = [];
@@ -85,7 +85,9 @@ export class Atlas {
 
   /** Zooms at the focused thumbnail, or else at the dot nearest to the middle, so that an image stays in view. */
   step(factor) {
-    this.scale(factor, ...this.screen(this.focused() ?? this.nearest(this.width / 2, this.height / 2, Infinity)));
+    const middle = [this.width / 2, this.height / 2];
+    const i = this.focused() ?? this.nearest(...middle, Infinity);
+    this.scale(factor, ...(i === null ? middle : this.screen(i)));
   }
 
   /** Zooms by a factor; the point (x, y) of the window stays where it is. */

@@ -30,7 +30,7 @@ const KINDS = {
   },
   burst: {
     name: "Bursts",
-    says: "Different shots: by one camera, at most 10 seconds apart, or of one scene in which something moved.",
+    says: "Shots by one camera, at most 10 seconds apart, and pictures that differ clearly in one place: something moved, or a caption.",
     none: "No bursts were found.",
   },
   alike: {

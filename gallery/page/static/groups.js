@@ -22,7 +22,7 @@ function invitation() {
   );
 }
 
-/** What is known of the quality of the results, in one line that opens to say how it is known. */
+/** A line about the quality of the results. It opens to say how this is known. */
 function whatIsKnown() {
   const { line, how } = document.body.dataset;
   return line ? el("details", { class: "known" }, el("summary", {}, line), el("p", {}, how)) : null;

@@ -38,7 +38,7 @@ export function legend(groups, chosen) {
     now = now?.id === id ? null : groups.find((group) => group.id === id);
     show();
     chosen(now);
-    announce(now ? `${now.name}: ${count(now.size, "image")} stand out` : "All groups stand out");
+    announce(now ? `${now.name} stands out` : "All groups stand out");
   };
   more.addEventListener("click", () => ((whole = !whole), show()));
   list.append(...groups.map((group) => entry(group, choose)));

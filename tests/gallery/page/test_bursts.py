@@ -67,7 +67,9 @@ def test_shots_of_a_burst_are_no_copies_of_each_other(shots):
         assert any({"smaller 4.jpg", "shot 4.jpg"} <= set(group) for group in found)
         assert all(sum(name.startswith("shot") for name in group) == 1 for group in found)
     (burst,) = groups(shots, "burst")
-    assert sorted(name[-5] for name in burst) == list("012345") and "later.jpg" not in burst and "smaller 4.jpg" not in burst
+    copies = groups(shots, "copies")
+    firsts = {next((group[0] for group in copies if name in group), name) for name in (f"shot {n}.jpg" for n in range(6))}
+    assert burst == sorted(firsts) and len(burst) == 6  # the first of each group of copies stands for it
     assert not any(sum("shot" in name or "er " in name for name in group) > 1 for group in groups(shots, "alike"))
     spares = keep.spares(shots.gallery, shots.index, False, "best")
     names = {shots.gallery.paths[spare.row].rpartition("/")[2] for spare in spares}
@@ -93,6 +95,17 @@ def test_without_dates_a_moved_disc_tells_shots_from_copies(tmp_path):
     assert not any(sum("shot" in name or "er " in name for name in group) > 1 for group in groups(view, "alike"))
     spares = keep.spares(view.gallery, view.index, False, "best")
     assert sorted(view.gallery.paths[spare.row].rpartition("/")[2] for spare in spares) == ["coarser 2.jpg", "smaller 4.jpg"]
+
+
+def test_no_picture_is_in_two_classes(tmp_path):
+    """A copy without a date sorts before its original, which is a shot of a burst."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    frames = shoot(folder, [(f"shot {n}.jpg", 3 * n) for n in range(3)], step=60)
+    frames["shot 1.jpg"][0].resize((300, 300)).save(folder / "a smaller 1.jpg", quality=90)
+    view = written(tmp_path, folder)
+    assert groups(view, "copies") == [["a smaller 1.jpg", "shot 1.jpg"]]
+    assert groups(view, "burst") == [["a smaller 1.jpg", "shot 0.jpg", "shot 2.jpg"]]
 
 
 dates = st.none() | st.integers(0, 60).map(lambda s: (START + timedelta(seconds=s)).strftime("%Y-%m-%d %H:%M:%S"))

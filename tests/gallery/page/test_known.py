@@ -1,16 +1,21 @@
 """What the page says of the quality of its results: only what was measured or judged, and how."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from fake_gallery import FakeIndex, by_colour, by_place, real_gallery
 from playwright.sync_api import expect
 
 from browser import served
-from gallery import derived, judged
+from gallery import derived
 from gallery.page.app import create_app
 from gallery.page.gallery_view import GalleryView
 from gallery.page.known import known
+
+SCRIPT = Path(__file__).parents[3] / "scripts/keep_judgement.py"
 
 
 @pytest.fixture
@@ -29,13 +34,12 @@ def views(drawn, tmp_path):
     return both
 
 
-def judge(tmp_path, before, after, capsys, monkeypatch, *galleries):
+def judge(tmp_path, before, after, *galleries):
     """Do as search_folder.sh does. Returns what it reads."""
     file = tmp_path / "select.json"
     file.write_text(json.dumps([{"label_free": {"evidence": score, "agreement": 0.9}} for score in (before, after)]))
-    monkeypatch.setattr("sys.argv", ["judged", str(file), *(str(tmp_path / name) for name in galleries)])
-    judged.main()
-    return capsys.readouterr().out
+    command = [sys.executable, SCRIPT, file, *(tmp_path / name for name in galleries)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_without_a_judgement_only_what_was_measured_elsewhere_is_said(views, monkeypatch):
@@ -50,10 +54,10 @@ def test_without_a_judgement_only_what_was_measured_elsewhere_is_said(views, mon
     assert known(views) == known(views[:1]) == known([]) == {"line": "", "how": ""}
 
 
-def test_a_better_net_is_named_where_both_are_shown(views, tmp_path, capsys, monkeypatch):
-    assert judge(tmp_path, 0.5, 0.6244, capsys, monkeypatch, "ready-made") == "1\n"
+def test_a_better_net_is_named_where_both_are_shown(views, tmp_path):
+    assert judge(tmp_path, 0.5, 0.6244, "ready-made") == "1\n"
     assert "better than" not in known(views)["line"]  # nobody knows yet of which gallery that was said
-    assert judge(tmp_path, 0.5, 0.6244, capsys, monkeypatch, "ready-made", "trained") == "1\n"
+    assert judge(tmp_path, 0.5, 0.6244, "ready-made", "trained") == "1\n"
     said = known(views)
     assert said["line"].startswith("“trained” is judged better than “ready-made”") and "without labels" in said["line"]
     assert "0.624 after training and 0.500 before" in said["how"]
@@ -66,25 +70,33 @@ def test_a_better_net_is_named_where_both_are_shown(views, tmp_path, capsys, mon
     assert "better than" not in known(views)["line"]
 
 
-def test_training_that_did_not_help_is_said(views, tmp_path, capsys, monkeypatch):
-    assert judge(tmp_path, 0.5, 0.5, capsys, monkeypatch, "ready-made") == "0\n"
+def test_training_that_did_not_help_is_said(views, tmp_path):
+    assert judge(tmp_path, 0.5, 0.5, "ready-made") == "0\n"
     said = known(views[:1])
     assert said["line"].startswith("Training on this folder did not help") and "0.500 after" in said["how"]
     assert "TRAIN=1" not in said["how"]
     assert "did not help" not in known(views)["line"]  # the other gallery may be of a later training
 
 
-@pytest.mark.parametrize("content", ("", "[]", "{}", '{"before": "x", "after": 1, "untrained": "a", "trained": "b"}'))
+@pytest.mark.parametrize(
+    "content",
+    (
+        *("", "[]", "{}", '{"before": "x", "after": 1, "untrained": "a", "trained": "b"}'),
+        '{"before": 1, "after": 1, "untrained": "a", "trained": []}',
+        '{"before": NaN, "after": 1, "untrained": "digest of ready-made", "trained": ""}',
+        f'{{"before": {"9" * 400}, "after": 1, "untrained": "a", "trained": "b"}}',
+    ),
+)
 def test_a_damaged_judgement_says_nothing(views, content):
     with open(views[0].gallery.place.judged, "w") as file:
         file.write(content)
     assert known(views)["line"].startswith("Smoothing")
 
 
-def test_the_start_view_says_it_in_one_line(opened, views, tmp_path, capsys, monkeypatch):
+def test_the_start_view_says_it_in_one_line(opened, views, tmp_path):
     views[0].index.neighbours = views[1].index.neighbours = None  # searching is not the topic here
     derived.groups(views[0].gallery)  # now, so that the browser need not wait for it
-    judge(tmp_path, 0.5, 0.625, capsys, monkeypatch, "ready-made", "trained")
+    judge(tmp_path, 0.5, 0.625, "ready-made", "trained")
     with served(create_app(views, ["127.0.0.1"])) as at:
         page = opened(at=at, width=390)
         line, how = page.locator(".known summary"), page.locator(".known p")
