@@ -34,10 +34,18 @@ def group_names(paths: Sequence[str], groups: Sequence[np.ndarray]) -> list[str]
         typical = {key for key, more in times.items() if more >= (TIMES if key[0] == "/" else TIMES_FOR_WORDS)}
         keys = [key for key in counts if key in typical and (key[0] == "/" or typical.issuperset((word,) for word in key))]
         best = max(keys, key=lambda key: (key[0] == "/", len(key), counts[key]), default=None)
-        name = f"Group {number}" if best is None else best[-1] if best[0] == "/" else " ".join(best)
+        name = f"Group {number}" if best is None else folder_name(best) if best[0] == "/" else " ".join(best)
         used[name] += 1
         names.append(name if used[name] == 1 else f"{name} ({used[name]})")
     return names
+
+
+def folder_name(folder: tuple[str, ...]) -> str:
+    """Return the last name of ("/", "a", "b"), with the names before it as long as there is no word: "summer/01"."""
+    start = len(folder) - 1
+    while start > 1 and not WORD.search("/".join(folder[start:])):
+        start -= 1
+    return "/".join(folder[start:])
 
 
 def keys_of(path: str) -> Iterator[tuple[str, ...]]:

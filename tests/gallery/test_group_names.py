@@ -44,6 +44,15 @@ def test_the_deeper_folder_and_the_second_group_of_a_name():
     assert named(*trip, others[:2], others[2:]) == ["sea", "sea (2)", "2020", "2020 (2)"]
 
 
+def test_a_folder_without_a_word_is_named_with_the_folder_around_it():
+    paths = [
+        f"{season}/{number:02}/{image}.jpg" for season in ("summer", "winter") for number in (1, 2) for image in range(5)
+    ]
+    rows = np.arange(20).reshape(4, 5)
+    assert group_names(paths, list(rows)) == ["summer/01", "summer/02", "winter/01", "winter/02"]
+    assert group_names([path.removeprefix("summer/") for path in paths], list(rows))[:2] == ["01", "02"]
+
+
 def test_a_name_may_be_anything():
     hostile = [f"<img src=x>/{i}.jpg" for i in range(3)]
     assert named(hostile, [f"\N{REPLACEMENT CHARACTER}\n/{i}" for i in range(4)])[0] == "<img src=x>"

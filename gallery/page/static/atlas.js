@@ -11,6 +11,7 @@ const EDGE = 40; // pixels around the map at a zoom of 1
 const CLOSEST = 64; // the largest zoom
 const REACH = 14; // pixels from the pointer to a dot
 const PALE = 0.16; // how much is left of dots that are not of the chosen group
+const PALE_RING = 0.4; // the same of such dots that are selected
 const PAUSE = 150; // milliseconds before names are asked for: not at every step of a drag
 
 // Groups with close numbers get very different colours.
@@ -112,7 +113,7 @@ export class Atlas {
         const [x, y] = this.screen(i);
         if (x < -size || y < -size || x > this.width + size || y > this.height + size) continue;
         const ringed = isSelected(this.g, this.keys[i]);
-        context.globalAlpha = ringed ? 1 : alpha;
+        context.globalAlpha = ringed ? Math.max(alpha, PALE_RING) : alpha;
         context.fillStyle = this.colours[i];
         context.beginPath();
         context.arc(x, y, size / 2 + (ringed ? 1 : 0), 0, 7);
@@ -232,7 +233,9 @@ export class Atlas {
     const away = (this.pins.has(i) ? this.side / 2 : 0) + 12;
     const { offsetWidth: width, offsetHeight: height } = this.hover;
     const left = x + away + width > this.width ? x - away - width : x + away; // beside it, inside the frame
-    const top = Math.min(Math.max(y - height / 2, 4), this.height - height - 4);
+    const bar = document.querySelector(".selection:not([hidden])")?.getBoundingClientRect().top ?? Infinity;
+    const bottom = Math.min(this.height, bar - this.frame.getBoundingClientRect().top); // the bar would cover it
+    const top = Math.max(Math.min(y - height / 2, bottom - height - 4), 4);
     this.hover.style.transform = `translate(${Math.max(left, 4)}px, ${top}px)`;
   }
 }
