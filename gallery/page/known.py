@@ -6,20 +6,12 @@ from gallery import judged
 from gallery.page.gallery_view import GalleryView
 
 SMOOTHED = (
-    "Each photo is compared together with its nearest neighbours. In other, labelled folders this found more look-alikes."
+    "Each photo is compared together with its nearest neighbours, which found more look-alikes in other, labelled folders"
 )
 HOW_SMOOTHED = (
-    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 more of "
-    "100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot be measured "
-    "in a folder without labels."
-)
-HOW_SMOOTHED = (
-    "Each photo is compared together with its nearest neighbours. In other, labelled folders this found more look-alikes."
-)
-HOW_SMOOTHED = (
-    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 more of "
-    "100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot be measured "
-    "in a folder without labels."
+    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 more "
+    "of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot be "
+    "measured in a folder without labels."
 )
 TRAINED = "“{trained}” is judged better than “{ready_made}”: by scores without labels, on this folder"
 NO_HELP = "Training on this folder did not help: judged by scores without labels"
