@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gallery import judged
 from gallery.page.gallery_view import GalleryView
 
-SMOOTHED = (
+SMOOTHED = "Photos are compared together with their neighbours, which found more look-alikes in other, labelled folders"
     "Each photo is compared together with its nearest neighbours, which found more look-alikes in other, labelled folders"
 )
 HOW_SMOOTHED = (

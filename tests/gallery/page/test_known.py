@@ -90,7 +90,7 @@ def test_training_that_did_not_help_is_said(views, tmp_path):
 def test_a_damaged_judgement_says_nothing(views, content):
     with open(views[0].gallery.place.judged, "w") as file:
         file.write(content)
-    assert known(views)["line"].startswith("Each photo is compared")
+    assert known(views)["line"].startswith("Photos are compared")
 
 
 def test_the_start_view_says_it_in_one_line(opened, views, tmp_path):
