@@ -3,7 +3,7 @@
 import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
 import { look } from "./fresh.js";
-import { isStale, lonely, news, steps, way } from "./note.js";
+import { isStale, news, steps, way } from "./note.js";
 import { changed, refresh, select, selection } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
@@ -66,15 +66,16 @@ export function bar(g, view, more = []) {
     announce(note.textContent);
   });
   const saveScript = action("Save script", async () => {
-    const file = await ask("script");
-    save(file);
-    const { alone, content, ...facts } = file;
     const { items } = selection(g);
-    Object.assign(selection(g), { saved: { ...facts, keys: [...items.keys()], gone: 0, most: 0 }, alone: new Set(alone) });
+    const keys = [...items.keys()]; // as they are sent: until the answer comes, others may be selected
+    const { content, ...facts } = await ask("script");
+    save({ name: facts.name, content });
+    const saved = { ...facts, keys, gone: 0, most: 0 };
+    selection(g).saved = saved;
     changed();
-    say(...steps(facts, lonely(alone.map((key) => items.get(key)))));
+    if (!isStale(saved, items)) say(...steps(saved, items));
     look(); // and from now on more often
-    announce(`Saved: ${file.name}`);
+    announce(`Saved: ${facts.name}`);
   });
   const clear = el("button", { class: "small button", type: "button", onclick: () => select(g, chosen(), false) }, "Clear");
 
@@ -94,15 +95,15 @@ export function bar(g, view, more = []) {
   let before = "";
   const show = () => {
     const items = chosen();
-    const { saved, out } = selection(g);
-    node.hidden = !items.length && !saved;
+    const { items: byKey, awaited, saved, out } = selection(g);
+    node.hidden = !items.length && (!saved || awaited.size > 0);
     for (const tool of tools) tool.hidden = !items.length;
     close.hidden = !saved || items.length > 0;
     const size = items.reduce((sum, item) => sum + item.bytes, 0);
     const except = out.size ? `, ${count(out.size)} left out by hand` : "";
     const text = items.length ? `${count(items.length)} selected, ${bytes(size)}${except}` : "Nothing is selected now";
     const told = saved ? news(saved) : "";
-    const stale = saved && isStale(saved, items);
+    const stale = saved && isStale(saved, byKey);
     const now = [text, saved?.name, told, stale].join(" ");
     if (now === before) return;
     before = now;
@@ -110,7 +111,7 @@ export function bar(g, view, more = []) {
     state.textContent = told;
     saveScript.textContent = stale ? "Save script again" : "Save script";
     saveScript.classList.toggle("primary", !saved || stale);
-    say(...(saved ? way(saved, stale) : [el("p", {}, NOTHING)]));
+    say(...(saved ? way(saved, stale, byKey) : [el("p", {}, NOTHING)]));
     note.parentElement.classList.toggle("said", Boolean(saved));
   };
   node.addEventListener("selected", show);

@@ -11,10 +11,12 @@ import { BADGES, facts, traits } from "./traits.js";
 const BESIDE = 3; // images of a group that may stand beside another one
 const WHOLE = "All are selected: none would stay.";
 
-/** Selects all items of a group but the first, which is the best, and those of the reference. about: see `select`. */
+/** The first item of a group stays, because it is the best, and so do those of the reference. */
+const stays = (item, place) => place === 0 || item.stays;
+
+/** Selects all items of a group but those that stay. about: see `select`. */
 export function allButFirst(g, items, about) {
-  const stays = (item) => item === items[0] || item.stays;
-  const spare = items.filter((item) => !stays(item));
+  const spare = items.filter((item, place) => !stays(item, place));
   selectMany(g, spare, about);
   select(g, items.filter(stays), false);
 }
@@ -26,8 +28,7 @@ export function row(g, group, { keep, about, failed }) {
   const word = (item, place) => (place ? item.stays && "Stays" : BADGES[keep]) || "";
   list.append(
     ...items.map((item, place) => {
-      item.spare = place > 0 && !item.stays;
-      const [badge, box] = [word(item, place), tick(g, item)];
+      const [badge, box] = [word(item, place), tick(g, item, stays(item, place))];
       const more = [box, badge && el("span", { class: "badge" }, badge), traits(item)].filter(Boolean);
       const about = [...facts(item), `${count(place + 1)} of ${count(size)} in this group`].join(" · ");
       return tile(item, { path: true, enlarges: { badge, facts: about, box }, more });

@@ -5,7 +5,7 @@ import { isWorking, progress } from "./progress.js";
 import { galleries } from "./state.js";
 
 const EVERY = 20_000; // milliseconds between two looks
-const SOON = 2_000; // the same while embed.py works, while scripts are saved, and after each change
+const SOON = 2_000; // the same while embed.py works, while `awaits` says so, and after each change
 let { state } = document.body.dataset;
 let changed = () => {};
 let awaits = () => false;
@@ -21,6 +21,7 @@ export async function look() {
   if (!now) return;
   now.galleries.forEach(({ left_out: left, ...facts }, g) => Object.assign(galleries[g], { ...facts, left }));
   progress();
+  document.dispatchEvent(new Event("looked")); // the server answers
   if (now.state === state) return;
   ({ state } = now);
   lively = 5; // a script that moves files goes on with it
@@ -29,10 +30,10 @@ export async function look() {
   changed();
 }
 
-/** Looks now and then, and whenever someone comes back to the page. soon(): whether the photos may change at any moment. */
+/** Looks now and then, and whenever someone comes back to the page. soon(): whether the next look should come soon. */
 export function watch(then, soon) {
   [changed, awaits] = [then, soon];
-  timer = setTimeout(look, isWorking() ? SOON : EVERY);
+  timer = setTimeout(look, isWorking() || soon() ? SOON : EVERY);
   addEventListener("focus", look);
   document.addEventListener("visibilitychange", look);
 }

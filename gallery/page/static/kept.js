@@ -1,4 +1,4 @@
-// What outlasts a reload in this tab: the keys of selected images, and the scripts that were saved. No path of an image.
+// Keeps the selection over a reload of this tab: keys of images and saved scripts, but no path of an image.
 
 import { galleries, root } from "./state.js";
 
@@ -7,8 +7,8 @@ const name = (g) => `selection of ${root} ${galleries[g].name}`; // another gall
 /** Keeps an object for a gallery; null keeps nothing. Returns whether the browser does so: its room has an end. */
 export function put(g, object) {
   try {
+    sessionStorage.removeItem(name(g)); // if the new object finds no room, the old one must not come back
     if (object) sessionStorage.setItem(name(g), JSON.stringify(object));
-    else sessionStorage.removeItem(name(g));
     return true;
   } catch {
     return false;

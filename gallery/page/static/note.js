@@ -1,4 +1,4 @@
-// The note in the bar below the duplicates: what a saved script is for, how to run it, and what it did.
+// The note in the bar of the selection: it tells how to run saved scripts, and what they did.
 
 import { copy, count, el } from "./dom.js";
 
@@ -6,6 +6,7 @@ const NAMED = 3; // images that are named; the others are counted
 
 const code = (text) => el("code", {}, text);
 const are = (number) => (number === 1 ? "is" : "are");
+const have = (number) => (number === 1 ? "has" : "have");
 
 /** A command, with a button that copies it. */
 function command(text) {
@@ -13,24 +14,20 @@ function command(text) {
   return el("span", {}, code(text), " ", el("button", { type: "button", "aria-label": `Copy ${text}`, onclick }, "Copy"));
 }
 
-/** Names the images of which no copy stays. */
-export function lonely(items) {
-  if (!items.length) return null;
-  const more = items.length > NAMED ? ` and ${count(items.length - NAMED)} more` : "";
-  const names = items.slice(0, NAMED).map(({ path }) => path);
-  const have = items.length === 1 ? "has" : "have";
-  return el(
-    "p",
-    { class: "warning" },
-    `${count(items.length)} of them ${have} no copy that stays: ${names.join(", ")}${more}.`,
-  );
+/** Counts the images without a copy that stays, and names a few that are still selected. keys: theirs. */
+function lonely(keys, items) {
+  if (!keys?.length) return null;
+  const known = keys.filter((key) => items.has(key)).slice(0, NAMED);
+  const more = keys.length > known.length ? ` and ${count(keys.length - known.length)} more` : "";
+  const names = known.length ? `: ${known.map((key) => items.get(key).path).join(", ")}${more}` : "";
+  return el("p", { class: "warning" }, `${count(keys.length)} of them ${have(keys.length)} no copy that stays${names}.`);
 }
 
-/** What to do with the scripts, in steps. */
-export function steps({ name, folder, to, files }, ...remarks) {
+/** Says in steps how to run the scripts. items: key -> item of what is selected. */
+export function steps({ name, folder, to, files, alone }, items) {
   return [
     el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
-    ...remarks,
+    lonely(alone, items),
     el(
       "ol",
       {},
@@ -48,7 +45,7 @@ export function steps({ name, folder, to, files }, ...remarks) {
 }
 
 /** The same in short, for as long as it may be needed. stale: whether something else is selected by now. */
-export function way({ name, folder, files }, stale) {
+export function way({ name, folder, files, alone }, stale, items) {
   const old = ` holds the earlier ${count(files, "file")}. The selection has changed since: save the script again.`;
   return [
     stale ? el("p", { class: "warning" }, code(name), old) : null,
@@ -61,6 +58,7 @@ export function way({ name, folder, files }, stale) {
       command(`sh ${folder}/tidy-undo.sh`),
       " brings them back.",
     ),
+    stale ? null : lonely(alone, items),
   ];
 }
 
@@ -74,5 +72,5 @@ export function news({ files, gone, most }) {
 /** Whether the selection is another one than that of the scripts, but for what they have moved. */
 export function isStale({ keys, gone }, items) {
   const before = new Set(keys);
-  return items.length > 0 && (items.length < keys.length - gone || items.some(({ key }) => !before.has(key)));
+  return items.size > 0 && (items.size < keys.length - gone || [...items.keys()].some((key) => !before.has(key)));
 }

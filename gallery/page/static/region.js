@@ -56,21 +56,25 @@ export function selectors(g, view, atlas, hand) {
 
 /** The bar of the selection, and the selected images as a grid. Both are hidden while nothing is selected. */
 export function chosen(g, view, atlas) {
-  let shown = []; // items in the grid and still to come; one that is not selected any more stays until others come
+  let shown = []; // items in the grid and still to come; one that is not selected any more can be ticked again
   const title = el("h2", { tabindex: "-1" }, "Selected images");
   const together = el("a", { class: "quiet" });
   const place = el("div");
   const node = el("section", { class: "picked" }, el("div", { class: "head" }, title, together), place);
-  const look = el("button", { class: "small button", type: "button" }, "Show them");
-  look.addEventListener("click", () => (title.focus({ preventScroll: true }), node.scrollIntoView()));
-  const tools = bar(g, view, [look]);
+  const showThem = el("button", { class: "small button", type: "button" }, "Show them");
+  showThem.addEventListener("click", () => (title.focus({ preventScroll: true }), node.scrollIntoView()));
+  const tools = bar(g, view, [showThem]);
 
+  const made = (item) => {
+    const box = tick(g, item);
+    return tile(item, { enlarges: { box }, more: [box] });
+  };
   const fill = (items) => {
     shown = items;
     const list = grid("Selected images", "tiles", "keys-select");
     const add = () => {
       const from = list.children.length;
-      list.append(...shown.slice(from, from + PAGE).map((item) => tile(item, { enlarges: true, more: [tick(g, item)] })));
+      list.append(...shown.slice(from, from + PAGE).map(made));
       settle(list);
       select(g, [], true); // shows what is selected among the new ones
       return shown.length - list.children.length;
@@ -81,11 +85,12 @@ export function chosen(g, view, atlas) {
     more.update(add());
   };
   const show = () => {
-    const { items } = selection(g);
+    const { items, out } = selection(g);
     const keys = new Set(shown.map(({ key }) => key));
     atlas.keep(items.size > 0); // else the grid would take of its height
     if (!items.size) shown = [];
-    else if ([...items.keys()].some((key) => !keys.has(key))) fill([...items.values()]);
+    else if ([...items.keys()].some((key) => !keys.has(key)))
+      fill([...items.values(), ...shown.filter(({ key }) => out.has(key))]);
     node.hidden = !items.size;
     together.hidden = items.size > MOST;
     together.href = together.hidden ? "" : link("search", [...items.keys()].map((key) => ["image", key]));

@@ -2,40 +2,38 @@
 
 import { itemsOf, present } from "./api.js";
 import { el } from "./dom.js";
-import { look } from "./fresh.js";
 import { choose, itemOf } from "./grid.js";
 import { put as keep, take } from "./kept.js";
+import { isStale } from "./note.js";
 import { galleries } from "./state.js";
 
 /**
- * Of each gallery: key -> item, the keys of those that were taken out by hand, the stamp of the gallery in which they were
- * selected, whether copies may be turned, and the scripts that were saved last, until their note is closed. alone: the keys
- * of selected images without a copy that stays, as the server found when it made the script; empty after a change.
+ * The selection of each gallery. items: key -> item. awaited: keys of images that were selected before a reload, until the
+ * server describes them. out: keys of images that were taken out by hand. stamp: of the gallery in which they were selected.
+ * turned: whether copies may be turned. saved: the scripts that were saved last, until their note is closed. It has the keys
+ * of their images, and in `alone` the keys of images without a copy that stays.
  */
-const selections = galleries.map(() => ({
-  items: new Map(),
-  out: new Set(),
-  stamp: "",
-  turned: false,
-  saved: null,
-  alone: new Set(),
-}));
-const unread = new Set(galleries.keys()); // those whose kept selection is not back yet
+const selections = galleries.map((_, g) => {
+  const { keys, out, stamp = "", turned = false, saved = null } = take(g) ?? {};
+  return { items: new Map(), awaited: new Set(keys), out: new Set(out), stamp, turned, saved };
+});
 export const selection = (g) => selections[g];
 export const isSelected = (g, key) => selections[g].items.has(key);
 
 /** Shows the selection in all tick boxes and bars of the view. */
 export function changed() {
-  for (const box of document.querySelectorAll("input[data-key]")) show(box);
+  const alone = selections.map(({ items, saved }) => new Set(saved && !isStale(saved, items) ? saved.alone : []));
+  for (const box of document.querySelectorAll("input[data-key]")) show(box, alone[box.dataset.gallery]);
   for (const group of document.querySelectorAll(".group")) showWhole(group);
   for (const bar of document.querySelectorAll(".selection")) bar.dispatchEvent(new Event("selected"));
 }
 
-function show(box) {
+/** Shows the selection in a tick box and its tile. alone: keys of images without a copy that stays. */
+function show(box, alone) {
   box.checked = isSelected(box.dataset.gallery, box.dataset.key);
   const { classList } = box.closest(".tile");
   classList.toggle("selected", box.checked);
-  classList.toggle("alone", selections[box.dataset.gallery].alone.has(box.dataset.key));
+  classList.toggle("alone", alone.has(box.dataset.key));
 }
 
 /** Warns in a group of which nothing would stay. */
@@ -46,15 +44,15 @@ function showWhole(group) {
 
 /** Selects items, or takes them out of the selection. stamp: of the gallery; turned: whether its copies may be turned. */
 export function select(g, items, on, { stamp, turned } = {}) {
-  const { items: chosen, out, alone } = selections[g];
-  if (items.length) alone.clear();
-  if (stamp && !chosen.size) Object.assign(selections[g], { stamp, turned: false });
+  const { items: chosen, awaited, out } = selections[g];
+  const isEmpty = () => !chosen.size && !awaited.size;
+  if (stamp && isEmpty()) Object.assign(selections[g], { stamp, turned: false });
   selections[g].turned ||= Boolean(turned);
   for (const item of items) {
     if (on) chosen.set(item.key, item);
-    else chosen.delete(item.key);
+    else [chosen, awaited].forEach((keys) => keys.delete(item.key));
   }
-  if (!chosen.size) out.clear();
+  if (isEmpty()) out.clear();
   changed();
 }
 
@@ -69,8 +67,8 @@ export function selectMany(g, items, about) {
   );
 }
 
-/** A tick box for a tile. */
-export function tick(g, item) {
+/** A tick box for a tile. stays: whether the image is the one of its group that stays. */
+export function tick(g, item, stays = false) {
   const label = `Select ${item.path}`;
   return el("input", {
     type: "checkbox",
@@ -81,6 +79,7 @@ export function tick(g, item) {
     title: "Select",
     "data-key": item.key,
     "data-gallery": g,
+    "data-stays": stays,
   });
 }
 
@@ -95,9 +94,9 @@ export function selectable(list, g, how) {
     const picked = range && from >= 0 ? nodes.slice(from, to + 1) : [node];
     anchor = node;
     const { out } = selection(g);
-    for (const { key, spare } of picked.map(itemOf)) {
-      if (on) out.delete(key);
-      else if (spare) out.add(key); // the one that stays is in no way "left out"
+    for (const { dataset } of picked.map(box)) {
+      if (on) out.delete(dataset.key);
+      else if (!("stays" in dataset)) out.add(dataset.key); // the one that stays is in no way "left out"
     }
     select(g, picked.map(itemOf), on, how());
   }
@@ -132,13 +131,15 @@ export function selectable(list, g, how) {
 
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
-  for (const [g, { items, stamp, saved }] of selections.entries()) {
+  for (const [g, { items, awaited, stamp, saved }] of selections.entries()) {
+    if (awaited.size) await takeUp(g);
     if (!items.size && !saved) continue;
-    const there = await present(g, [...new Set([...items.keys(), ...(saved?.keys ?? [])])], stamp).catch(() => null);
+    const asked = new Set([...items.keys(), ...(saved?.keys ?? [])]); // not what is selected before the answer
+    const there = await present(g, [...asked], stamp).catch(() => null);
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
-    for (const key of [...items.keys()]) if (!keys.has(key)) items.delete(key);
+    for (const key of asked) if (!keys.has(key)) items.delete(key);
     if (saved) tally(saved, keys);
   }
   changed();
@@ -150,34 +151,31 @@ function tally(saved, keys) {
   saved.most = Math.max(saved.most, saved.gone);
 }
 
-/** Whether scripts are saved whose files may move at any moment. */
-export const awaits = () => selections.some(({ saved }) => saved);
+/** Whether the page should look soon: files of saved scripts may move, or a selection is not back after a reload. */
+export const awaits = () => selections.some(({ awaited, saved }) => saved || awaited.size);
 
 /** Keeps the selections for a reload. Returns whether all of them are kept. */
 function keepAll() {
-  return selections.every(({ items, out, stamp, turned, saved }, g) => {
-    if (unread.has(g)) return !items.size;
-    return keep(g, items.size || saved ? { keys: [...items.keys()], out: [...out], stamp, turned, saved } : null);
+  const kept = selections.map(({ items, awaited, out, stamp, turned, saved }, g) => {
+    const keys = [...items.keys(), ...awaited];
+    return keep(g, keys.length || saved ? { keys, out: [...out], stamp, turned, saved } : null);
   });
+  return kept.every(Boolean);
 }
 
-/** Takes up what was kept before a reload. The server tells what is there by now. */
+/** Asks for the images that were selected before a reload. If the server does not answer, the next look asks again. */
 async function takeUp(g) {
-  const { keys = [], out, stamp, turned, saved } = take(g) ?? {};
-  const asked = [...new Set([...keys, ...(saved?.keys ?? [])])];
-  if (!asked.length) return unread.delete(g);
-  const there = await itemsOf(g, asked); // if it does not answer, all stays kept
-  const items = new Map(there.items.map((item) => [item.key, item]));
-  for (const key of keys) if (items.has(key)) selections[g].items.set(key, items.get(key));
-  if (saved) tally(saved, items);
-  Object.assign(selections[g], { out: new Set(out), stamp: there.stamp, turned, saved });
-  unread.delete(g);
-  changed();
-  if (saved) look();
+  const { items, awaited } = selections[g];
+  const there = await itemsOf(g, [...awaited]).catch(() => null);
+  if (!there) return;
+  for (const item of there.items) if (awaited.has(item.key)) items.set(item.key, item); // unless taken out meanwhile
+  awaited.clear();
+  selections[g].stamp = there.stamp;
 }
 
 document.addEventListener("shown", changed);
 document.addEventListener("renewed", refresh);
+document.addEventListener("looked", () => selections.some(({ awaited }) => awaited.size) && refresh());
 addEventListener("beforeunload", (event) => keepAll() || event.preventDefault()); // the browser asks if something gets lost
 addEventListener("pagehide", keepAll);
-for (const g of galleries.keys()) takeUp(g).catch(() => {});
+refresh();

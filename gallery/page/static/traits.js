@@ -1,4 +1,4 @@
-// What people compare copies by: pixels, bytes, format, date. And which image of a group should stay.
+// The traits by which people compare copies: pixels, bytes, format, date. A badge marks the image that should stay.
 
 import { copy, el } from "./dom.js";
 import { wholePath } from "./state.js";
@@ -16,7 +16,7 @@ export function bytes(number) {
 /** The badge of the image that should stay, by the rule that was chosen. */
 export const BADGES = { best: "Best", oldest: "Oldest" };
 
-/** What is known of an image: [pixels, bytes, format], date. Older galleries know only bytes and the file's date. */
+/** Returns two lines: pixels, bytes and format of an image, then its date. Older galleries know only bytes and a date. */
 export function facts({ pixels, format, bytes: size, date, camera, cut }) {
   const known = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null].filter(Boolean);
   return [known.join(" · "), `${camera ? "taken" : "file of"} ${date}`];

@@ -340,6 +340,36 @@ def test_only_the_chosen_group_is_selected(opened):
     expect(page.locator("h1")).to_have_text(f"Images like these {size}")
 
 
+def test_a_selected_image_is_unticked_in_the_large_view_and_can_be_ticked_again(opened):
+    page = on_map(opened)
+    page.locator(".frame").focus()
+    for _ in range(5):
+        page.keyboard.press("+")
+    page.get_by_role("button", name="Select what is in view").click()
+    expect(bar(page)).to_contain_text(" selected, ")
+    count = len(selected(page))
+    first = tiles(page).first
+    name = first.locator(".name").inner_text()
+    first.locator("a").focus()
+    page.keyboard.press("Enter")
+    pick = page.get_by_role("dialog").get_by_role("checkbox", name="Select")
+    expect(pick).to_be_checked()
+    page.keyboard.press("Space")
+    expect(pick).not_to_be_checked()
+    expect(bar(page)).to_contain_text(f"{count - 1} selected")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show the whole map").click()
+    page.get_by_role("button", name="Select what is in view").click()
+    expect(bar(page)).to_contain_text("76 selected")
+    expect(bar(page)).to_contain_text("1 left out by hand")
+    tiles(page).last.scroll_into_view_if_needed()  # which loads the others
+    expect(tiles(page)).to_have_count(77)
+    left_out = page.locator("main .tile:not(.selected)")
+    expect(left_out.locator(".name")).to_have_text(name)
+    left_out.get_by_role("checkbox").click()
+    expect(bar(page)).to_contain_text("77 selected")
+
+
 def test_a_selection_of_the_duplicates_is_marked_on_the_map(opened):
     page = opened("duplicates")
     page.locator(".group").first.get_by_role("button", name="Select all but the best").click()

@@ -4,6 +4,7 @@ import re
 import subprocess
 import zipfile
 
+import pytest
 from copies_on_page import bar, box, look_again, selected
 from playwright.sync_api import expect
 from small_gallery import embedding, write
@@ -172,6 +173,53 @@ def test_what_has_no_copy_that_stays_is_named_and_marked(opened, tidy_site):
     expect(page.locator(".tile.alone")).to_have_count(4)
     box(group.locator(".tile").first).click()
     expect(page.locator(".tile.alone")).to_have_count(0)
+
+
+def test_what_has_no_copy_that_stays_is_told_as_long_as_the_script_may_run(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    group = page.locator(".group").first
+    name = group.locator(".name").first.inner_text()
+    for tile in [*group.locator(".tile").all(), tiles(page).nth(5)]:
+        box(tile).click()
+    save(page)
+    words = "4 of them have no copy that stays"
+    reload(page)
+    expect(bar(page)).to_contain_text(f"{words}: {name}, ")
+    expect(bar(page)).to_contain_text("and 1 more.")
+    expect(group.locator(".tile.alone")).to_have_count(4)
+    (photos / tiles(page).nth(5).locator(".name").inner_text()).unlink()
+    look_again(page)
+    expect(bar(page)).to_contain_text("1 of 5 files is gone from here by now.")
+    expect(bar(page)).to_contain_text(f"{words}: {name}, ")
+    bar(page).get_by_role("button", name="Clear").click()
+    expect(bar(page)).to_contain_text(f"{words}.")
+    expect(page.locator(".tile.alone")).to_have_count(4)
+    bar(page).get_by_role("button", name="Close").click()
+    expect(page.locator(".tile.alone")).to_have_count(0)
+    page.context.close()
+
+
+@pytest.mark.parametrize("is_reloaded", (False, True))  # then the items do not come from the duplicates
+def test_what_is_taken_out_on_the_map_is_left_out_among_the_duplicates(opened, tidy_site, is_reloaded):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    every = page.get_by_role("button", name="of all 24 groups")
+    every.click()
+    expect(bar(page)).to_contain_text("72 selected")
+    if is_reloaded:
+        reload(page)
+    page.get_by_role("link", name="Map").click()
+    settled(page)
+    box(tiles(page).first).click()
+    expect(bar(page)).to_contain_text("71 selected")
+    page.get_by_role("link", name="Duplicates", exact=True).click()
+    settled(page)
+    every.click()
+    expect(every).to_be_enabled()
+    expect(bar(page)).to_contain_text("71 selected")
+    expect(bar(page)).to_contain_text("1 left out by hand")
 
 
 def test_only_what_would_go_is_left_out_by_hand(opened, tidy_site):
