@@ -8,8 +8,8 @@ from gallery.page.gallery_view import GalleryView
 SMOOTHED = "Photos are compared together with their neighbours, which found more look-alikes in other, labelled folders"
 HOW_SMOOTHED = (
     "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 "
-    "more of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot be "
-    "measured in a folder without labels."
+    "more of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot "
+    "be measured in a folder without labels."
 )
 TRAINED = "“{trained}” is judged better than “{ready_made}”: by scores without labels, on this folder"
 NO_HELP = "Training on this folder did not help: judged by scores without labels"
