@@ -3,8 +3,8 @@
 import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
 import { look } from "./fresh.js";
-import { isStale, news, steps, way } from "./note.js";
-import { changed, refresh, select, selection } from "./select.js";
+import { earlier, isNew, isOther, news, steps, way } from "./note.js";
+import { forget, inOneStep, putSaved, refresh, select, selection, undoStep } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
 import { wishes } from "./wishes.js";
@@ -20,6 +20,30 @@ function save({ name, content }) {
 }
 
 const names = (number) => count(number, "name");
+
+/** Counts what is selected, and says where it differs from "all but the best" of the groups shown in a section. */
+function sum(items, { out }, section) {
+  const size = items.reduce((total, item) => total + item.bytes, 0);
+  const best = section.querySelectorAll(".group:not(.whole) input[data-stays]:checked").length;
+  const stay = out.size ? `, ${count(out.size)} ${out.size === 1 ? "stays" : "stay"} by hand` : "";
+  const go = best ? `, ${count(best)} best ${best === 1 ? "goes" : "go"}` : "";
+  return `${count(items.length)} selected, ${bytes(size)}${stay}${go}`;
+}
+
+/** Warns of groups in a section of which nothing would stay. */
+function whole(section) {
+  const groups = section.querySelectorAll(".group.whole").length;
+  return groups ? `${count(groups, "group")} would go whole` : "";
+}
+
+/** Says what the last step of many images did. */
+const lastStep = ({ added, taken }) =>
+  [added.length && `${count(added.length)} added`, taken.length && `${count(taken.length)} taken out`]
+    .filter(Boolean)
+    .join(", ");
+
+/** Puts a text in its place, if it is another one: a screen reader says what is put. */
+const put = (node, text) => node.textContent !== text && (node.textContent = text);
 
 /** The bar of a view. more: further buttons for what is selected. */
 export function bar(g, view, more = []) {
@@ -71,47 +95,61 @@ export function bar(g, view, more = []) {
     const { content, ...facts } = await ask("script");
     save({ name: facts.name, content });
     const saved = { ...facts, keys, gone: 0, most: 0 };
-    selection(g).saved = saved;
-    changed();
-    if (!isStale(saved, items)) say(...steps(saved, items));
+    putSaved(g, saved);
+    if (!isOther(saved, items)) say(...steps(saved, items), ...others());
     look(); // and from now on more often
     announce(`Saved: ${facts.name}`);
   });
-  const clear = el("button", { class: "small button", type: "button", onclick: () => select(g, chosen(), false) }, "Clear");
-
-  const forget = () => {
-    selection(g).saved = null;
-    changed();
-  };
-  const close = el("button", { class: "small button", type: "button", onclick: forget }, "Close");
+  saveScript.classList.add("save");
+  const others = () =>
+    selection(g)
+      .older.filter(({ gone }) => gone > 0)
+      .map((script) => earlier(script, () => forget(g, script)));
+  const plain = (label, onclick) => el("button", { class: "small button", type: "button", onclick }, label);
+  const clear = plain("Clear", () => {
+    inOneStep(g, () => select(g, chosen(), false));
+    undo.focus();
+  });
+  const undo = plain("Undo", async () => {
+    await undoStep(g);
+    announce(`Undone: ${line.textContent}`);
+    const there = node.hidden ? view.section.querySelector("h1") : clear.hidden ? close : clear;
+    there.focus({ preventScroll: true }); // this button is hidden now
+  });
+  const step = el("p", { class: "step" });
+  const risk = el("p", { class: "warning", role: "status" });
+  const close = plain("Close", () => forget(g));
   const tools = [...more, saveScript, saveList, copyPaths, clear];
 
   const node = el(
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
-    el("div", { class: "head" }, line, tools, close),
+    el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, step, undo), tools, close),
     el("div", { class: "note" }, state, note),
   );
   let before = "";
   const show = () => {
     const items = chosen();
-    const { items: byKey, awaited, saved, out } = selection(g);
-    node.hidden = !items.length && (!saved || awaited.size > 0);
+    const { items: byKey, awaited, saved, older, step: last } = selection(g);
+    const isKept = saved || last?.taken.length || older.some(({ gone }) => gone > 0);
+    node.hidden = !items.length && (!isKept || awaited.size > 0);
     for (const tool of tools) tool.hidden = !items.length;
-    close.hidden = !saved || items.length > 0;
-    const size = items.reduce((sum, item) => sum + item.bytes, 0);
-    const except = out.size ? `, ${count(out.size)} left out by hand` : "";
-    const text = items.length ? `${count(items.length)} selected, ${bytes(size)}${except}` : "Nothing is selected now";
+    close.hidden = items.length > 0;
+    const text = items.length ? sum(items, selection(g), view.section) : "Nothing is selected now";
     const told = saved ? news(saved) : "";
-    const stale = saved && isStale(saved, byKey);
-    const now = [text, saved?.name, told, stale].join(" ");
+    const fresh = !saved || isNew(saved, byKey);
+    const stale = !fresh && isOther(saved, byKey);
+    put(risk, whole(view.section));
+    put(step, last ? lastStep(last) : "");
+    undo.hidden = !last;
+    const now = [text, saved?.name, told, stale, ...older.map(({ name, gone }) => `${name} ${gone}`)].join(" ");
     if (now === before) return;
     before = now;
     line.textContent = text;
     state.textContent = told;
     saveScript.textContent = stale ? "Save script again" : "Save script";
-    saveScript.classList.toggle("primary", !saved || stale);
-    say(...(saved ? way(saved, stale, byKey) : [el("p", {}, NOTHING)]));
+    saveScript.classList.toggle("primary", stale || fresh);
+    say(...(saved ? way(saved, byKey) : [el("p", {}, NOTHING)]), ...others());
     note.parentElement.classList.toggle("said", Boolean(saved));
   };
   node.addEventListener("selected", show);

@@ -4,7 +4,7 @@ import { notDuplicates } from "./api.js";
 import { copy, count, el } from "./dom.js";
 import { grid, settle, tile } from "./grid.js";
 import { dismissed, undo } from "./marks.js";
-import { select, selectMany, tick } from "./select.js";
+import { inOneStep, select, selectMany, tick } from "./select.js";
 import { wholePath } from "./state.js";
 import { BADGES, facts, traits } from "./traits.js";
 
@@ -21,8 +21,11 @@ export function allButFirst(g, items, about) {
   select(g, items.filter(stays), false);
 }
 
-/** Makes the row. keep: the rule by which the first image stays. about, failed: see `select` and page.js. */
-export function row(g, group, { keep, about, failed }) {
+/**
+ * Makes the row. kind: the class of duplicates. keep: the rule by which the first image stays. about, failed: see `select`
+ * and page.js. place: says which group of how many this is.
+ */
+export function row(g, group, { kind, keep, about, failed, place: groupPlace }) {
   const { items, size, same } = group; // identical files cannot be dismissed: they are duplicates in any case
   const list = grid(`${count(items.length, "image")}, duplicates of each other`, "tiles", "keys-select");
   const word = (item, place) => (place ? item.stays && "Stays" : BADGES[keep]) || "";
@@ -30,7 +33,7 @@ export function row(g, group, { keep, about, failed }) {
     ...items.map((item, place) => {
       const [badge, box] = [word(item, place), tick(g, item, stays(item, place))];
       const more = [box, badge && el("span", { class: "badge" }, badge), traits(item)].filter(Boolean);
-      const about = [...facts(item), `${count(place + 1)} of ${count(size)} in this group`].join(" · ");
+      const about = [...facts(item), `${count(place + 1)} of ${count(size)} in this group`, groupPlace].join(" · ");
       return tile(item, { path: true, enlarges: { badge, facts: about, box }, more });
     }),
   );
@@ -57,16 +60,17 @@ export function row(g, group, { keep, about, failed }) {
     node.querySelector(".dismiss").focus();
   };
   const paths = items.map(({ path }) => wholePath(path)).join("\n");
-  const likeness = same ? ", the same file" : `, similarity ${group.similarity.toFixed(2)}`;
+  const isBurst = kind === "burst"; // some are found by their time, others by what differs: two scales
+  const likeness = isBurst ? "" : same ? ", the same file" : `, similarity ${group.similarity.toFixed(2)}`;
   const part = size > items.length ? `, the first ${count(items.length)} shown` : "";
   const content = [
     el(
       "div",
       { class: "head" },
       el("h2", {}, el("span", {}, `${count(size, "image")}${likeness}${part}`), el("span", { class: "warning" }, WHOLE)),
-      button(`Select all but the ${keep}`, () => allButFirst(g, items, about())),
+      button(`Select all but the ${keep}`, () => inOneStep(g, () => allButFirst(g, items, about()))),
       button("Copy paths", (event) => copy(paths, event.currentTarget)),
-      same ? null : button("These are not duplicates", dismiss, "dismiss"),
+      same ? null : button(isBurst ? "These do not belong together" : "These are not duplicates", dismiss, "dismiss"),
     ),
     list,
   ];

@@ -5,7 +5,7 @@ import { bar } from "./bar.js";
 import { allButFirst, row } from "./copies.js";
 import { announce, count, el, empty, heading, meanwhile } from "./dom.js";
 import { itemOf, pager, waiting } from "./grid.js";
-import { select, selectable, selectMany } from "./select.js";
+import { inOneStep, select, selectable, selectMany } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
 import { BADGES } from "./traits.js";
 import { filterBox, isFiltered, keep, rules, wishes } from "./wishes.js";
@@ -16,7 +16,7 @@ const KINDS = {
   copies: {
     name: "All copies",
     says: "The same file, or the same picture resized, compressed again or slightly cropped.",
-    none: "No picture is there twice.",
+    none: "No picture was found twice.",
   },
   identical: {
     name: "Same file",
@@ -97,14 +97,16 @@ function settings(kind, query, changed) {
 function spares({ g, list, total, rule, ask, about, failed }) {
   const ofShown = () => {
     const groups = [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
-    for (const group of groups) allButFirst(g, [...group.children].map(itemOf), about());
+    inOneStep(g, () => groups.forEach((group) => allButFirst(g, [...group.children].map(itemOf), about())));
     say(groups.length);
   };
   const ofAll = async () => {
     const { items, kept, stamp } = await ask("spares");
     const best = kept.map((key) => ({ key }));
-    selectMany(g, items, { ...about(), stamp });
-    select(g, best, false);
+    inOneStep(g, () => {
+      selectMany(g, items, { ...about(), stamp });
+      select(g, best, false);
+    });
     say(total);
   };
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
@@ -143,8 +145,12 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   const buttons = SAFE.includes(kind) ? spares(every) : null;
   let loaded = 0;
   const add = (parts) => {
+    const made = (group, i) => {
+      const place = `group ${count(loaded + i + 1)} of ${count(total)}`;
+      return row(g, group, { kind, keep: keep(query), about, failed: view.failed, place });
+    };
+    list.append(...parts.map(made));
     loaded += parts.length;
-    list.append(...parts.map((group) => row(g, group, { keep: keep(query), about, failed: view.failed })));
     buttons?.update(loaded);
     select(g, [], true); // shows what is selected among the new ones
     return parts.length ? total - loaded : 0;

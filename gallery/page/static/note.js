@@ -3,6 +3,7 @@
 import { copy, count, el } from "./dom.js";
 
 const NAMED = 3; // images that are named; the others are counted
+const CALM = 2; // looks without a change, after which a script seems to have ended
 
 const code = (text) => el("code", {}, text);
 const are = (number) => (number === 1 ? "is" : "are");
@@ -44,33 +45,49 @@ export function steps({ name, folder, to, files, alone }, items) {
   ];
 }
 
-/** The same in short, for as long as it may be needed. stale: whether something else is selected by now. */
-export function way({ name, folder, files, alone }, stale, items) {
+const undo = ({ folder }) => [command(`sh ${folder}/tidy-undo.sh`), " brings them back."];
+
+/** The same in short, for as long as it may be needed. Only a script that is up to date, and has not moved all, is offered. */
+export function way(saved, items) {
+  const { name, folder, keys, files, gone, alone } = saved;
+  const [other, fresh] = [isOther(saved, items), isNew(saved, items)];
   const old = ` holds the earlier ${count(files, "file")}. The selection has changed since: save the script again.`;
+  const moves = [command(`sh ${folder}/tidy.sh`), ` moves ${count(files, "file")} away, `];
+  const said = [el("strong", {}, "Saved: "), code(name), ". ", ...(gone < keys.length ? moves : [])];
+  const earlier = fresh ? ["Saved earlier: ", code(name), ". "] : [];
   return [
-    stale ? el("p", { class: "warning" }, code(name), old) : null,
-    el(
-      "p",
-      {},
-      stale ? null : [el("strong", {}, "Saved: "), code(name), ". "],
-      command(`sh ${folder}/tidy.sh`),
-      ` moves ${count(files, "file")} away, `,
-      command(`sh ${folder}/tidy-undo.sh`),
-      " brings them back.",
-    ),
-    stale ? null : lonely(alone, items),
+    fresh ? el("p", {}, "This is a new selection, not saved yet.") : null,
+    other && !fresh ? el("p", { class: "warning" }, code(name), old) : null,
+    other && !gone ? null : el("p", {}, other ? earlier : said, undo(saved)),
+    other ? null : lonely(alone, items),
   ];
 }
 
-/** Says what the scripts did. gone: how many files the page has dropped since. most: the same at its highest. */
-export function news({ files, gone, most }) {
-  const back = most - gone;
-  const away = gone ? `${count(gone)} of ${count(files, "file")} ${are(gone)} gone from here by now.` : "";
-  return [away, back ? `${count(back, "file")} ${are(back)} back.` : ""].filter(Boolean).join(" ");
+/** A line on a script that was saved earlier. close(): closes it. */
+export function earlier(script, close) {
+  const { name, files, gone } = script;
+  const label = `Close the note on ${name}`;
+  const button = el("button", { type: "button", "aria-label": label, onclick: close }, "Close");
+  return el("p", {}, code(name), ` moved ${count(gone)} of ${count(files, "file")}: `, undo(script), " ", button);
+}
+
+/**
+ * Says what the scripts did. gone: how many files the page has dropped since. most: the same at its highest. calm: looks at
+ * the folder since then.
+ */
+export function news({ files, gone, most, to, calm = 0 }) {
+  const [back, left] = [most - gone, files - gone];
+  const end = calm < CALM && left ? " so far" : left ? `; ${count(left)} ${are(left)} still here` : "";
+  const away = gone && `${count(gone)} of ${count(files, "file")} ${are(gone)} gone${end}.`;
+  const where = gone && `The script puts them into “${to}”, beside your folder.`;
+  return [away, where, back && `${count(back, "file")} ${are(back)} back.`].filter(Boolean).join(" ");
 }
 
 /** Whether the selection is another one than that of the scripts, but for what they have moved. */
-export function isStale({ keys, gone }, items) {
+export function isOther({ keys, gone }, items) {
   const before = new Set(keys);
   return items.size > 0 && (items.size < keys.length - gone || [...items.keys()].some((key) => !before.has(key)));
 }
+
+/** Whether it has nothing to do with them: they have run, and none of their files is selected. */
+export const isNew = ({ keys, gone }, items) => gone > 0 && items.size > 0 && !keys.some((key) => items.has(key));

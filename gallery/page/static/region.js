@@ -4,7 +4,7 @@ import { itemsOf, MOST } from "./api.js";
 import { bar } from "./bar.js";
 import { announce, count, el, meanwhile } from "./dom.js";
 import { grid, pager, settle, tile } from "./grid.js";
-import { isSelected, select, selectable, selection, selectMany, tick } from "./select.js";
+import { inOneStep, isSelected, select, selectable, selection, selectMany, tick } from "./select.js";
 import { link } from "./state.js";
 
 const PAGE = 60;
@@ -13,8 +13,9 @@ const PAGE = 60;
 export async function selectKeys(g, keys, view) {
   if (!keys.length) return announce("No image is there");
   const { items, stamp } = await itemsOf(g, keys, view.signal);
-  selectMany(g, items, { stamp });
-  announce(`${count(selection(g).items.size, "image")} selected`);
+  inOneStep(g, () => selectMany(g, items, { stamp }));
+  const { items: all, step } = selection(g);
+  announce(`${count(step?.added.length ?? 0)} added, ${count(all.size, "image")} selected`);
 }
 
 /** Buttons that select on the map. */

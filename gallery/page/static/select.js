@@ -4,25 +4,26 @@ import { itemsOf, present } from "./api.js";
 import { el } from "./dom.js";
 import { choose, itemOf } from "./grid.js";
 import { put as keep, take } from "./kept.js";
-import { isStale } from "./note.js";
+import { isOther } from "./note.js";
 import { galleries } from "./state.js";
 
 /**
  * The selection of each gallery. items: key -> item. awaited: keys of images that were selected before a reload, until the
  * server describes them. out: keys of images that were taken out by hand. stamp: of the gallery in which they were selected.
  * turned: whether copies may be turned. saved: the scripts that were saved last, until their note is closed. It has the keys
- * of their images, and in `alone` the keys of images without a copy that stays.
+ * of their images, and in `alone` the keys of images without a copy that stays. older: the same of scripts that were saved
+ * earlier. step: what the last step of many images added and took out, as long as it can be undone.
  */
 const selections = galleries.map((_, g) => {
-  const { keys, out, stamp = "", turned = false, saved = null } = take(g) ?? {};
-  return { items: new Map(), awaited: new Set(keys), out: new Set(out), stamp, turned, saved };
+  const { keys, out, stamp = "", turned = false, saved = null, older = [] } = take(g) ?? {};
+  return { items: new Map(), awaited: new Set(keys), out: new Set(out), stamp, turned, saved, older, step: null };
 });
 export const selection = (g) => selections[g];
 export const isSelected = (g, key) => selections[g].items.has(key);
 
 /** Shows the selection in all tick boxes and bars of the view. */
 export function changed() {
-  const alone = selections.map(({ items, saved }) => new Set(saved && !isStale(saved, items) ? saved.alone : []));
+  const alone = selections.map(({ items, saved }) => new Set(saved && !isOther(saved, items) ? saved.alone : []));
   for (const box of document.querySelectorAll("input[data-key]")) show(box, alone[box.dataset.gallery]);
   for (const group of document.querySelectorAll(".group")) showWhole(group);
   for (const bar of document.querySelectorAll(".selection")) bar.dispatchEvent(new Event("selected"));
@@ -65,6 +66,28 @@ export function selectMany(g, items, about) {
     true,
     about,
   );
+}
+
+/** Does a step that selects many images, or takes many out. It can be undone, until the next one. */
+export function inOneStep(g, act) {
+  const { items, out, turned } = selections[g];
+  const before = { items: new Map(items), out: new Set(out) };
+  act();
+  const added = [...items.keys()].filter((key) => !before.items.has(key));
+  const taken = [...before.items.values()].filter(({ key }) => !items.has(key));
+  selections[g].step = added.length || taken.length ? { added, taken, out: before.out, turned } : null;
+  changed();
+}
+
+/** Undoes the last step of many images. What was selected by hand since then stays as it is. */
+export function undoStep(g) {
+  const { added, taken, out, turned } = selections[g].step;
+  selections[g].step = null;
+  const back = added.map((key) => ({ key }));
+  select(g, back, false);
+  select(g, taken, true, { turned });
+  for (const key of out) if (!isSelected(g, key)) selections[g].out.add(key);
+  return refresh(); // what came back may be gone by now
 }
 
 /** A tick box for a tile. stays: whether the image is the one of its group that stays. */
@@ -131,34 +154,55 @@ export function selectable(list, g, how) {
 
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
-  for (const [g, { items, awaited, stamp, saved }] of selections.entries()) {
+  for (const [g, { items, awaited, stamp }] of selections.entries()) {
     if (awaited.size) await takeUp(g);
-    if (!items.size && !saved) continue;
-    const asked = new Set([...items.keys(), ...(saved?.keys ?? [])]); // not what is selected before the answer
+    const scripts = scriptsOf(selections[g]);
+    if (!items.size && !scripts.length) continue;
+    const ofScripts = scripts.flatMap(({ keys }) => keys);
+    const asked = new Set([...items.keys(), ...ofScripts]); // not what is selected before the answer
     const there = await present(g, [...asked], stamp).catch(() => null);
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
     for (const key of asked) if (!keys.has(key)) items.delete(key);
-    if (saved) tally(saved, keys);
+    for (const script of scripts) tally(script, keys);
   }
   changed();
 }
 
-/** Counts which files of a script are gone by now, and which are back. */
-function tally(saved, keys) {
-  saved.gone = saved.keys.filter((key) => !keys.has(key)).length;
-  saved.most = Math.max(saved.most, saved.gone);
+const scriptsOf = ({ saved, older }) => (saved ? [saved, ...older] : older);
+
+/** Counts which files of a script are gone by now, and which are back. calm: looks since the last change. */
+function tally(script, keys) {
+  const gone = script.keys.filter((key) => !keys.has(key)).length;
+  if (gone !== script.gone) Object.assign(script, { gone, calm: 0 });
+  script.most = Math.max(script.most, gone);
+}
+
+/** Keeps the facts of a saved script. An earlier one stays, unless the new one takes its place: it has not run. */
+export function putSaved(g, saved) {
+  const keys = new Set(saved.keys);
+  const isApart = (script) => script.gone > 0 || !script.keys.some((key) => keys.has(key));
+  Object.assign(selections[g], { saved, older: scriptsOf(selections[g]).filter(isApart) });
+  changed();
+}
+
+/** Closes the note on an earlier script, or all notes. */
+export function forget(g, script = null) {
+  const { older } = selections[g];
+  if (script) selections[g].older = older.filter((other) => other !== script);
+  else Object.assign(selections[g], { saved: null, older: [], step: null });
+  changed();
 }
 
 /** Whether the page should look soon: files of saved scripts may move, or a selection is not back after a reload. */
-export const awaits = () => selections.some(({ awaited, saved }) => saved || awaited.size);
+export const awaits = () => selections.some((each) => scriptsOf(each).length || each.awaited.size);
 
 /** Keeps the selections for a reload. Returns whether all of them are kept. */
 function keepAll() {
-  const kept = selections.map(({ items, awaited, out, stamp, turned, saved }, g) => {
+  const kept = selections.map(({ items, awaited, out, stamp, turned, saved, older }, g) => {
     const keys = [...items.keys(), ...awaited];
-    return keep(g, keys.length || saved ? { keys, out: [...out], stamp, turned, saved } : null);
+    return keep(g, keys.length || saved || older.length ? { keys, out: [...out], stamp, turned, saved, older } : null);
   });
   return kept.every(Boolean);
 }
@@ -175,7 +219,12 @@ async function takeUp(g) {
 
 document.addEventListener("shown", changed);
 document.addEventListener("renewed", refresh);
-document.addEventListener("looked", () => selections.some(({ awaited }) => awaited.size) && refresh());
+document.addEventListener("looked", () => {
+  if (selections.some(({ awaited }) => awaited.size)) refresh();
+  const scripts = selections.flatMap(scriptsOf);
+  for (const script of scripts) script.calm = (script.calm ?? 0) + 1;
+  if (scripts.length) changed();
+});
 addEventListener("beforeunload", (event) => keepAll() || event.preventDefault()); // the browser asks if something gets lost
 addEventListener("pagehide", keepAll);
 refresh();

@@ -7,7 +7,7 @@ const RULES = { best: "the best", oldest: "the oldest" };
 const SORTS = {
   similarity: "the most similar first",
   date: "the newest first",
-  size: "the most spare bytes first",
+  size: "the largest saving first",
   name: "by name",
 };
 
@@ -38,7 +38,7 @@ function choice(query, name, label, options, changed) {
 }
 
 /** A choice of the image that stays. */
-export const rules = (query, changed) => choice(query, "keep", "Of each group stays", RULES, changed).node;
+export const rules = (query, changed) => choice(query, "keep", "Keep of each group", RULES, changed).node;
 
 let opened = false; // the box, which stays so in the other classes
 

@@ -148,7 +148,7 @@ def test_the_page_tells_soon_what_the_scripts_did(opened, tidy_site, tmp_path):
         subprocess.run(["sh", tmp_path / name / script], input=b"y\n", stdout=-1, check=True, timeout=60)
 
     run("tidy.sh")
-    expect(bar(page)).to_contain_text("72 of 72 files are gone from here by now.")
+    expect(bar(page)).to_contain_text("72 of 72 files are gone. The script puts them into")
     run("tidy-undo.sh")
     expect(bar(page).locator(".news")).to_have_text("72 files are back.")
     assert len(list(photos.rglob("*.jpg"))) == 96
@@ -191,7 +191,7 @@ def test_what_has_no_copy_that_stays_is_told_as_long_as_the_script_may_run(opene
     expect(group.locator(".tile.alone")).to_have_count(4)
     (photos / tiles(page).nth(5).locator(".name").inner_text()).unlink()
     look_again(page)
-    expect(bar(page)).to_contain_text("1 of 5 files is gone from here by now.")
+    expect(bar(page)).to_contain_text("1 of 5 files is gone so far.")
     expect(bar(page)).to_contain_text(f"{words}: {name}, ")
     bar(page).get_by_role("button", name="Clear").click()
     expect(bar(page)).to_contain_text(f"{words}.")
@@ -219,7 +219,7 @@ def test_what_is_taken_out_on_the_map_is_left_out_among_the_duplicates(opened, t
     every.click()
     expect(every).to_be_enabled()
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("1 left out by hand")
+    expect(bar(page)).to_contain_text("1 stays by hand")
 
 
 def test_only_what_would_go_is_left_out_by_hand(opened, tidy_site):
@@ -232,6 +232,6 @@ def test_only_what_would_go_is_left_out_by_hand(opened, tidy_site):
     expect(bar(page)).to_contain_text("72 selected")
     expect(bar(page)).not_to_contain_text("by hand")
     box(tiles(page).nth(1)).click()
-    expect(bar(page)).to_contain_text("1 left out by hand")
+    expect(bar(page)).to_contain_text("1 stays by hand")
     look_again(page)
-    expect(bar(page)).to_contain_text("1 left out by hand")
+    expect(bar(page)).to_contain_text("1 stays by hand")

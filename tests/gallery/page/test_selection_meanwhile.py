@@ -98,7 +98,7 @@ def test_what_is_done_before_the_selection_is_back_counts(opened, tidy_site):
     assert kept(page).count('"') > 2 * 71  # a reload now loses nothing
     request.continue_()
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("2 left out by hand")
+    expect(bar(page)).to_contain_text("2 stay by hand")
     expect(bar(page)).to_contain_text(f"{name} holds the earlier 1 file. The selection has changed since")
     for place, on in ((1, False), (2, False), (3, True), (4, True)):
         expect(box(tiles(page).nth(place))).to_be_checked(checked=on)

@@ -1,0 +1,193 @@
+"""What the bar of the selection tells: steps that can be undone, groups that would go whole, scripts that have run."""
+
+import subprocess
+import zipfile
+
+import pytest
+from copies_on_page import bar, box, look_again
+from playwright.sync_api import expect
+
+from browser import settled, tiles
+
+
+def press(page, name):
+    bar(page).get_by_role("button", name=name, exact=True).click()
+
+
+def save(page, folder):
+    """Save the script and unpack it. Returns the folder of its files."""
+    with page.expect_download() as download:
+        bar(page).get_by_role("button", name="Save script").click()
+    name = download.value.suggested_filename
+    download.value.save_as(folder / name)
+    with zipfile.ZipFile(folder / name) as zipped:
+        zipped.extractall(folder)
+    return folder / name.removesuffix(".zip")
+
+
+def run(script):
+    subprocess.run(["sh", script], input=b"y\n", stdout=-1, check=True, timeout=60)
+
+
+def test_a_step_of_many_images_is_told_and_undone(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    box(tiles(page).nth(1)).click()
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("71 added")
+    page.get_by_role("link", name="Map").click()
+    settled(page)
+    page.get_by_role("button", name="Select what is in view").click()
+    expect(bar(page)).to_contain_text("96 selected")
+    expect(bar(page)).to_contain_text("24 added")
+    expect(page.locator("#status")).to_have_text("24 added, 96 images selected")
+    press(page, "Undo")
+    expect(bar(page)).to_contain_text("72 selected")
+    expect(bar(page)).not_to_contain_text("added")
+    expect(bar(page).get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_clear_is_undone_with_what_stays_by_hand(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").click()
+    box(tiles(page).nth(1)).click()
+    press(page, "Clear")
+    expect(bar(page)).to_contain_text("Nothing is selected now")
+    undo = bar(page).get_by_role("button", name="Undo")
+    expect(undo).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(bar(page)).to_contain_text("71 selected")
+    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page).get_by_role("button", name="Clear")).to_be_focused()
+
+
+def test_what_came_back_is_no_file_that_is_gone(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    press(page, "Clear")
+    (photos / "copy of 3.jpg").unlink()
+    look_again(page)
+    expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
+    press(page, "Undo")
+    expect(bar(page)).to_contain_text("71 selected")
+    page.context.close()
+
+
+def test_the_bar_warns_of_whole_groups_and_of_the_best(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).not_to_contain_text("whole")
+    for group in (0, 1):
+        box(page.locator(".group").nth(group).locator(".tile").first).click()
+    expect(bar(page)).to_contain_text("2 groups would go whole")
+    box(tiles(page).nth(1)).click()
+    expect(bar(page)).to_contain_text("1 group would go whole")
+    expect(bar(page)).to_contain_text("1 stays by hand, 1 best goes")
+
+
+def test_each_script_that_has_run_keeps_its_way_back(opened, tidy_site, tmp_path):
+    url, _ = tidy_site
+    page = opened("duplicates?sort=name", at=url)
+    page.watch.expected = ["404"]
+    box(tiles(page).nth(1)).click()
+    box(tiles(page).nth(2)).click()
+    first = save(page, tmp_path)
+    run(first / "tidy.sh")
+    look_again(page)
+    expect(bar(page)).to_contain_text("2 of 2 files are gone. The script puts them into “photos-duplicates”, beside your")
+    settled(page)
+    box(tiles(page).nth(3)).click()
+    expect(bar(page)).to_contain_text("This is a new selection, not saved yet.")
+    expect(bar(page).locator(".note .warning")).to_have_count(0)
+    expect(bar(page)).not_to_contain_text("tidy.sh")
+    expect(bar(page).get_by_role("button", name="Save script")).to_have_text("Save script")
+    page.wait_for_timeout(1000)  # the name of a script holds the second
+    second = save(page, tmp_path)
+    assert second != first
+    for way in ("saved", "reloaded"):
+        expect(bar(page)).to_contain_text(f"sh {second.name}/tidy.sh")
+        expect(bar(page).get_by_role("button", name=f"Copy sh {first.name}/tidy-undo.sh")).to_be_visible()
+        if way == "saved":
+            page.reload()
+            settled(page)
+    bar(page).get_by_role("button", name=f"Close the note on {first.name}").click()
+    expect(bar(page)).not_to_contain_text(first.name)
+    expect(bar(page)).to_contain_text(second.name)
+    page.context.close()
+
+
+def test_a_script_that_is_out_of_date_is_not_offered(opened, tidy_site, tmp_path):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    box(tiles(page).nth(1)).click()
+    name = save(page, tmp_path).name
+    box(tiles(page).nth(2)).click()
+    expect(bar(page)).to_contain_text(f"{name}.zip holds the earlier 1 file.")
+    expect(bar(page).get_by_role("button", name="Copy sh")).to_have_count(0)
+
+
+def test_what_is_still_here_is_told_after_a_look_without_change(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    save(page, tmp_path)
+    (photos / "copy of 3.jpg").unlink()
+    look_again(page)
+    expect(bar(page)).to_contain_text("1 of 72 files is gone so far.")
+    expect(bar(page)).to_contain_text("1 of 72 files is gone; 71 are still here.")
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", (390, 900, 1280))
+def test_ticking_does_not_move_the_buttons(opened, tidy_site, tmp_path, width):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    places = lambda: [
+        bar(page).get_by_role("button", name=name).bounding_box()
+        for name in ("Save script", "Save list", "Copy paths", "Clear")
+    ]
+    before = places()
+    save(page, tmp_path)
+    assert places() == before
+    for tile in (0, 1, 2):
+        box(tiles(page).nth(tile)).click()
+        assert places() == before, tile
+
+
+@pytest.mark.parametrize("height", (700, 844))
+def test_the_lines_of_a_focused_picture_are_in_sight(opened, tidy_site, height):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, height=height)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    tiles(page).first.locator("a").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowDown")
+        date = page.locator(".tile:focus-within .traits p").last.bounding_box()
+        assert date["y"] + date["height"] <= bar(page).bounding_box()["y"]
+
+
+def test_a_narrow_window_tells_no_keys(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=390)
+    expect(page.locator(".group").first).to_be_visible()
+    expect(page.locator("#keys-select")).to_be_hidden()
+
+
+def test_bursts_are_said_not_to_belong_together(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    others = lambda route: route.continue_(url=route.request.url.replace("kind=burst", "kind=near"))
+    page.route("**/duplicates?kind=burst*", others)  # the folder has no bursts
+    for kind, words in (("Near copies", "These are not duplicates"), ("Bursts", "These do not belong together")):
+        page.get_by_role("link", name=kind).click()
+        settled(page)
+        expect(page.get_by_role("button", name=words)).not_to_have_count(0)
+        expect(page.locator(".group h2").get_by_text("similarity")).to_have_count(0 if kind == "Bursts" else 20)
