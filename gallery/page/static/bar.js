@@ -153,6 +153,8 @@ export function bar(g, view, more = []) {
     note.parentElement.classList.toggle("said", Boolean(saved));
   };
   node.addEventListener("selected", show);
+  const covered = () => document.documentElement.style.setProperty("--covered", `${node.offsetHeight}px`);
+  new ResizeObserver(() => node.isConnected && covered()).observe(node); // what has the focus scrolls above it
   show();
   return node;
 }

@@ -161,12 +161,13 @@ def test_ticking_does_not_move_the_buttons(opened, tidy_site, tmp_path, width):
         assert places() == before, tile
 
 
-@pytest.mark.parametrize("height", (700, 844))
-def test_the_lines_of_a_focused_picture_are_in_sight(opened, tidy_site, height):
+@pytest.mark.parametrize("width", (390, 1280))
+def test_the_lines_of_a_focused_picture_are_in_sight(opened, tidy_site, tmp_path, width):
     url, _ = tidy_site
-    page = opened("duplicates", at=url, height=height)
+    page = opened("duplicates", at=url, width=width)
     page.get_by_role("button", name="of all 24 groups").click()
     expect(bar(page)).to_contain_text("72 selected")
+    save(page, tmp_path)
     tiles(page).first.locator("a").focus()
     for _ in range(5):
         page.keyboard.press("ArrowDown")
