@@ -130,7 +130,8 @@ export function bar(g, view, more = []) {
   let before = "";
   const show = () => {
     const items = chosen();
-    const { items: byKey, awaited, saved, older, step: last } = selection(g);
+    const { items: byKey, awaited, saved, older, step: ended } = selection(g);
+    const last = ended?.taken.length || ended?.added.some((key) => byKey.has(key)) ? ended : null; // else it cannot be undone
     const isKept = saved || last?.taken.length || older.some(({ gone }) => gone > 0);
     node.hidden = !items.length && (!isKept || awaited.size > 0);
     for (const tool of tools) tool.hidden = !items.length;

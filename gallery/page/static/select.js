@@ -135,7 +135,7 @@ export function selectable(list, g, how) {
     (event) => {
       const node = event.target.closest(".tile");
       if (!node || !event.target.matches("a") || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "b") return document.querySelector(".selection:not([hidden]) button")?.focus();
+      if (event.key === "b") return document.querySelector(".selection:not([hidden]) .head > button:not([hidden])")?.focus();
       if (event.key !== " ") return;
       event.preventDefault();
       event.stopPropagation(); // elsewhere Space shows the image large

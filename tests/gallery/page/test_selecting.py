@@ -344,6 +344,8 @@ def test_the_bar_fits_and_leaves_room(opened, tidy_site, width, height):
     expect(bar(page)).to_contain_text("72 selected")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
+    expect(bar(page).get_by_role("button", name="Undo")).to_be_focused()
+    page.keyboard.press("Tab")
     expect(bar(page).get_by_role("button", name="Save script")).to_be_focused()
     for step in ("selected", "saved"):
         place = bar(page).bounding_box()
