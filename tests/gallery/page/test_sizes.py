@@ -48,7 +48,7 @@ OUTSIDE = """(() => {
     const controls = [...document.querySelectorAll("a, button, input, select, h1, p")].filter(shown);
     const cut = controls.filter((node) => {
         const { left, right } = node.getBoundingClientRect();
-        return right > left && (left < -0.5 || right > width + 0.5) && !node.closest(".skip, .pins, .unseen, .tabs");
+        return right > left && (left < -0.5 || right > width + 0.5) && !node.closest(".skip, .pins, .unseen, .tabs, .legend");
     });
     return cut.map((node) => node.outerHTML.slice(0, 200));
 })()"""
