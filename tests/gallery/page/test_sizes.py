@@ -48,7 +48,8 @@ OUTSIDE = """(() => {
     const controls = [...document.querySelectorAll("a, button, input, select, h1, p")].filter(shown);
     const cut = controls.filter((node) => {
         const { left, right } = node.getBoundingClientRect();
-        return right > left && (left < -0.5 || right > width + 0.5) && !node.closest(".skip, .pins, .unseen, .tabs, .legend");
+        const scrolls = node.closest(".skip, .pins, .unseen, .tabs, .legend");
+        return right > left && (left < -0.5 || right > width + 0.5) && !scrolls;
     });
     return cut.map((node) => node.outerHTML.slice(0, 200));
 })()"""
