@@ -107,7 +107,7 @@ export function bar(g, view, more = []) {
       .map((script) => earlier(script, () => forget(g, script)));
   const plain = (label, onclick) => el("button", { class: "small button", type: "button", onclick }, label);
   const clear = plain("Clear", () => {
-    inOneStep(g, () => select(g, chosen(), false));
+    inOneStep(g, () => (select(g, chosen(), false), selection(g).out.clear()));
     undo.focus();
   });
   const undo = plain("Undo", async () => {

@@ -9,7 +9,7 @@ import { galleries } from "./state.js";
 
 /**
  * The selection of each gallery. items: key -> item. awaited: keys of images that were selected before a reload, until the
- * server describes them. out: keys of images that were taken out by hand. stamp: of the gallery in which they were selected.
+ * server describes them. out: keys of images that were taken out by hand, until "Clear". stamp: of the gallery in which they were selected.
  * turned: whether copies may be turned. saved: the scripts that were saved last, until their note is closed. It has the keys
  * of their images, and in `alone` the keys of images without a copy that stays. older: the same of scripts that were saved
  * earlier. step: what the last step of many images added and took out, as long as it can be undone.
@@ -45,15 +45,13 @@ function showWhole(group) {
 
 /** Selects items, or takes them out of the selection. stamp: of the gallery; turned: whether its copies may be turned. */
 export function select(g, items, on, { stamp, turned } = {}) {
-  const { items: chosen, awaited, out } = selections[g];
-  const isEmpty = () => !chosen.size && !awaited.size;
-  if (stamp && isEmpty()) Object.assign(selections[g], { stamp, turned: false });
+  const { items: chosen, awaited } = selections[g];
+  if (stamp && !chosen.size && !awaited.size) Object.assign(selections[g], { stamp, turned: false });
   selections[g].turned ||= Boolean(turned);
   for (const item of items) {
     if (on) chosen.set(item.key, item);
     else [chosen, awaited].forEach((keys) => keys.delete(item.key));
   }
-  if (isEmpty()) out.clear();
   changed();
 }
 
@@ -68,7 +66,7 @@ export function selectMany(g, items, about) {
   );
 }
 
-/** Does a step that selects many images, or takes many out. It can be undone, until the next one. */
+/** Does a step that selects many images, or takes many out. It can be undone until the next step, or a change by hand. */
 export function inOneStep(g, act) {
   const { items, out, turned } = selections[g];
   const before = { items: new Map(items), out: new Set(out) };
@@ -79,7 +77,7 @@ export function inOneStep(g, act) {
   changed();
 }
 
-/** Undoes the last step of many images. What was selected by hand since then stays as it is. */
+/** Undoes the last step of many images. */
 export function undoStep(g) {
   const { added, taken, out, turned } = selections[g].step;
   selections[g].step = null;
@@ -117,6 +115,7 @@ export function selectable(list, g, how) {
     const picked = range && from >= 0 ? nodes.slice(from, to + 1) : [node];
     anchor = node;
     const { out } = selection(g);
+    selection(g).step = null; // "Undo" would take back more than this
     for (const { dataset } of picked.map(box)) {
       if (on) out.delete(dataset.key);
       else if (!("stays" in dataset)) out.add(dataset.key); // the one that stays is in no way "left out"
@@ -202,7 +201,7 @@ export const awaits = () => selections.some((each) => scriptsOf(each).length || 
 function keepAll() {
   const kept = selections.map(({ items, awaited, out, stamp, turned, saved, older }, g) => {
     const keys = [...items.keys(), ...awaited];
-    return keep(g, keys.length || saved || older.length ? { keys, out: [...out], stamp, turned, saved, older } : null);
+    return keep(g, keys.length || out.size || saved || older.length ? { keys, out: [...out], stamp, turned, saved, older } : null);
   });
   return kept.every(Boolean);
 }

@@ -62,6 +62,35 @@ def test_clear_is_undone_with_what_stays_by_hand(opened, tidy_site):
     expect(bar(page).get_by_role("button", name="Clear")).to_be_focused()
 
 
+def test_a_change_by_hand_ends_the_offer_to_undo(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page).get_by_role("button", name="Undo")).to_be_visible()
+    box(tiles(page).nth(1)).click()
+    expect(bar(page)).to_contain_text("71 selected")
+    expect(bar(page).get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_what_stays_by_hand_stays_after_files_were_moved_and_brought_back(opened, tidy_site, tmp_path):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    box(tiles(page).nth(1)).click()
+    scripts = save(page, tmp_path)
+    run(scripts / "tidy.sh")
+    look_again(page)
+    expect(bar(page)).to_contain_text("71 of 71 files are gone")
+    run(scripts / "tidy-undo.sh")
+    look_again(page)
+    expect(bar(page)).to_contain_text("71 files are back")
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("71 selected")
+    expect(bar(page)).to_contain_text("1 stays by hand")
+    page.context.close()
+
+
 def test_what_came_back_is_no_file_that_is_gone(opened, tidy_site):
     url, photos = tidy_site
     page = opened("duplicates", at=url)
