@@ -1,4 +1,4 @@
-"""How training on the photos of a gallery was judged, by scores without labels. The judgement is kept for the page."""
+"""Keeps in a gallery how scores without labels judged training on its photos. The page reads it."""
 
 import math
 from typing import NamedTuple

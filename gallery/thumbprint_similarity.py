@@ -12,12 +12,12 @@ LEAST_DETAIL = 0.08  # share of the parts; a picture with less detail is blank, 
 COARSE, FINE = 3, 2  # alignment steps at half the size, then at full size
 HOPELESS = 0.5  # a pair that agrees less after alignment at half the size is dropped
 PAIRS = 256  # compared at once: they stay in the processor's cache
-TONES = 3  # degree of the polynomial that turns the grey levels of one print into those of the other
+TONES = 3  # degree of the polynomial by which the grey levels of one print are fitted to the other print
 BLURRED, MISALIGNED = 4.0, 0.25  # grey levels, and share of the contrast, by which a place of a copy may differ
 
 
 class Comparison(NamedTuple):
-    """How the prints of m pairs compare, float32 (m,) each."""
+    """The result of comparing m pairs of prints, float32 (m,) each."""
 
     similarity: np.ndarray  # 0 to 1, of the details: the mean of all parts
     median: np.ndarray  # 0 to 1: the median part; it stays high if the pictures differ in a few parts only

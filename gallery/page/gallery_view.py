@@ -78,7 +78,7 @@ class GalleryView:
         return row
 
     def rows(self, keys: Iterable[str]) -> list[int]:
-        """Return the rows of those of the images that are still there."""
+        """Return the rows of the images that are still there. keys: of images, unknown ones are left out."""
         rows = map(self.gallery.row_of, dict.fromkeys(keys))
         return [row for row in rows if row is not None and not self.gone[row]]
 

@@ -66,7 +66,7 @@ class Tidying:
         return Json({"keys": [g.gallery.keys[row] for row in g.rows(choice.keys)], "stamp": g.stamp})
 
     async def items(self, request: Request) -> Response:
-        """Describe those of these images that are still there: a few that the map names, or many that it selects."""
+        """Describe images that are still there, by their keys: a few that the map names, or many that are selected."""
         g = params.one_of(self.shelf.views, request)
         keys = await params.keys(request, params.CHOSEN, least=1)
         items = lambda: [g.to_select(row) for row in g.rows(keys)]

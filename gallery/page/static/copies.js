@@ -11,10 +11,10 @@ import { BADGES, facts, traits } from "./traits.js";
 const BESIDE = 3; // images of a group that may stand beside another one
 const WHOLE = "All are selected: none would stay.";
 
-/** The first item of a group stays, because it is the best, and so do those of the reference. */
+/** Tells whether an item of a group stays: the first one, which is the best, and images of the reference folder. */
 const stays = (item, place) => place === 0 || item.stays;
 
-/** Selects all items of a group but those that stay. about: see `select`. */
+/** Selects the items of a group that do not stay. about: see `select`. */
 export function allButFirst(g, items, about) {
   const spare = items.filter((item, place) => !stays(item, place));
   selectMany(g, spare, about);

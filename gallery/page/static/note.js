@@ -83,7 +83,7 @@ export function news({ files, gone, most, to, calm = 0 }) {
   return [away, where, back && `${count(back, "file")} ${are(back)} back.`].filter(Boolean).join(" ");
 }
 
-/** Whether the selection is another one than that of the scripts, but for what they have moved. */
+/** Whether the selection differs from the files of the scripts. Files that the scripts have moved do not count. */
 export function isOther({ keys, gone }, items) {
   const before = new Set(keys);
   return items.size > 0 && (items.size < keys.length - gone || [...items.keys()].some((key) => !before.has(key)));
