@@ -11,6 +11,7 @@ LEAST = 4  # images in an average cluster, at least: it limits k
 ENOUGH = 0.98  # share of the largest agreement that is good enough; the smallest such k is chosen
 PASSED = 0.95  # the search ends after two k in a row with less than this share of the largest agreement
 SIMILARITIES = 2**25  # numbers computed at once: 128 MB
+TIE = 1e-6  # similarities closer than this are equal: a matrix product rounds the same row differently at different places
 
 
 def choose_k(rows: np.ndarray, seed: int = 0) -> int:
@@ -69,6 +70,6 @@ def centres_of(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the most similar centre of each row: int64 (n,)."""
-    parts = blocks(rows, max(1, SIMILARITIES // len(centres)))
-    return np.concatenate([(part @ centres.T).argmax(1) for part in parts])
+    """Return the most similar centre of each row, the first of equal ones: int64 (n,). So equal rows have one centre."""
+    parts = (part @ centres.T for part in blocks(rows, max(1, SIMILARITIES // len(centres))))
+    return np.concatenate([(similar > similar.max(1, keepdims=True) - TIE).argmax(1) for similar in parts])

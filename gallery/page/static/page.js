@@ -11,7 +11,7 @@ import { search } from "./neighbours.js";
 import { listen } from "./pick.js";
 import { progress } from "./progress.js";
 import { awaits } from "./select.js";
-import { folder, gallery, go, link, read } from "./state.js";
+import { folder, gallery, go, link, read, stepBack } from "./state.js";
 
 const VIEWS = { groups, group, search, duplicates, marks, map, unreadable };
 const KEPT = 20; // views that are kept for going back
@@ -150,5 +150,5 @@ document.addEventListener("marked", () => {
 });
 listen();
 watch(renew, awaits);
-if (history.state?.large) history.back(); // the page was reloaded while the large view was open
+if (history.state?.large) stepBack(); // the page was reloaded while the large view was open
 open(entry(), false);

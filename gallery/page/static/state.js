@@ -61,10 +61,27 @@ export function searchAlso(key) {
   return link("search", [...pairs, ...more, ...(pairs.length ? cutOff() : [])]);
 }
 
+let stepping = false; // a step back, asked for and not yet done
+addEventListener("popstate", () => (stepping = false));
+
+/** Steps back in the history. The browser does so a moment later. */
+export function stepBack() {
+  stepping = true;
+  history.back();
+}
+
+/** Does something now, or after a step back that is under way, which would undo it. */
+export function afterStep(action) {
+  if (stepping) addEventListener("popstate", () => setTimeout(action), { once: true });
+  else action();
+}
+
 /** Goes to an address. The large view's step in the history is replaced. */
 export function go(hash) {
-  if (history.state?.large) location.replace(hash);
-  else location.hash = hash;
+  afterStep(() => {
+    if (history.state?.large) location.replace(hash);
+    else location.hash = hash;
+  });
 }
 
 /** Changes the address without a step in the history, as when a slider moves. */

@@ -2,7 +2,7 @@
 
 import { copy, el } from "./dom.js";
 import { look } from "./fresh.js";
-import { go, searchAlso, searchFor, wholePath } from "./state.js";
+import { afterStep, go, searchAlso, searchFor, stepBack, wholePath } from "./state.js";
 
 const dialog = document.getElementById("large");
 const image = dialog.querySelector("img");
@@ -49,8 +49,10 @@ export function showLarge(item, { step = () => null, closed = () => {}, badge = 
     part(name).onclick = show;
   }
   if (dialog.open) return; // else the first control takes the focus: the tick box, where there is one
-  history.pushState({ ...history.state, large: true }, "");
-  dialog.showModal();
+  afterStep(() => {
+    if (!history.state?.large) history.pushState({ ...history.state, large: true }, "");
+    dialog.showModal();
+  });
 }
 
 /** Shows whether the image is selected, and warns where nothing of its group would stay. */
@@ -85,9 +87,10 @@ image.addEventListener("load", () => {
   image.style.maxHeight = `${TIMES * image.naturalHeight}px`;
 });
 dialog.addEventListener("close", () => {
+  if (dialog.open) return; // another image was opened meanwhile
   document.body.append(document.getElementById("notice")); // a message outlives the view
   image.removeAttribute("src");
-  if (history.state?.large) history.back();
+  if (history.state?.large) stepBack();
   shown.closed();
   if (missing.textContent) look();
 });

@@ -143,6 +143,29 @@ def test_a_click_or_enter_shows_a_picture_large(opened, tidy_site):
     expect(page.locator(".at-search")).to_be_visible()
 
 
+@pytest.mark.parametrize("moment", ["at once", "while the page steps back"])
+def test_a_picture_that_is_opened_as_another_one_closes_stays_open(opened, tidy_site, moment):
+    page = opened("duplicates", at=tidy_site[0])
+    page.locator(".tile img").first.click()
+    dialog, second = page.get_by_role("dialog"), page.locator(".tile").nth(1)
+    expect(dialog).to_be_visible()
+    page.evaluate(
+        """moment => {
+            const dialog = document.getElementById("large"), open = () => document.querySelectorAll(".tile a")[1].click();
+            if (moment !== "at once") dialog.addEventListener("close", open, { once: true });
+            dialog.close();
+            if (moment === "at once") open();
+        }""",
+        moment,
+    )
+    expect(dialog.locator(".path")).to_have_text(second.locator(".name").inner_text())
+    page.wait_for_timeout(300)
+    expect(dialog.locator("img")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.wait_for_function("!history.state.large")
+
+
 def test_what_was_taken_out_by_hand_stays_out_until_clear(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from made_clusters import made, unit
-from utils.clustering.choose_k import LEAST, _agreement, choose_k
+from utils.clustering.choose_k import LEAST, _agreement, choose_k, nearest_centre
 
 
 @pytest.mark.parametrize("clusters, count", [(2, 100), (3, 200), (6, 300), (20, 600), (50, 1500)])
@@ -45,3 +45,8 @@ def test_of_many_rows_it_looks_at_some(monkeypatch):
         "utils.clustering.choose_k._agreement", lambda rows, k, seed: seen.append(len(rows)) or float(k == 8)
     )
     assert choose_k(rows) == 8 and set(seen) == {200}
+
+
+def test_centres_that_differ_by_rounding_are_one():
+    rows = np.repeat(unit(np.random.default_rng(0).normal(size=(1, 512))), 300, axis=0)
+    assert not nearest_centre(rows, np.concatenate([rows[:1], rows[:1] * np.float32(1 + 2e-7)])).any()
