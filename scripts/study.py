@@ -147,7 +147,8 @@ def plot(sets: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
         levels = {row.name: mean_recall(row.scores) for row in rows_of({NO_TRAINING: runs.get(NO_TRAINING, [])})}
         for title, level in levels.items():
             axis.axhline(level, linestyle=":", color="grey")
-            axis.annotate(title, (0, level), fontsize=7, va="bottom")
+            right = {"xy": (1, level), "xycoords": ("axes fraction", "data"), "ha": "right"}  # curves begin at the left
+            axis.annotate(title, **right, fontsize=7, va="bottom")
         start = [(0.0, max(levels.values()))] if levels else []  # also by the better readout
         for number, method in enumerate(methods):
             if points := curve(runs.get(method, [])):
