@@ -194,8 +194,8 @@ def select(
         frozen = models.create(settings.pop("net"), weights=args.weights, **settings).eval()
         compared = [Net(None, compute.place(frozen), []), *nets]
     fitter = Fitter(images, compute, Group(), "closed_form", args.seed, args.on_bad_image)
-    agreements = [fitter.agreements(copy.deepcopy(net.embedder)) for net in compared]
-    scores = [label_free.label_free(agreement, agreements[0]) for agreement in agreements]
+    looks = [fitter.look(copy.deepcopy(net.embedder)) for net in compared]
+    scores = [label_free.label_free(*look, *looks[0]) for look in looks]
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
     paths = [origin.path if origin else None for origin in origins]
     log.say(label_free.verdict(names, paths, scores, len(images)))

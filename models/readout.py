@@ -1,40 +1,32 @@
-"""Fit the closed form to images without labels, in a few passes over them, and choose its weights automatically.
+"""Fits the closed form to images without labels, in a few passes over them.
 
-The weight of the second order is chosen by soft agreement: how alike the neighbours of two random crops of an image are
-(`utils/clustering/agreement.py`). Training makes the crops of an image alike, and so favours weights that training cannot
-judge. For a trained net, the agreement of the net before training therefore counts as much as its own. Images come in blocks
-and are not kept; torchrun's processes share them.
+Images come in blocks and are not kept; torchrun's processes share them. `models/choice.py` chooses the weights.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from data.views import ImageBatches
-from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal, projection
+from models.choice import WEIGHTS, Choice, choose
+from models.closed_form import REDUCED, ClosedForm, Moments, effective_rank, principal
 from models.embedder import Embedder, full_precision
 from models.engine import use
 from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages
 from utils import log
 from utils.arrays import evenly
-from utils.clustering.agreement import soft_agreement
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
 from utils.features import report_bad
 from utils.progress import bar
 
-WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # weights to try for the middle stage's second order; the first order has 1
-LAST_WEIGHT = 0.5  # weight of the last stage's second order
 REDUCED_BY = 512  # most images used to compute the PCA of the channels
 ENOUGH = 300  # "auto" takes the closed form from this many images on
 SAMPLE = 2048  # most images on which agreement is measured
-TIE = 0.01  # agreements that differ by less than this share are alike: the largest weight with such an agreement is taken
-FEWEST = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
@@ -45,18 +37,11 @@ class NoVariation(InputError):
     """The images do not differ: a closed form of them would put everything at similarity 1 to everything."""
 
 
-class Choice(NamedTuple):
-    """Weights of the parts, and the soft agreement of the embeddings under them.
+class Look(NamedTuple):
+    """What scores without labels need to know of a net."""
 
-    agreement: of a trained net, the geometric mean of two soft agreements: its own, and the one before training.
-    """
-
-    weights: tuple[float, ...]
-    agreement: float
-
-    @property
-    def weight(self) -> float:  # of the middle stage's second order
-        return self.weights[1] if len(self.weights) > 1 else 0.0
+    agreement: dict[float, float]  # its soft agreement for each weight of the second order
+    rank: float  # effective rank of its first-order features
 
 
 class Fitter:
@@ -85,7 +70,7 @@ class Fitter:
         """
         try:
             with evaluating(embedder), torch.no_grad():
-                form, choices = self._fit(embedder)
+                form, choices, _ = self._fit(embedder)
         except BaseException:
             embedder.closed_form = None
             raise
@@ -100,12 +85,14 @@ class Fitter:
 
     def agreements(self, embedder: Embedder) -> dict[float, float]:
         """Return the net's own soft agreement for each weight, on the sample; {} if the embedding head is the readout."""
-        if self.readout == "embedding":
-            return {}
+        return {} if self.readout == "embedding" else self.look(embedder).agreement
+
+    def look(self, embedder: Embedder) -> Look:
+        """Look at the sample through the net, without what is known of the net before training."""
         with evaluating(embedder), torch.no_grad():
-            _, choices = self._fit(embedder, sample_only=True)
+            _, choices, rank = self._fit(embedder, sample_only=True)
         embedder.closed_form = None
-        return {choice.weight: choice.agreement for choice in choices}
+        return Look({choice.weight: choice.agreement for choice in choices}, rank)
 
     def describe_only(self, embedder: Embedder) -> None:
         """Give the Embedder a closed form that can give a "description" but has no projection yet."""
@@ -142,7 +129,7 @@ class Fitter:
         self._reduce_channels(embedder, form, self._seen(sample, None, progress))
         return form
 
-    def _fit(self, embedder: Embedder, sample_only: bool = False) -> tuple[ClosedForm, list[Choice]]:
+    def _fit(self, embedder: Embedder, sample_only: bool = False) -> tuple[ClosedForm, list[Choice], float]:
         count, sample = len(self.batches), evenly(len(self.batches), SAMPLE).tolist()
         total, centre = (self.images_sampled, sample) if sample_only else (self.images_seen, range(count))
         with bar(total=total, desc="closed form", unit="img", leave=False) as progress:
@@ -161,10 +148,11 @@ class Fitter:
             raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
         before = {} if sample_only else embedder.agreement_before
-        choices = self._choose(form, covariance, gathered, before) if self.group.rank == 0 else []
+        choices = choose(form, covariance, gathered, self.weights, before) if self.group.rank == 0 else []
         form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
         self.group.share_state(form)
-        return form, self.group.share_object(choices)
+        rank = effective_rank(covariance.matrix[: form.sizes[0], : form.sizes[0]]) if sample_only else 0.0
+        return form, self.group.share_object(choices), rank
 
     # ---- passes over the images --------------------------------------------------------------------------------------
 
@@ -214,47 +202,3 @@ class Fitter:
         self.group.collect(room, len(rows))
         everywhere = [place for share in self.group.gather_objects(places) for place in share]
         return torch.from_numpy(room[: len(everywhere)])[[place not in without for place in everywhere]]
-
-    # ---- choosing ----------------------------------------------------------------------------------------------------
-
-    def _choose(
-        self, form: ClosedForm, covariance: Covariance, views: list[Tensor], before: Mapping[float, float]
-    ) -> list[Choice]:
-        """Set the form to the best weights. Returns all choices tried.
-
-        views: descriptions of the sample (n, P): first of the central crops, then of each set of random crops.
-        before: the `agreements` of the net before training; empty if they are not known.
-        """
-        choices: list[Choice] = []
-        form.mean.copy_(covariance.mean)
-        parts = len(form.sizes)
-        for weight in self.weights if parts > 1 else (0.0,):
-            weights = (1.0, weight, LAST_WEIGHT)[:parts]
-            self._solve(form, covariance, weights, torch.float32)
-            agreement = agreement_of(form, views)
-            if before.keys() >= set(self.weights):
-                agreement = (agreement * before[weight]) ** 0.5
-            choices.append(Choice(weights, agreement))
-        self._solve(form, covariance, choices[best([choice.agreement for choice in choices])].weights, torch.float64)
-        return choices
-
-    @staticmethod
-    def _solve(form: ClosedForm, covariance: Covariance, weights: Sequence[float], dtype: torch.dtype) -> None:
-        form.weights.copy_(torch.tensor(weights))
-        scales = form.scales(torch.tensor(weights, dtype=dtype))
-        form.projection.copy_(projection(covariance, scales, form.dim))
-
-
-def agreement_of(form: ClosedForm, views: Sequence[Tensor]) -> float:
-    """Return the soft agreement of a closed form, in its leading directions: one for every FEWEST images.
-
-    views: descriptions of the same images (n, P): first of the central crops, then of two or more sets of random crops.
-    """
-    leading = max(1, min(form.dim, len(views[0]) // FEWEST))
-    centre, *crops = (F.normalize(form.project(rows.to(form.mean.device))[:, :leading], dim=1) for rows in views)
-    return soft_agreement(centre, crops)
-
-
-def best(agreements: Sequence[float]) -> int:
-    """Return the place of the weight to take, from the agreement for each weight in rising order: the last of the best."""
-    return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - TIE) * max(agreements))

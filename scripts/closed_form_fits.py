@@ -11,8 +11,8 @@ import torch
 from closed_form_features import DIMS
 
 from evaluations.retrieval import columns, score
+from models.choice import LAST_WEIGHT, WEIGHTS, agreement_of, best
 from models.closed_form import Moments, projection
-from models.readout import LAST_WEIGHT, WEIGHTS, agreement_of, best
 from utils.arrays import evenly
 from utils.clustering.agreement import neighbour_agreement
 from utils.files import write_json

@@ -7,7 +7,7 @@ import ae_svc
 from closed_form_features import DIMS
 from closed_form_fits import SCORES
 
-from models.readout import best
+from models.choice import best
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000")  # Okabe and Ito 2008
 MARKERS = "osD^vP"

@@ -11,7 +11,7 @@ from data.images import Images
 from data.views import ImageBatches
 from evaluations.report.folder import rows_of
 from evaluations.retrieval import columns
-from models import readout
+from models import choice, readout
 from models.readout import Fitter
 from thumbnails import TINY, TINY_TRAIN
 from utils import checkpoint, device
@@ -123,7 +123,7 @@ def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsy
     assert whole["method"].keys() == second["method"].keys()
     assert all(torch.equal(whole["method"][key], second["method"][key]) for key in whole["method"])
     assert not any("closed_form" in key for key in whole["state_dict"])
-    assert whole["agreement_before"] == {} and list(first["agreement_before"]) == list(readout.WEIGHTS)
+    assert whole["agreement_before"] == {} and list(first["agreement_before"]) == list(choice.WEIGHTS)
     assert first["agreement_before"] == second["agreement_before"]  # measured once, before the first step
     loaded = models.load(checkpoint.path_of(str(tmp_path / "parts"), 2))
     assert loaded.agreement_before == first["agreement_before"]

@@ -14,6 +14,7 @@ from data.views import ImageBatches
 from forked import succeed
 from models import readout
 from models.backbones import IMAGENET, Backbone
+from models.choice import best as best_of
 from models.closed_form import REDUCED
 from models.embedder import Embedder
 from models.readout import Fitter, NoVariation
@@ -105,20 +106,12 @@ def test_the_fit_is_that_of_numpy(paths):
         embedded = fitted_by_hand(views, form.sizes, choice.weights, 8)
         assert choice.agreement == pytest.approx(agreement_by_hand(*embedded), abs=1e-4)
         found[choice.weights] = embedded[0]
-    best = choices[readout.best([choice.agreement for choice in choices])]
+    best = choices[best_of([choice.agreement for choice in choices])]
     assert list(found) == [(1, 0, 0.5), (1, 0.5, 0.5), (1, 2, 0.5)]
     assert form.weights.tolist() == list(best.weights)
     np.testing.assert_allclose(products(embedder.embed(paths)), products(found[best.weights]), atol=ROUNDING)
     for other in choices:
         assert other is best or np.abs(products(found[other.weights]) - products(found[best.weights])).max() > 0.01
-
-
-@pytest.mark.parametrize(
-    "agreements, place",
-    [((0.5, 0.7, 0.6), 1), ((0.6, 0.7, 0.695), 2), ((0.6, 0.7, 0.69), 1), ((0.7, 0.5, 0.699, 0.6), 2), ((0.0, 0.0), 1)],
-)
-def test_of_agreements_that_are_alike_the_largest_weight_is_taken(agreements, place):
-    assert readout.best(agreements) == place
 
 
 def test_a_trained_net_is_read_out_by_its_agreement_and_that_before_training(paths):
@@ -145,6 +138,19 @@ def test_a_trained_net_is_read_out_by_its_agreement_and_that_before_training(pat
 def test_the_embedding_head_as_readout_needs_no_look_before_training(paths):
     embedder = small_net()
     assert Fitter(batches_of(paths[:0], embedder), COMPUTE, readout="embedding").agreements(embedder) == {}
+
+
+def test_a_look_counts_the_directions_of_the_first_order(paths):
+    embedder = small_net()
+    look = Fitter(batches_of(paths, embedder), COMPUTE).look(embedder)
+    assert look.agreement == Fitter(batches_of(paths, embedder), COMPUTE).agreements(embedder)
+    with torch.no_grad():
+        views = [embedder.read(images, "pooled")[0] for _, images, _ in batches_of(paths, embedder).crops(None)]
+    assert 1.5 < look.rank < len(paths) and torch.cat(views).shape[1] >= look.rank
+
+    norm = next(module for module in reversed(list(embedder.features.modules())) if isinstance(module, nn.BatchNorm2d))
+    norm.weight.data[1:], norm.bias.data[1:] = 0, 0  # one channel is left
+    assert Fitter(batches_of(paths, embedder), COMPUTE).look(embedder).rank < look.rank
 
 
 @torch.no_grad()

@@ -1,0 +1,83 @@
+"""Chooses the weights of a closed form without labels.
+
+The weight of the second order is chosen by soft agreement: how alike the neighbours of two random crops of an image are
+(`utils/clustering/agreement.py`). Training makes the crops of an image alike, and so favours weights that training cannot
+judge. For a trained net, the agreement of the net before training therefore counts as much as its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.closed_form import ClosedForm, Covariance, projection
+from utils.clustering.agreement import soft_agreement
+
+WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # weights to try for the middle stage's second order; the first order has 1
+LAST_WEIGHT = 0.5  # weight of the last stage's second order
+TIE = 0.01  # agreements that differ by less than this share are alike: the largest weight with such an agreement is taken
+FEWEST = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
+
+
+class Choice(NamedTuple):
+    """Weights of the parts, and the soft agreement of the embeddings under them.
+
+    agreement: of a trained net, the geometric mean of two soft agreements: its own, and the one before training.
+    """
+
+    weights: tuple[float, ...]
+    agreement: float
+
+    @property
+    def weight(self) -> float:  # of the middle stage's second order
+        return self.weights[1] if len(self.weights) > 1 else 0.0
+
+
+def choose(
+    form: ClosedForm,
+    covariance: Covariance,
+    views: Sequence[Tensor],
+    weights: Sequence[float] = WEIGHTS,
+    before: Mapping[float, float] | None = None,
+) -> list[Choice]:
+    """Set the form to the best weights. Returns all choices tried.
+
+    covariance: of the descriptions. views: descriptions of the sample (n, P): first of the central crops, then of each set
+    of random crops. weights: candidates for the weight of the middle stage's second order. before: the agreement for each
+    weight of the net before training; None or empty if it is not known.
+    """
+    choices: list[Choice] = []
+    form.mean.copy_(covariance.mean)
+    parts = len(form.sizes)
+    for weight in weights if parts > 1 else (0.0,):
+        tried = (1.0, weight, LAST_WEIGHT)[:parts]
+        _solve(form, covariance, tried, torch.float32)
+        agreement = agreement_of(form, views)
+        if before and before.keys() >= set(weights):
+            agreement = (agreement * before[weight]) ** 0.5
+        choices.append(Choice(tried, agreement))
+    _solve(form, covariance, choices[best([choice.agreement for choice in choices])].weights, torch.float64)
+    return choices
+
+
+def _solve(form: ClosedForm, covariance: Covariance, weights: Sequence[float], dtype: torch.dtype) -> None:
+    form.weights.copy_(torch.tensor(weights))
+    scales = form.scales(torch.tensor(weights, dtype=dtype))
+    form.projection.copy_(projection(covariance, scales, form.dim))
+
+
+def agreement_of(form: ClosedForm, views: Sequence[Tensor]) -> float:
+    """Return the soft agreement of a closed form, in its leading directions: one for every FEWEST images.
+
+    views: descriptions of the same images (n, P): first of the central crops, then of two or more sets of random crops.
+    """
+    leading = max(1, min(form.dim, len(views[0]) // FEWEST))
+    centre, *crops = (F.normalize(form.project(rows.to(form.mean.device))[:, :leading], dim=1) for rows in views)
+    return soft_agreement(centre, crops)
+
+
+def best(agreements: Sequence[float]) -> int:
+    """Return the place of the weight to take, from the agreement for each weight in rising order: the last of the best."""
+    return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - TIE) * max(agreements))
