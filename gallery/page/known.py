@@ -17,6 +17,7 @@ HOW_JUDGED = (
     "A net scores high if two random crops of an image find the same other images. On images of this folder the score is "
     "{after:.3f} after training and {before:.3f} before. Labels would say it more surely."
 )
+COLLAPSED = "A score of 0 means that training has made all images nearly alike."
 TRAIN = "To try training: TRAIN=1 scripts/search_folder.sh trains on the folder, and keeps the net if it is judged better."
 ENOUGH = 100  # images that scripts/search_folder.sh trains on, at least
 
@@ -37,7 +38,9 @@ def known(views: Sequence[GalleryView]) -> dict[str, str]:
             line = NO_HELP
         else:
             continue
-        return {"line": line, "how": " ".join([HOW_JUDGED.format(after=judgement.after, before=judgement.before), *how])}
+        measured = HOW_JUDGED.format(after=judgement.after, before=judgement.before)
+        collapsed = [COLLAPSED] if judgement.after == 0 else []
+        return {"line": line, "how": " ".join([measured, *collapsed, *how])}
     if len(views) > 1:
         how.append("Nobody has judged which of these embeddings is better on this folder.")
     elif views and len(views[0].gallery.paths) >= ENOUGH:

@@ -74,7 +74,9 @@ def test_training_that_did_not_help_is_said(views, tmp_path):
     assert judge(tmp_path, 0.5, 0.5, "ready-made") == "0\n"
     said = known(views[:1])
     assert said["line"].startswith("Training on this folder did not help") and "0.500 after" in said["how"]
-    assert "TRAIN=1" not in said["how"]
+    assert "TRAIN=1" not in said["how"] and "nearly alike" not in said["how"]
+    assert judge(tmp_path, 0.5, 0.0, "ready-made") == "0\n"
+    assert "nearly alike" in known(views[:1])["how"]
     assert "did not help" not in known(views)["line"]  # the other gallery may be of a later training
 
 
