@@ -12,7 +12,7 @@ SCORES = {
     "agreement": "agreement of the net at its best weight (it favours long training)",
     "rank": "effective rank of the first-order features: how many directions they use",
 }
-COLLAPSED = 0.1  # a net with less than this share of the rank before training has collapsed
+COLLAPSED = 0.03  # a net with less than this share of the rank before training has collapsed
 SAMPLE = 2048  # images that nets are judged by, at most: time and memory grow with their square
 
 

@@ -12,7 +12,7 @@
 #       minutes of looks and steps. Dry runs tell how many epochs fit. ROOT/study/SET/budget/METHOD keeps this number, and you may
 #       edit it before the method's first run. shared_neighbours keeps its 20 epochs. Entries with other settings take the method's
 #       epochs, unless they say EPOCHS=...
-#   JUDGE=0 ...                                                                          # skips the scores without labels
+#   JUDGE=0 ...                # skips the scores without labels; entries with NET=, WIDTH= or ORIGIN_WIDTH= never get them
 #   HELD_OUT=1 ...              # to choose settings: tests on every second class of the training lists, trains on the others
 #       with half of the steps
 #   COMPARE="shared_neighbours udml_ss" SETS="mine=~/photos" scripts/study.sh [SEED ...] # photos without labels and lists: trains

@@ -13,6 +13,7 @@ from utils.files import write_json
 
 FEWEST = 3  # nets that a rank correlation needs
 BOUND = "supervised"  # the method with labels
+OTHER_START = re.compile(",(NET|WIDTH|ORIGIN_WIDTH)=")  # in a word of METHODS: the net before training is another one
 
 
 class Judged(NamedTuple):
@@ -25,11 +26,15 @@ class Judged(NamedTuple):
 
 
 def due(folder: str) -> list[str]:
-    """Return the existing checkpoints that are not judged yet, or newer than the file of judged nets."""
+    """Return the existing checkpoints that are not judged yet, or newer than the file of judged nets.
+
+    Nets with another backbone or other crops are never due, because nets are compared with one net before training.
+    """
     file = os.path.join(folder, JUDGED_FILE)
     judged = {entry.get("checkpoint") for entry in read(file)} if os.path.exists(file) else set()
     since = os.path.getmtime(file) if judged else 0
-    trained = (path for path, run in checkpoints(folder).items() if not run.startswith(NO_TRAINING))
+    runs = checkpoints(folder).items()
+    trained = (path for path, run in runs if not run.startswith(NO_TRAINING) and not OTHER_START.search(run))
     existing = filter(os.path.exists, sorted(trained))
     return [path for path in existing if path not in judged or os.path.getmtime(path) > since]
 

@@ -222,6 +222,12 @@ def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
     os.utime(root / "net supervised 1", (file.stat().st_mtime + 9,) * 2)
     assert judged("0") == ["judged ['net supervised 1']"] and len(json.loads(file.read_text())) == 4
 
+    for change in ("NET=ResNet18", "WIDTH=64", "ORIGIN_WIDTH=80"):  # they start from another net
+        (root / change).touch()
+        other = root / "study" / "birds" / f"udml_ss,{change}-seed-0.json"
+        other.write_text(json.dumps([{**entry(1, "embedding", 0.5), "checkpoint": str(root / change)}]))
+    assert judged("0") == []
+
     later.write_text(json.dumps([entry(1, "embedding", 0.5)]))
     done = run_study(tmp_path, "0", METHODS="supervised", JUDGE="1", ROOT=str(root), real=True)
     assert done.returncode == 2 and "udml_ss-seed-0.json: does not name its checkpoints" in done.stderr
