@@ -16,7 +16,9 @@ EXACT = 50_000  # prints: up to EXACT x EXACT comparisons are exact, more go thr
 PROBES = 24  # lists of the inverted file that a query searches
 LISTS = 2  # the number of lists is LISTS times the root of the number of prints
 TRAINING_POINTS = 64  # for each list
-PRINTS_AT_ONCE = 2**14  # prints that are processed at once
+PRINTS_AT_ONCE = 2**12  # prints that are processed at once; after each such block the share that is done is told
+
+Tell = Callable[[float], None]  # is called with the share that is done, 0 to 1
 
 
 class Candidates(NamedTuple):
@@ -51,8 +53,16 @@ def _cosines(inset: float) -> np.ndarray:
     return (np.cos(np.pi * np.arange(FREQUENCIES)[:, None] * along) @ samples).astype(np.float32)
 
 
+def untold(share: float) -> None:
+    """Tell nobody how much is done."""
+
+
 def candidates(
-    prints: np.ndarray, views: Sequence[int] = (0,), queries: np.ndarray | None = None, exact_up_to: int = EXACT
+    prints: np.ndarray,
+    views: Sequence[int] = (0,),
+    queries: np.ndarray | None = None,
+    exact_up_to: int = EXACT,
+    tell: Tell = untold,
 ) -> Candidates:
     """Find candidates among prints uint8 (n, SIDE, SIDE), each pair and view once, in order.
 
@@ -67,14 +77,14 @@ def candidates(
     if count < 2 or not len(queries):
         return Candidates(*np.empty((3, 0), np.int64))
     search = _searcher(descriptors(prints), exact=count * len(queries) <= exact_up_to**2)
-    parts = []
-    for view in views:
-        for rows in blocks(queries, PRINTS_AT_ONCE):
-            similarities, others = search(descriptors(view_of(prints[rows], view), INSET), min(NEIGHBOURS + 1, count))
-            likely = (similarities >= LIKELY) & (others >= 0) & (others != rows[:, None])
-            first, second = np.repeat(rows, likely.sum(1)), others[likely]
-            way = np.where(first < second, view, INVERSE[view])
-            parts.append((np.minimum(first, second) * count + np.maximum(first, second)) * VIEWS + way)
+    parts, steps = [], [(view, rows) for view in views for rows in blocks(queries, PRINTS_AT_ONCE)]
+    for done, (view, rows) in enumerate(steps):
+        tell(done / len(steps))
+        similarities, others = search(descriptors(view_of(prints[rows], view), INSET), min(NEIGHBOURS + 1, count))
+        likely = (similarities >= LIKELY) & (others >= 0) & (others != rows[:, None])
+        first, second = np.repeat(rows, likely.sum(1)), others[likely]
+        way = np.where(first < second, view, INVERSE[view])
+        parts.append((np.minimum(first, second) * count + np.maximum(first, second)) * VIEWS + way)
     keys = np.unique(np.concatenate(parts))
     return Candidates(*np.divmod(keys // VIEWS, count), keys % VIEWS)
 

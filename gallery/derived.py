@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gallery import not_duplicates
+from gallery.candidates import Tell, untold
 from gallery.group_names import group_names
 from gallery.groups import Group, Links, concatenated, joined, leaders, marks_of
 from gallery.index import Index
@@ -75,21 +76,26 @@ def duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turn
     return split(found_duplicates(gallery, index, kind, threshold, turned), gallery.apart())
 
 
-def found_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> Duplicates:
+def found_duplicates(
+    gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool, tell: Tell = untold
+) -> Duplicates:
     """Group identical files ("identical"), copies ("near"), shots of one moment or one scene ("burst"), or images with a
     similarity of `threshold` or more ("alike").
 
     turned: mirrored and turned pictures count as copies. Only the first image of a group takes part in the later classes,
     so no two images are shown together twice. Images that are marked as "not duplicates" when the groups are made stay
-    apart; `split` handles later marks. "copies": identical files and copies together.
+    apart; `split` handles later marks. "copies": identical files and copies together. tell: called with the share that is
+    done, while copies are searched.
     """
     if kind == "copies":
-        return merged([found_duplicates(gallery, index, part, 0, turned) for part in ("identical", "near")])
-    kept = _kept_duplicates(gallery, index, kind, threshold, turned)
+        return merged([found_duplicates(gallery, index, part, 0, turned, tell) for part in ("identical", "near")])
+    kept = _kept_duplicates(gallery, index, kind, threshold, turned, tell)
     return Duplicates(unpacked(kept), kept["similarities"])
 
 
-def _kept_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool) -> dict[str, np.ndarray]:
+def _kept_duplicates(
+    gallery: Gallery, index: Index, kind: str, threshold: float, turned: bool, tell: Tell
+) -> dict[str, np.ndarray]:
     """Return the arrays that are kept of one class. Copies have "scenes" too, int64 (n, 2), and "medians", float32 (n,)."""
     from gallery import bursts, duplicates as find
 
@@ -102,7 +108,8 @@ def _kept_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
             found_groups = find.identical(gallery.hashes, apart)
         elif kind == "near":
             shots = bursts.apart(bursts.runs(gallery))
-            found_groups, scenes = find.near(gallery.prints, gallery.hashes, turned=turned, apart=[*apart, *shots])
+            all_apart = [*apart, *shots]
+            found_groups, scenes = find.near(gallery.prints, gallery.hashes, turned=turned, apart=all_apart, tell=tell)
             more = {"scenes": np.stack([scenes.first, scenes.second], 1), "medians": scenes.similarity}
         else:
             before = KINDS[: KINDS.index(kind)]
@@ -110,7 +117,7 @@ def _kept_duplicates(gallery: Gallery, index: Index, kind: str, threshold: float
             earlier_groups = [Group(rows.tolist(), 1.0) for rows in merged(earlier).rows]
             if kind == "burst":
                 leader = leaders(len(gallery), earlier_groups)
-                of_copies = _kept_duplicates(gallery, index, "near", 0, turned)
+                of_copies = _kept_duplicates(gallery, index, "near", 0, turned, untold)
                 first, second = of_copies["scenes"].T
                 scenes = Links(first, second, of_copies["medians"]).among(leader)
                 shots_in_a_row = bursts.bursts(gallery, usual_threshold(gallery, index), leader)

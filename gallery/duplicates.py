@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gallery.candidates import EXACT, NEIGHBOURS, PRINTS_AT_ONCE, Candidates, candidates
+from gallery.candidates import EXACT, NEIGHBOURS, PRINTS_AT_ONCE, Candidates, Tell, candidates, untold
 from gallery.groups import (
     NO_LINKS,
     Apart,
@@ -74,6 +74,7 @@ def near(
     threshold: float = COPY,
     apart: Apart = (),
     exact_up_to: int = EXACT,
+    tell: Tell = untold,
 ) -> Near:
     """Group copies of a picture: resized, recompressed, cropped by up to 5 % per side; if `turned`, also mirrored or turned.
     Pairs that agree in most parts but differ clearly in one place are returned as `scenes`. They are never copies.
@@ -83,6 +84,7 @@ def near(
     Links are pairs with a similarity (`gallery.thumbprint_similarity`) of `threshold` or more and no change above MOVED.
     They are joined strongest first; rows marked `apart` never come together. Blank pictures are copies only if their prints
     are equal. The order of the rows changes nothing. Beyond `exact_up_to` prints, candidates come from an inverted file.
+    tell: called with the share that is done. The first half are the candidates, the second half the comparisons.
     """
     if len(prints) < 2:
         return Near([], NO_LINKS)
@@ -95,14 +97,17 @@ def near(
     # Sort the prints by their hashes, so that nothing depends on the order of the images.
     distinct = np.unique(same)
     distinct = distinct[np.lexsort(keys[distinct].T)]
-    copies, scenes = links_among(prints[rows[distinct]], range(VIEWS) if turned else (0,), threshold, exact_up_to)
+    views = range(VIEWS) if turned else (0,)
+    copies, scenes = links_among(prints[rows[distinct]], views, threshold, exact_up_to, tell)
     copies, scenes = copies.among(rows[distinct]), scenes.among(rows[distinct])
     equal = Links(same[twins], twins, np.ones(len(twins), np.float32)).among(rows)
     moved = np.stack([scenes.first, scenes.second], 1).tolist()
     return Near(joined(concatenated([equal, copies]), [*apart, *moved], leader), scenes)
 
 
-def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT) -> tuple[Links, Links]:
+def links_among(
+    prints: np.ndarray, views: Sequence[int], threshold: float, exact_up_to: int = EXACT, tell: Tell = untold
+) -> tuple[Links, Links]:
     """Return the pairs of different prints, uint8 (n, SIDE, SIDE), that are copies, and the pairs that show one scene.
 
     A print has at most NEIGHBOURS candidates. A picture with many copies may get candidates of one sort only, such as one
@@ -111,24 +116,31 @@ def links_among(prints: np.ndarray, views: Sequence[int], threshold: float, exac
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
+    tell_of_pairs: Tell = lambda share: tell(share / 2)
+    tell_of_links: Tell = lambda share: tell((1 + share) / 2)
     count, copies, scenes = len(prints), NO_LINKS, NO_LINKS
     chosen = queries = np.arange(count)
     while len(queries):
-        among = prints[chosen]
-        links = compared(among, candidates(among, views, np.searchsorted(chosen, queries), exact_up_to), threshold)
+        among, places = prints[chosen], np.searchsorted(chosen, queries)
+        pairs = candidates(among, views, places, exact_up_to, tell_of_pairs)
+        links = compared(among, pairs, threshold, tell_of_links)
         copies, scenes = (concatenated([before, more.among(chosen)]) for before, more in zip((copies, scenes), links))
         graph = coo_matrix((copies.similarity, copies[:2]), (count, count))
         _, chosen, sizes = np.unique(connected_components(graph)[1], return_index=True, return_counts=True)
         queries = chosen[sizes > NEIGHBOURS] if len(links[0].first) else chosen[:0]
+        tell_of_pairs = tell_of_links = untold  # further rounds are short
     # A pair that is a copy in one view may look moved in another: a symmetric picture, mirrored.
     return copies, scenes.where(~np.isin(scenes.first * count + scenes.second, copies.first * count + copies.second))
 
 
-def compared(prints: np.ndarray, pairs: Candidates, threshold: float) -> tuple[Links, Links]:
+def compared(prints: np.ndarray, pairs: Candidates, threshold: float, tell: Tell = untold) -> tuple[Links, Links]:
     """Return the pairs of prints, uint8 (n, SIDE, SIDE), that are copies, and the pairs that show one scene."""
     similarity, median, change = values = np.zeros((3, len(pairs.view)), np.float32)
+    done = 0
     for view in np.unique(pairs.view).tolist():
         for block in blocks(np.flatnonzero(pairs.view == view), PRINTS_AT_ONCE):
+            tell(done / len(pairs.view))
+            done += len(block)
             values[:, block] = compare(view_of(prints[pairs.first[block]], view), prints[pairs.second[block]], threshold)
     is_copy, is_scene = (similarity >= threshold) & (change <= MOVED), (median >= threshold) & (change > MOVED)
     copies, scenes = (Links(pairs.first, pairs.second, each) for each in (similarity, median))

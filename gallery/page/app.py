@@ -207,7 +207,7 @@ async def _wrong(request: Request, error: Any) -> Response:
 
 
 async def _working(request: Request, working: Any) -> Response:
-    return Json({"working": working.what}, 202)
+    return Json({"working": working.what, "done": round(working.done, 2)}, 202)
 
 
 async def _failed(request: Request, error: Any) -> Response:

@@ -20,11 +20,11 @@ REMEMBERED = 64  # results that are kept
 
 
 class Working(Exception):
-    """The result is still being made; `what` tells the page which result."""
+    """The result is still being made; `what` tells the page which result. done: the share of it, 0 if that is not known."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, done: float = 0.0) -> None:
         super().__init__(what)
-        self.what = what
+        self.what, self.done = what, done
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Order:
     name: Hashable
     make: Callable[[], Any]
     wanted: float  # time of the last request for it, by time.monotonic
+    done: float = 0.0  # the share of it that is done, as far as it is told
     future: Future = field(default_factory=Future)
 
 
@@ -57,10 +58,16 @@ class Workshop:
             waiting.add_done_callback(lambda done: done.cancelled() or done.exception())  # asyncio warns of unread ones
             await asyncio.wait([waiting], timeout=PATIENCE)
         if not future.done() or future.cancelled():
-            raise Working(what)
+            making = self._making
+            raise Working(what, making.done if making and making.name == name else 0.0)
         if future.exception() and self._finished.get(name) is future:
             self._finished.drop(name)
         return future.result()
+
+    def tell(self, share: float) -> None:
+        """Note the share that is done, 0 to 1, of the result that is being made. Its `make` may call this."""
+        if self._making:
+            self._making.done = share
 
     def forget(self, owner: Hashable) -> None:
         """Forget the finished results whose name begins with `owner`."""

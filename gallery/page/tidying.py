@@ -93,7 +93,7 @@ class Tidying:
         kind = params.one_word({"kind": "identical", **query}, "kind", KINDS)
         threshold = params.share(query, "threshold", g.alike) if kind == "alike" else 0
         turned = bool(params.whole(query, "turned", 0, 0, 1)) and kind in ("near", "copies")
-        make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned)
+        make = lambda: derived.found_duplicates(g.gallery, g.index, kind, threshold, turned, self.workshop.tell)
         name = g, "duplicates", kind, threshold, turned, self.shelf.unmarked
         result = await self.workshop.result(name, f"looking for {KINDS[kind]} among {g.count:,} images", make)
         apart = await run_in_threadpool(lambda: not_duplicates.apart(self.shelf.marks(g)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from gallery import duplicates
+from gallery import candidates, duplicates
 from gallery.derived import KINDS, duplicates as duplicates_of
 from gallery.duplicates import COPY, MOVED, alike, identical
 from gallery.groups import Group, Links, joined, leaders
@@ -118,6 +118,18 @@ def test_every_view_is_recognised(view):
     expected = [[row, 30 + row] for row in range(10)]
     assert sorted(rows_of(near(prints, turned=True))) == expected
     assert sorted(rows_of(near(prints))) == (expected if view == 0 else [])
+
+
+def test_the_share_that_is_done_grows(monkeypatch):
+    """With blocks of 8 prints and pairs: 24 pictures in 8 views are 24 blocks, told in the first half."""
+    for module in (duplicates, candidates):
+        monkeypatch.setattr(module, "PRINTS_AT_ONCE", 8)
+    prints = np.concatenate([pictures(range(12)), pictures(range(12), noise=2)])
+    told = []
+    groups = near(prints, turned=True, tell=told.append)
+    assert groups == near(prints, turned=True)
+    assert told[:24] == [block / 48 for block in range(24)] and 0.5 in told
+    assert told == sorted(told) and 0.5 < told[-1] < 1
 
 
 def test_all_eight_views_are_one_group():

@@ -35,12 +35,15 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** Returns the JSON answer of a GET, or of `options`. While the server works, calls working(sentence) and asks again each second. */
+/**
+ * Returns the JSON answer of a GET, or of `options`. While the server works, calls working(sentence, share that is done), and
+ * asks again each second.
+ */
 export async function get(path, query, { signal, working = () => {}, ...options } = {}) {
   for (;;) {
     const { answer, waits } = await ask(`/api/${path}?${new URLSearchParams(query)}`, { signal, ...options });
     if (!waits) return answer;
-    working(answer.working);
+    working(answer.working, answer.done);
     await pause(1000, signal);
   }
 }

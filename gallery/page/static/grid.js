@@ -216,7 +216,7 @@ export function pager(load, failed, grid = {}) {
   return { button, update };
 }
 
-/** Blanks that pulse in place of tiles or cards while the server works. A line says what it does and for how long. */
+/** Blanks that pulse in place of tiles or cards while the server works. A line says what it does, how far it is, for how long. */
 export function waiting(look = "tiles") {
   const started = performance.now();
   const [what, time] = [el("span", { role: "status" }), el("span", { "aria-hidden": "true" })];
@@ -227,11 +227,11 @@ export function waiting(look = "tiles") {
     el("p", { class: "working" }, what, time),
     el("div", { class: look, "aria-hidden": "true" }, blanks),
   );
-  const say = (sentence) => {
+  const say = (sentence, done = 0) => {
     const text = `${sentence[0].toUpperCase()}${sentence.slice(1)} … `;
     if (what.textContent !== text) what.textContent = text; // else a screen reader would say it each second
     const seconds = Math.round((performance.now() - started) / 1000);
-    time.textContent = seconds > 2 ? `${seconds} s` : "";
+    time.textContent = [done && `${Math.round(100 * done)} %`, seconds > 2 && `${seconds} s`].filter(Boolean).join(" · ");
   };
   return { node, say };
 }

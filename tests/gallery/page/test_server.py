@@ -154,6 +154,34 @@ def test_something_is_made_once_and_meanwhile_it_is_said_so(monkeypatch):
     assert len(calls) == 1 and calls[0].daemon and calls[0] is not threading.main_thread()
 
 
+def test_the_share_that_is_done_is_told(monkeypatch):
+    monkeypatch.setattr(background, "PATIENCE", 0.04)
+    go, told = threading.Event(), threading.Event()
+    workshop = Workshop()
+
+    def make():
+        workshop.tell(0.25)
+        told.set()
+        go.wait(20)
+        return 7
+
+    async def visit():
+        with pytest.raises(Working):
+            await workshop.result("a", "grouping", make)
+        told.wait(20)
+        with pytest.raises(Working) as caught:
+            await workshop.result("a", "grouping", make)
+        assert caught.value.done == 0.25
+        with pytest.raises(Working) as caught:  # it waits for the other one
+            await workshop.result("b", "grouping", lambda: 8)
+        assert caught.value.done == 0
+        go.set()
+        assert await until_made(workshop, "a", make) == 7
+        workshop.tell(0.5)  # nothing is made now
+
+    asyncio.run(visit())
+
+
 def test_a_failure_is_said_once_and_tried_again():
     tries = []
 

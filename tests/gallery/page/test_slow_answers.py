@@ -32,6 +32,18 @@ def test_the_slider_asks_once_for_many_steps_and_gives_up_older_requests(opened)
     assert len(asked) == before and asked[-1] == "0.99"
 
 
+def test_the_share_that_is_done_is_shown(opened):
+    page = opened("groups")
+    shares = [0]
+    work = lambda: {"working": "looking for copies", "done": shares.pop() if shares else 0.37}
+    page.route("**/api/0/duplicates?*", lambda route: route.fulfill(status=202, json=work()))
+    page.goto(f"{page.url.split('#')[0]}#/duplicates")
+    expect(page.locator(".working")).to_have_text("Looking for copies … 37 %")
+    assert page.locator(".working [role=status]").inner_text().strip() == "Looking for copies …"
+    page.unroute("**/api/0/duplicates?*")
+    settled(page)
+
+
 def test_a_view_that_is_left_while_its_slider_works_is_made_anew(opened):
     page = opened("duplicates?kind=alike")
     answers, asked = ["202"], []

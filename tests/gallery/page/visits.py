@@ -66,7 +66,7 @@ def made(page, address, **query):
         if answer.status_code != 202:
             assert answer.status_code == 200, answer.text
             return answer.json()
-        assert set(answer.json()) == {"working"}
+        assert set(answer.json()) == {"working", "done"}
         time.sleep(0.02)
     pytest.fail(f"{address} takes more than a minute")
 
