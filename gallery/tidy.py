@@ -109,12 +109,12 @@ def scripts(gallery: Gallery, chosen: Sequence[Spare], undo: str, to: str | None
     to: by default beside the folder of the images. Raises InputError for a folder among the images, and for one on another
     disk.
     """
-    root = gallery.root or os.path.commonpath([os.path.dirname(path) for path in gallery.paths])
+    root = _root(gallery)
     if not to and os.path.dirname(root) == root:
         raise InputError("the images have no folder beside which there is room; give one with --to")
     if not os.path.isdir(root):
         raise InputError(f"{shown(root)}: the folder of the images is away; connect its disk")
-    target = os.path.abspath(to) if to else f"{root.rstrip(os.sep)}-duplicates"
+    target = os.path.abspath(to) if to else _beside(root)
     if os.path.join(os.path.realpath(target), "").startswith(os.path.join(os.path.realpath(root), "")):
         raise InputError(f"{shown(target)}: lies among the images, and would be read as well; give another folder", "to")
     if os.stat(_existing(target)).st_dev != os.stat(root).st_dev:
@@ -151,6 +151,21 @@ def write_scripts(gallery: Gallery, chosen: Sequence[Spare], script: str, to: st
         except OSError as error:
             raise RunError(f"{shown(file)}: cannot be written ({error.strerror})") from None
     return undo, made.folder
+
+
+def moved(gallery: Gallery, rows: Sequence[int]) -> set[int]:
+    """Return those of the rows whose files lie in the folder that `scripts` moves them into by default."""
+    root = _root(gallery)
+    target = _beside(root)
+    return {row for row in rows if os.path.lexists(os.path.join(target, below(gallery.paths[row], root)))}
+
+
+def _root(gallery: Gallery) -> str:
+    return gallery.root or os.path.commonpath([os.path.dirname(path) for path in gallery.paths])
+
+
+def _beside(root: str) -> str:
+    return f"{root.rstrip(os.sep)}-duplicates"
 
 
 def _existing(folder: str) -> str:

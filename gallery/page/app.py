@@ -158,7 +158,12 @@ class Page:
         newest_first = (await run_in_threadpool(self.shelf.marks, g))[::-1]
         rows = [list(dict.fromkeys(row for group in mark.groups for row in group)) for mark in newest_first]
         shown = [
-            {"mark": mark.id, "size": len(group), "items": [g.item(row) for row in group[: params.SHOWN]]}
+            {
+                "mark": mark.id,
+                "size": len(group),
+                "items": [g.item(row) for row in group[: params.SHOWN]],
+                **g.sameness(group),
+            }
             for mark, group in zip(newest_first[start : start + count], rows[start : start + count])
         ]
         return Json({"total": len(rows), "marks": shown})

@@ -133,6 +133,11 @@ class GalleryView:
         date = {"date": known.date[:16], "camera": known.by_camera}
         return {"pixels": known.pixels, "format": known.format, "bytes": known.size, **date, "cut": known.cut} | odd
 
+    def sameness(self, rows: Sequence[int]) -> dict[str, bool]:
+        """Tell whether all these files have the same bytes ("same"), and whether some of them have ("twice")."""
+        contents = len({self.gallery.hashes[row].tobytes() for row in rows})
+        return {"same": contents == 1, "twice": contents < len(rows)}
+
     def map(self, places: Places, groups: Sequence[tuple[str, np.ndarray]]) -> dict[str, Any]:
         """Describe the map, without the names of its images, which `to_select` has. groups: names and rows."""
         there = ~self.gone[places.rows]

@@ -61,9 +61,11 @@ class Tidying:
         return Json({"stamp": g.stamp} | await run_in_threadpool(all_but_the_best, arranged))
 
     async def present(self, request: Request) -> Response:
-        """Tell which of the chosen images are still there."""
+        """Tell which of the chosen images are still there. "lost": which are neither there nor where a script puts them."""
         g, choice = params.one_of(self.shelf.views, request), await params.choice(request)
-        return Json({"keys": [g.gallery.keys[row] for row in g.rows(choice.keys)], "stamp": g.stamp})
+        there = [g.gallery.keys[row] for row in g.rows(choice.keys)]
+        lost = await run_in_threadpool(lost_among, g, choice.keys) if params.is_local(request) else []
+        return Json({"keys": there, "lost": lost, "stamp": g.stamp})
 
     async def items(self, request: Request) -> Response:
         """Describe images that are still there, by their keys: a few that the map names, or many that are selected."""
@@ -119,7 +121,7 @@ def described(arranged: Arranged, start: int, count: int) -> list[dict[str, Any]
     for rows, similarity in some:
         ranked = sorted(rows, key=by_rank.__getitem__)
         group = g.group(ranked, similarity, {row: by_row[row] for row in ranked[: params.SHOWN]}, arranged.reference)
-        groups.append(group | {"same": bool((g.gallery.hashes[rows] == g.gallery.hashes[rows[0]]).all())})
+        groups.append(group | g.sameness(rows))
     return groups
 
 
@@ -132,6 +134,13 @@ def all_but_the_best(arranged: Arranged) -> dict[str, Any]:
         "items": [g.to_select(row) for row, _ in spares],
         "kept": [g.gallery.keys[row] for row in sorted(set(everything) - going)],
     }
+
+
+def lost_among(g: GalleryView, keys: Sequence[str]) -> list[str]:
+    """Return the keys of images that are gone, and that no script has moved away."""
+    rows = [row for row in map(g.gallery.row_of, keys) if row is not None and g.gone[row]]
+    moved = tidy.moved(g.gallery, rows)
+    return [g.gallery.keys[row] for row in rows if row not in moved and not os.path.lexists(g.gallery.paths[row])]
 
 
 def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:
@@ -147,7 +156,7 @@ def scripts(arranged: Arranged, rows: Sequence[int]) -> Response:
             entry.external_attr, entry.compress_type = 0o100755 << 16, zipfile.ZIP_DEFLATED
             zipped.writestr(entry, script)
     alone = [g.gallery.keys[spare.row] for spare in spares if spare.kept is None]
-    facts = {"folder": folder, "to": text(os.path.basename(made.folder)), "files": len(spares), "alone": alone}
+    facts = {"folder": folder, "to": text(made.folder), "files": len(spares), "alone": alone}
     return _file(f"{folder}.zip", archive.getvalue(), **facts)
 
 

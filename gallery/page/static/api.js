@@ -63,7 +63,7 @@ export const notDuplicates = async (gallery, keys) => (await change(`${gallery}/
 /** Takes a mark back. */
 export const unmark = (gallery, mark) => change(`${gallery}/unmark`, { mark });
 
-/** Asks which of these images are still there: {keys, stamp}. */
+/** Asks which of these images are still there, and which are neither there nor moved by a script: {keys, lost, stamp}. */
 export async function present(gallery, keys, stamp) {
   return (await ask(`/api/${gallery}/present`, { ...post, body: JSON.stringify({ keys, stamp }) })).answer;
 }

@@ -4,7 +4,7 @@ import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
 import { look } from "./fresh.js";
 import { earlier, isNew, isOther, news, steps, way } from "./note.js";
-import { forget, inOneStep, putSaved, refresh, select, selection, undoStep } from "./select.js";
+import { close, inOneStep, putSaved, refresh, select, selection, undoStep } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
 import { wishes } from "./wishes.js";
@@ -41,6 +41,9 @@ const lastStep = ({ added, taken }) =>
   [added.length && `${count(added.length)} added`, taken.length && `${count(taken.length)} taken out`]
     .filter(Boolean)
     .join(", ");
+
+/** The earlier scripts that have run, and whose note is open. */
+const ran = ({ older }) => older.filter(({ gone, closed }) => gone > 0 && !closed);
 
 /** Puts a text in its place, if it is another one: a screen reader says what is put. */
 const put = (node, text) => node.textContent !== text && (node.textContent = text);
@@ -102,9 +105,7 @@ export function bar(g, view, more = []) {
   });
   saveScript.classList.add("save");
   const others = () =>
-    selection(g)
-      .older.filter(({ gone }) => gone > 0)
-      .map((script) => earlier(script, () => forget(g, script)));
+    ran(selection(g)).map((script) => earlier(script, () => (close(g, script), (closer.hidden ? clear : closer).focus())));
   const plain = (label, onclick) => el("button", { class: "small button", type: "button", onclick }, label);
   const clear = plain("Clear", () => {
     inOneStep(g, () => (select(g, chosen(), false), selection(g).out.clear()));
@@ -113,29 +114,33 @@ export function bar(g, view, more = []) {
   const undo = plain("Undo", async () => {
     await undoStep(g);
     announce(`Undone: ${line.textContent}`);
-    const there = node.hidden ? view.section.querySelector("h1") : clear.hidden ? close : clear;
+    const there = node.hidden ? view.section.querySelector("h1") : clear.hidden ? closer : clear;
     there.focus({ preventScroll: true }); // this button is hidden now
   });
   const step = el("p", { class: "step" });
   const risk = el("p", { class: "warning", role: "status" });
-  const close = plain("Close", () => forget(g));
+  const closer = plain("Close", () => {
+    close(g);
+    (document.querySelector(".scripts:not([hidden]) summary") ?? view.section.querySelector("h1")).focus();
+  });
   const tools = [...more, saveScript, saveList, copyPaths, clear];
 
   const node = el(
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
-    el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, step, undo), tools, close),
+    el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, step, undo), tools, closer),
     el("div", { class: "note" }, state, note),
   );
   let before = "";
   const show = () => {
     const items = chosen();
-    const { items: byKey, awaited, saved, older, step: ended } = selection(g);
+    const { items: byKey, awaited, saved, step: ended } = selection(g);
+    const earlierOnes = ran(selection(g));
     const last = ended?.taken.length || ended?.added.some((key) => byKey.has(key)) ? ended : null; // else it cannot be undone
-    const isKept = saved || last?.taken.length || older.some(({ gone }) => gone > 0);
+    const isKept = saved || last?.taken.length || earlierOnes.length;
     node.hidden = !items.length && (!isKept || awaited.size > 0);
     for (const tool of tools) tool.hidden = !items.length;
-    close.hidden = items.length > 0;
+    closer.hidden = items.length > 0;
     const text = items.length ? sum(items, selection(g), view.section) : "Nothing is selected now";
     const told = saved ? news(saved) : "";
     const fresh = !saved || isNew(saved, byKey);
@@ -143,7 +148,7 @@ export function bar(g, view, more = []) {
     put(risk, whole(view.section));
     put(step, last ? lastStep(last) : "");
     undo.hidden = !last;
-    const now = [text, saved?.name, told, stale, ...older.map(({ name, gone }) => `${name} ${gone}`)].join(" ");
+    const now = [text, saved?.name, told, stale, ...earlierOnes.map((script) => script.name + news(script))].join(" ");
     if (now === before) return;
     before = now;
     line.textContent = text;

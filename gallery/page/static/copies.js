@@ -11,6 +11,18 @@ import { BADGES, facts, traits } from "./traits.js";
 const BESIDE = 3; // images of a group that may stand beside another one
 const WHOLE = "All are selected: none would stay.";
 
+const NOT = "These are not duplicates"; // untrue of a group in which a file is there twice: those are kept instead
+const APART = "Remembered: these are not shown as duplicates of each other again.";
+const KEPT = "Remembered: all of these stay, and are not shown as duplicates of each other again.";
+
+/** Says how alike the images of a group are. */
+function likeness(kind, { same, similarity }) {
+  const number = `similarity ${similarity.toFixed(2)}`;
+  if (kind === "burst") return []; // some are found by their time, others by what differs: two scales
+  if (kind === "alike") return [`, ${number}`];
+  return same ? [": the same file, byte for byte"] : [": nearly the same picture ", el("small", { class: "size" }, number)];
+}
+
 /** Tells whether an item of a group stays: the first one, which is the best, and images of the reference folder. */
 const stays = (item, place) => place === 0 || item.stays;
 
@@ -26,7 +38,7 @@ export function allButFirst(g, items, about) {
  * and page.js. place: says which group of how many this is.
  */
 export function row(g, group, { kind, keep, about, failed, place: groupPlace }) {
-  const { items, size, same } = group; // identical files cannot be dismissed: they are duplicates in any case
+  const { items, size, twice } = group;
   const list = grid(`${count(items.length, "image")}, duplicates of each other`, "tiles", "keys-select");
   const word = (item, place) => (place ? item.stays && "Stays" : BADGES[keep]) || "";
   list.append(
@@ -47,7 +59,7 @@ export function row(g, group, { kind, keep, about, failed, place: groupPlace }) 
       const keys = items.map(({ key }) => key);
       const mark = await notDuplicates(g, keys);
       select(g, items, false);
-      dismissed(node, "Remembered: these are not shown as duplicates of each other again.", undo(g, mark, restore, failed));
+      dismissed(node, twice ? KEPT : APART, undo(g, mark, restore, failed));
     } catch (error) {
       failed(error);
     }
@@ -60,17 +72,15 @@ export function row(g, group, { kind, keep, about, failed, place: groupPlace }) 
     node.querySelector(".dismiss").focus();
   };
   const paths = items.map(({ path }) => wholePath(path)).join("\n");
-  const isBurst = kind === "burst"; // some are found by their time, others by what differs: two scales
-  const likeness = isBurst ? "" : same ? ", the same file" : `, similarity ${group.similarity.toFixed(2)}`;
   const part = size > items.length ? `, the first ${count(items.length)} shown` : "";
   const content = [
     el(
       "div",
       { class: "head" },
-      el("h2", {}, el("span", {}, `${count(size, "image")}${likeness}${part}`), el("span", { class: "warning" }, WHOLE)),
+      el("h2", {}, el("span", {}, count(size, "image"), likeness(kind, group), part), el("span", { class: "warning" }, WHOLE)),
       button(`Select all but the ${keep}`, () => inOneStep(g, () => allButFirst(g, items, about()))),
       button("Copy paths", (event) => copy(paths, event.currentTarget)),
-      same ? null : button(isBurst ? "These do not belong together" : "These are not duplicates", dismiss, "dismiss"),
+      button(twice ? "Keep all of these" : kind === "burst" ? "These do not belong together" : NOT, dismiss, "dismiss"),
     ),
     list,
   ];

@@ -5,6 +5,7 @@ import { bar } from "./bar.js";
 import { allButFirst, row } from "./copies.js";
 import { announce, count, el, empty, heading, meanwhile } from "./dom.js";
 import { itemOf, pager, waiting } from "./grid.js";
+import { scripts } from "./scripts.js";
 import { inOneStep, select, selectable, selectMany } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
 import { BADGES } from "./traits.js";
@@ -198,9 +199,10 @@ export async function duplicates(section, view) {
   section.append(
     heading("Duplicates"),
     tabs(kind),
-    el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Marked as not duplicates")),
+    el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Groups you took off the list")),
     el("div", { class: "tools" }, rules(query, changed), settings(kind, query, changed) ?? ""),
     filters.node,
+    scripts(gallery(query)),
     head,
     bar(gallery(query), view),
     place,

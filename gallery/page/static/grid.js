@@ -118,11 +118,11 @@ function large(node) {
   });
 }
 
-/** Puts this item in the order of Tab, alone in its grid. The arrow keys choose it. */
-export function choose(node, focus = false) {
+/** Puts this item in the order of Tab, alone in its grid. The arrow keys choose it. how: as `focus` of a node takes it. */
+export function choose(node, focus = false, how = {}) {
   for (const other of node.parentElement.querySelectorAll('[tabindex="0"]')) other.tabIndex = -1;
   for (const part of node.querySelectorAll("a, button, input")) part.tabIndex = 0;
-  if (focus) open(node).focus();
+  if (focus) open(node).focus(how);
 }
 
 /** Keeps an item in the order of Tab. Call it after items of a grid were hidden, shown or added. */

@@ -15,10 +15,21 @@ export function put(g, object) {
   }
 }
 
-/** Returns the object, or null. */
+const isList = (value, isPart) => Array.isArray(value) && value.every(isPart);
+const isText = (value) => typeof value === "string";
+const areTexts = (value) => isList(value, isText);
+const isScript = (value) =>
+  [value?.name, value?.folder, value?.to].every(isText) &&
+  [value.keys, value.alone, value.own ?? [], value.late ?? []].every(areTexts) &&
+  [value.files, value.gone, value.most].every(Number.isInteger);
+const isSelection = ({ keys, out, stamp, saved, older }) =>
+  areTexts(keys) && areTexts(out) && isText(stamp) && (saved === null || isScript(saved)) && isList(older, isScript);
+
+/** Returns the object, or null; also for one that is damaged or that another version of the page has kept. */
 export function take(g) {
   try {
-    return JSON.parse(sessionStorage.getItem(name(g)));
+    const object = JSON.parse(sessionStorage.getItem(name(g)));
+    return object && isSelection(object) ? object : null;
   } catch {
     return null;
   }

@@ -1,4 +1,4 @@
-// What was marked as "not duplicates": the list of it, and how a mark is taken back.
+// Groups that someone marked, as "not duplicates" or to keep all of them: the list, and how a mark is taken back.
 
 import { get, unmark } from "./api.js";
 import { announce, count, el, empty, heading } from "./dom.js";
@@ -31,12 +31,13 @@ export function undo(g, mark, done, failed) {
   return button;
 }
 
-function row(g, { mark, items, size }, failed) {
-  const list = grid(`${count(items.length, "image")} that are not duplicates of each other`);
+function row(g, { mark, items, size, same, twice }, failed) {
+  const what = same ? ", the same file: all kept" : twice ? ", all kept" : " that are not duplicates";
+  const list = grid(`${count(items.length, "image")}${what}`);
   list.append(...items.map((item) => tile(item, { path: true })));
   settle(list);
   const done = () => dismissed(node, "Taken back: these can be shown as duplicates again.");
-  const head = el("div", { class: "head" }, el("h2", {}, count(size, "image")), undo(g, mark, done, failed));
+  const head = el("div", { class: "head" }, el("h2", {}, `${count(size, "image")}${what}`), undo(g, mark, done, failed));
   const node = el("li", { class: "group" }, head, list);
   return node;
 }
@@ -47,7 +48,7 @@ export async function marks(section, view) {
   const wait = waiting();
   section.append(
     el("a", { class: "quiet", href: link("duplicates") }, "All duplicates"),
-    heading("Marked as not duplicates"),
+    heading("Groups you took off the list"),
     wait.node,
   );
   const list = el("ul", { class: "groups" });
@@ -59,7 +60,8 @@ export async function marks(section, view) {
   const more = pager(load, view.failed);
   const left = await load();
   const total = list.children.length + left;
-  const summary = total ? `${count(total, "mark")}, the newest first` : "Nothing is marked.";
+  const order = total > 1 ? ", the newest first" : "";
+  const summary = total ? `${count(total, "group")} not shown as duplicates${order}` : "No group was taken off the list.";
   wait.node.replaceWith(total ? el("p", { class: "line" }, summary) : empty(summary), list, more.button);
   more.update(left);
   announce(summary);

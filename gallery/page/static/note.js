@@ -1,4 +1,4 @@
-// The note in the bar of the selection: it tells how to run saved scripts, and what they did.
+// What is said of saved scripts, in the bar of the selection and in the list of scripts: how to run them, and what they did.
 
 import { copy, count, el } from "./dom.js";
 
@@ -7,12 +7,13 @@ const CALM = 2; // looks without a change, after which a script seems to have en
 
 const code = (text) => el("code", {}, text);
 const are = (number) => (number === 1 ? "is" : "are");
+const were = (number) => (number === 1 ? "was" : "were");
 const have = (number) => (number === 1 ? "has" : "have");
 
 /** A command, with a button that copies it. */
 function command(text) {
   const onclick = (event) => copy(text, event.currentTarget);
-  return el("span", {}, code(text), " ", el("button", { type: "button", "aria-label": `Copy ${text}`, onclick }, "Copy"));
+  return el("span", { class: "command" }, code(text), " ", el("button", { type: "button", "aria-label": `Copy ${text}`, onclick }, "Copy"));
 }
 
 /** Counts the images without a copy that stays, and names a few that are still selected. keys: theirs. */
@@ -24,36 +25,42 @@ function lonely(keys, items) {
   return el("p", { class: "warning" }, `${count(keys.length)} of them ${have(keys.length)} no copy that stays${names}.`);
 }
 
+const unpack = ({ name }) => command(`unzip ${name}`);
+const move = ({ folder }) => command(`sh ${folder}/tidy.sh`);
+const back = ({ folder }) => command(`sh ${folder}/tidy-undo.sh`);
+
 /** Says in steps how to run the scripts. items: key -> item of what is selected. */
-export function steps({ name, folder, to, files, alone }, items) {
+export function steps(script, items) {
+  const { name, to, files, alone } = script;
   return [
     el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
     lonely(alone, items),
     el(
       "ol",
       {},
-      el("li", {}, "Unpack it, and open a terminal in the folder that holds the zip."),
-      el(
-        "li",
-        {},
-        command(`sh ${folder}/tidy.sh`),
-        ` says what it will do, asks, and moves them to “${to}”, beside your folder.`,
-      ),
-      el("li", {}, "This page then drops them by itself."),
-      el("li", {}, command(`sh ${folder}/tidy-undo.sh`), " moves them back."),
+      el("li", {}, "Open a terminal in the folder that holds the zip, and unpack it: ", unpack(script)),
+      el("li", {}, move(script), ` says what it will do, asks, and moves them to ${to}, beside your folder.`),
+      el("li", {}, "This page sees it by itself, and counts them."),
+      el("li", {}, back(script), " moves them back."),
     ),
   ];
 }
 
-const undo = ({ folder }) => [command(`sh ${folder}/tidy-undo.sh`), " brings them back."];
+const undo = (script) => [back(script), " brings them back."];
+
+/** How to move the files that are still here. Whoever has moved some before has unpacked the scripts. */
+function run(script) {
+  const { files, gone, most } = script;
+  const what = gone ? `the other ${count(files - gone)}` : count(files, "file");
+  return gone < files ? [most ? "" : [unpack(script), ", then "], move(script), ` moves ${what} away, `].flat() : [];
+}
 
 /** The same in short, for as long as it may be needed. Only a script that is up to date, and has not moved all, is offered. */
 export function way(saved, items) {
-  const { name, folder, keys, files, gone, alone } = saved;
+  const { name, files, gone, alone } = saved;
   const [other, fresh] = [isOther(saved, items), isNew(saved, items)];
   const old = ` holds the earlier ${count(files, "file")}. The selection has changed since: save the script again.`;
-  const moves = [command(`sh ${folder}/tidy.sh`), ` moves ${count(files, "file")} away, `];
-  const said = [el("strong", {}, "Saved: "), code(name), ". ", ...(gone < keys.length ? moves : [])];
+  const said = [el("strong", {}, "Saved: "), code(name), ". ", ...run(saved)];
   const earlier = fresh ? ["Saved earlier: ", code(name), ". "] : [];
   return [
     fresh ? el("p", {}, "This is a new selection, not saved yet.") : null,
@@ -63,24 +70,29 @@ export function way(saved, items) {
   ];
 }
 
-/** A line on a script that was saved earlier. close(): closes it. */
-export function earlier(script, close) {
-  const { name, files, gone } = script;
+/** A line on a script that was saved earlier. close(): closes it; without it, the line has no such button. */
+export function earlier(script, close = null) {
+  const { name } = script;
   const label = `Close the note on ${name}`;
-  const button = el("button", { type: "button", "aria-label": label, onclick: close }, "Close");
-  return el("p", {}, code(name), ` moved ${count(gone)} of ${count(files, "file")}: `, undo(script), " ", button);
+  const button = close && el("button", { type: "button", "aria-label": label, onclick: close }, "Close");
+  const said = [news(script) || "not run yet.", " ", ...run(script)];
+  return el("p", {}, code(name), ": ", said, undo(script), " ", button);
 }
 
 /**
- * Says what the scripts did. gone: how many files the page has dropped since. most: the same at its highest. calm: looks at
- * the folder since then.
+ * Says what the scripts did. gone: how many files the page has dropped since. lost: how many of them are not where the script
+ * puts them. strays: how many were not selected any more when it ran. most: `gone` at its highest. calm: looks at the folder
+ * since the last change.
  */
-export function news({ files, gone, most, to, calm = 0 }) {
-  const [back, left] = [most - gone, files - gone];
-  const end = calm < CALM && left ? " so far" : left ? `; ${count(left)} ${are(left)} still here` : "";
-  const away = gone && `${count(gone)} of ${count(files, "file")} ${are(gone)} gone${end}.`;
-  const where = gone && `The script puts them into “${to}”, beside your folder.`;
-  return [away, where, back && `${count(back, "file")} ${are(back)} back.`].filter(Boolean).join(" ");
+export function news({ files, gone, lost = 0, strays = 0, most, to, calm = 0 }) {
+  const [moved, left, returned] = [gone - lost, files - gone, most - gone];
+  const number = `${count(moved)} of ${count(files, "file")}`;
+  const also = strays ? `, also ${count(strays)} that ${were(strays)} not selected any more` : "";
+  const stay = left ? `; ${count(left)} ${are(left)} still here` : "";
+  const away =
+    calm < CALM && left ? `${number} moved so far, to ${to}${also}.` : `${number} ${were(moved)} moved to ${to}${also}${stay}.`;
+  const other = `${count(lost, "file")} ${are(lost)} gone, but not moved by a script.`;
+  return [moved && away, lost && other, returned && `${count(returned, "file")} ${are(returned)} back.`].filter(Boolean).join(" ");
 }
 
 /** Whether the selection differs from the files of the scripts. Files that the scripts have moved do not count. */

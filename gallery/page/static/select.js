@@ -7,12 +7,14 @@ import { put as keep, take } from "./kept.js";
 import { isOther } from "./note.js";
 import { galleries } from "./state.js";
 
+const LOOKS = 150; // that come soon after a note was closed, or after the last change since: five minutes
+
 /**
  * The selection of each gallery. items: key -> item. awaited: keys of images that were selected before a reload, until the
  * server describes them. out: keys of images that were taken out by hand, until "Clear". stamp: of the gallery in which they were selected.
  * turned: whether copies may be turned. saved: the scripts that were saved last, until their note is closed. It has the keys
  * of their images, and in `alone` the keys of images without a copy that stays. older: the same of scripts that were saved
- * earlier. step: what the last step of many images added and took out, as long as it can be undone.
+ * earlier, or whose note is `closed`. step: what the last step of many images added and took out, as long as it can be undone.
  */
 const selections = galleries.map((_, g) => {
   const { keys, out, stamp = "", turned = false, saved = null, older = [] } = take(g) ?? {};
@@ -26,7 +28,7 @@ export function changed() {
   const alone = selections.map(({ items, saved }) => new Set(saved && !isOther(saved, items) ? saved.alone : []));
   for (const box of document.querySelectorAll("input[data-key]")) show(box, alone[box.dataset.gallery]);
   for (const group of document.querySelectorAll(".group")) showWhole(group);
-  for (const bar of document.querySelectorAll(".selection")) bar.dispatchEvent(new Event("selected"));
+  for (const part of document.querySelectorAll(".selection, .scripts")) part.dispatchEvent(new Event("selected"));
 }
 
 /** Shows the selection in a tick box and its tile. alone: keys of images without a copy that stays. */
@@ -127,7 +129,7 @@ export function selectable(list, g, how) {
     const node = event.target.closest(".tile");
     if (!node || event.target !== box(node)) return;
     put(node, event.target.checked, event.shiftKey);
-    if (event.detail) choose(node, true); // by mouse: the keys go on from here
+    if (event.detail) choose(node, true, { preventScroll: true }); // by mouse: the keys go on from here
   });
   list.addEventListener(
     "keydown",
@@ -163,39 +165,49 @@ export async function refresh() {
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
+    for (const script of scripts) tally(script, { keys, lost: new Set(there.lost) }, items);
     for (const key of asked) if (!keys.has(key)) items.delete(key);
-    for (const script of scripts) tally(script, keys);
   }
   changed();
 }
 
 const scriptsOf = ({ saved, older }) => (saved ? [saved, ...older] : older);
 
-/** Counts which files of a script are gone by now, and which are back. calm: looks since the last change. */
-function tally(script, keys) {
-  const gone = script.keys.filter((key) => !keys.has(key)).length;
-  if (gone !== script.gone) Object.assign(script, { gone, calm: 0 });
-  script.most = Math.max(script.most, gone);
+/**
+ * Counts which files of a script are gone by now. keys: of images that are there; lost: of images that are neither there nor
+ * where the script puts them. A script in whose place there is a newer one has run only if one of its `own` files is gone.
+ * late: files that were not selected any more when it began.
+ */
+function tally(script, { keys, lost }, items) {
+  const isGone = (key) => !keys.has(key);
+  const away = (script.own ?? script.keys).some(isGone) ? script.keys.filter(isGone) : [];
+  if (!script.gone && away.length) script.late = isOther(script, items) ? script.keys.filter((key) => !items.has(key)) : [];
+  if (away.length !== script.gone) script.calm = 0;
+  const moved = new Set(away.filter((key) => !lost.has(key)));
+  const strays = script.late?.filter((key) => moved.has(key)).length;
+  Object.assign(script, { gone: away.length, lost: away.length - moved.size, strays });
+  script.most = Math.max(script.most, script.gone);
 }
 
-/** Keeps the facts of a saved script. An earlier one stays, unless the new one takes its place: it has not run. */
+/** Keeps the facts of a saved script. An earlier one stays, unless it has not run and the new one has all its files. */
 export function putSaved(g, saved) {
   const keys = new Set(saved.keys);
-  const isApart = (script) => script.gone > 0 || !script.keys.some((key) => keys.has(key));
-  Object.assign(selections[g], { saved, older: scriptsOf(selections[g]).filter(isApart) });
+  const older = scriptsOf(selections[g]);
+  for (const script of older) if (!script.gone) script.own = (script.own ?? script.keys).filter((key) => !keys.has(key));
+  Object.assign(selections[g], { saved, older: older.filter(({ gone, own }) => gone || own.length) });
   changed();
 }
 
-/** Closes the note on an earlier script, or all notes. */
-export function forget(g, script = null) {
-  const { older } = selections[g];
-  if (script) selections[g].older = older.filter((other) => other !== script);
-  else Object.assign(selections[g], { saved: null, older: [], step: null });
+/** Closes the note on an earlier script, or all notes. The scripts stay in their list. */
+export function close(g, script = null) {
+  for (const each of script ? [script] : scriptsOf(selections[g])) Object.assign(each, { closed: true, calm: 0 });
+  if (!script) Object.assign(selections[g], { saved: null, older: scriptsOf(selections[g]), step: null });
   changed();
 }
 
 /** Whether the page should look soon: files of saved scripts may move, or a selection is not back after a reload. */
-export const awaits = () => selections.some((each) => scriptsOf(each).length || each.awaited.size);
+export const awaits = () =>
+  selections.some((each) => scriptsOf(each).some(({ closed, calm = 0 }) => !closed || calm < LOOKS) || each.awaited.size);
 
 /** Keeps the selections for a reload. Returns whether all of them are kept. */
 function keepAll() {

@@ -82,7 +82,7 @@ def test_undo_in_the_browser(opened, tmp_path):
         expect(dismiss).to_be_focused()
         expect(dismiss).to_be_enabled()
         dismiss.click()
-        page.get_by_role("link", name="Marked as not duplicates").click()
+        page.get_by_role("link", name="Groups you took off the list").click()
         settled(page)
         expect(page.locator(".tabs [aria-current]")).to_have_text("Duplicates")
         assert sorted(page.locator(".group .name").all_inner_texts()) == ["creature (large).jpg", "creature.png"]
@@ -93,5 +93,5 @@ def test_undo_in_the_browser(opened, tmp_path):
         settled(page)
         expect(creatures.locator(".tile")).to_have_count(2)
         page.goto(f"{url}#/marks")
-        expect(page.locator("main").get_by_text("Nothing is marked")).to_be_visible()
+        expect(page.locator("main").get_by_text("No group was taken off the list")).to_be_visible()
         page.context.close()

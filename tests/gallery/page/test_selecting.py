@@ -122,7 +122,7 @@ def test_all_but_the_best_of_the_groups_shown_or_of_all(opened, tidy_site):
     page.go_back()
     expect(page.locator(".at-duplicates")).to_be_visible()
     group = page.locator(".group").first
-    group.get_by_role("button", name="These are not duplicates").click()
+    group.get_by_role("button", name="Keep all of these").click()
     expect(bar(page)).to_contain_text("69 selected")
 
 
@@ -290,9 +290,7 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     assert len(list(photos.rglob("*.jpg"))) == COUNT
     look_again(page)
     expect(page.get_by_text("No picture was found twice.")).to_be_visible()
-    expect(bar(page)).to_contain_text(
-        "72 of 72 files are gone. The script puts them into"
-    )  # the way back stays until it is closed
+    expect(bar(page)).to_contain_text(f"72 of 72 files were moved to {photos}-duplicates.")  # the way back stays
     expect(bar(page)).to_contain_text(f"sh {archive.stem}/tidy-undo.sh Copy brings them back")
     expect(bar(page).get_by_role("button")).to_have_text(["Close", "Copy"])
     page.get_by_role("link", name="Groups", exact=True).click()
@@ -306,7 +304,7 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     expect(page.locator("main .line").first).to_contain_text("96 images in 24 groups")
     expect(bar(page)).to_contain_text("tidy-undo.sh Copy brings them back")
     expect(bar(page)).to_contain_text("72 files are back.")
-    expect(bar(page)).not_to_contain_text("gone")
+    expect(bar(page)).not_to_contain_text("moved to")
     bar(page).get_by_role("button", name="Close").click()
     expect(bar(page)).to_be_hidden()
     page.context.close()

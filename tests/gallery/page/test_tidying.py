@@ -104,7 +104,7 @@ def test_page_and_shell_choose_the_same_and_write_the_same_script(copies, rule, 
 def test_what_has_no_copy_that_stays_is_counted(copies):
     page = local(copies)
     one = page.post("/api/0/script", json=chosen(copies, "copy of 1.jpg")).json()
-    assert (one["files"], one["alone"], one["to"]) == (1, [], "photos-duplicates")
+    assert (one["files"], one["alone"], one["to"]) == (1, [], f"{copies.folder}-duplicates")
     body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
     answer = page.post("/api/0/script", json=body)
     assert (answer.json()["files"], len(answer.json()["alone"])) == (5, 4)
@@ -130,7 +130,7 @@ def test_a_list_holds_the_names_as_they_are(tmp_path):
 def test_gone_images_are_left_out(copies):
     page, gallery = local(copies), copies.gallery
     body = chosen(copies, "copy of 1.jpg", "copy of 2.jpg")
-    assert page.post("/api/0/present", json=body).json() == {"keys": body["keys"], "stamp": copies.stamp}
+    assert page.post("/api/0/present", json=body).json()["keys"] == body["keys"]
     copies.gone[gallery.row_of(body["keys"][0])] = True
     assert page.post("/api/0/present", json=body).json()["keys"] == body["keys"][1:]
     assert page.post("/api/0/present", json=body | {"keys": ["none"]}).json()["keys"] == []
@@ -149,6 +149,23 @@ def test_items_of_keys(copies):
     assert [item["key"] for item in page.post("/api/0/items", json={"keys": keys}).json()["items"]] == keys[1:]
 
 
+def test_what_a_script_has_moved_is_not_lost(copies):
+    page, gallery = local(copies), copies.gallery
+    body = chosen(copies, "copy of 0.jpg", "copy of 1.jpg", "copy of 2.jpg", "copy of 3.jpg")
+    here, moved, deleted, back = (gallery.row_of(key) for key in body["keys"])
+    assert page.post("/api/0/present", json=body).json() == {"keys": body["keys"], "lost": [], "stamp": copies.stamp}
+    os.makedirs(f"{copies.folder}-duplicates")
+    name = os.path.basename(gallery.paths[moved])
+    os.rename(gallery.paths[moved], f"{copies.folder}-duplicates/{name}")
+    os.remove(gallery.paths[deleted])
+    copies.gone[[moved, deleted, back]] = True  # the last one came back after the page had looked
+    body["keys"].append("unknown")
+    answer = page.post("/api/0/present", json=body).json()
+    assert answer["keys"] == [gallery.keys[here]] and answer["lost"] == [gallery.keys[deleted]]
+    away = client([copies], caller=AWAY).post("/api/0/present", json=body).json()
+    assert away["lost"] == []  # only this machine learns what lies beside the folder
+
+
 def test_the_folder_may_be_away(copies):
     body = chosen(copies, "copy of 1.jpg")
     os.rename(copies.folder, copies.folder + " away")
@@ -164,7 +181,8 @@ def test_only_this_machine_gets_whole_paths(copies, path):
     body = chosen(copies, "copy of 1.jpg")
     answer = client([copies], caller=AWAY).post(path, json=body)
     assert answer.status_code == 403 and copies.folder not in answer.text
-    assert client([copies], caller=AWAY).post("/api/0/present", json=body).status_code == 200
+    answer = client([copies], caller=AWAY).post("/api/0/present", json=body)
+    assert answer.status_code == 200 and copies.folder not in answer.text
     assert local(copies).post(path, json=body).status_code == 200
 
 

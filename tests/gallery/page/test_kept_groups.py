@@ -1,0 +1,110 @@
+"""Groups of duplicates in words: how alike they are, and groups that someone keeps as they are. Ticking moves nothing."""
+
+import pytest
+from copies_on_page import bar
+from playwright.sync_api import expect
+from small_gallery import draw_copies, embedding, write
+from visits import client, made
+
+from browser import served, settled, tiles
+from gallery.page.app import create_app
+
+
+@pytest.fixture
+def mixed_view(tmp_path):
+    """A view of three groups: one of 2 equal files, one of 2 copies, and one of 2 equal files and a copy."""
+    photos = draw_copies(tmp_path / "photos", 3)
+    for name in ("from phone/IMG_0000 (1).jpg", "from phone/resaved 0.jpg", "copy of 1.jpg", "from phone/resaved 1.jpg"):
+        (photos / name).unlink()
+    (photos / "from phone/IMG_0002 (1).jpg").unlink()
+    return write(tmp_path / "gallery", "ready-made", photos, embedding(4))
+
+
+@pytest.fixture
+def mixed_site(mixed_view):
+    with served(create_app([mixed_view], ["127.0.0.1"])) as url:
+        yield url
+
+
+def test_groups_tell_whether_files_are_equal(mixed_view):
+    page = client([mixed_view])
+    groups = made(page, "/api/0/duplicates", kind="copies", sort="name")["groups"]
+    alike = [("copy of 0.jpg", True, True), ("IMG_0001.jpg", False, False), ("IMG_0002.jpg", False, True)]
+    found = {frozenset(item["name"] for item in group["items"]): (group["same"], group["twice"]) for group in groups}
+    assert len(found) == 3
+    for name, same, twice in alike:
+        assert next(told for names, told in found.items() if name in names) == (same, twice)
+    for group in groups:
+        page.post("/api/0/not_duplicate", json={"keys": [item["key"] for item in group["items"]]})
+    marks = made(page, "/api/0/marks")["marks"]
+    assert [(mark["same"], mark["twice"]) for mark in marks[::-1]] == [(group["same"], group["twice"]) for group in groups]
+
+
+def test_equal_files_are_kept_and_this_can_be_undone(opened, mixed_site):
+    page = opened("duplicates?kind=identical", at=mixed_site)
+    groups = page.locator(".group")
+    equal = groups.filter(has_text="copy of 0.jpg")
+    expect(groups).to_have_count(2)
+    expect(page.get_by_role("button", name="These are not duplicates")).to_have_count(0)  # this would be untrue
+    keep = equal.get_by_role("button", name="Keep all of these")
+    keep.click()
+    expect(page.get_by_text("Remembered: all of these stay")).to_be_focused()
+    page.get_by_role("button", name="Undo").click()
+    expect(keep).to_be_focused()
+    keep.click()
+    page.get_by_role("link", name="All copies").click()
+    settled(page)
+    expect(groups).to_have_count(2)
+    expect(page.get_by_text("copy of 0.jpg")).to_have_count(0)
+    mixed = groups.filter(has_text="IMG_0002.jpg")  # two of its files are equal
+    expect(mixed.get_by_role("button", name="These are not duplicates")).to_have_count(0)
+    mixed.get_by_role("button", name="Keep all of these").click()
+    expect(page.get_by_text("Remembered")).to_be_focused()
+    groups.filter(has_text="IMG_0001.jpg").get_by_role("button", name="These are not duplicates").click()
+    expect(page.get_by_text("Remembered: these are not shown as duplicates")).to_be_focused()
+    page.get_by_role("link", name="Groups you took off the list").click()
+    settled(page)
+    told = ["2 images that are not duplicates", "3 images, all kept", "2 images, the same file: all kept"]
+    expect(page.locator(".group h2")).to_have_text(told)
+    equal.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("shown as duplicates again")).to_be_focused()
+    page.get_by_role("link", name="Duplicates", exact=True).click()
+    settled(page)
+    expect(equal.locator(".tile")).to_have_count(2)
+    page.context.close()
+
+
+def test_how_alike_is_said_in_words(opened, mixed_site):
+    page = opened("duplicates", at=mixed_site)
+    words = lambda name: page.locator(".group").filter(has_text=name).locator("h2 span").first
+    expect(words("copy of 0.jpg")).to_have_text("2 images: the same file, byte for byte")
+    expect(words("IMG_0001.jpg")).to_contain_text("2 images: nearly the same picture")
+    number = words("IMG_0001.jpg").get_by_text("similarity")
+    expect(number).to_be_visible()
+    assert number.inner_text().startswith("similarity 0.9") or number.inner_text() == "similarity 1.00"
+
+
+@pytest.mark.parametrize("how", ("click", "Space"))
+@pytest.mark.parametrize("width, height", ((1280, 800), (390, 844)))
+def test_ticking_at_the_lower_edge_moves_nothing(opened, tidy_site, width, height, how):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width, height=height)
+    boxes = page.locator(".group .tile input")
+    edge = "box => box.getBoundingClientRect().top"
+    boxes.nth(4).evaluate("(box, height) => scrollBy(0, box.getBoundingClientRect().bottom - height + 4)", height)
+    before = page.evaluate("scrollY")
+    place = boxes.nth(4).bounding_box()
+    assert height - 40 < place["y"] < height
+    if how == "click":
+        page.mouse.click(place["x"] + 5, place["y"] + 5)
+    else:
+        tiles(page).nth(4).locator("a").evaluate("a => a.focus({ preventScroll: true })")
+        page.keyboard.press(" ")
+    expect(bar(page)).to_contain_text("1 selected")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate("scrollY") == before
+    expect(tiles(page).nth(4).locator("a")).to_be_focused()
+    assert boxes.nth(4).evaluate(edge) == place["y"]
+    page.keyboard.press("ArrowRight")  # with the keys, what has the focus is in sight
+    date = page.locator(".tile:focus-within .traits p").last.bounding_box()
+    assert date["y"] + date["height"] <= bar(page).bounding_box()["y"]
