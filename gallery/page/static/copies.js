@@ -15,12 +15,12 @@ const NOT = "These are not duplicates"; // untrue of a group in which a file is 
 const APART = "Remembered: these are not shown as duplicates of each other again.";
 const KEPT = "Remembered: all of these stay, and are not shown as duplicates of each other again.";
 
-/** Says how alike the images of a group are. */
+/** Says how alike the images of a group are. Near copies get a third digit: they would all have 1.00. */
 function likeness(kind, { same, similarity }) {
-  const number = `similarity ${similarity.toFixed(2)}`;
   if (kind === "burst") return []; // some are found by their time, others by what differs: two scales
-  if (kind === "alike") return [`, ${number}`];
-  return same ? [": the same file, byte for byte"] : [": nearly the same picture ", el("small", { class: "size" }, number)];
+  if (kind === "alike") return [`, similarity ${similarity.toFixed(2)}`];
+  if (same) return [": the same file, byte for byte"];
+  return [": nearly the same picture ", el("small", { class: "size" }, `similarity ${similarity.toFixed(3)}`)];
 }
 
 /** Tells whether an item of a group stays: the first one, which is the best, and images of the reference folder. */
