@@ -20,8 +20,8 @@ import utils.clustering.kmeans
 import utils.run
 from forked import Forked, train as train_program
 from kill_at import train_until
-from thumbnails import TINY_TRAIN, make_image_folder, measured
-from utils import checkpoint
+from thumbnails import TINY, TINY_TRAIN, make_image_folder, measured
+from utils import beside, checkpoint
 from utils.errors import Interrupted, RunError
 from utils.grad_cache import ForwardBackward
 
@@ -104,6 +104,61 @@ def test_a_run_killed_at_any_moment_is_the_same_run(images, whole, tmp_path):
     finish(start(images, save_dir, "--save_minutes", 1e-9))
     same_run(whole, save_dir, EPOCHS)
     assert not list(save_dir.glob("*.tmp*"))
+
+
+NEIGHBOURS = (  # a method that keeps a part of its checkpoints in a file beside them
+    *TINY,
+    *"--method shared_neighbours --pretrained False --batch_size 8 --num_instances 2 --k1 6 --near 0.9".split(),
+    *"--train_from all --readout embedding --report no --epochs 3 --save_step 1 --save_minutes 1e-9".split(),
+)
+BESIDE = [  # (function, call, seconds after it has begun) of each kill
+    ("utils.beside:written_whole", 1, 0),
+    ("utils.beside:write", 1, 0),
+    ("utils.checkpoint:save", 1, 0),
+    ("utils.checkpoint:remove_unnamed", 1, 0),
+    ("utils.beside:write", 3, 0.002),
+    ("utils.beside:read", 1, 0.001),
+]
+
+
+def test_a_run_killed_around_the_file_beside_its_checkpoints_is_the_same_run(images, tmp_path):
+    """The file of another look lies there too: the first checkpoint removes it."""
+
+    def go(name, moment=None):
+        command = (*NEIGHBOURS, "--data", images, "--save_dir", tmp_path / name)
+        output = tmp_path / f"{name}.output"
+        return Forked(output, train_program, *command) if not moment else Forked(output, train_until, moment, *command)
+
+    finish(go("whole"))
+    save_dir = tmp_path / "run"
+    save_dir.mkdir()
+    beside.write(str(save_dir), {"of another run": torch.ones(3)})
+    for moment in BESIDE:
+        finish(go("run", moment), -signal.SIGKILL)
+        for path in {*map(str, save_dir.glob("*.pth.tar"))} - beside.all_in(str(save_dir)):
+            checkpoint.load_to_resume(path)  # what a checkpoint names is there, and whole
+    finish(go("run"))
+    one, other = (checkpoint.load_to_resume(checkpoint.path_of(str(tmp_path / name), 3)) for name in ("whole", "run"))
+    assert one["method"].keys() == other["method"].keys() > {"neighbours", "distance"}
+    assert all(torch.equal(value, other["method"][key]) for key, value in one["method"].items())
+    assert measured(tmp_path / "whole") == measured(save_dir)
+    assert len(beside.all_in(str(save_dir))) == 1 and not list(save_dir.glob("*.tmp*"))
+
+
+def test_checkpoints_of_before_there_were_files_beside_them_go_on(run, images, tmp_path, monkeypatch):
+    """The first look copies no state: there is nothing to restore."""
+    monkeypatch.setattr(utils.run, "copy", None)
+    for name in ("whole", "parts"):
+        run("train", *NEIGHBOURS, "--data", images, "--save_dir", tmp_path / name)
+    first = tmp_path / "parts" / "ckp_ep1.pth.tar"
+    state = checkpoint.load_to_resume(first)
+    assert len(state.pop("look")) == 64
+    for path in (tmp_path / "parts").glob("*.pth.tar"):
+        path.unlink()
+    checkpoint.save(str(first), state)
+    run("train", *NEIGHBOURS, "--data", images, "--save_dir", tmp_path / "parts")
+    one, other = (checkpoint.load_to_resume(tmp_path / name / "ckp_ep3.pth.tar") for name in ("whole", "parts"))
+    assert all(torch.equal(value, other["method"][key]) for key, value in one["method"].items())
 
 
 def wait_for(save_dir, lines):

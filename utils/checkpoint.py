@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from utils import log, safe_load
+from utils import beside, log, safe_load
 from utils.errors import InputError, Interrupted, RunError
 from utils.files import written_whole
 from utils.health import diverged
@@ -65,7 +65,7 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
     numbered = _numbered(save_dir)
     latest = os.path.join(save_dir, LATEST)
     if resume not in ("yes", "no"):
-        state = load(resume)
+        state = load_to_resume(resume)
         inside = os.path.dirname(os.path.abspath(resume)) == os.path.abspath(save_dir)
         if inside and max(numbered, default=0) > state["epoch"]:
             what = f"{save_dir} holds later checkpoints; --resume yes would go on from those until this run has come as far"
@@ -82,7 +82,7 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
     def newest_intact(candidates: Iterable[str]) -> tuple[Any, Any]:
         for path in candidates:
             try:
-                return path, load(path)
+                return path, load_to_resume(path)
             except InputError as error:
                 log.warn(f"{error}; the one before it is taken")
                 damaged.append(path)
@@ -99,10 +99,13 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
 def save(path: str, state: Mapping) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, as a whole or not at all.
 
+    Tensors in state["look"] first go into a file beside it (`utils/beside.py`), and `path` then holds their hash.
     After the call the file is on the disk. If it raises a RunError instead, an older file of that name is still there, and
     no part of the new one.
     """
     try:
+        if "look" in state:
+            state = {**state, "look": beside.write(os.path.dirname(path), state["look"])}
         with written_whole(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
@@ -123,6 +126,22 @@ def load(path: str | PathLike) -> Any:
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from None
 
 
+def load_to_resume(path: str | PathLike) -> Any:
+    """Read a checkpoint as `load` does, with the tensors from the file beside it in their place, state["method"].
+
+    Raises InputError as `load` does, also for a missing or damaged file beside it.
+    """
+    state = load(path)
+    if state.get("look"):
+        look = beside.path_of(os.path.dirname(path), state["look"])
+        try:
+            state["method"].update(beside.read(look))
+        except safe_load.Unreadable as reason:
+            what = f"cannot be resumed without {os.path.basename(look)} in its folder, which is not readable"
+            raise InputError(f"{path}: {what} ({reason})") from None
+    return state
+
+
 def checked(state: Any, path: str | PathLike) -> Any:
     """Return `state`, read from `path`, if it is a checkpoint of this project; else raise InputError with the path."""
     if not isinstance(state, dict) or "state_dict" not in state or not isinstance(state.get("epoch"), int):
@@ -133,12 +152,25 @@ def checked(state: Any, path: str | PathLike) -> Any:
         raise InputError(f"{path}: not a checkpoint of this project, its settings are not those of a net")
     if not all(isinstance(state.get(f"{name}{part}", 0.0), float) for name in TIMES for part in ("", "_of_readout")):
         raise InputError(f"{path}: not a checkpoint of this project, its `seconds` are no number")
+    look = state.get("look", "")
+    if not (isinstance(look, str) and (not look or beside.is_digest(look) and isinstance(state.get("method"), dict))):
+        raise InputError(f"{path}: not a checkpoint of this project, its `look` is no hash, or it has no `method`")
     return state
 
 
 def _fits(name: str, value: Any) -> bool:
     """Return True if a setting of a net may have this value."""
     return isinstance(value, str) if name == "net" else isinstance(value, int) and value > 0
+
+
+def remove_unnamed(save_dir: str) -> None:
+    """Remove the files beside checkpoints that no checkpoint of the folder names; none if a checkpoint cannot be read."""
+    looks = beside.all_in(save_dir)
+    with suppress(InputError, OSError):
+        paths = set(glob.glob(os.path.join(glob.escape(save_dir), "*.pth.tar"))) - looks
+        named = {beside.path_of(save_dir, str(load(path).get("look"))) for path in paths}
+        for path in looks - named:
+            os.remove(path)
 
 
 class Saver:
@@ -202,4 +234,6 @@ class Saver:
             log.warn(f"{self.save_dir}: was removed during the run; made again, for the checkpoint")
             log.make_folder(self.save_dir)
         save(path, state)
+        if len(beside.all_in(self.save_dir)) > 1:
+            remove_unnamed(self.save_dir)
         return True

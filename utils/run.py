@@ -54,8 +54,7 @@ class Run(AbstractContextManager["Run"]):
         self.resumes = self._saved is not None  # True: it goes on from a checkpoint, which has all weights
         self.position, self.epoch = Position(), 0  # epoch: the one under way
         self.cost, self.watch = Cost(self.clock), health.Watch()
-        first = self.group.rank == 0
-        self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, writes=first)
+        self.saver = checkpoint.Saver(args.save_dir, self.capture, args.save_minutes, args.keep_last, self.group.rank == 0)
         self._measured: dict[str, float] = {}  # measurements of the step under way
         later: Any = None  # `resume` sets these, and `epochs` the progress bar
         self.method, self.images = later, later  # a models.methods Method, and the data.lists.ImageList it learns from
@@ -142,9 +141,9 @@ class Run(AbstractContextManager["Run"]):
     def prepare(self, method: Any, features: np.ndarray, rows: np.ndarray) -> None:
         """Call `method.prepare(features, rows)` in the first process, and give its state to all others.
 
-        A signal may interrupt it anywhere. The old state is then restored, and the next run prepares anew.
-        """
-        began, before = time.perf_counter(), copy.deepcopy(method.state_dict())
+        A signal may interrupt it anywhere. The old state is then restored, and the next run prepares anew."""
+        began, state = time.perf_counter(), method.state_dict()
+        before = copy.deepcopy(state) if self.position.begun else state  # no progress: nothing to save, nothing to restore
         try:
             with self.stop.at_once(), self.clock("clustering"):
                 if self.group.rank == 0:
@@ -252,9 +251,10 @@ class Run(AbstractContextManager["Run"]):
 
     def capture(self) -> dict | None:
         """Return the content of a checkpoint, or None while there is no progress to lose."""
-        if not any(vars(self.position).values()):
+        if not self.position.begun:
             return None
         self.metrics.sync()
         parts = (self.method, self.method.trained(), self.optimiser, self.scaler)
         state = capture(self.position, *parts, self.metrics.unreported, self.images.digest, self.args)
+        state["look"] = {name: state["method"].pop(name) for name in self.method.of_look}
         return {**state, **self.cost.capture(), "agreement_before": self.method.trained().agreement_before}

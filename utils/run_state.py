@@ -25,6 +25,11 @@ class Position:
     step: int = 0  # steps of the next epoch
     looked: int = 0  # the last epoch before which the method looked at all images
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is progress that a stop could lose."""
+        return any(vars(self).values())
+
 
 def what_is_left(position: Position, args: argparse.Namespace, has_readout: bool) -> str:
     """Return a log line about the remaining epochs. has_readout: whether the checkpoint has a closed form."""

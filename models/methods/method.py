@@ -1,7 +1,7 @@
 """The interface of a method: the loop of train.py calls it to learn an embedding."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ class Method(nn.Module):
     State that must survive a stop is a parameter, a buffer, or in `get_extra_state`: resuming knows nothing of methods.
     Random numbers come from the settings' seed and the epoch, or from torch's generator, which every step seeds first.
     """
+
+    of_look: Sequence[str] = ()  # large buffers that only `prepare` changes; a run writes them once, beside its checkpoints
 
     def __init__(self, embedder: Embedder, images: ImageList, settings: argparse.Namespace) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ def blocks(rows: np.ndarray) -> Iterator[Tensor]:
 class SharedNeighbours(Method):
     """Holds the trained net, its moving average, the result, and for each image its neighbours."""
 
+    of_look = ("neighbours", "distance")
     neighbours: Tensor  # int32 (N, reciprocal.MOST * k1), nearest first; -1 after an image's last neighbour
     distance: Tensor  # float32 (N, reciprocal.MOST * k1), Jaccard distances, 1 where there is no neighbour
     steps: Tensor  # int64, the number of steps made

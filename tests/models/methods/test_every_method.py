@@ -93,7 +93,7 @@ def test_a_run_that_stops_goes_on_exactly_without_what_cannot_be_read(
     for epochs in (1, 4):
         run(*flags, "--save_dir", tmp_path / "parts", "--epochs", epochs, "--eval_step", 4)
 
-    whole, parts = (checkpoint.load(checkpoint.path_of(str(tmp_path / name), 4)) for name in ("whole", "parts"))
+    whole, parts = (checkpoint.load_to_resume(checkpoint.path_of(str(tmp_path / name), 4)) for name in ("whole", "parts"))
     for part in ("state_dict", "method", "optimiser"):
         assert same(whole[part], parts[part]), part
     assert len(whole["optimiser"]["state"]) > 0

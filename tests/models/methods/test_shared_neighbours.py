@@ -17,6 +17,7 @@ from models.methods import shared_neighbours
 from models.methods.method import shift
 from small_nets import DIM, FEATURES, WIDTH, Some, one_convolution
 from thumbnails import TINY, make_image_folder
+from utils import checkpoint
 from utils.clustering import reciprocal
 from utils.errors import InputError
 from utils.features import Look
@@ -253,6 +254,6 @@ def test_it_looks_at_central_crops_enlarged_where_that_is_best(run, tmp_path, mo
     for crops in ("random", "centre"):
         run("train", *flags, "--save_dir", tmp_path / crops, "--cluster_crops", crops)
     assert list(dict.fromkeys(sides)) == [("description", best), ("pooled", 32)]
-    saved = [torch.load(tmp_path / crops / "ckp_ep2.pth.tar", weights_only=True) for crops in ("random", "centre")]
-    places, again = (checkpoint["method"]["distance"] for checkpoint in saved)
+    saved = [checkpoint.load_to_resume(tmp_path / crops / "ckp_ep2.pth.tar") for crops in ("random", "centre")]
+    places, again = (state["method"]["distance"] for state in saved)
     assert torch.equal(places, again) and (places < 0.9).any()
