@@ -56,7 +56,7 @@ class Activations:
         self._kept = _file(folder, self._row.size, shape, FREE / batches.group.size)
         self._bad: dict[int, BadImage] = {}
         self._looked: list[tuple[Tensor, list[BadImage]]] = []  # results of the first whole pass of `crops`
-        size, room = 2 * int(np.prod(shape)), ""
+        size, room = self.bytes_of(1), ""
         if len(self._kept) < self._row.size:
             room = f"; there is room for {len(self._kept) / max(1, len(batches)):.1f} per image"
         crops = f"{views} random crops per image, {size / 1000:.3g} kB each, kept in {folder}{room}"
@@ -64,6 +64,10 @@ class Activations:
 
     def __len__(self) -> int:
         return len(self.batches)
+
+    def bytes_of(self, views: float) -> int:
+        """Return the bytes that the file takes once it holds that many views, or as many as it has room for."""
+        return round(min(views, len(self._kept))) * self._kept[0].nbytes
 
     def steps(self, draws: Iterable[list[Draw]]) -> Iterator[tuple[Batch, list[BadImage]]]:
         """Yield the same as ImageBatches.steps, with activations in place of images."""

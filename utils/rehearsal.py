@@ -8,6 +8,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from utils import checkpoint, log
+from utils import beside, checkpoint, log
 from utils.arrays import evenly
 from utils.errors import InputError, RunError
 from utils.features import Look, report_bad
@@ -83,12 +84,15 @@ def rehearse(
     args, begun = run.args, run.clock.total()
     epochs = range(1, args.epochs + 1)
     saves = math.ceil(args.epochs / args.save_step)
+    look, new = method.looks(1), 0.0
     parts = [Part("start-up", 1, begun), *looks(run, method, batches, fit_readout, epochs)]
     counts = [length_hint(method.draws(epoch)) for epoch in epochs]
     if sum(counts):
-        fresh, again, views = steps(run, method, optimiser, inputs)
-        new = share_of_new(views * sum(counts), len(inputs) * getattr(inputs, "views", math.inf))
-        parts.append(Part("a step", sum(counts), new * fresh + (1 - new) * again))
+        fresh, again, per_step = steps(run, method, optimiser, inputs)
+        drawn = [views * sum(counts) for views in per_step]
+        new = new_views(drawn, len(inputs) * getattr(inputs, "views", math.inf))
+        share = new / max(1, sum(drawn))
+        parts.append(Part("a step", sum(counts), share * fresh + (1 - share) * again))
     if args.readout != "embedding":
         seconds = readout(run, method, batches, fit_readout)
         parts.append(Part("the closed form", saves, seconds))
@@ -102,7 +106,11 @@ def rehearse(
 
     lines = [f"  {part.name:<20} {part.times:8.0f} x {part.seconds:9.2f} s" for part in parts]
     total = sum(part.times * part.seconds for part in parts)
-    room = check_disk(args, os.path.getsize(path), saves)
+    central = len(inputs) if look and inputs_serve(look, args) else 0
+    activations = inputs.bytes_of(new + central) if hasattr(inputs, "bytes_of") else None
+    room = check_disk(
+        args, os.path.getsize(path), saves, sum(map(os.path.getsize, beside.all_in(args.save_dir))), activations
+    )
     log.say("\n".join([f"dry run of {len(batches)} images, {args.epochs} epochs; nothing is kept", *lines, room]))
     log.say(f"the whole run will take about {duration(total)}")
 
@@ -133,10 +141,12 @@ def looks(run: Any, method: Any, batches: Any, fit_readout: Any, epochs: range) 
     yield Part("a look", 1 + len(again), each * len(batches) + prepared * len(batches) / count)
 
 
-def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, float, float]:
-    """Return the seconds of a step with new views, the seconds of a step with views seen before, and the views in a step."""
+def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, float, list[float]]:
+    """Return the seconds of a step with new views, the seconds of a step with views seen before, and the number of views in
+    a step for each rotation that occurs."""
     draws = list(islice(method.draws(1), STEPS))
-    views = statistics.mean(map(len, draws))
+    turns = Counter(max(draw.turn, 0) for step in draws for draw in step)
+    per_step = [count / len(draws) for count in turns.values()]
     took = []
     for _ in range(2):
         run.before_steps(method)
@@ -154,7 +164,7 @@ def steps(run: Any, method: Any, optimiser: Any, inputs: Any) -> tuple[float, fl
             times.append(time.perf_counter() - requested_at)
             requested_at = time.perf_counter()
         took.append(statistics.median(times[len(times) > 1 :] or [0.0]))
-    return took[0], took[1], views
+    return took[0], took[1], per_step
 
 
 def readout(run: Any, method: Any, batches: Any, fit_readout: Any) -> float:
@@ -167,18 +177,31 @@ def readout(run: Any, method: Any, batches: Any, fit_readout: Any) -> float:
     return whole + looked / len(sample) * (fit_readout.images_seen - fitter.images_seen)
 
 
-def share_of_new(drawn: float, views: float) -> float:
-    """Return the expected share of first-time views among `drawn` uniform draws from `views` views."""
-    return views * -math.expm1(-drawn / views) / drawn if math.isfinite(views) and drawn else 1.0
+def new_views(drawn: list[float], views: float) -> float:
+    """Return the expected number of different views in uniform draws. drawn: the number of draws for each rotation.
+    views: the number of views that a rotation has."""
+    return sum(views * -math.expm1(-number / views) if math.isfinite(views) else number for number in drawn)
 
 
-def check_disk(args: argparse.Namespace, size: int, saves: int) -> str:
-    """Return a line about the room for checkpoints of `size` bytes each. RunError where the disk lacks it."""
+def inputs_serve(look: Look, args: argparse.Namespace) -> bool:
+    """Return True if a look uses the central crops of what the method trains on."""
+    return look.features != "description" and not look.enlarged and args.cluster_crops != "random"
+
+
+def check_disk(args: argparse.Namespace, size: int, saves: int, beside_them: int = 0, activations: int | None = None) -> str:
+    """Return a line about the room for checkpoints of `size` bytes each, for the bytes beside them, and for the bytes of
+    kept activations (None: none are kept). RunError where the disk lacks it."""
     kept = min(saves, args.keep_last or saves) + 2  # latest.pth.tar, and a checkpoint that is being written
-    free = shutil.disk_usage(args.save_dir).free
-    need = f"{kept} checkpoints of {size / 1e6:.0f} MB take {kept * size / 1e9:.2g} GB"
-    if kept * size > free:
+    free, total = shutil.disk_usage(args.save_dir).free, kept * size + beside_them
+    what = f" and {beside_them / 1e6:.0f} MB beside them" if beside_them else ""
+    need = f"{kept} checkpoints of {size / 1e6:.0f} MB{what} take {total / 1e9:.2g} GB"
+    if activations is not None:
+        need += f", kept activations about {activations / 1e9:.2g} GB"
+        if os.stat(args.features_dir or args.save_dir).st_dev == os.stat(args.save_dir).st_dev:
+            total += activations
+    if total > free:
         remedy = "make room, raise --save_step, or keep fewer with --keep_last"
+        remedy += ", or give another disk by --features_dir" if activations else ""
         raise RunError(f"{need}, but only {free / 1e9:.2g} GB are free; {remedy}")
     return f"  disk: {need}; {free / 1e9:.3g} GB are free"
 
