@@ -344,6 +344,20 @@ def test_benchmarks_print_tables(monkeypatch, capsys, script, flags):
     assert out.startswith("## ") and "| ours" in out and "threads" in out
 
 
+def test_the_benchmark_of_activations_counts_what_was_made(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    flags = "--n 300 --epochs 1 --net timm/test_resnet --width 32 --threads 1"
+    monkeypatch.setattr("sys.argv", ["activations.py", *flags.split()])
+    runpy.run_path(str(BENCHMARKS / "activations.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    drawn, different, made, every = (
+        int(re.search(rf"^\| {name}[^|]* \| ([\d,]+) ", out, re.MULTILINE)[1].replace(",", ""))
+        for name in ("views that", "different", "activations", "all")
+    )
+    assert every == 8 * 300 > drawn == 800 > different == made > 300
+    assert "| later write |" in out
+
+
 # ---- search_folder.sh ------------------------------------------------------------------------------------------------
 
 SEARCH = {"SERVE": "0", "WIDTH": "32", "DIM": "16", "NET": "EfficientNet-Lite0", "DEVICE": "cpu"}

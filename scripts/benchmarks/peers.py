@@ -1,6 +1,6 @@
 """Compares with what people would install instead: finding copies, finding neighbours, scoring an embedding.
 
-python scripts/benchmarks/peers.py --images FOLDER [--each 100] [--n 20000] --threads 1      # pip install imagededup first
+python scripts/benchmarks/peers.py --images FOLDER [--each 100] [--n 20000] --threads 1      # pip install imagededup lightly
 
 Copies: files are planted among the photos of a folder with a subfolder for each class, as by planted_copies.py. Recall: the
 share of copies that are found together with their original. Other class: the share, among all found pairs of a copy and a
@@ -31,6 +31,7 @@ from utils.arrays import nearest_rows
 
 UPRIGHT = [way for way in WAYS if "turned" not in way and "mirrored" not in way]  # the peers know no others
 K = 10
+VOTING = "ours, and the class they vote for"
 
 
 # ---- copies ----------------------------------------------------------------------------------------------------------
@@ -118,21 +119,42 @@ def product(x, block=2048):
         x[start : start + block] @ x.T
 
 
+def votes(x, labels):
+    """Return the class that the K neighbours of each vector vote for, each with the weight exp(similarity / 0.1): (n, 1)."""
+    indices, similarities = nearest_rows(x, x, K)
+    voted, weights = labels[indices], np.exp(similarities / 0.1)
+    scores = (weights[:, None] * (voted[:, :, None] == voted[:, None])).sum(2)
+    return np.take_along_axis(voted, scores.argmax(1)[:, None], 1)
+
+
+def lightly(x, labels, block=256):
+    """Return a function with the result of `votes`, by lightly's knn_predict; None where lightly is not installed."""
+    if not importlib.util.find_spec("lightly"):
+        print("lightly is not installed: pip install lightly\n")
+        return None
+    from lightly.utils.benchmarking import knn_predict
+
+    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
+    classes = int(labels.max()) + 1
+    return lambda: torch.cat([knn_predict(part, x.T, labels, classes, K)[:, :1] for part in x.split(block)]).numpy()
+
+
 def neighbours(args):
-    x, _ = embeddings(args.n)
+    x, labels = embeddings(args.n)
     brute = NearestNeighbors(n_neighbors=K, algorithm="brute", metric="cosine")
-    took = measure_together(
-        {
-            "ours": lambda: nearest_rows(x, x, K)[0],
-            "faiss IndexFlatIP": lambda: exact_index(x),
-            "scikit-learn NearestNeighbors": lambda: brute.fit(x).kneighbors(x, return_distance=False),
-            "limit: the product alone": lambda: product(x),
-        }
-    )
+    ways = {
+        "ours": lambda: nearest_rows(x, x, K)[0],
+        "faiss IndexFlatIP": lambda: exact_index(x),
+        "scikit-learn NearestNeighbors": lambda: brute.fit(x).kneighbors(x, return_distance=False),
+        "limit: the product alone": lambda: product(x),
+    }
+    if peer := lightly(x, labels):
+        ways |= {VOTING: lambda: votes(x, labels), "lightly knn_predict: that class": peer}
+    took = measure_together(ways)
     print(f"{K} neighbours of each of {args.n:,} vectors of {x.shape[1]} numbers, exactly\n")
-    own = took["ours"].result
     rows = []
     for name, measured in took.items():
+        own = took[VOTING if "class" in name else "ours"].result
         same = "" if measured.result is None else f"{np.mean(np.sort(measured.result) == np.sort(own)):.2%}"
         rows.append((name, measured.core_seconds, measured.peak_mb, same))
     table(["", "core seconds", "MB", "as ours"], rows)

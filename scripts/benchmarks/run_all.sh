@@ -19,6 +19,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" export.py --threads 1
     "$PYTHON" curves.py
     "$PYTHON" memory.py
+    "$PYTHON" activations.py
     if [ -n "${IMAGES:-}" ]; then
         "$PYTHON" embedding.py --images "$IMAGES"
         "$PYTHON" query.py --images "$IMAGES"
