@@ -28,6 +28,7 @@ PYTHON="${PYTHON:-../../.venv/bin/python}"
     "$PYTHON" searching.py
     "$PYTHON" page.py
     "$PYTHON" duplicates.py
+    "$PYTHON" grouping.py
     "$PYTHON" neighbours.py --exact
     "$PYTHON" step.py --full --compile ResNet18 EfficientNet-Lite0
 } > results.md.tmp
