@@ -27,7 +27,7 @@ from evaluations import label_free
 from evaluations.report import report_tested
 from evaluations.retrieval import METRICS, NEIGHBOURS, extract_lists, neighbours, net_name, reranked, score_lists, summary
 from models import engine
-from models.readout import Fitter
+from models.readout import Fitter, Look, NoVariation
 from utils import checkpoint, device, flags, log
 from utils.arrays import evenly
 from utils.distributed import Group
@@ -194,12 +194,21 @@ def select(
         frozen = models.create(settings.pop("net"), weights=args.weights, **settings).eval()
         compared = [Net(None, compute.place(frozen), []), *nets]
     fitter = Fitter(images, compute, Group(), "closed_form", args.seed, args.on_bad_image)
-    looks = [fitter.look(copy.deepcopy(net.embedder)) for net in compared]
-    scores = [label_free.label_free(*look, *looks[0]) for look in looks]
+    start = fitter.look(copy.deepcopy(compared[0].embedder))
+    looks = [start, *(look_through(net, fitter, start) for net in compared[1:])]
+    scores = [label_free.label_free(*look, *start) for look in looks]
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
     paths = [origin.path if origin else None for origin in origins]
     log.say(label_free.verdict(names, paths, scores, len(images)))
     return scores[len(compared) - len(nets) :]
+
+
+def look_through(net: Net, fitter: Fitter, start: Look) -> Look:
+    """Return the net's look at the sample. A net that makes all images alike has no agreement and no rank."""
+    try:
+        return fitter.look(copy.deepcopy(net.embedder))
+    except NoVariation:
+        return Look(dict.fromkeys(start.agreement, 0.0), 0.0)
 
 
 def entries(rows: Sequence[tuple[int | None, str]], results: Sequence[dict]) -> list[dict]:

@@ -92,7 +92,8 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
     later = [path for epoch, path in sorted(numbered.items(), reverse=True) if not state or epoch > state["epoch"]]
     numbered_one = newest_intact(later)
     if damaged and not rolling and not numbered_one[0]:
-        raise InputError(f"{damaged[0]}: damaged, and there is no other checkpoint; remove it to start anew")
+        remedy = "remove it, or keep it elsewhere, to start anew"
+        raise InputError(f"{damaged[0]}: cannot be resumed, and there is no other checkpoint; {remedy}")
     return numbered_one if numbered_one[0] else (rolling, state)
 
 
@@ -187,6 +188,7 @@ class Saver:
         self.save_dir, self.capture, self.minutes = save_dir, capture, minutes
         self.keep_last, self.writes = keep_last, writes
         self._due = time.monotonic() + 60 * minutes
+        self._wrote = False
         if writes:
             for left in glob.glob(os.path.join(glob.escape(save_dir), "*.pth.tar.tmp*")):
                 with suppress(OSError):
@@ -233,7 +235,10 @@ class Saver:
         if not os.path.isdir(self.save_dir):
             log.warn(f"{self.save_dir}: was removed during the run; made again, for the checkpoint")
             log.make_folder(self.save_dir)
+        if not self._wrote:  # what earlier runs have left beside checkpoints
+            beside.remove_damaged(self.save_dir)
         save(path, state)
+        self._wrote = True
         if len(beside.all_in(self.save_dir)) > 1:
             remove_unnamed(self.save_dir)
         return True

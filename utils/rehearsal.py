@@ -90,7 +90,8 @@ def rehearse(
     if sum(counts):
         fresh, again, per_step = steps(run, method, optimiser, inputs)
         drawn = [views * sum(counts) for views in per_step]
-        new = new_views(drawn, len(inputs) * getattr(inputs, "views", math.inf))
+        own = [number / run.group.size for number in drawn]  # each process keeps its own
+        new = run.group.size * new_views(own, len(inputs) * getattr(inputs, "views", math.inf))
         share = new / max(1, sum(drawn))
         parts.append(Part("a step", sum(counts), share * fresh + (1 - share) * again))
     if args.readout != "embedding":
@@ -107,7 +108,8 @@ def rehearse(
     lines = [f"  {part.name:<20} {part.times:8.0f} x {part.seconds:9.2f} s" for part in parts]
     total = sum(part.times * part.seconds for part in parts)
     central = len(inputs) if look and inputs_serve(look, args) else 0
-    activations = inputs.bytes_of(new + central) if hasattr(inputs, "bytes_of") else None
+    size = run.group.size
+    activations = size * inputs.bytes_of((new + central) / size) if hasattr(inputs, "bytes_of") else None
     room = check_disk(
         args, os.path.getsize(path), saves, sum(map(os.path.getsize, beside.all_in(args.save_dir))), activations
     )

@@ -162,7 +162,8 @@ class Page:
                 "mark": mark.id,
                 "size": len(group),
                 "items": [g.item(row) for row in group[: params.SHOWN]],
-                **g.sameness(group),
+                "same": g.sameness(group)["same"],
+                "twice": any(g.sameness(part)["twice"] for part in mark.groups),
             }
             for mark, group in zip(newest_first[start : start + count], rows[start : start + count])
         ]

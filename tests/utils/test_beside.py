@@ -157,7 +157,17 @@ def test_without_it_a_checkpoint_is_refused_and_the_one_before_is_taken(tmp_path
     assert "look_" in one_line(find, os.path.join(folder, LATEST), folder)
     load(os.path.join(folder, LATEST))  # the net can still be used
     spoil(beside.path_of(folder, beside.digest_of(LOOKS[0])))
-    assert "damaged, and there is no other checkpoint" in one_line(find, "yes", folder)
+    assert "cannot be resumed, and there is no other checkpoint" in one_line(find, "yes", folder)
+
+
+@pytest.mark.parametrize("spoil", [damage, lambda path: torch.save(LOOKS[1], path)])
+def test_a_new_run_makes_it_anew_where_it_is_damaged(tmp_path, spoil):
+    folder = str(tmp_path)
+    Saver(folder, lambda: state(1)).epoch(1)
+    spoil(*beside.all_in(folder))
+    os.remove(path_of(folder, 1))
+    Saver(folder, lambda: state(1)).epoch(1)
+    assert same(find("yes", folder)[1]["method"], state(1)["method"] | LOOKS[0])
 
 
 def test_a_named_checkpoint_brings_it_from_its_own_folder(tmp_path):

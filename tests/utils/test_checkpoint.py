@@ -259,7 +259,7 @@ def test_the_newest_intact_one_is_found(tmp_path, lines, latest):
             assert set(named) >= {path for path in damaged if there[path] > there[best]}
         elif damaged:
             message = one_line(InputError, find, "yes", str(tmp_path))
-            assert any(message.startswith(f"{path}: damaged") for path in damaged)
+            assert any(message.startswith(f"{path}: cannot be resumed") for path in damaged)
         else:
             assert find("yes", str(tmp_path)) == (None, None)
 

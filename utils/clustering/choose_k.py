@@ -70,6 +70,6 @@ def centres_of(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
 
 
 def nearest_centre(rows: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Return the most similar centre of each row, the first of equal ones: int64 (n,). So equal rows have one centre."""
+    """Return the most similar centre of each row, int64 (n,). Of centres that are equal up to rounding, the first."""
     parts = (part @ centres.T for part in blocks(rows, max(1, SIMILARITIES // len(centres))))
     return np.concatenate([(similar > similar.max(1, keepdims=True) - TIE).argmax(1) for similar in parts])

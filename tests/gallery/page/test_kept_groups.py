@@ -42,6 +42,16 @@ def test_groups_tell_whether_files_are_equal(mixed_view):
     assert [(mark["same"], mark["twice"]) for mark in marks[::-1]] == [(group["same"], group["twice"]) for group in groups]
 
 
+def test_near_copies_that_are_marked_are_not_called_kept_though_one_file_is_there_twice(mixed_view):
+    page = client([mixed_view])
+    groups = made(page, "/api/0/duplicates", kind="near")["groups"]
+    group = next(each for each in groups if any(item["name"] == "resaved 2.jpg" for item in each["items"]))
+    assert not group["twice"] and len(group["items"]) == 2
+    page.post("/api/0/not_duplicate", json={"keys": [item["key"] for item in group["items"]]})
+    (mark,) = made(page, "/api/0/marks")["marks"]
+    assert len(mark["items"]) == 3 and not mark["twice"]
+
+
 def test_equal_files_are_kept_and_this_can_be_undone(opened, mixed_site):
     page = opened("duplicates?kind=identical", at=mixed_site)
     groups = page.locator(".group")
