@@ -12,12 +12,12 @@ from gallery.store import Gallery
 from utils.errors import InputError
 
 KEEP = {
-    "best": "the most pixels, then the most bytes, then the oldest; cut-off files last",
-    "oldest": "the oldest, then the most pixels, then the most bytes; cut-off files last",
+    "best": "the most pixels, then the most bytes, then the oldest; damaged files last",
+    "oldest": "the oldest, then the most pixels, then the most bytes; damaged files last",
 }
 KEEP_BESIDE = {  # the same with a reference folder
-    "best": "the most pixels, then the reference folder, then the most bytes, then the oldest; cut-off files last",
-    "oldest": "the reference folder, then the oldest, then the most pixels, then the most bytes; cut-off files last",
+    "best": "the most pixels, then the reference folder, then the most bytes, then the oldest; damaged files last",
+    "oldest": "the reference folder, then the oldest, then the most pixels, then the most bytes; damaged files last",
 }
 NONE: Container[int] = frozenset()
 

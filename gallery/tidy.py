@@ -53,6 +53,7 @@ move() { # path below both folders, its bytes, and the file that stays with its 
             leave "$1" "it would have to be copied to another disk"
         elif mv -n -- "$from/$1" "$to/$1" && [ ! -e "$from/$1" ]; then
             moved=$((moved + 1))
+            [ $((moved %% 100)) -gt 0 ] || say "$moved moved so far"
         else
             leave "$1" "it cannot be moved"
         fi
@@ -81,13 +82,14 @@ if [ "$there" -eq %(count)d ]; then
     say %(done)s
     exit 0
 fi
-printf 'Move them? [y/N] '
+printf 'Move %(them)s? [y/N] '
 read -r answer || answer=
 case $answer in y | Y | yes) ;; *)
     say "Nothing was moved."
     exit 1
     ;;
 esac
+say "Moving ..."
 act=move
 files
 """
@@ -123,12 +125,12 @@ def scripts(gallery: Gallery, chosen: Sequence[Spare], undo: str, to: str | None
     for row, kept in chosen:
         guard = () if kept is None else (files[kept].path, files[kept].size)
         lines.append((below(files[row].path, root), files[row].size, *guard))
-    facts = f"{len(chosen):,} files, {sum(files[spare.row].size for spare in chosen) / 1e6:,.1f} MB"
-    alone = sum(spare.kept is None for spare in chosen)
-    stays = f"{alone:,} of them have no copy that stays" if alone else "One of each group of copies stays"
-    what = f"{facts}. {stays}. Nothing is deleted; {undo} moves them back."
-    done = f"All {len(chosen):,} are"
-    back = f"{facts}, back to where they were."
+    size = sum(files[spare.row].size for spare in chosen)
+    amount = f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+    facts, them = (f"{len(chosen):,} files, {amount}", "them") if len(chosen) != 1 else (f"1 file, {amount}", "it")
+    what = f"{facts}. {_stays(chosen)}. Nothing is deleted; {undo} moves {them} back."
+    done = f"All {len(chosen):,} are" if len(chosen) != 1 else "It is"
+    back = f"{facts}, back to where {'they were' if len(chosen) != 1 else 'it was'}."
     undo_script = _script(target, root, back, f"{done} already back.", [line[:2] for line in lines], PRUNE)
     return Scripts(_script(root, target, what, f"{done} moved already.", lines), undo_script, target)
 
@@ -160,6 +162,15 @@ def moved(gallery: Gallery, rows: Sequence[int]) -> set[int]:
     return {row for row in rows if os.path.lexists(os.path.join(target, below(gallery.paths[row], root)))}
 
 
+def _stays(chosen: Sequence[Spare]) -> str:
+    alone = sum(spare.kept is None for spare in chosen)
+    if not alone:
+        return "One of each group of copies stays"
+    if len(chosen) == 1:
+        return "It has no copy that stays"
+    return f"{alone:,} of them {'has' if alone == 1 else 'have'} no copy that stays"
+
+
 def _root(gallery: Gallery) -> str:
     return gallery.root or os.path.commonpath([os.path.dirname(path) for path in gallery.paths])
 
@@ -180,7 +191,7 @@ def _script(
 ) -> bytes:
     head = HEAD % {b"source": _quoted(source), b"target": _quoted(target), b"what": _quoted(what)}
     files = b"".join(b"    $act " + b" ".join(map(_quoted, line)) + b"\n" for line in lines)
-    ask = ASK % {b"count": len(lines), b"done": _quoted(done)}
+    ask = ASK % {b"count": len(lines), b"done": _quoted(done), b"them": b"it" if len(lines) == 1 else b"them"}
     return head + b"files() {\n" + (files or b"    :\n") + b"}\n" + ask + last + TAIL
 
 

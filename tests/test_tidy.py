@@ -98,6 +98,16 @@ def test_the_scripts_move_and_move_back(tidied, shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_that_takes_long_is_not_silent(tidied, shell):
+    for number in range(90):
+        shutil.copy(tidied.folder / "best.png", tidied.folder / f"{number}.png")
+    tidied()
+    for script in ("tidy.sh", "tidy-undo.sh"):
+        code, said = sh(shell, tidied.top / script)
+        assert code == 0 and b"Moving ...\n100 moved so far\n110 moved, 0 left" in said, said
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("answer", ("", "n\n", "\n", "Yes please\n"))
 def test_nothing_moves_unless_it_is_wanted(tidied, shell, answer):
     tidied()

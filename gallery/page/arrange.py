@@ -13,7 +13,7 @@ from gallery.page import request_params as params
 from gallery.page.gallery_view import GalleryView
 from gallery.page.request_params import Refusal
 
-SORTS = ("similarity", "date", "size", "name")
+SORTS = ("similarity", "unlike", "date", "size", "name")
 LONGEST = 500  # characters of a text to search for
 FOLDERS = 500  # that are offered as a reference
 
@@ -50,7 +50,9 @@ class Arranged:
         self.reference = {row for row, path in self.paths.items() if wish.reference and path.startswith(start)}
         groups = [(rows.tolist(), float(s)) for rows, s in zip(result.rows, result.similarities)]
         self.groups = [(rows, similarity) for rows, similarity in groups if every or self._is_wanted(rows)]
-        if wish.sort != "similarity":
+        if wish.sort == "unlike":
+            self.groups.reverse()
+        elif wish.sort != "similarity":
             self.groups = self._sorted()
 
     def _is_wanted(self, rows: Sequence[int]) -> bool:

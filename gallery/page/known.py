@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gallery import judged
 from gallery.page.gallery_view import GalleryView
 
-SMOOTHED = "Photos are compared together with their neighbours, which found more look-alikes in other, labelled folders"
+SMOOTHED = "A photo is compared together with the photos most like it. In four test folders, this found more of the same"
 HOW_SMOOTHED = (
     "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 "
     "more of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot "

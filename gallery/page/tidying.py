@@ -50,8 +50,9 @@ class Tidying:
         groups = await run_in_threadpool(described, arranged, start, count)
         total, images = len(arranged.groups), sum(len(rows) for rows, _ in arranged.groups)
         rules = keep.KEEP_BESIDE if wish.reference else keep.KEEP
+        marks = len(await run_in_threadpool(self.shelf.marks, g))
         about = {"stamp": g.stamp, "rule": rules[wish.keep], "folders": folders_of([*arranged.paths.values()])}
-        return Json({"total": total, "images": images, "groups": groups, **about})
+        return Json({"total": total, "images": images, "groups": groups, "marks": marks, **about})
 
     async def spares(self, request: Request) -> Response:
         """List all but the best of each group, and the best ones."""

@@ -9,7 +9,8 @@ import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
 import { wishes } from "./wishes.js";
 
-const NOTHING = "This page changes nothing in your folder. The script moves files when you run it, and asks first.";
+const NOTHING =
+  "This page changes nothing in your folder. The script moves files to a folder beside yours when you run it, and asks first.";
 
 /** Lets the browser save a file. */
 function save({ name, content }) {
@@ -25,25 +26,28 @@ const names = (number) => count(number, "name");
 function sum(items, { out }, section) {
   const size = items.reduce((total, item) => total + item.bytes, 0);
   const best = section.querySelectorAll(".group:not(.whole) input[data-stays]:checked").length;
-  const stay = out.size ? `, ${count(out.size)} ${out.size === 1 ? "stays" : "stay"} by hand` : "";
-  const go = best ? `, ${count(best)} best ${best === 1 ? "goes" : "go"}` : "";
-  return `${count(items.length)} selected, ${bytes(size)}${stay}${go}`;
+  const stay = out.size ? `. You left out ${count(out.size)}` : "";
+  const go = best ? `, including ${count(best)} to keep` : "";
+  return `${count(items.length)} selected, ${bytes(size)}${go}${stay}`;
 }
 
-/** Warns of groups in a section of which nothing would stay. */
-function whole(section) {
+/** Warns of groups in a section of which nothing would stay, and of images that are in no group any more. */
+function warnings(section, number) {
   const groups = section.querySelectorAll(".group.whole").length;
-  return groups ? `${count(groups, "group")} would go whole` : "";
+  if (groups) return `${count(groups, "group")} would go whole`;
+  if (!number || !section.querySelector("[data-none='copies']")) return "";
+  const [are, them] = number === 1 ? ["is", "it"] : ["are", "them"];
+  return `${count(number, "image")} ${are} still selected, though no copy of ${them} is here. Clear takes ${them} out.`;
 }
 
 /** Says what the last step of many images did. */
 const lastStep = ({ added, taken }) =>
-  [added.length && `${count(added.length)} added`, taken.length && `${count(taken.length)} taken out`]
+  [added.length && `${count(added.length)} added`, taken.length && `${count(taken.length)} deselected`]
     .filter(Boolean)
     .join(", ");
 
 /** The earlier scripts that have run, and whose note is open. */
-const ran = ({ older }) => older.filter(({ gone, closed }) => gone > 0 && !closed);
+const ran = ({ older }) => older.filter(({ most, closed }) => most > 0 && !closed);
 
 /** Puts a text in its place, if it is another one: a screen reader says what is put. */
 const put = (node, text) => node.textContent !== text && (node.textContent = text);
@@ -111,7 +115,7 @@ export function bar(g, view, more = []) {
     inOneStep(g, () => (select(g, chosen(), false), selection(g).out.clear()));
     undo.focus();
   });
-  const undo = plain("Undo", async () => {
+  const undo = plain("Undo selecting", async () => {
     await undoStep(g);
     announce(`Undone: ${line.textContent}`);
     const there = node.hidden ? view.section.querySelector("h1") : clear.hidden ? closer : clear;
@@ -145,8 +149,9 @@ export function bar(g, view, more = []) {
     const told = saved ? news(saved) : "";
     const fresh = !saved || isNew(saved, byKey);
     const stale = !fresh && isOther(saved, byKey);
-    put(risk, whole(view.section));
+    put(risk, warnings(view.section, items.length));
     put(step, last ? lastStep(last) : "");
+    put(undo, last && !last.added.length ? "Undo deselecting" : "Undo selecting");
     undo.hidden = !last;
     const now = [text, saved?.name, told, stale, ...earlierOnes.map((script) => script.name + news(script))].join(" ");
     if (now === before) return;

@@ -20,7 +20,7 @@ function likeness(kind, { same, similarity }) {
   if (kind === "burst") return []; // some are found by their time, others by what differs: two scales
   if (kind === "alike") return [`, similarity ${similarity.toFixed(2)}`];
   if (same) return [": the same file, byte for byte"];
-  return [": nearly the same picture ", el("small", { class: "size" }, `similarity ${similarity.toFixed(3)}`)];
+  return [": nearly the same picture ", el("small", { class: "size" }, `similarity ${similarity.toFixed(3)} of 1`)];
 }
 
 /** Tells whether an item of a group stays: the first one, which is the best, and images of the reference folder. */

@@ -49,7 +49,7 @@ const keysLine = () =>
     "p",
     { class: "keys", id: "keys-select" },
     "Arrow keys move between images, Space selects one, Shift with Space or an arrow selects several, ",
-    "B goes to what can be done with them, Enter shows it large, plus adds it to the query.",
+    "B goes to what can be done with them, Enter shows it large.",
   );
 
 function tabs(kind) {
@@ -124,7 +124,7 @@ function spares({ g, list, total, rule, ask, about, failed }) {
 }
 
 /** Asks for the groups with the settings of `query`, and shows them in `place`. */
-async function fill({ head, place, kind, view, filters }, query, signal) {
+async function fill({ head, place, kind, view, filters, off }, query, signal) {
   const g = gallery(query);
   const wait = waiting();
   const list = el("ul", { class: "groups" });
@@ -133,13 +133,17 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   const settings = { kind, ...wishes(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
   const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
   const first = await ask("duplicates", { start: 0, count: PAGE });
-  const { total, images, groups, folders, stamp, rule } = first;
+  const { total, images, groups, folders, stamp, rule, marks } = first;
   const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
   announce(summary);
   filters.offer(folders);
+  off.hidden = !marks;
   if (!total) {
     const hint = kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here.";
-    return place.replaceChildren(isFiltered(query) ? empty("No group is left by the filter.") : empty(summary, hint));
+    const none = isFiltered(query) ? empty("No group is left by the filter.") : empty(summary, hint);
+    if (!isFiltered(query)) none.dataset.none = kind;
+    place.replaceChildren(none);
+    return select(g, [], true); // the bar warns of what is still selected
   }
   const about = () => ({ stamp, turned: query.get("turned") === "1" });
   const every = { g, list, total, rule: keep(query), ask, about, failed: view.failed };
@@ -158,10 +162,14 @@ async function fill({ head, place, kind, view, filters }, query, signal) {
   };
   const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed, list);
   selectable(list, g, about);
-  const best = `the ${keep(query)}${total === 1 ? "" : " of each"}`; // what there is, whatever the user decides
   const isPlain = SAFE.includes(kind) && !query.get("reference");
-  const parts = isPlain ? `: ${best}, and ${count(images - total, "other")}` : "";
-  const what = el("p", { class: "line" }, `${summary}${parts}. ${BADGES[keep(query)]}: ${rule}.`);
+  const copies = images - total === 1 ? "copy" : "copies";
+  const parts = isPlain ? `: ${count(total)} to keep, ${count(images - total)} ${copies}` : ""; // whatever the user decides
+  const turned = new URLSearchParams(query);
+  turned.set("sort", "unlike");
+  const unlike = el("a", { class: "quiet", href: link("duplicates", turned) }, "Look at the least similar first");
+  const isOffered = ["copies", "near"].includes(kind) && total > 1 && wishes(query).sort !== "unlike";
+  const what = el("p", { class: "line" }, `${summary}${parts}. ${BADGES[keep(query)]}: ${rule}. `, isOffered ? unlike : "");
   head.replaceChildren(what, buttons?.node ?? "", keysLine());
   place.replaceChildren(list, more.button);
   more.update(add(groups));
@@ -195,11 +203,13 @@ export async function duplicates(section, view) {
   const head = el("div"); // before the bar, which comes before the groups: so it is near by keyboard, too
   const place = el("div");
   const filters = filterBox(query, () => changed());
-  const { start, changed } = filler({ head, place, kind, view, filters });
+  const off = el("a", { class: "quiet", href: link("marks"), hidden: true }, "Groups you took off the list");
+  document.addEventListener("marked", () => (off.hidden = false), { signal: view.signal });
+  const { start, changed } = filler({ head, place, kind, view, filters, off });
   section.append(
     heading("Duplicates"),
     tabs(kind),
-    el("p", {}, KINDS[kind].says, " ", el("a", { class: "quiet", href: link("marks") }, "Groups you took off the list")),
+    el("p", {}, KINDS[kind].says, " ", off),
     el("div", { class: "tools" }, rules(query, changed), settings(kind, query, changed) ?? ""),
     filters.node,
     scripts(gallery(query)),

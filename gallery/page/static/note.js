@@ -8,6 +8,7 @@ const CALM = 2; // looks without a change, after which a script seems to have en
 const code = (text) => el("code", {}, text);
 const are = (number) => (number === 1 ? "is" : "are");
 const were = (number) => (number === 1 ? "was" : "were");
+const them = (number) => (number === 1 ? "it" : "them");
 const have = (number) => (number === 1 ? "has" : "have");
 
 /** A command, with a button that copies it. */
@@ -16,13 +17,15 @@ function command(text) {
   return el("span", { class: "command" }, code(text), " ", el("button", { type: "button", "aria-label": `Copy ${text}`, onclick }, "Copy"));
 }
 
-/** Counts the images without a copy that stays, and names a few that are still selected. keys: theirs. */
-function lonely(keys, items) {
-  if (!keys?.length) return null;
+/** Counts the images without a copy that stays, and names a few that are still selected. later: it may have changed since. */
+function lonely({ alone: keys, files }, items, later = false) {
+  if (!keys.length) return null;
   const known = keys.filter((key) => items.has(key)).slice(0, NAMED);
   const more = keys.length > known.length ? ` and ${count(keys.length - known.length)} more` : "";
   const names = known.length ? `: ${known.map((key) => items.get(key).path).join(", ")}${more}` : "";
-  return el("p", { class: "warning" }, `${count(keys.length)} of them ${have(keys.length)} no copy that stays${names}.`);
+  const which = files === 1 ? "It" : `${count(keys.length)} of them`;
+  const lack = later ? "had no copy that stays, when this was saved" : `${have(keys.length)} no copy that stays`;
+  return el("p", { class: "warning" }, `${which} ${lack}${names}.`);
 }
 
 const unpack = ({ name }) => command(`unzip ${name}`);
@@ -31,33 +34,41 @@ const back = ({ folder }) => command(`sh ${folder}/tidy-undo.sh`);
 
 /** Says in steps how to run the scripts. items: key -> item of what is selected. */
 export function steps(script, items) {
-  const { name, to, files, alone } = script;
+  const { name, to, files } = script;
+  const where = "On the computer with the photos, open a terminal in the folder that holds the zip, and unpack it: ";
   return [
-    el("p", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
-    lonely(alone, items),
+    lonely(script, items),
     el(
-      "ol",
-      {},
-      el("li", {}, "Open a terminal in the folder that holds the zip, and unpack it: ", unpack(script)),
-      el("li", {}, move(script), ` says what it will do, asks, and moves them to ${to}, beside your folder.`),
-      el("li", {}, "This page sees it by itself, and counts them."),
-      el("li", {}, back(script), " moves them back."),
+      "details",
+      { open: true },
+      el("summary", {}, el("strong", {}, `Saved for ${count(files, "file")}: `), code(name)),
+      el(
+        "ol",
+        {},
+        el("li", {}, where, unpack(script)),
+        el("li", {}, move(script), ` says what it will do, asks, and moves ${them(files)} to ${to}, beside your folder.`),
+      ),
+      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script)),
     ),
   ];
 }
 
-const undo = (script) => [back(script), " brings them back."];
+const undo = (script) => [back(script), ` brings ${them(script.files)} back.`];
 
-/** How to move the files that are still here. Whoever has moved some before has unpacked the scripts. */
+/** Whether it seems to run just now. calm: looks at the folder since the last change. */
+const isMoving = ({ files, gone, lost = 0, calm = 0 }) => gone > lost && gone < files && calm < CALM;
+
+/** How to move the files that are still here, unless they go already. Whoever has moved some before has unpacked the scripts. */
 function run(script) {
   const { files, gone, most } = script;
+  if (isMoving(script)) return [];
   const what = gone ? `the other ${count(files - gone)}` : count(files, "file");
   return gone < files ? [most ? "" : [unpack(script), ", then "], move(script), ` moves ${what} away, `].flat() : [];
 }
 
 /** The same in short, for as long as it may be needed. Only a script that is up to date, and has not moved all, is offered. */
 export function way(saved, items) {
-  const { name, files, gone, alone } = saved;
+  const { name, files, gone } = saved;
   const [other, fresh] = [isOther(saved, items), isNew(saved, items)];
   const old = ` holds the earlier ${count(files, "file")}. The selection has changed since: save the script again.`;
   const said = [el("strong", {}, "Saved: "), code(name), ". ", ...run(saved)];
@@ -66,7 +77,7 @@ export function way(saved, items) {
     fresh ? el("p", {}, "This is a new selection, not saved yet.") : null,
     other && !fresh ? el("p", { class: "warning" }, code(name), old) : null,
     other && !gone ? null : el("p", {}, other ? earlier : said, undo(saved)),
-    other ? null : lonely(alone, items),
+    other ? null : lonely(saved, items, true),
   ];
 }
 
@@ -81,18 +92,21 @@ export function earlier(script, close = null) {
 
 /**
  * Says what the scripts did. gone: how many files the page has dropped since. lost: how many of them are not where the script
- * puts them. strays: how many were not selected any more when it ran. most: `gone` at its highest. calm: looks at the folder
- * since the last change.
+ * puts them. strays: how many were not selected any more when it ran. most: `gone` before files came back.
  */
-export function news({ files, gone, lost = 0, strays = 0, most, to, calm = 0 }) {
-  const [moved, left, returned] = [gone - lost, files - gone, most - gone];
+export function news(script) {
+  const { files, gone, lost = 0, strays = 0, most, to } = script;
+  const [moved, left, returned] = [gone - lost, files - most, most - gone];
   const number = `${count(moved)} of ${count(files, "file")}`;
-  const also = strays ? `, also ${count(strays)} that ${were(strays)} not selected any more` : "";
+  const also = strays ? `; ${count(strays)} of them ${were(strays)} not selected any more` : "";
   const stay = left ? `; ${count(left)} ${are(left)} still here` : "";
-  const away =
-    calm < CALM && left ? `${number} moved so far, to ${to}${also}.` : `${number} ${were(moved)} moved to ${to}${also}${stay}.`;
+  const isOn = isMoving(script);
+  const soFar = returned ? "" : `${number} moved so far, to ${to}${also}.`;
+  const away = isOn ? soFar : `${number} ${were(moved)} moved to ${to}${also}${stay}.`;
+  const home = isOn ? `${count(returned)} of ${count(most, "file")}` : count(returned, "file");
   const other = `${count(lost, "file")} ${are(lost)} gone, but not moved by a script.`;
-  return [moved && away, lost && other, returned && `${count(returned, "file")} ${are(returned)} back.`].filter(Boolean).join(" ");
+  const again = `${home} ${are(returned)} back${isOn ? " so far" : ""}.`;
+  return [moved && away, lost && other, returned && again].filter(Boolean).join(" ");
 }
 
 /** Whether the selection differs from the files of the scripts. Files that the scripts have moved do not count. */

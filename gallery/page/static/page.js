@@ -133,15 +133,29 @@ document.querySelector("#notice button").addEventListener("click", () => notice(
 main.addEventListener("error", (event) => event.target.matches("img") && event.target.classList.add("gone"), {
   capture: true,
 });
-/** Makes all views anew, after the photos changed. The current one keeps its place. */
+
+const mayFocus = "a, button, input, select, summary, [tabindex]";
+/** Names what may have the focus, to find the same in a view that was made anew. Counts in a label may change. */
+function nameOf(node) {
+  const image = node.closest("li")?.querySelector("a[href]")?.href; // of its tile, or the first of its group
+  const label = node.getAttribute("aria-label") ?? (node.matches("select") ? "" : node.textContent.replace(/[\d,]+/g, ""));
+  return [node.tagName, node.id, image, label].join("\n");
+}
+
+/** Makes all views anew, after the photos changed. The current one keeps its place, and what had the focus keeps it. */
 async function renew() {
   const { scrollY: place } = window;
-  const hadFocus = main.contains(document.activeElement);
+  const focused = main.contains(document.activeElement) ? nameOf(document.activeElement) : null;
   kept.clear();
   current.settled = false; // so it is not kept
   document.dispatchEvent(new Event("renewed"));
-  await open(current.entry, hadFocus);
+  await open(current.entry, false);
   scrollTo(0, place);
+  if (focused !== null && document.activeElement === document.body) {
+    const same = [...main.querySelectorAll(mayFocus)].find((node) => nameOf(node) === focused);
+    same?.focus({ preventScroll: true });
+    if (document.activeElement === document.body) main.querySelector("h1")?.focus({ preventScroll: true });
+  }
   announce("The photos have changed.");
 }
 

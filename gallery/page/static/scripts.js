@@ -18,7 +18,7 @@ export function scripts(g) {
     if (now === before) return; // else the button that has the focus would go
     before = now;
     node.hidden = !closed.length;
-    summary.textContent = `Scripts you saved: ${count(closed.length)}`;
+    summary.textContent = `Earlier scripts: ${count(closed.length)}`;
     lines.replaceChildren(...closed.map((script) => earlier(script)));
   };
   node.addEventListener("selected", show);

@@ -75,7 +75,7 @@ export function inOneStep(g, act) {
   act();
   const added = [...items.keys()].filter((key) => !before.items.has(key));
   const taken = [...before.items.values()].filter(({ key }) => !items.has(key));
-  selections[g].step = added.length || taken.length ? { added, taken, out: before.out, turned } : null;
+  if (added.length || taken.length) selections[g].step = { added, taken, out: before.out, turned };
   changed();
 }
 
@@ -136,7 +136,6 @@ export function selectable(list, g, how) {
     (event) => {
       const node = event.target.closest(".tile");
       if (!node || !event.target.matches("a") || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (event.key === "b") return document.querySelector(".selection:not([hidden]) .head > button:not([hidden])")?.focus();
       if (event.key !== " ") return;
       event.preventDefault();
       event.stopPropagation(); // elsewhere Space shows the image large
@@ -152,6 +151,13 @@ export function selectable(list, g, how) {
     put(node, true, true);
   });
 }
+
+/** B goes to the bar, from wherever no text is written. */
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.closest("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open]");
+  if (event.key !== "b" || event.ctrlKey || event.metaKey || event.altKey || writes) return;
+  document.querySelector(".selection:not([hidden]) .head > button:not([hidden])")?.focus();
+});
 
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
@@ -181,12 +187,15 @@ const scriptsOf = ({ saved, older }) => (saved ? [saved, ...older] : older);
 function tally(script, { keys, lost }, items) {
   const isGone = (key) => !keys.has(key);
   const away = (script.own ?? script.keys).some(isGone) ? script.keys.filter(isGone) : [];
-  if (!script.gone && away.length) script.late = isOther(script, items) ? script.keys.filter((key) => !items.has(key)) : [];
+  if (!script.gone && away.length) {
+    script.closed = false; // whoever is below the list of scripts sees it, too
+    script.late = isOther(script, items) ? script.keys.filter((key) => !items.has(key)) : [];
+  }
   if (away.length !== script.gone) script.calm = 0;
+  if (away.length > script.gone) script.most = away.length;
   const moved = new Set(away.filter((key) => !lost.has(key)));
   const strays = script.late?.filter((key) => moved.has(key)).length;
   Object.assign(script, { gone: away.length, lost: away.length - moved.size, strays });
-  script.most = Math.max(script.most, script.gone);
 }
 
 /** Keeps the facts of a saved script. An earlier one stays, unless it has not run and the new one has all its files. */

@@ -18,7 +18,7 @@ export const BADGES = { best: "Best", oldest: "Oldest" };
 
 /** Returns two lines: pixels, bytes and format of an image, then its date. Older galleries know only bytes and a date. */
 export function facts({ pixels, format, bytes: size, date, camera, cut }) {
-  const known = [pixels?.join(" × "), bytes(size), format, cut ? "cut off" : null].filter(Boolean);
+  const known = [pixels?.join(" × "), bytes(size), format, cut ? "damaged: cut off" : null].filter(Boolean);
   return [known.join(" · "), `${camera ? "taken" : "file of"} ${date}`];
 }
 

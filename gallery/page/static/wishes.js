@@ -6,6 +6,7 @@ import { amend, read } from "./state.js";
 const RULES = { best: "the best", oldest: "the oldest" };
 const SORTS = {
   similarity: "the most similar first",
+  unlike: "the least similar first",
   date: "the newest first",
   size: "the largest saving first",
   name: "by name",

@@ -5,7 +5,7 @@ from copies_on_page import bar, box
 from playwright.sync_api import expect
 from small_gallery import draw_copies, embedding, write
 
-from browser import served, tiles
+from browser import served, settled, tiles
 from gallery.page.app import create_app
 
 
@@ -16,8 +16,25 @@ def test_what_is_kept_by_hand_changes_nothing_in_the_summary(opened, tidy_site):
     box(tiles(page).nth(1)).click()
     expect(bar(page)).to_contain_text("71 selected")
     line = page.locator("main .line").first
-    expect(line).to_contain_text("96 images in 24 groups: the best of each, and 72 others. Best: the most pixels")
+    expect(line).to_contain_text("96 images in 24 groups: 24 to keep, 72 copies. Best: the most pixels")
     expect(line).not_to_contain_text("can go")
+
+
+def test_the_least_similar_groups_are_a_click_away(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates?turned=1", at=url)
+    names = lambda: page.locator(".group h2 span").first.inner_text()
+    most = page.locator(".group .tile a").first.get_attribute("title")
+    page.get_by_role("link", name="Look at the least similar first").click()
+    settled(page)
+    expect(page.get_by_label("Order")).to_have_value("unlike")
+    expect(page.get_by_label("Also mirrored and turned ones")).to_be_checked()
+    expect(page.get_by_role("link", name="Look at the least similar first")).to_have_count(0)
+    assert page.locator(".group .tile a").first.get_attribute("title") != most
+    least = float(names().split("similarity ")[1].split()[0])
+    page.get_by_label("Order").select_option("the most similar first")
+    expect(page.locator(".group .tile a").first).to_have_attribute("title", most)
+    assert float(names().split("similarity ")[1].split()[0]) >= least
 
 
 @pytest.mark.parametrize("width", (320, 1280))

@@ -59,7 +59,10 @@ def test_equal_files_are_kept_and_this_can_be_undone(opened, mixed_site):
     expect(groups).to_have_count(2)
     expect(page.get_by_role("button", name="These are not duplicates")).to_have_count(0)  # this would be untrue
     keep = equal.get_by_role("button", name="Keep all of these")
+    off = page.get_by_role("link", name="Groups you took off the list")
+    expect(off).to_have_count(0)  # there are none yet
     keep.click()
+    expect(off).to_be_visible()
     expect(page.get_by_text("Remembered: all of these stay")).to_be_focused()
     page.get_by_role("button", name="Undo").click()
     expect(keep).to_be_focused()

@@ -44,7 +44,7 @@ def judge(tmp_path, before, after, *galleries):
 
 def test_without_a_judgement_only_what_was_measured_elsewhere_is_said(views, monkeypatch):
     one, both = known(views[:1]), known(views)
-    assert one["line"] == both["line"] and "other, labelled folders" in one["line"]
+    assert one["line"] == both["line"] and "In four test folders" in one["line"]
     assert "labelled" in one["how"] and "judged" not in one["how"] and "TRAIN=1" not in one["how"]  # too few images
     assert "Nobody has judged" in both["how"]
     monkeypatch.setattr("gallery.page.known.ENOUGH", len(views[0].gallery.paths))
@@ -92,7 +92,7 @@ def test_training_that_did_not_help_is_said(views, tmp_path):
 def test_a_damaged_judgement_says_nothing(views, content):
     with open(views[0].gallery.place.judged, "w") as file:
         file.write(content)
-    assert known(views)["line"].startswith("Photos are compared")
+    assert known(views)["line"].startswith("A photo is compared")
 
 
 def test_the_start_view_says_it_in_one_line(opened, views, tmp_path):

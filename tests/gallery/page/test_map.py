@@ -361,7 +361,7 @@ def test_a_selected_image_is_unticked_in_the_large_view_and_can_be_ticked_again(
     page.get_by_role("button", name="Show the whole map").click()
     page.get_by_role("button", name="Select what is in view").click()
     expect(bar(page)).to_contain_text("76 selected")
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")
     tiles(page).last.scroll_into_view_if_needed()  # which loads the others
     expect(tiles(page)).to_have_count(77)
     left_out = page.locator("main .tile:not(.selected)")

@@ -184,7 +184,7 @@ def test_what_has_no_copy_that_stays_is_told_as_long_as_the_script_may_run(opene
     for tile in [*group.locator(".tile").all(), tiles(page).nth(5)]:
         box(tile).click()
     save(page)
-    words = "4 of them have no copy that stays"
+    words = "4 of them had no copy that stays, when this was saved"
     reload(page)
     expect(bar(page)).to_contain_text(f"{words}: {name}, ")
     expect(bar(page)).to_contain_text("and 1 more.")
@@ -219,7 +219,7 @@ def test_what_is_taken_out_on_the_map_is_left_out_among_the_duplicates(opened, t
     every.click()
     expect(every).to_be_enabled()
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")
 
 
 def test_only_what_would_go_is_left_out_by_hand(opened, tidy_site):
@@ -230,8 +230,8 @@ def test_only_what_would_go_is_left_out_by_hand(opened, tidy_site):
     for _ in range(2):
         box(best).click()
     expect(bar(page)).to_contain_text("72 selected")
-    expect(bar(page)).not_to_contain_text("by hand")
+    expect(bar(page)).not_to_contain_text("left out")
     box(tiles(page).nth(1)).click()
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")
     look_again(page)
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")

@@ -38,7 +38,7 @@ def press(page, name):
 
 
 def kept_scripts(page):
-    return page.locator("main details").filter(has_text="Scripts you saved")
+    return page.locator("main details").filter(has_text="Earlier scripts")
 
 
 def test_the_commands_are_found_after_the_note_was_closed(opened, tidy_site, tmp_path):
@@ -58,6 +58,9 @@ def test_the_commands_are_found_after_the_note_was_closed(opened, tidy_site, tmp
         expect(kept_scripts(page)).to_contain_text(words)
     run(tmp_path / name / "tidy.sh")
     look_again(page)
+    expect(bar(page)).to_contain_text("72 of 72 files were moved to")  # its note opens again where it is seen
+    expect(kept_scripts(page)).to_be_hidden()
+    bar(page).get_by_role("button", name=f"Close the note on {name}").click()
     expect(kept_scripts(page)).to_contain_text("72 of 72 files were moved to")
     expect(kept_scripts(page)).not_to_contain_text("tidy.sh")
     page.reload()
@@ -131,6 +134,32 @@ def test_it_tells_how_many_files_have_moved_so_far_and_where_to(opened, tidy_sit
     page.context.close()
 
 
+def test_a_running_script_is_not_offered_again(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    save(page, tmp_path)
+    away = f"{photos}-duplicates"
+    os.makedirs(away)
+    for number in range(5):
+        os.rename(photos / f"copy of {number}.jpg", f"{away}/copy of {number}.jpg")
+    look_again(page)
+    runs = bar(page).filter(has_text="so far").filter(has_not_text="tidy.sh")
+    expect(runs.filter(has_text="5 of 72 files moved so far")).to_be_visible()
+    expect(bar(page)).to_contain_text("moves the other 67 away")  # it seems to have ended
+    for number in range(2):  # as the second script does
+        os.rename(f"{away}/copy of {number}.jpg", photos / f"copy of {number}.jpg")
+    look_again(page)
+    expect(runs.locator(".news")).to_have_text("2 of 5 files are back so far.")
+    words = f"3 of 72 files were moved to {away}; 67 are still here. 2 files are back."
+    expect(bar(page).locator(".news")).to_have_text(words)
+    os.rename(photos / "copy of 0.jpg", f"{away}/copy of 0.jpg")  # and once more the first one
+    look_again(page)
+    expect(bar(page).locator(".news")).to_have_text(f"4 of 72 files moved so far, to {away}.")
+    page.context.close()
+
+
 def test_a_file_that_was_deleted_is_not_said_to_be_moved(opened, tidy_site, tmp_path):
     url, photos = tidy_site
     page = opened("duplicates", at=url)
@@ -158,7 +187,7 @@ def test_an_outdated_script_that_was_run_is_told(opened, tidy_site, tmp_path):
     expect(bar(page)).to_contain_text("The selection has changed since")
     run(scripts / "tidy.sh")
     look_again(page)
-    news = f"72 of 72 files were moved to {photos}-duplicates, also 2 that were not selected any more."
+    news = f"72 of 72 files were moved to {photos}-duplicates; 2 of them were not selected any more."
     expect(bar(page).locator(".news")).to_have_text(news)
     run(scripts / "tidy-undo.sh")
     look_again(page)
@@ -180,7 +209,7 @@ def test_an_earlier_script_that_was_run_after_a_new_one_was_saved_is_told(opened
     run(first / "tidy.sh")
     look_again(page)
     expect(bar(page)).to_contain_text(f"{first.name}.zip: 72 of 72 files were moved to")
-    expect(bar(page)).to_contain_text("also 1 that was not selected any more.")
+    expect(bar(page)).to_contain_text("; 1 of them was not selected any more.")
     expect(bar(page)).to_contain_text(f"sh {first.name}/tidy-undo.sh")
     page.context.close()
 

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from copies_on_page import COUNT, bar, box, look_again, selected
 from playwright.sync_api import expect
 
-from browser import settled
+from browser import settled, tiles
 
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 
@@ -96,6 +96,25 @@ def test_selecting_by_keyboard(opened, tidy_site):
     assert selected(page) == sorted(names[0][1:] + names[1][1:3])
 
 
+def test_b_goes_to_the_bar_from_anywhere_but_a_text(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").focus()
+    page.keyboard.press("Enter")
+    expect(bar(page)).to_contain_text("72 selected")
+    page.keyboard.press("b")
+    expect(bar(page).get_by_role("button", name="Save script")).to_be_focused()
+    page.get_by_text("Filter, sort, compare with a folder").click()
+    page.get_by_label("Folder or name").focus()
+    page.keyboard.press("b")
+    expect(page.get_by_label("Folder or name")).to_be_focused()
+    expect(page.get_by_label("Folder or name")).to_have_value("b")
+    tiles(page).first.locator("a").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("b")
+    expect(bar(page).get_by_role("button", name="Save script")).not_to_be_focused()
+
+
 def test_all_but_the_best_of_the_groups_shown_or_of_all(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url, height=400)
@@ -179,11 +198,11 @@ def test_what_was_taken_out_by_hand_stays_out_until_clear(opened, tidy_site):
     for press in (every, page.get_by_role("button", name="of the 20 groups shown")):
         press.click()
         expect(bar(page)).to_contain_text("71 selected")
-        expect(bar(page)).to_contain_text("1 stays by hand")
+        expect(bar(page)).to_contain_text("You left out 1")
         expect(box(tile)).not_to_be_checked()
     box(tile).click()
     expect(bar(page)).to_contain_text("72 selected")
-    expect(bar(page)).not_to_contain_text("by hand")
+    expect(bar(page)).not_to_contain_text("left out")
     box(tile).click()
     bar(page).get_by_role("button", name="Clear").click()
     every.click()
@@ -227,7 +246,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     expect(page.get_by_text("Images in that folder always stay")).to_be_hidden()
     page.get_by_label("Folder or name").fill("img_0003")
     expect(page.locator(".group")).to_have_count(1)
-    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group: the best, and 3 others.")
+    expect(page.locator("main .line").first).to_contain_text("4 images in 1 group: 1 to keep, 3 copies.")
     expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
     page.get_by_role("button", name="of the group").click()
     expect(bar(page)).to_contain_text(" selected")
@@ -277,6 +296,8 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     download.value.save_as(archive)
     expect(bar(page)).to_contain_text("Saved for 72 files")
     expect(bar(page)).to_contain_text("a terminal in the folder that holds the zip")
+    expect(bar(page).locator("li").filter(has_text="tidy.sh")).to_have_count(1)
+    expect(bar(page).locator("li").filter(has_text="tidy-undo.sh")).to_have_count(0)  # no step for whoever follows all
     for name in ("tidy.sh", "tidy-undo.sh"):
         expect(bar(page)).to_contain_text(f"sh {archive.stem}/{name}")
     with zipfile.ZipFile(archive) as zipped:
@@ -323,6 +344,28 @@ def test_what_is_moved_leaves_the_selection(opened, tidy_site):
     expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
     os.remove(photos / "copy of 4.jpg")
     expect(bar(page)).to_contain_text("70 selected")  # soon, and by itself
+    page.context.close()
+
+
+def test_the_focus_stays_where_it_was_when_photos_change(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates?sort=name", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    save = bar(page).get_by_role("button", name="Save script")
+    picture = page.locator(".tile a[title='2023 summer/IMG_0003.jpg']")
+    copy_path = page.get_by_role("button", name="Copy path of copy of 5.jpg")
+    for number, node in enumerate((save, picture, copy_path, page.get_by_role("button", name="of all 24 groups")), 1):
+        node.focus()
+        (photos / f"copy of {number}.jpg").unlink()
+        look_again(page)
+        expect(page.locator("main .line").first).to_contain_text(f"{96 - number} images")
+        expect(node).to_be_focused()
+    copy_path.focus()
+    (photos / "copy of 5.jpg").unlink()
+    look_again(page)
+    expect(page.locator("main .line").first).to_contain_text("91 images")
+    expect(page.locator("h1")).to_be_focused()
     page.context.close()
 
 

@@ -60,7 +60,7 @@ def test_the_script_is_of_what_was_selected_when_it_was_asked_for(opened, tidy_s
     expect(page.locator(".tile.alone")).to_have_count(0)
     box(tiles(page).nth(changed)).click()
     expect(bar(page)).to_contain_text(f"Saved: {name}")
-    expect(bar(page)).to_contain_text("4 of them have no copy that stays")
+    expect(bar(page)).to_contain_text("4 of them had no copy that stays, when this was saved")
 
 
 def test_what_is_ticked_while_the_page_asks_which_are_left_stays(opened, tidy_site):
@@ -98,7 +98,7 @@ def test_what_is_done_before_the_selection_is_back_counts(opened, tidy_site):
     assert kept(page).count('"') > 2 * 71  # a reload now loses nothing
     request.continue_()
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("2 stay by hand")
+    expect(bar(page)).to_contain_text("You left out 2")
     expect(bar(page)).to_contain_text(f"{name} holds the earlier 1 file. The selection has changed since")
     for place, on in ((1, False), (2, False), (3, True), (4, True)):
         expect(box(tiles(page).nth(place))).to_be_checked(checked=on)

@@ -41,10 +41,22 @@ def test_a_step_of_many_images_is_told_and_undone(opened, tidy_site):
     expect(bar(page)).to_contain_text("96 selected")
     expect(bar(page)).to_contain_text("24 added")
     expect(page.locator("#status")).to_have_text("24 added, 96 images selected")
-    press(page, "Undo")
+    press(page, "Undo selecting")
     expect(bar(page)).to_contain_text("72 selected")
     expect(bar(page)).not_to_contain_text("added")
     expect(bar(page).get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_a_step_that_changes_nothing_leaves_the_earlier_one_to_undo(opened, tidy_site):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 added")
+    page.get_by_role("button", name="of the 20 groups shown").click()
+    expect(page.locator("#status")).to_have_text("Selected all but one of 20 groups")
+    expect(bar(page)).to_contain_text("72 added")
+    press(page, "Undo selecting")
+    expect(bar(page)).to_be_hidden()
 
 
 def test_clear_is_undone_with_what_stays_by_hand(opened, tidy_site):
@@ -58,7 +70,7 @@ def test_clear_is_undone_with_what_stays_by_hand(opened, tidy_site):
     expect(undo).to_be_focused()
     page.keyboard.press("Enter")
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")
     expect(bar(page).get_by_role("button", name="Clear")).to_be_focused()
 
 
@@ -87,7 +99,7 @@ def test_what_stays_by_hand_stays_after_files_were_moved_and_brought_back(opened
     expect(bar(page)).to_contain_text("71 files are back")
     page.get_by_role("button", name="of all 24 groups").click()
     expect(bar(page)).to_contain_text("71 selected")
-    expect(bar(page)).to_contain_text("1 stays by hand")
+    expect(bar(page)).to_contain_text("You left out 1")
     page.context.close()
 
 
@@ -100,7 +112,7 @@ def test_what_came_back_is_no_file_that_is_gone(opened, tidy_site):
     (photos / "copy of 3.jpg").unlink()
     look_again(page)
     expect(page.locator("main .line").first).to_contain_text("95 images in 24 groups")
-    press(page, "Undo")
+    press(page, "Undo deselecting")
     expect(bar(page)).to_contain_text("71 selected")
     page.context.close()
 
@@ -115,7 +127,24 @@ def test_the_bar_warns_of_whole_groups_and_of_the_best(opened, tidy_site):
     expect(bar(page)).to_contain_text("2 groups would go whole")
     box(tiles(page).nth(1)).click()
     expect(bar(page)).to_contain_text("1 group would go whole")
-    expect(bar(page)).to_contain_text("1 stays by hand, 1 best goes")
+    expect(bar(page)).to_contain_text("including 1 to keep. You left out 1")
+
+
+def test_the_bar_warns_of_images_whose_copies_are_gone(opened, tidy_site):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    box(tiles(page).first).click()
+    for path in photos.rglob("*.jpg"):
+        if "2023 summer" not in path.parts:
+            path.unlink()
+    look_again(page)
+    expect(page.get_by_text("No picture was found twice.")).to_be_visible()
+    words = "1 image is still selected, though no copy of it is here. Clear takes it out."
+    expect(bar(page).locator(".sum .warning")).to_have_text(words)
+    press(page, "Clear")
+    expect(bar(page)).not_to_contain_text("still selected")
+    page.context.close()
 
 
 def test_each_script_that_has_run_keeps_its_way_back(opened, tidy_site, tmp_path):

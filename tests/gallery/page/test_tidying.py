@@ -106,9 +106,32 @@ def test_what_has_no_copy_that_stays_is_counted(copies):
     one = page.post("/api/0/script", json=chosen(copies, "copy of 1.jpg")).json()
     assert (one["files"], one["alone"], one["to"]) == (1, [], f"{copies.folder}-duplicates")
     body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
+    alone = unzipped(page.post("/api/0/script", json=chosen(copies, "resaved 1.jpg", "copy of 1.jpg")))["tidy.sh"]
+    assert b"2 files, " in alone and b"One of each group of copies stays. Nothing" in alone
     answer = page.post("/api/0/script", json=body)
     assert (answer.json()["files"], len(answer.json()["alone"])) == (5, 4)
     assert b"4 of them have no copy that stays" in unzipped(answer)["tidy.sh"]
+
+
+def test_one_file_is_told_as_one(copies):
+    for row, path in enumerate(copies.gallery.paths):
+        copies.gone[row] = path.endswith(("IMG_0001 (1).jpg", "copy of 1.jpg", "resaved 1.jpg"))
+    scripts = unzipped(local(copies).post("/api/0/script", json=chosen(copies, "IMG_0001.jpg")))
+    size = os.path.getsize(next(path for path in copies.gallery.paths if path.endswith("IMG_0001.jpg")))
+    assert size < 100_000
+    what = f"1 file, {size / 1000:.1f} kB. It has no copy that stays. Nothing is deleted; tidy-undo.sh moves it back."
+    assert what.encode() in scripts["tidy.sh"] and b"back to where it was." in scripts["tidy-undo.sh"]
+    assert b"It is moved already." in scripts["tidy.sh"] and b"Move it?" in scripts["tidy.sh"]
+
+
+@pytest.mark.parametrize("kind", ("copies", "near"))
+def test_the_least_similar_come_first(copies, kind):
+    page = client([copies])
+    orders = [made(page, "/api/0/duplicates", kind=kind, sort=sort)["groups"] for sort in ("similarity", "unlike")]
+    first, last = [[group["items"][0]["key"] for group in groups] for groups in orders]
+    assert len(first) == 4 and first == last[::-1]
+    similarities = [group["similarity"] for group in orders[1]]
+    assert similarities == sorted(similarities)
 
 
 def test_a_list_holds_the_names_as_they_are(tmp_path):
