@@ -89,6 +89,7 @@ def test_what_stays_by_hand_stays_after_files_were_moved_and_brought_back(opened
     page = opened("duplicates", at=url)
     page.watch.expected = ["404"]
     page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
     box(tiles(page).nth(1)).click()
     scripts = save(page, tmp_path)
     run(scripts / "tidy.sh")
