@@ -68,7 +68,7 @@ export function selectMany(g, items, about) {
   );
 }
 
-/** Does a step that selects many images, or takes many out. It can be undone until the next step, or a change by hand. */
+/** Does a step that selects many images, or takes many out. It can be undone until the next one, or a change by hand. */
 export function inOneStep(g, act) {
   const { items, out, turned } = selections[g];
   const before = { items: new Map(items), out: new Set(out) };
