@@ -7,7 +7,7 @@ from gallery.page.gallery_view import GalleryView
 
 SMOOTHED = "A photo is compared together with the photos most like it. In four test folders, this found more of the same"
 HOW_SMOOTHED = (
-    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 3 to 24 "
+    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 4 to 20 "
     "more of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot "
     "be measured in a folder without labels."
 )

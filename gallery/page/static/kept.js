@@ -20,7 +20,7 @@ const isText = (value) => typeof value === "string";
 const areTexts = (value) => isList(value, isText);
 const isScript = (value) =>
   [value?.name, value?.folder, value?.to].every(isText) &&
-  [value.keys, value.alone, value.own ?? [], value.late ?? []].every(areTexts) &&
+  [value.keys, value.alone, value.own ?? [], value.late ?? [], value.missing ?? []].every(areTexts) &&
   [value.files, value.gone, value.most].every(Number.isInteger);
 const isSelection = ({ keys, out, stamp, saved, older }) =>
   areTexts(keys) && areTexts(out) && isText(stamp) && (saved === null || isScript(saved)) && isList(older, isScript);

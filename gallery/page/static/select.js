@@ -162,6 +162,7 @@ document.addEventListener("keydown", (event) => {
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
   for (const [g, { items, awaited, stamp }] of selections.entries()) {
+    const selected = new Set([...items.keys(), ...awaited]); // also what is gone since
     if (awaited.size) await takeUp(g);
     const scripts = scriptsOf(selections[g]);
     if (!items.size && !scripts.length) continue;
@@ -171,7 +172,7 @@ export async function refresh() {
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
-    for (const script of scripts) tally(script, { keys, lost: new Set(there.lost) }, items);
+    for (const script of scripts) tally(script, { keys, lost: new Set(there.lost), selected }, items);
     for (const key of asked) if (!keys.has(key)) items.delete(key);
   }
   changed();
@@ -181,21 +182,24 @@ const scriptsOf = ({ saved, older }) => (saved ? [saved, ...older] : older);
 
 /**
  * Counts which files of a script are gone by now. keys: of images that are there; lost: of images that are neither there nor
- * where the script puts them. A script in whose place there is a newer one has run only if one of its `own` files is gone.
- * late: files that were not selected any more when it began.
+ * where the script puts them; selected: of images that were selected. A script in whose place there is a newer one has run
+ * only if one of its `own` files is gone. late: files that were not selected any more when it began.
  */
-function tally(script, { keys, lost }, items) {
+function tally(script, { keys, lost, selected }, items) {
   const isGone = (key) => !keys.has(key);
   const away = (script.own ?? script.keys).some(isGone) ? script.keys.filter(isGone) : [];
   if (!script.gone && away.length) {
     script.closed = false; // whoever is below the list of scripts sees it, too
-    script.late = isOther(script, items) ? script.keys.filter((key) => !items.has(key)) : [];
+    script.late = isOther(script, items) ? script.keys.filter((key) => !selected.has(key)) : [];
   }
   if (away.length !== script.gone) script.calm = 0;
   if (away.length > script.gone) script.most = away.length;
-  const moved = new Set(away.filter((key) => !lost.has(key)));
+  const before = new Set(script.missing); // a gallery that was embedded again no longer knows them
+  script.missing = away.filter((key) => lost.has(key) || before.has(key));
+  const missing = new Set(script.missing);
+  const moved = new Set(away.filter((key) => !missing.has(key)));
   const strays = script.late?.filter((key) => moved.has(key)).length;
-  Object.assign(script, { gone: away.length, lost: away.length - moved.size, strays });
+  Object.assign(script, { gone: away.length, lost: missing.size, strays });
 }
 
 /** Keeps the facts of a saved script. An earlier one stays, unless it has not run and the new one has all its files. */

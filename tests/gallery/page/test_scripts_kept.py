@@ -5,6 +5,7 @@ import os
 import subprocess
 import zipfile
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from copies_on_page import bar, box, look_again
@@ -173,6 +174,26 @@ def test_a_file_that_was_deleted_is_not_said_to_be_moved(opened, tidy_site, tmp_
     look_again(page)
     words = f"71 of 72 files were moved to {photos}-duplicates. 1 file is gone, but not moved by a script."
     expect(bar(page).locator(".news")).to_have_text(words)
+    forget = {"keys": [], "lost": [], "stamp": "of a gallery that was embedded again"}
+    page.route("**/present*", lambda route: route.fulfill(json=forget))
+    look_again(page)
+    expect(bar(page).locator(".news")).to_have_text(words)
+    page.context.close()
+
+
+def test_what_moved_before_a_reload_counts_as_selected(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    scripts = save(page, tmp_path)
+    page.goto("about:blank")
+    run(scripts / "tidy.sh")
+    page.wait_for_timeout(2100)  # the server looks at the disk at most every 2 s
+    httpx.get(f"{url}api/galleries")
+    page.goto(f"{url}#/duplicates")
+    look_again(page)
+    expect(bar(page).locator(".news")).to_have_text(f"72 of 72 files were moved to {photos}-duplicates.")
     page.context.close()
 
 
