@@ -222,6 +222,7 @@ def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
     os.utime(root / "net supervised 1", (file.stat().st_mtime + 9,) * 2)
     assert judged("0") == ["judged ['net supervised 1']"] and len(json.loads(file.read_text())) == 4
 
+    os.utime(root / "net supervised 1", (1, 1))
     for change in ("NET=ResNet18", "WIDTH=64", "ORIGIN_WIDTH=80"):  # they start from another net
         (root / change).touch()
         other = root / "study" / "birds" / f"udml_ss,{change}-seed-0.json"
