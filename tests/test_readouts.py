@@ -104,6 +104,22 @@ def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folde
     assert f"by evidence the best is {best}".replace("the frozen", "frozen") in said
 
 
+def test_select_judges_the_others_where_a_net_makes_all_images_alike(run, image_folder, tmp_path, capsys):
+    small = ("--width", 32, "--origin_width", 36, "--device", "cpu")
+    flags = (*TINY_TRAIN, "--net", "EfficientNet-Lite0", *small, "--pretrained", "True", "--save_step", 1, "--epochs", 2)
+    run("train", *flags, "--data", image_folder, "--save_dir", tmp_path / "run")
+    path = checkpoint.path_of(str(tmp_path / "run"), 2)
+    state = checkpoint.load(path)
+    for value in state["state_dict"].values():
+        value.zero_()
+    torch.save(state, path)
+    (image_folder / "test.txt").unlink()
+    test = ("test", "--data", image_folder, "--resume", tmp_path / "run", "--pretrained", "True", *small[4:], "--select")
+    run(*test, "--save_json", tmp_path / "result.json")
+    _, intact, alike = [entry["label_free"] for entry in json.loads((tmp_path / "result.json").read_text())]
+    assert intact["evidence"] > 0 and intact["rank"] > 1 and set(alike.values()) == {0}
+
+
 def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):
     """One run fits a closed form at epoch 1, stops and goes on. The other is not stopped and fits none. Both learn the
     same."""
