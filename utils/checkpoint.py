@@ -105,7 +105,7 @@ def save(path: str, state: Mapping) -> None:
     no part of the new one.
     """
     try:
-        if "look" in state:
+        if isinstance(state.get("look"), Mapping):  # a state that was loaded has the hash
             state = {**state, "look": beside.write(os.path.dirname(path), state["look"])}
         with written_whole(path) as file:
             torch.save(state, file)

@@ -170,6 +170,14 @@ def test_a_new_run_makes_it_anew_where_it_is_damaged(tmp_path, spoil):
     assert same(find("yes", folder)[1]["method"], state(1)["method"] | LOOKS[0])
 
 
+def test_a_loaded_checkpoint_can_be_saved_again(tmp_path):
+    path = path_of(str(tmp_path), 1)
+    save(path, state(1))
+    save(path, {**load(path), "epoch": 2})
+    found = find(path, str(tmp_path))[1]
+    assert found["epoch"] == 2 and same(found["method"], state(1)["method"] | LOOKS[0])
+
+
 def test_a_named_checkpoint_brings_it_from_its_own_folder(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

@@ -53,7 +53,7 @@ def test_turned_and_threshold_are_handed_on(page, monkeypatch):
     from gallery import duplicates
 
     asked, none = [], duplicates.Near([], NO_LINKS)
-    monkeypatch.setattr(duplicates, "near", lambda prints, hashes, turned, apart: asked.append(turned) or none)
+    monkeypatch.setattr(duplicates, "near", lambda prints, hashes, turned, **_: asked.append(turned) or none)
     made(page, "/api/0/duplicates", kind="near", turned=1)
     made(page, "/api/0/duplicates", kind="near")
     assert asked == [True, False]
