@@ -156,7 +156,7 @@ def write_scripts(gallery: Gallery, chosen: Sequence[Spare], script: str, to: st
 
 
 def moved(gallery: Gallery, rows: Sequence[int]) -> set[int]:
-    """Return those of the rows whose files lie in the folder that `scripts` moves them into by default."""
+    """Return the rows whose files lie where the scripts move them, unless another folder was given."""
     root = _root(gallery)
     target = _beside(root)
     return {row for row in rows if os.path.lexists(os.path.join(target, below(gallery.paths[row], root)))}

@@ -38,7 +38,7 @@ class NoVariation(InputError):
 
 
 class Look(NamedTuple):
-    """What scores without labels need to know of a net."""
+    """The agreement and the rank of a net, for scores without labels."""
 
     agreement: dict[float, float]  # its soft agreement for each weight of the second order
     rank: float  # effective rank of its first-order features

@@ -37,29 +37,20 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def write(folder: str, tensors: Mapping[str, Tensor]) -> str:
+def write(folder: str, tensors: Mapping[str, Tensor], again: bool = False) -> str:
     """Put tensors into their file, whole or not at all, and on the disk. Returns their hash; "" for no tensors.
 
-    A file that is there already stays (see `remove_damaged`). Raises OSError or RuntimeError, as torch.save does.
+    A file that is there already stays. again: it is replaced, because nobody knows whether it is whole.
+    Raises OSError or RuntimeError, as torch.save does.
     """
     if not tensors:
         return ""
     here = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     path = path_of(folder, digest := digest_of(here))
-    if not os.path.exists(path):
+    if again or not os.path.exists(path):
         with written_whole(path) as file:
             torch.save(here, file)
     return digest
-
-
-def remove_damaged(folder: str) -> None:
-    """Remove such files whose content is not what their name says, so that `write` makes them anew."""
-    for path in all_in(folder):
-        try:
-            read(path)
-        except safe_load.Unreadable:
-            with suppress(OSError):
-                os.remove(path)
 
 
 def read(path: str) -> dict[str, Tensor]:

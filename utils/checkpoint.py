@@ -97,16 +97,17 @@ def find(resume: str, save_dir: str) -> tuple[Any, Any]:
     return numbered_one if numbered_one[0] else (rolling, state)
 
 
-def save(path: str, state: Mapping) -> None:
+def save(path: str, state: Mapping, again: bool = False) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) to `path`, as a whole or not at all.
 
     Tensors in state["look"] first go into a file beside it (`utils/beside.py`), and `path` then holds their hash.
+    again: that file is written even if it is there, as an earlier run may have left it damaged.
     After the call the file is on the disk. If it raises a RunError instead, an older file of that name is still there, and
     no part of the new one.
     """
     try:
         if isinstance(state.get("look"), Mapping):  # a state that was loaded has the hash
-            state = {**state, "look": beside.write(os.path.dirname(path), state["look"])}
+            state = {**state, "look": beside.write(os.path.dirname(path), state["look"], again)}
         with written_whole(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:
@@ -235,9 +236,7 @@ class Saver:
         if not os.path.isdir(self.save_dir):
             log.warn(f"{self.save_dir}: was removed during the run; made again, for the checkpoint")
             log.make_folder(self.save_dir)
-        if not self._wrote:  # what earlier runs have left beside checkpoints
-            beside.remove_damaged(self.save_dir)
-        save(path, state)
+        save(path, state, again=not self._wrote)
         self._wrote = True
         if len(beside.all_in(self.save_dir)) > 1:
             remove_unnamed(self.save_dir)

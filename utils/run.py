@@ -141,7 +141,7 @@ class Run(AbstractContextManager["Run"]):
     def prepare(self, method: Any, features: np.ndarray, rows: np.ndarray) -> None:
         """Call `method.prepare(features, rows)` in the first process, and give its state to all others.
 
-        A signal may interrupt it anywhere. The old state is then restored, and the next run prepares anew."""
+        A signal may interrupt it anywhere. The state at the last step is then restored, and the next run prepares anew."""
         began, state = time.perf_counter(), method.state_dict()
         before = copy.deepcopy(state) if self.position.begun else state  # no progress: nothing to save, nothing to restore
         try:

@@ -27,7 +27,7 @@ class Position:
 
     @property
     def begun(self) -> bool:
-        """Whether there is progress that a stop could lose."""
+        """True if a stop could lose progress."""
         return any(vars(self).values())
 
 

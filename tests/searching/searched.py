@@ -1,4 +1,4 @@
-"""What tests of search.py compare with, and a name that tries to be markup."""
+"""The right answers for tests of search.py, found slowly, and a file name that tries to be markup."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What steps do not change lies once beside the checkpoints: when it is written, found, refused and removed."""
+"""The file beside the checkpoints: when it is written, found, refused and removed."""
 
 import os
 import random

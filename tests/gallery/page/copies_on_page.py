@@ -1,4 +1,7 @@
-"""Parts of the duplicates view, as tests find them."""
+"""Parts of the duplicates view, as tests find them, and the scripts that it saves."""
+
+import subprocess
+import zipfile
 
 COUNT = 24  # groups of the folder that `tidy_site` shows; the view shows 20 at first
 
@@ -19,3 +22,22 @@ def look_again(page):
 
 def box(tile):
     return tile.get_by_role("checkbox")
+
+
+def save(page, folder):
+    """Save the script and unpack it. Returns the folder of its files."""
+    with page.expect_download() as download:
+        bar(page).get_by_role("button", name="Save script").click()
+    name = download.value.suggested_filename
+    download.value.save_as(folder / name)
+    with zipfile.ZipFile(folder / name) as zipped:
+        zipped.extractall(folder)
+    return folder / name.removesuffix(".zip")
+
+
+def run(script):
+    subprocess.run(["sh", script], input=b"y\n", stdout=-1, check=True, timeout=60)
+
+
+def press(page, name):
+    bar(page).get_by_role("button", name=name, exact=True).click()

@@ -1,14 +1,13 @@
-"""What the page tells of saved scripts when someone does not do as expected: closes the note, changes the selection, runs
-an earlier script, deletes a file by hand, or has a damaged store in the browser."""
+"""The page tells the truth about saved scripts also when someone closes the note, changes the selection, runs an earlier
+script, or deletes a file by hand, and when the browser's store is damaged."""
 
 import os
 import subprocess
-import zipfile
 
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from copies_on_page import bar, box, look_again
+from copies_on_page import bar, box, look_again, press, run, save
 from playwright.sync_api import expect
 
 from browser import settled, tiles, until
@@ -17,25 +16,6 @@ PAUSES = (
     "window.pauses = []; const wait = setTimeout;"
     "void (window.setTimeout = (act, pause) => { pauses.push(pause); return wait(act, pause); })"
 )
-
-
-def save(page, folder):
-    """Save the script and unpack it. Returns the folder of its files."""
-    with page.expect_download() as download:
-        bar(page).get_by_role("button", name="Save script").click()
-    name = download.value.suggested_filename
-    download.value.save_as(folder / name)
-    with zipfile.ZipFile(folder / name) as zipped:
-        zipped.extractall(folder)
-    return folder / name.removesuffix(".zip")
-
-
-def run(script):
-    subprocess.run(["sh", script], input=b"y\n", stdout=-1, check=True, timeout=60)
-
-
-def press(page, name):
-    bar(page).get_by_role("button", name=name, exact=True).click()
 
 
 def kept_scripts(page):

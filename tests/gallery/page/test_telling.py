@@ -1,32 +1,10 @@
-"""What the bar of the selection tells: steps that can be undone, groups that would go whole, scripts that have run."""
-
-import subprocess
-import zipfile
+"""The bar of the selection tells which step can be undone, which groups would go whole, and which scripts have run."""
 
 import pytest
-from copies_on_page import bar, box, look_again
+from copies_on_page import bar, box, look_again, press, run, save
 from playwright.sync_api import expect
 
 from browser import settled, tiles
-
-
-def press(page, name):
-    bar(page).get_by_role("button", name=name, exact=True).click()
-
-
-def save(page, folder):
-    """Save the script and unpack it. Returns the folder of its files."""
-    with page.expect_download() as download:
-        bar(page).get_by_role("button", name="Save script").click()
-    name = download.value.suggested_filename
-    download.value.save_as(folder / name)
-    with zipfile.ZipFile(folder / name) as zipped:
-        zipped.extractall(folder)
-    return folder / name.removesuffix(".zip")
-
-
-def run(script):
-    subprocess.run(["sh", script], input=b"y\n", stdout=-1, check=True, timeout=60)
 
 
 def test_a_step_of_many_images_is_told_and_undone(opened, tidy_site):
