@@ -3,6 +3,7 @@ train.py."""
 
 import ast
 import graphlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -101,3 +102,16 @@ def test_files_and_functions_are_short():
 
 def test_the_loop_is_a_page():
     assert len((ROOT / "train.py").read_text().splitlines()) < 125
+
+
+def test_no_test_stops_the_clock_of_all():
+    """Servers of other tests run in threads beside a test, and sleep for ever if the clock is wrong when they wait."""
+    patched = re.compile(r"""setattr\((?:[\w.]*\btime,|["']time\.)""")
+    assert patched.search('setattr(writer.time, "monotonic", clock)') and not patched.search('setattr(writer, "time", clock)')
+    wrong = [
+        f"{path}:{number}: replaces a function of the module time; replace the name `time` in the module under test"
+        for path in files("tests/*.py")
+        for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(), 1)
+        if patched.search(line) and path.name != Path(__file__).name
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -6,6 +6,7 @@ import tempfile
 from collections import namedtuple
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -213,7 +214,7 @@ def test_what_is_marked_as_done_is_on_the_disk(tmp_path, monkeypatch):
 
 def test_every_some_seconds(tmp_path, monkeypatch):
     seconds = [0.0]
-    monkeypatch.setattr(gallery_writer.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(gallery_writer, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     writer = begun(tmp_path, ABC, [0], flushed=False)
     done = lambda: np.load(tmp_path / "making" / "done.npy").tolist()
     seconds[0] += gallery_writer.FLUSH_SECONDS - 1
