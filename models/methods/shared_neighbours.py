@@ -89,12 +89,12 @@ class SharedNeighbours(Method):
     def prepare(self, features: np.ndarray, rows: np.ndarray) -> str:
         form = self.result.closed_form
         assert form is not None
-        placed = self.place(features, form.scales(torch.tensor(WEIGHTS[: len(form.sizes)])))
         self.start_heads(features)
 
         k1, most, device = self.settings.k1, self.neighbours.shape[1], self.neighbours.device
-        distances = reciprocal.jaccard_distances(placed, k1, max(1, k1 // 5), self.settings.far, most, device)
-        near, distance = reciprocal.nearest_first(distances, most)
+        scales = form.scales(torch.tensor(WEIGHTS[: len(form.sizes)]))
+        weights = reciprocal.weights_of(self.place(features, scales), k1, max(1, k1 // 5), device)  # then forgets the places
+        near, distance = reciprocal.nearest_first(reciprocal.jaccard(weights, self.settings.far, most), most)
         named = np.where(near >= 0, rows[near], -1)
         fill(self.neighbours, rows, named, -1)
         fill(self.distance, rows, distance, 1)

@@ -34,18 +34,17 @@ def groups(
     """
     from sklearn.cluster import DBSCAN  # imported here, like scipy below, because `train.py --help` would take seconds
 
-    distances = jaccard_distances(features, k1, k2, eps + TIE, MOST * max(k1, min_samples), device)
+    distances = jaccard(weights_of(features, k1, k2, device), eps + TIE, MOST * max(k1, min_samples))
     labels = DBSCAN(eps=eps + TIE, min_samples=min_samples, metric="precomputed").fit_predict(distances)
     return labels.astype(np.int64)
 
 
-def jaccard_distances(features: np.ndarray, k1: int, k2: int, radius: float, most: int, device: torch.device | str) -> Any:
-    """Return the Jaccard distances of float32 (N, d) rows of length 1, as `jaccard` does. Runs the steps below in order.
+def weights_of(features: np.ndarray, k1: int, k2: int, device: torch.device | str) -> Any:
+    """Return what `encode` returns of float32 (N, d) rows of length 1, from their nearest rows.
 
-    k1, k2: as in `encode`. radius, most: as in `jaccard`. device: where all pairs are compared.
-    Raises InputError where a feature is not finite.
+    k1, k2: as in `encode`. device: where all pairs are compared. Raises InputError where a feature is not finite.
     """
-    return jaccard(encode(features, nearest(features, k1, device), k1, k2), radius, most)
+    return encode(features, nearest(features, k1, device), k1, k2)
 
 
 def reciprocal(lists: np.ndarray, k: int) -> Any:

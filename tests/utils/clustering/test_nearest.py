@@ -85,7 +85,7 @@ def test_recall_is_what_is_said(indexed, monkeypatch):
 def test_jaccard_distances_by_the_inverted_file(indexed, monkeypatch):
     """The pairs nearer than 0.6 are nearly the same as with exact neighbours."""
     features = blobs(1500, 16, 0.35, kinds=60)
-    near = lambda: dense(reciprocal.jaccard_distances(features, 12, 3, 0.9, 48, "cpu")) < 0.6
+    near = lambda: dense(reciprocal.jaccard(reciprocal.weights_of(features, 12, 3, "cpu"), 0.9, 48)) < 0.6
     by_file = near()
     monkeypatch.setattr(nearest, "INDEXED", 10**6)
     exact = near()

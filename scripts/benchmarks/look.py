@@ -1,0 +1,99 @@
+"""Measures the look of shared neighbours: time and memory from the descriptions of all images to their pairs.
+
+python scripts/benchmarks/look.py [--n 100000 1000000] [--folder DIR] --threads 1
+
+The descriptions are made, in planted classes of 30, as long as those of EfficientNet-Lite0, and lie in a memory-mapped file in
+DIR, as a look keeps them: 9.3 GB for a million. Pages of that file do not count as memory, because the system can take them
+back. The limit is one matrix product: of all descriptions with the matrix that places them.
+"""
+
+import os
+import tempfile
+import time
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+import bench  # finds the project
+import models
+from data.lists import ImageList
+from models import methods
+from models.closed_form import REDUCED, ClosedForm
+from models.methods import shared_neighbours
+from utils import log
+from utils.arrays import row_blocks
+from utils.clustering import reciprocal
+
+SIZE = 30  # images of a class
+HIDDEN, SPREAD, NOISE = 128, 0.15, 0.005  # numbers behind a description; deviations of each of them, and of its own numbers
+
+
+def descriptions(n, columns, folder):
+    """Return made descriptions, float32 (n, columns), in a memory-mapped file, and their classes, int64 (n,)."""
+    rng = np.random.default_rng(0)
+    rows = np.lib.format.open_memmap(os.path.join(folder, f"{n}.npy"), "w+", np.float32, (n, columns))
+    labels = rng.permutation(np.arange(n) // SIZE)
+    centres = rng.standard_normal((labels.max() + 1, HIDDEN), dtype=np.float32)
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    mixing = rng.standard_normal((HIDDEN, columns), dtype=np.float32) / np.sqrt(columns)
+    for start in range(0, n, 2**14):
+        hidden = centres[labels[start : start + 2**14]]
+        hidden += SPREAD * rng.standard_normal(hidden.shape, dtype=np.float32)
+        block = hidden @ mixing
+        block += NOISE * rng.standard_normal(block.shape, dtype=np.float32)
+        rows[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return rows, labels
+
+
+def timed(module, names, seconds):
+    """Make functions of a module add their core seconds to a dict."""
+    for name in names:
+        function = getattr(module, name)
+
+        def timing(*args, function=function, name=name):
+            began = time.process_time()
+            result = function(*args)
+            seconds[name] += time.process_time() - began
+            return result
+
+        setattr(module, name, timing)
+
+
+def main():
+    flags = bench.parser(__doc__)
+    flags.add_argument("--n", type=int, nargs="+", default=[100_000, 1_000_000])
+    flags.add_argument("--folder", default=None, help="for the temporary file")
+    args = flags.parse_args()
+    bench.set_threads(args.threads)
+    bench.heading("The look of shared neighbours, from the descriptions of all images to their pairs")
+    log.listen()
+    seconds = defaultdict(float)
+    timed(reciprocal, ["nearest", "encode", "jaccard", "nearest_first"], seconds)
+    timed(shared_neighbours.SharedNeighbours, ["place", "start_heads"], seconds)
+    lines = []
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        for n in args.n:
+            embedder = models.create("EfficientNet-Lite0", pretrained=False, width=128)
+            images = ImageList([f"{i}.jpg" for i in range(n)], None, "made")
+            method = methods.create("shared_neighbours", embedder, images, methods.default_settings("shared_neighbours"))
+            layers = {"middle": (REDUCED, REDUCED), "last": (REDUCED, REDUCED)}
+            method.result.closed_form = form = ClosedForm(embedder.feature_dim, layers, embedder.dim)
+            columns = sum(form.sizes)
+            rows, labels = descriptions(n, columns, folder)
+            seconds.clear()
+            look = bench.measure(lambda: method.prepare(rows, np.arange(n)))
+            neighbours, positive = method.neighbours.numpy(), method.distance.numpy() < method.settings.near
+            right = labels[neighbours] == labels[:, None]
+            matrix = np.ones((columns, shared_neighbours.PLACES), np.float32)
+            limit = bench.measure(lambda: sum(float((block @ matrix)[0, 0]) for block in row_blocks(rows)))
+            what = f"{positive.sum() / n:.1f} pairs an image, {right[positive].mean():.2%} of one class"
+            lines.append((f"{n:,}", "the look", look.core_seconds, look.peak_mb, what))
+            lines += [(f"{n:,}", f"of it: {name}", took, "", "") for name, took in seconds.items()]
+            lines.append((f"{n:,}", "limit: one product", limit.core_seconds, limit.peak_mb, ""))
+            del method, rows
+    bench.table(["images", "", "core seconds", "memory above its start, MB", ""], lines)
+
+
+if __name__ == "__main__":
+    main()
