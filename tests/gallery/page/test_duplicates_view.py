@@ -13,6 +13,7 @@ def test_what_is_kept_by_hand_changes_nothing_in_the_summary(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)
     page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
     box(tiles(page).nth(1)).click()
     expect(bar(page)).to_contain_text("71 selected")
     line = page.locator("main .line").first

@@ -30,6 +30,7 @@ def test_selection_and_note_outlast_a_reload_until_they_are_closed(opened, tidy_
     page = opened("duplicates", at=url)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
     box(tiles(page).nth(2)).click()
     head = "71 selected, "
     expect(bar(page)).to_contain_text(head)

@@ -81,6 +81,7 @@ def test_what_is_done_before_the_selection_is_back_counts(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)
     page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
     box(tiles(page).nth(1)).click()
     expect(bar(page)).to_contain_text("71 selected")
     held = hold(page, "**/api/0/items*")

@@ -41,6 +41,7 @@ def test_clear_is_undone_with_what_stays_by_hand(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)
     page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
     box(tiles(page).nth(1)).click()
     press(page, "Clear")
     expect(bar(page)).to_contain_text("Nothing is selected now")
