@@ -33,12 +33,17 @@ device() { # GNU and BusyBox, else BSD and macOS
 has() { # is this a plain file of that many bytes?
     [ -f "$1" ] && [ ! -L "$1" ] && [ "$(($(wc -c <"$1")))" -eq "$2" ]
 }
+is_there() { # path below both folders, its bytes: was it moved before?
+    has "$to/$1" "$2" && [ ! -e "$from/$1" ] && [ ! -L "$from/$1" ]
+}
 leave() {
     left=$((left + 1))
     say "stays: $1 ($2)"
 }
 move() { # path below both folders, its bytes, and the file that stays with its bytes
-    if ! has "$from/$1" "$2"; then
+    if is_there "$1" "$2"; then
+        return
+    elif ! has "$from/$1" "$2"; then
         leave "$1" "it is gone or has changed"
     elif [ $# -gt 2 ] && ! has "$3" "$4"; then
         leave "$1" "the one to keep is gone or has changed"
@@ -60,7 +65,7 @@ move() { # path below both folders, its bytes, and the file that stays with its 
     fi
 }
 see() { # counts what is there already
-    [ -f "$to/$1" ] && [ ! -e "$from/$1" ] && there=$((there + 1))
+    is_there "$1" "$2" && there=$((there + 1))
 }
 prune() { # removes the folder of a file, and those above it, if nothing is in them any more
     folder=$from/$1
@@ -82,6 +87,11 @@ if [ "$there" -eq %(count)d ]; then
     say %(done)s
     exit 0
 fi
+rest=
+if [ "$there" -gt 0 ]; then
+    rest=", $there were there already"
+    say "$there of them are there already."
+fi
 printf 'Move %(them)s? [y/N] '
 read -r answer || answer=
 case $answer in y | Y | yes) ;; *)
@@ -94,7 +104,7 @@ act=move
 files
 """
 PRUNE = b"act=prune\nfiles\n"
-TAIL = b'say "$moved moved, $left left where they are."\n[ "$left" -eq 0 ]\n'
+TAIL = b'say "$moved moved$rest, $left left where they are."\n[ "$left" -eq 0 ]\n'
 
 
 class Scripts(NamedTuple):
@@ -130,7 +140,7 @@ def scripts(gallery: Gallery, chosen: Sequence[Spare], undo: str, to: str | None
     facts, them = (f"{len(chosen):,} files, {amount}", "them") if len(chosen) != 1 else (f"1 file, {amount}", "it")
     what = f"{facts}. {_stays(chosen)}. Nothing is deleted; {undo} moves {them} back."
     done = f"All {len(chosen):,} are" if len(chosen) != 1 else "It is"
-    back = f"{facts}, back to where {'they were' if len(chosen) != 1 else 'it was'}."
+    back = f"{facts}, back to where {'they were' if len(chosen) != 1 else 'it was'}. You can also move single files by hand."
     undo_script = _script(target, root, back, f"{done} already back.", [line[:2] for line in lines], PRUNE)
     return Scripts(_script(root, target, what, f"{done} moved already.", lines), undo_script, target)
 

@@ -107,7 +107,9 @@ def test_the_loop_is_a_page():
 def test_no_test_stops_the_clock_of_all():
     """Servers of other tests run in threads beside a test, and sleep for ever if the clock is wrong when they wait."""
     patched = re.compile(r"""setattr\((?:[\w.]*\btime,|["']time\.)""")
-    assert patched.search('setattr(writer.time, "monotonic", clock)') and not patched.search('setattr(writer, "time", clock)')
+    assert patched.search('setattr(writer.time, "monotonic", clock)') and not patched.search(
+        'setattr(writer, "time", clock)'
+    )
     wrong = [
         f"{path}:{number}: replaces a function of the module time; replace the name `time` in the module under test"
         for path in files("tests/*.py")

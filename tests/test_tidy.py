@@ -98,6 +98,38 @@ def test_the_scripts_move_and_move_back(tidied, shell):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_what_was_moved_before_is_no_fault(tidied, shell):
+    """Someone moves some files back by hand, before the undo script moves the others; and so does whoever moves by hand."""
+    tidied()
+    folder, away, before = tidied.folder, tidied.top / "my photos-duplicates", files_of(tidied.folder)
+    sh(shell, tidied.top / "tidy.sh")
+    for path in sorted(files_of(away))[:3]:
+        os.rename(path, path.replace("my photos-duplicates", "my photos", 1))
+    code, said = sh(shell, tidied.top / "tidy.sh")
+    assert code == 0 and b"17 of them are there already." in said and b"3 moved, 17 were there already, 0 left" in said, said
+    for path in sorted(files_of(away))[:3]:
+        os.rename(path, path.replace("my photos-duplicates", "my photos", 1))
+    code, said = sh(shell, tidied.top / "tidy-undo.sh")
+    assert code == 0 and b"17 moved, 3 were there already, 0 left" in said and b"stays" not in said, said
+    assert files_of(folder) == before and not away.exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_file_of_that_name_that_is_another_one_is_told(tidied, shell):
+    tidied()
+    sh(shell, tidied.top / "tidy.sh")
+    away = tidied.top / "my photos-duplicates"
+    path = min(files_of(away))
+    os.remove(path)
+    mine = path.replace("my photos-duplicates", "my photos", 1)
+    os.makedirs(os.path.dirname(mine), exist_ok=True)
+    with open(mine, "wb") as file:
+        file.write(b"another picture")
+    code, said = sh(shell, tidied.top / "tidy-undo.sh")
+    assert code == 1 and b"19 moved, 1 left" in said and b"it is gone or has changed" in said, said
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_that_takes_long_is_not_silent(tidied, shell):
     for number in range(90):
         shutil.copy(tidied.folder / "best.png", tidied.folder / f"{number}.png")

@@ -2,9 +2,9 @@
 
 python scripts/benchmarks/look.py [--n 100000 1000000] [--folder DIR] --threads 1
 
-The descriptions are made, in planted classes of 30, as long as those of EfficientNet-Lite0, and lie in a memory-mapped file in
-DIR, as a look keeps them: 9.3 GB for a million. Pages of that file do not count as memory, because the system can take them
-back. The limit is one matrix product: of all descriptions with the matrix that places them.
+The descriptions are made, in planted classes of 30, as long as those of EfficientNet-Lite0. They lie in a memory-mapped file
+in DIR, as a look keeps them: 9.3 GB for a million. Pages of that file do not count as memory, because the system can take
+them back. The limit is one matrix product: of all descriptions with the matrix that places them.
 """
 
 import os
@@ -13,7 +13,6 @@ import time
 from collections import defaultdict
 
 import numpy as np
-import torch
 
 import bench  # finds the project
 import models
@@ -60,6 +59,26 @@ def timed(module, names, seconds):
         setattr(module, name, timing)
 
 
+def measured(n, folder, seconds):
+    """Return the lines of the table for n images. seconds: where `timed` functions add theirs."""
+    embedder = models.create("EfficientNet-Lite0", pretrained=False, width=128)
+    images = ImageList([f"{i}.jpg" for i in range(n)], None, "made")
+    method = methods.create("shared_neighbours", embedder, images, methods.default_settings("shared_neighbours"))
+    layers = {"middle": (REDUCED, REDUCED), "last": (REDUCED, REDUCED)}
+    method.result.closed_form = form = ClosedForm(embedder.feature_dim, layers, embedder.dim)
+    rows, labels = descriptions(n, sum(form.sizes), folder)
+    seconds.clear()
+    look = bench.measure(lambda: method.prepare(rows, np.arange(n)))
+    neighbours, positive = method.neighbours.numpy(), method.distance.numpy() < method.settings.near
+    right = labels[neighbours] == labels[:, None]
+    matrix = np.ones((sum(form.sizes), shared_neighbours.PLACES), np.float32)
+    limit = bench.measure(lambda: sum(float((block @ matrix)[0, 0]) for block in row_blocks(rows)))
+    what = f"{positive.sum() / n:.1f} pairs an image, {right[positive].mean():.2%} of one class"
+    yield f"{n:,}", "the look", look.core_seconds, look.peak_mb, what
+    yield from ((f"{n:,}", f"of it: {name}", took, "", "") for name, took in seconds.items())
+    yield f"{n:,}", "limit: one product", limit.core_seconds, limit.peak_mb, ""
+
+
 def main():
     flags = bench.parser(__doc__)
     flags.add_argument("--n", type=int, nargs="+", default=[100_000, 1_000_000])
@@ -72,26 +91,9 @@ def main():
     timed(reciprocal, ["nearest", "encode", "jaccard", "nearest_first"], seconds)
     timed(shared_neighbours.SharedNeighbours, ["place", "start_heads"], seconds)
     lines = []
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        for n in args.n:
-            embedder = models.create("EfficientNet-Lite0", pretrained=False, width=128)
-            images = ImageList([f"{i}.jpg" for i in range(n)], None, "made")
-            method = methods.create("shared_neighbours", embedder, images, methods.default_settings("shared_neighbours"))
-            layers = {"middle": (REDUCED, REDUCED), "last": (REDUCED, REDUCED)}
-            method.result.closed_form = form = ClosedForm(embedder.feature_dim, layers, embedder.dim)
-            columns = sum(form.sizes)
-            rows, labels = descriptions(n, columns, folder)
-            seconds.clear()
-            look = bench.measure(lambda: method.prepare(rows, np.arange(n)))
-            neighbours, positive = method.neighbours.numpy(), method.distance.numpy() < method.settings.near
-            right = labels[neighbours] == labels[:, None]
-            matrix = np.ones((columns, shared_neighbours.PLACES), np.float32)
-            limit = bench.measure(lambda: sum(float((block @ matrix)[0, 0]) for block in row_blocks(rows)))
-            what = f"{positive.sum() / n:.1f} pairs an image, {right[positive].mean():.2%} of one class"
-            lines.append((f"{n:,}", "the look", look.core_seconds, look.peak_mb, what))
-            lines += [(f"{n:,}", f"of it: {name}", took, "", "") for name, took in seconds.items()]
-            lines.append((f"{n:,}", "limit: one product", limit.core_seconds, limit.peak_mb, ""))
-            del method, rows
+    for n in args.n:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            lines += measured(n, folder, seconds)
     bench.table(["images", "", "core seconds", "memory above its start, MB", ""], lines)
 
 
