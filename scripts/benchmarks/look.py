@@ -25,7 +25,7 @@ from utils.arrays import row_blocks
 from utils.clustering import reciprocal
 
 SIZE = 30  # images of a class
-HIDDEN, SPREAD, NOISE = 128, 0.15, 0.005  # numbers behind a description; deviations of each of them, and of its own numbers
+HIDDEN, SPREAD, NOISE = 128, 0.09, 0.005  # numbers behind a description; deviations of each of them, and of its own numbers
 
 
 def descriptions(n, columns, folder):
