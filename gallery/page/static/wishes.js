@@ -78,7 +78,7 @@ export function filterBox(query, changed) {
     stays,
   );
   const offer = (folders) => {
-    const chosen = reference.box.value || (query.get("reference") ?? "");
+    const chosen = read().query.get("reference") ?? ""; // `query` is the address that the view was opened with
     const all = folders.includes(chosen) || !chosen ? folders : [chosen, ...folders];
     const option = (value) => el("option", { value, selected: value === chosen }, value);
     reference.box.replaceChildren(el("option", { value: "" }, "any folder"), ...all.map(option));

@@ -118,3 +118,17 @@ def test_small_groups_stand_side_by_side(opened, pairs_site, width, columns):
     assert page.evaluate("document.activeElement.closest('.group').getBoundingClientRect().top") == min(
         groups.evaluate_all("groups => groups.map((group) => group.getBoundingClientRect().top)")
     )
+
+
+def test_a_reference_of_the_address_can_be_taken_back(opened, tidy_site):
+    page = opened("duplicates?reference=from%20phone", at=tidy_site[0])
+    choice = page.get_by_label("Only what is already in")
+    expect(choice).to_have_value("from phone")
+    expect(page.get_by_text("Images in that folder always stay")).to_be_visible()
+    with page.expect_response("**/duplicates?*") as answer:
+        choice.select_option("any folder")
+    assert "reference=&" in answer.value.url
+    page.get_by_role("button", name="of all 24 groups").click()  # it is offered when the answer is shown
+    expect(bar(page)).to_contain_text("72 selected")
+    expect(choice).to_have_value("")
+    assert "reference" not in page.url
