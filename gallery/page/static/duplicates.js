@@ -94,10 +94,12 @@ function settings(kind, query, changed) {
   return null;
 }
 
-/** Buttons that select all but the best: of the groups shown, or of all. */
-function spares({ g, list, total, rule, ask, about, failed }) {
+/** Buttons that select all but the best: of the groups shown, or of all. update(total, here): how many there are now. */
+function spares({ g, list, rule, ask, about, failed }) {
+  let total = 0;
+  const groupsHere = () => [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
   const ofShown = () => {
-    const groups = [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
+    const groups = groupsHere();
     inOneStep(g, () => groups.forEach((group) => allButFirst(g, [...group.children].map(itemOf), about())));
     say(groups.length);
   };
@@ -112,15 +114,25 @@ function spares({ g, list, total, rule, ask, about, failed }) {
   };
   const say = (groups) => announce(`Selected all but one of ${count(groups, "group")}`);
   const shown = el("button", { class: "small button", type: "button", onclick: ofShown });
-  const words = total === 1 ? "of the group" : `of all ${count(total, "group")}`;
   const onclick = () => meanwhile(every, () => ofAll().catch(failed));
-  const every = el("button", { class: "small button", type: "button", onclick }, words);
-  const update = (loaded) => {
-    shown.textContent = `of the ${count(loaded, "group")} shown`;
-    shown.hidden = loaded >= total;
-  };
+  const every = el("button", { class: "small button", type: "button", onclick });
   const node = el("div", { class: "tools" }, el("span", {}, `Select all but the ${rule}`), every, shown);
+  const update = (number, here) => {
+    total = number;
+    node.hidden = !total;
+    every.textContent = total === 1 ? "of the group" : `of all ${count(total, "group")}`;
+    shown.textContent = `of the ${count(here, "group")} shown`;
+    shown.hidden = here >= total;
+  };
   return { node, update };
+}
+
+/** Says how many images and groups there are, and how many copies of a class of which all but the best may go. */
+function summary(kind, isPlain, { total, images }) {
+  if (!total) return KINDS[kind].none;
+  const copies = images - total === 1 ? "copy" : "copies";
+  const parts = isPlain ? `: ${count(total)} to keep, ${count(images - total)} ${copies}` : ""; // whatever the user decides
+  return `${count(images, "image")} in ${count(total, "group")}${parts}.`;
 }
 
 /** Asks for the groups with the settings of `query`, and shows them in `place`. */
@@ -133,46 +145,59 @@ async function fill({ head, place, kind, view, filters, off }, query, signal) {
   const settings = { kind, ...wishes(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
   const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
   const first = await ask("duplicates", { start: 0, count: PAGE });
-  const { total, images, groups, folders, stamp, rule, marks } = first;
-  const summary = total ? `${count(images, "image")} in ${count(total, "group")}` : KINDS[kind].none;
-  announce(summary);
+  const { groups, folders, stamp, rule } = first;
+  announce(summary(kind, false, first));
   filters.offer(folders);
-  off.hidden = !marks;
-  if (!total) {
+  off.hidden = !first.marks;
+  if (!first.total) {
     const hint = kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here.";
-    const none = isFiltered(query) ? empty("No group is left by the filter.") : empty(summary, hint);
+    const none = isFiltered(query) ? empty("No group is left by the filter.") : empty(summary(kind, false, first), hint);
     if (!isFiltered(query)) none.dataset.none = kind;
     place.replaceChildren(none);
     return select(g, [], true); // the bar warns of what is still selected
   }
   const about = () => ({ stamp, turned: query.get("turned") === "1" });
-  const every = { g, list, total, rule: keep(query), ask, about, failed: view.failed };
-  const buttons = SAFE.includes(kind) ? spares(every) : null;
-  let loaded = 0;
+  const isSafe = SAFE.includes(kind);
+  const buttons = isSafe ? spares({ g, list, rule: keep(query), ask, about, failed: view.failed }) : null;
+  const sum = el("span");
+  const here = () => list.querySelectorAll(":scope > li:not(.dismissed)").length;
+  let { total } = first;
+  const tell = (answer) => {
+    ({ total } = answer);
+    sum.textContent = summary(kind, isSafe && !query.get("reference"), answer);
+    off.hidden = !answer.marks;
+    buttons?.update(total, here());
+    more.update(Math.max(0, total - here()));
+  };
   const add = (parts) => {
+    const before = list.children.length;
     const made = (group, i) => {
-      const place = `group ${count(loaded + i + 1)} of ${count(total)}`;
+      const place = `group ${count(before + i + 1)} of ${count(total)}`;
       return row(g, group, { kind, keep: keep(query), about, failed: view.failed, place });
     };
     list.append(...parts.map(made));
-    loaded += parts.length;
-    buttons?.update(loaded);
+    buttons?.update(total, here());
     select(g, [], true); // shows what is selected among the new ones
-    return parts.length ? total - loaded : 0;
+    return parts.length ? total - here() : 0;
   };
-  const more = pager(async () => add((await ask("duplicates", { start: loaded, count: PAGE })).groups), view.failed, list);
+  const more = pager(async () => add((await ask("duplicates", { start: here(), count: PAGE })).groups), view.failed, list);
+  let latest = null; // only the answer to the last question counts
+  const recount = async () => {
+    const question = (latest = ask("duplicates", { start: 0, count: 1 }));
+    const answer = await question;
+    if (question === latest) tell(answer);
+  };
+  document.addEventListener("marked", () => recount().catch(view.failed), { signal });
   selectable(list, g, about);
-  const isPlain = SAFE.includes(kind) && !query.get("reference");
-  const copies = images - total === 1 ? "copy" : "copies";
-  const parts = isPlain ? `: ${count(total)} to keep, ${count(images - total)} ${copies}` : ""; // whatever the user decides
   const turned = new URLSearchParams(query);
   turned.set("sort", "unlike");
   const unlike = el("a", { class: "quiet", href: link("duplicates", turned) }, "Look at the least similar first");
   const isOffered = ["copies", "near"].includes(kind) && total > 1 && wishes(query).sort !== "unlike";
-  const what = el("p", { class: "line" }, `${summary}${parts}. ${BADGES[keep(query)]}: ${rule}. `, isOffered ? unlike : "");
+  const what = el("p", { class: "line" }, sum, ` ${BADGES[keep(query)]}: ${rule}. `, isOffered ? unlike : "");
   head.replaceChildren(what, buttons?.node ?? "", keysLine());
   place.replaceChildren(list, more.button);
-  more.update(add(groups));
+  add(groups);
+  tell(first);
 }
 
 /** Fills the place, again after changes: many steps of a slider make one request, which ends an older one. */
@@ -204,7 +229,6 @@ export async function duplicates(section, view) {
   const place = el("div");
   const filters = filterBox(query, () => changed());
   const off = el("a", { class: "quiet", href: link("marks"), hidden: true }, "Groups you took off the list");
-  document.addEventListener("marked", () => (off.hidden = false), { signal: view.signal });
   const { start, changed } = filler({ head, place, kind, view, filters, off });
   section.append(
     heading("Duplicates"),

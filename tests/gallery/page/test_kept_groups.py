@@ -122,3 +122,26 @@ def test_ticking_at_the_lower_edge_moves_nothing(opened, tidy_site, width, heigh
     page.keyboard.press("ArrowRight")  # with the keys, what has the focus is in sight
     date = page.locator(".tile:focus-within .traits p").last.bounding_box()
     assert date["y"] + date["height"] <= bar(page).bounding_box()["y"]
+
+
+def test_counts_follow_a_mark_and_its_undo(opened, tidy_site):
+    page = opened("duplicates?sort=name", at=tidy_site[0], height=600)
+    line, every = page.locator("main .line").first, page.get_by_role("button", name="of all")
+    off = page.get_by_role("link", name="Groups you took off the list")
+    groups = page.locator(".group")
+    for number in (0, 3):
+        groups.nth(number).get_by_role("button", name="Keep all of these").click()
+        expect(page.get_by_text("Remembered").last).to_be_focused()
+    expect(line).to_contain_text("88 images in 22 groups: 22 to keep, 66 copies.")
+    expect(every).to_have_text("of all 22 groups")
+    expect(page.get_by_role("button", name="of the 18 groups shown")).to_be_visible()
+    expect(off).to_be_visible()
+    page.locator(".more").scroll_into_view_if_needed()
+    expect(page.locator(".group .name").get_by_text("2023 summer/IMG_0021.jpg")).to_have_count(1)
+    expect(groups).to_have_count(24)  # none is skipped, though the server's list is shorter by now
+    for left in (23, 24):
+        page.get_by_role("button", name="Undo").first.click()
+        expect(line).to_contain_text(f"{4 * left} images in {left} groups: {left} to keep, {3 * left} copies.")
+        expect(every).to_have_text(f"of all {left} groups")
+    expect(off).to_be_hidden()
+    page.context.close()
