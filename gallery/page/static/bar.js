@@ -40,11 +40,11 @@ function warnings(section, number) {
   return `${count(number, "image")} ${are} still selected, though no copy of ${them} is here. Clear takes ${them} out.`;
 }
 
-/** Says what the last step of many images did. */
-const lastStep = ({ added, taken }) =>
-  [added.length && `${count(added.length)} added`, taken.length && `${count(taken.length)} deselected`]
-    .filter(Boolean)
-    .join(", ");
+/** Says what the last step of many images did. items: key -> item of what is selected. */
+function lastStep({ added, taken }, items) {
+  const still = added.filter((key) => items.has(key)).length; // a group may have been marked since
+  return [still && `${count(still)} added`, taken.length && `${count(taken.length)} deselected`].filter(Boolean).join(", ");
+}
 
 /** The earlier scripts that have run, and whose note is open. */
 const ran = ({ older }) => older.filter(({ most, closed }) => most > 0 && !closed);
@@ -150,7 +150,7 @@ export function bar(g, view, more = []) {
     const fresh = !saved || isNew(saved, byKey);
     const stale = !fresh && isOther(saved, byKey);
     put(risk, warnings(view.section, items.length));
-    put(step, last ? lastStep(last) : "");
+    put(step, last ? lastStep(last, byKey) : "");
     put(undo, last && !last.added.length ? "Undo deselecting" : "Undo selecting");
     undo.hidden = !last;
     const now = [text, saved?.name, told, stale, ...earlierOnes.map((script) => script.name + news(script))].join(" ");

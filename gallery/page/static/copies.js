@@ -4,7 +4,7 @@ import { notDuplicates } from "./api.js";
 import { copy, count, el } from "./dom.js";
 import { grid, settle, tile } from "./grid.js";
 import { dismissed, undo } from "./marks.js";
-import { inOneStep, select, selectMany, tick } from "./select.js";
+import { inOneStep, isSelected, select, selectMany, tick } from "./select.js";
 import { wholePath } from "./state.js";
 import { BADGES, facts, traits } from "./traits.js";
 
@@ -58,17 +58,18 @@ export function row(g, group, { kind, keep, about, failed, place: groupPlace }) 
     try {
       const keys = items.map(({ key }) => key);
       const mark = await notDuplicates(g, keys);
-      select(g, items, false);
-      dismissed(node, twice ? KEPT : APART, undo(g, mark, restore, failed));
+      const chosen = items.filter(({ key }) => isSelected(g, key));
+      select(g, chosen, false);
+      dismissed(node, twice ? KEPT : APART, undo(g, mark, () => restore(chosen), failed));
     } catch (error) {
       failed(error);
     }
     button.disabled = false;
   };
-  const restore = () => {
+  const restore = (chosen) => {
     node.classList.remove("dismissed");
     node.replaceChildren(...content);
-    select(g, [], true); // shows what is selected
+    select(g, chosen, true, about()); // and shows what is selected
     node.querySelector(".dismiss").focus();
   };
   const paths = items.map(({ path }) => wholePath(path)).join("\n");

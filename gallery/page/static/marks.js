@@ -31,12 +31,16 @@ export function undo(g, mark, done, failed) {
   return button;
 }
 
-function row(g, { mark, items, size, same, twice }, failed) {
+/** A mark as a row. takenBack(): called when it is taken back. */
+function row(g, { mark, items, size, same, twice }, takenBack, failed) {
   const what = same ? ", the same file: all kept" : twice ? ", all kept" : " that are not duplicates";
   const list = grid(`${count(items.length, "image")}${what}`);
   list.append(...items.map((item) => tile(item, { path: true })));
   settle(list);
-  const done = () => dismissed(node, "Taken back: these can be shown as duplicates again.");
+  const done = () => {
+    dismissed(node, "Taken back: these can be shown as duplicates again.");
+    takenBack();
+  };
   const head = el("div", { class: "head" }, el("h2", {}, `${count(size, "image")}${what}`), undo(g, mark, done, failed));
   const node = el("li", { class: "group" }, head, list);
   return node;
@@ -52,17 +56,26 @@ export async function marks(section, view) {
     wait.node,
   );
   const list = el("ul", { class: "groups" });
+  const here = () => list.querySelectorAll(":scope > li:not(.dismissed)").length;
+  const summary = () => {
+    const order = total > 1 ? ", the newest first" : "";
+    return total ? `${count(total, "group")} not shown as duplicates${order}` : "No group was taken off the list.";
+  };
+  const takenBack = () => {
+    total -= 1;
+    line.textContent = summary();
+  };
   const load = async () => {
-    const answer = await get(`${g}/marks`, { start: list.children.length, count: PAGE }, { signal: view.signal });
-    list.append(...answer.marks.map((mark) => row(g, mark, view.failed)));
-    return answer.marks.length ? answer.total - list.children.length : 0;
+    const answer = await get(`${g}/marks`, { start: here(), count: PAGE }, { signal: view.signal });
+    ({ total } = answer);
+    list.append(...answer.marks.map((mark) => row(g, mark, takenBack, view.failed)));
+    return answer.marks.length ? total - here() : 0;
   };
   const more = pager(load, view.failed);
+  let total = 0;
   const left = await load();
-  const total = list.children.length + left;
-  const order = total > 1 ? ", the newest first" : "";
-  const summary = total ? `${count(total, "group")} not shown as duplicates${order}` : "No group was taken off the list.";
-  wait.node.replaceWith(total ? el("p", { class: "line" }, summary) : empty(summary), list, more.button);
+  const line = el("p", { class: "line" }, summary());
+  wait.node.replaceWith(total ? line : empty(summary()), list, more.button);
   more.update(left);
-  announce(summary);
+  announce(summary());
 }

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from copies_on_page import bar
+from copies_on_page import bar, selected
 from playwright.sync_api import expect
 from small_gallery import draw_copies, embedding, write
 from visits import client, made
@@ -144,4 +144,38 @@ def test_counts_follow_a_mark_and_its_undo(opened, tidy_site):
         expect(line).to_contain_text(f"{4 * left} images in {left} groups: {left} to keep, {3 * left} copies.")
         expect(every).to_have_text(f"of all {left} groups")
     expect(off).to_be_hidden()
+    page.context.close()
+
+
+def test_undo_of_a_mark_selects_what_its_group_had_selected(opened, tidy_site):
+    page = opened("duplicates?sort=name", at=tidy_site[0])
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    group = page.locator(".group").nth(1)
+    names = selected(page)
+    group.get_by_role("button", name="Keep all of these").click()
+    expect(bar(page)).to_contain_text("69 selected")
+    expect(bar(page)).to_contain_text("69 added")
+    group.get_by_role("button", name="Undo").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    expect(bar(page)).to_contain_text("72 added")
+    assert selected(page) == names
+    expect(group.locator(".tile.selected")).to_have_count(3)
+    page.context.close()
+
+
+def test_the_list_of_marks_counts_what_is_left(opened, tidy_site):
+    page = opened("duplicates?sort=name", at=tidy_site[0])
+    for number in (0, 1):
+        page.locator(".group").nth(number).get_by_role("button", name="Keep all of these").click()
+        expect(page.get_by_text("Remembered").nth(number)).to_be_focused()
+    page.get_by_role("link", name="Groups you took off the list").click()
+    line = page.locator("main .line").first
+    expect(line).to_have_text("2 groups not shown as duplicates, the newest first")
+    for left in ("1 group not shown as duplicates", "No group was taken off the list."):
+        page.get_by_role("button", name="Undo").first.click()
+        expect(line).to_have_text(left)
+    page.get_by_role("link", name="All duplicates").click()
+    expect(page.locator("main .line").first).to_contain_text("24 groups")
+    expect(page.get_by_role("link", name="Groups you took off the list")).to_have_count(0)
     page.context.close()
