@@ -117,6 +117,13 @@ def spares_among(chosen: Iterable[int], groups: Iterable[Sequence[int]], by_rank
     return sorted((Spare(row, stays) for row, stays in kept.items()), key=lambda spare: spare.row)
 
 
+def alone_among(chosen: Iterable[int], groups: Iterable[Sequence[int]]) -> list[int]:
+    """Return the chosen rows of which no copy stays, sorted: those for which `spares_among` finds none."""
+    alone = set(chosen)
+    staying = [group for group in groups if not alone.issuperset(group)]
+    return sorted(alone.difference(*staying))
+
+
 def _written(gallery: Gallery, row: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(gallery.files[row].mtime_ns / 1e9))
 

@@ -60,6 +60,7 @@ def create_app(
         Route("/api/{g}/duplicates", tidying.duplicates),
         Route("/api/{g}/spares", tidying.spares),
         Route("/api/{g}/present", tidying.present, methods=["POST"]),
+        Route("/api/{g}/weigh", tidying.weigh, methods=["POST"]),
         Route("/api/{g}/items", tidying.items, methods=["POST"]),
         Route("/api/{g}/list", tidying.as_list, methods=["POST"]),
         Route("/api/{g}/script", tidying.script, methods=["POST"]),

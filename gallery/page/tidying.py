@@ -68,6 +68,14 @@ class Tidying:
         lost = await run_in_threadpool(lost_among, g, choice.keys) if params.is_local(request) else []
         return Json({"keys": there, "lost": lost, "stamp": g.stamp})
 
+    async def weigh(self, request: Request) -> Response:
+        """Tell which of the chosen images leave no copy behind: "alone". "unlisted": which are in no group of the query."""
+        g, query = params.one_of(self.shelf.views, request), request.query_params
+        choice, wish = await params.choice(request), wish_of(query)
+        copies = await self._groups(g, {"kind": "copies", "turned": query.get("copies_turned", "")})
+        listed = await self._groups(g, query)
+        return await run_in_threadpool(lambda: weighed(Arranged(g, listed, wish), copies, g.rows(choice.keys)))
+
     async def items(self, request: Request) -> Response:
         """Describe images that are still there, by their keys: a few that the map names, or many that are selected."""
         g = params.one_of(self.shelf.views, request)
@@ -135,6 +143,13 @@ def all_but_the_best(arranged: Arranged) -> dict[str, Any]:
         "items": [g.to_select(row) for row, _ in spares],
         "kept": [g.gallery.keys[row] for row in sorted(set(everything) - going)],
     }
+
+
+def weighed(arranged: Arranged, copies: Duplicates, rows: Sequence[int]) -> Response:
+    keys = arranged.g.gallery.keys
+    alone = keep.alone_among(rows, [group.tolist() for group in copies.rows])
+    listed = {row for group, _ in arranged.groups for row in group}
+    return Json({"alone": [keys[row] for row in alone], "unlisted": [keys[row] for row in rows if row not in listed]})
 
 
 def lost_among(g: GalleryView, keys: Sequence[str]) -> list[str]:

@@ -76,6 +76,9 @@ export const itemsOf = (gallery, keys, signal) =>
 export const fileOf = (gallery, what, query, choice, signal) =>
   get(`${gallery}/${what}`, query, { signal, ...post, body: JSON.stringify(choice) });
 
+/** Asks what becomes of the images in `choice`. query: of the groups that are listed. Returns lists of keys: {alone, unlisted}. */
+export const weigh = (gallery, query, choice, signal) => fileOf(gallery, "weigh", query, choice, signal);
+
 /** The number of images and uploads that one query may have. */
 export const MOST = Number(document.body.dataset.queries);
 

@@ -3,14 +3,16 @@
 import { fileOf } from "./api.js";
 import { announce, copy, count, el, meanwhile } from "./dom.js";
 import { look } from "./fresh.js";
-import { earlier, isNew, isOther, news, steps, way } from "./note.js";
+import { earlier, isNew, isOther, lack, news, steps, way } from "./note.js";
 import { close, inOneStep, putSaved, refresh, select, selection, undoStep } from "./select.js";
 import { read, wholePath } from "./state.js";
 import { bytes } from "./traits.js";
+import { weigher } from "./weigh.js";
 import { wishes } from "./wishes.js";
 
 const NOTHING =
-  "This page changes nothing in your folder. The script moves files to a folder beside yours when you run it, and asks first.";
+  "This page changes nothing in your folder. The script moves what is selected, copies or not, to a folder beside yours when you " +
+  "run it, and asks first.";
 
 /** Lets the browser save a file. */
 function save({ name, content }) {
@@ -31,15 +33,6 @@ function sum(items, { out }, section) {
   return `${count(items.length)} selected, ${bytes(size)}${go}${stay}`;
 }
 
-/** Warns of groups in a section of which nothing would stay, and of images that are in no group any more. */
-function warnings(section, number) {
-  const groups = section.querySelectorAll(".group.whole").length;
-  if (groups) return `${count(groups, "group")} would go whole`;
-  if (!number || !section.querySelector("[data-none='copies']")) return "";
-  const [are, them] = number === 1 ? ["is", "it"] : ["are", "them"];
-  return `${count(number, "image")} ${are} still selected, though no copy of ${them} is here. Clear takes ${them} out.`;
-}
-
 /** Says what the last step of many images did. items: key -> item of what is selected. */
 function lastStep({ added, taken }, items) {
   const still = added.filter((key) => items.has(key)).length; // a group may have been marked since
@@ -52,8 +45,8 @@ const ran = ({ older }) => older.filter(({ most, closed }) => most > 0 && !close
 /** Puts a text in its place, if it is another one: a screen reader says what is put. */
 const put = (node, text) => node.textContent !== text && (node.textContent = text);
 
-/** The bar of a view. more: further buttons for what is selected. */
-export function bar(g, view, more = []) {
+/** The bar of a view. more: further buttons for what is selected. listed(): the settings of the groups that the view lists. */
+export function bar(g, view, more = [], listed = null) {
   const line = el("p", { class: "line chosen", role: "status" });
   const note = el("div", {}, el("p", {}, NOTHING));
   const state = el("p", { class: "news", role: "status" }); // what the scripts did
@@ -123,6 +116,12 @@ export function bar(g, view, more = []) {
   });
   const step = el("p", { class: "step" });
   const risk = el("p", { class: "warning", role: "status" });
+  const unlisted = el("p", { class: "step", role: "status" }); // what is selected, but not in sight
+  const takeOut = plain("Take these out", () => {
+    inOneStep(g, () => select(g, weighed.unlisted.map((key) => ({ key })), false));
+    undo.focus();
+  });
+  let weighed = null; // what the server says of the selection: {alone, unlisted}
   const closer = plain("Close", () => {
     close(g);
     (document.querySelector(".scripts:not([hidden]) summary") ?? view.section.querySelector("h1")).focus();
@@ -132,9 +131,23 @@ export function bar(g, view, more = []) {
   const node = el(
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
-    el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, step, undo), tools, closer),
+    el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, unlisted, takeOut, step, undo), tools, closer),
     el("div", { class: "note" }, state, note),
   );
+  const isThere = () => node.isConnected;
+  const weigh = listed && weigher(g, listed, isThere, (answer) => ((weighed = answer), tell()));
+  /** Tells what the server says, as far as it is still selected. The note on a saved script tells the first by itself. */
+  const tell = () => {
+    const { items, saved } = selection(g);
+    const still = (keys = []) => keys.filter((key) => items.has(key)).length;
+    const [alone, others] = [still(weighed?.alone), still(weighed?.unlisted)];
+    const isTold = saved?.alone.length && !isNew(saved, items) && !isOther(saved, items);
+    put(risk, alone && !isTold ? lack(alone, items.size) : "");
+    const which = items.size === 1 ? "It is" : `${count(others)} of them ${others === 1 ? "is" : "are"}`;
+    put(unlisted, others ? `${which} not in this list` : "");
+    takeOut.hidden = !others;
+  };
+  if (weigh) document.addEventListener("marked", () => isThere() && weigh(true), { signal: view.signal });
   let before = "";
   const show = () => {
     const items = chosen();
@@ -149,7 +162,8 @@ export function bar(g, view, more = []) {
     const told = saved ? news(saved) : "";
     const fresh = !saved || isNew(saved, byKey);
     const stale = !fresh && isOther(saved, byKey);
-    put(risk, warnings(view.section, items.length));
+    weigh?.();
+    tell();
     put(step, last ? lastStep(last, byKey) : "");
     put(undo, last && !last.added.length ? "Undo deselecting" : "Undo selecting");
     undo.hidden = !last;

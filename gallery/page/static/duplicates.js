@@ -62,8 +62,18 @@ function tabs(kind) {
   );
 }
 
+const classOf = (query) => (KINDS[query.get("kind")] ? query.get("kind") : "copies");
+
 /** The threshold of look-alikes: as the user set it, or the default of the gallery. */
 const threshold = (query) => query.get("threshold") ?? galleries[gallery(query)].alike;
+
+/** The settings by which the server lists groups, from an address. */
+const listing = (query) => ({
+  kind: classOf(query),
+  ...wishes(query),
+  threshold: threshold(query),
+  turned: query.get("turned") ?? 0,
+});
 
 /** The settings of a class of duplicates; `changed` is called after each change. */
 function settings(kind, query, changed) {
@@ -142,8 +152,7 @@ async function fill({ head, place, kind, view, filters, off }, query, signal) {
   const list = el("ul", { class: "groups" });
   head.replaceChildren();
   place.replaceChildren(wait.node);
-  const settings = { kind, ...wishes(query), threshold: threshold(query), turned: query.get("turned") ?? 0 };
-  const ask = (what, part = {}) => get(`${g}/${what}`, { ...settings, ...part }, { signal, working: wait.say });
+  const ask = (what, part = {}) => get(`${g}/${what}`, { ...listing(query), ...part }, { signal, working: wait.say });
   const first = await ask("duplicates", { start: 0, count: PAGE });
   const { groups, folders, stamp, rule } = first;
   announce(summary(kind, false, first));
@@ -152,7 +161,6 @@ async function fill({ head, place, kind, view, filters, off }, query, signal) {
   if (!first.total) {
     const hint = kind === "alike" ? "Move the slider to the left to see more." : "Nothing to tidy up here.";
     const none = isFiltered(query) ? empty("No group is left by the filter.") : empty(summary(kind, false, first), hint);
-    if (!isFiltered(query)) none.dataset.none = kind;
     place.replaceChildren(none);
     return select(g, [], true); // the bar warns of what is still selected
   }
@@ -224,7 +232,7 @@ function filler(parts) {
 
 export async function duplicates(section, view) {
   const { query } = read();
-  const kind = KINDS[query.get("kind")] ? query.get("kind") : "copies";
+  const kind = classOf(query);
   const head = el("div"); // before the bar, which comes before the groups: so it is near by keyboard, too
   const place = el("div");
   const filters = filterBox(query, () => changed());
@@ -238,7 +246,7 @@ export async function duplicates(section, view) {
     filters.node,
     scripts(gallery(query)),
     head,
-    bar(gallery(query), view),
+    bar(gallery(query), view, [], () => listing(read().query)),
     place,
   );
   await start(query);

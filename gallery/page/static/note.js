@@ -17,15 +17,18 @@ function command(text) {
   return el("span", { class: "command" }, code(text), " ", el("button", { type: "button", "aria-label": `Copy ${text}`, onclick }, "Copy"));
 }
 
+/** Says how many of so many files have no copy that stays. */
+export const lack = (alone, files, rest = "") =>
+  `${files === 1 ? "It" : `${count(alone)} of them`} ${rest || `${have(alone)} no copy that stays`}`;
+
 /** Counts the images without a copy that stays, and names a few that are still selected. later: it may have changed since. */
 function lonely({ alone: keys, files }, items, later = false) {
   if (!keys.length) return null;
   const known = keys.filter((key) => items.has(key)).slice(0, NAMED);
   const more = keys.length > known.length ? ` and ${count(keys.length - known.length)} more` : "";
   const names = known.length ? `: ${known.map((key) => items.get(key).path).join(", ")}${more}` : "";
-  const which = files === 1 ? "It" : `${count(keys.length)} of them`;
-  const lack = later ? "had no copy that stays, when this was saved" : `${have(keys.length)} no copy that stays`;
-  return el("p", { class: "warning" }, `${which} ${lack}${names}.`);
+  const rest = later ? "had no copy that stays, when this was saved" : "";
+  return el("p", { class: "warning" }, `${lack(keys.length, files, rest)}${names}.`);
 }
 
 const unpack = ({ name }) => command(`unzip ${name}`);

@@ -70,6 +70,7 @@ POSTS = (
     "/api/0/not_duplicate",
     "/api/0/unmark",
     "/api/0/present",
+    "/api/0/weigh",
     "/api/0/items",
     "/api/0/list",
     "/api/0/script",

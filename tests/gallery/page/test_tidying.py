@@ -7,6 +7,7 @@ import shutil
 import stat
 import zipfile
 
+import numpy as np
 import pytest
 from fake_gallery import view
 from PIL import Image
@@ -111,6 +112,33 @@ def test_what_has_no_copy_that_stays_is_counted(copies):
     answer = page.post("/api/0/script", json=body)
     assert (answer.json()["files"], len(answer.json()["alone"])) == (5, 4)
     assert b"4 of them have no copy that stays" in unzipped(answer)["tidy.sh"]
+
+
+def test_a_choice_is_weighed_before_a_script_is_made(copies):
+    page = client([copies], caller=AWAY)
+    weigh = lambda body, **query: page.post("/api/0/weigh", params={"kind": "copies", **query}, json=body).json()
+    body = chosen(copies, "copy of 1.jpg", "IMG_0001.jpg", "IMG_0001 (1).jpg", "resaved 1.jpg", "copy of 2.jpg")
+    alone = local(copies).post("/api/0/script", json=body).json()["alone"]
+    assert len(alone) == 4 and weigh(body) == {"alone": alone, "unlisted": []}
+    two = chosen(copies, "copy of 2.jpg")["keys"]
+    assert weigh(body, find="IMG_0001")["unlisted"] == two  # and what is alone depends on no filter
+    assert weigh(body, find="IMG_0001")["alone"] == alone
+    assert sorted(weigh(body, find="nowhere")["unlisted"]) == sorted(body["keys"])
+    others = weigh(body, kind="identical")["unlisted"]
+    assert others == chosen(copies, "IMG_0001 (1).jpg", "resaved 1.jpg")["keys"]
+    copies.gone[copies.gallery.row_of(two[0])] = True
+    assert weigh(body, find="IMG_0001") == {"alone": alone, "unlisted": []}
+    assert weigh(body | {"keys": ["none"], "stamp": "other"}) == {"alone": [], "unlisted": []}
+
+
+def test_alone_is_what_a_script_finds_no_copy_of():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        rows = rng.permutation(30).tolist()
+        groups = [rows[i : i + 4] for i in range(0, 24, 4)]
+        taken = rng.choice(30, rng.integers(0, 31), replace=False).tolist()
+        spares = keep.spares_among(taken, groups, {row: (row,) for row in rows})
+        assert keep.alone_among(taken, groups) == [spare.row for spare in spares if spare.kept is None]
 
 
 def test_one_file_is_told_as_one(copies):
@@ -222,7 +250,7 @@ def test_a_selection_of_an_earlier_gallery_is_refused(copies, path):
     assert answer.status_code == 409 and "embedded again" in answer.json()["error"]
 
 
-@pytest.mark.parametrize("path", (*FILES, "/api/0/present"))
+@pytest.mark.parametrize("path", (*FILES, "/api/0/present", "/api/0/weigh"))
 @pytest.mark.parametrize(
     "body",
     (b"", b"{", b"[]", b"null", b'{"keys": 1, "stamp": "a"}', b'{"keys": [], "stamp": "a"}', b'{"keys": [1], "stamp": "a"}',
@@ -274,6 +302,7 @@ def test_words_are_checked(copies, query):
     for path in ("duplicates", "spares"):
         answer = page.get(f"/api/0/{path}?{query}")
         assert answer.status_code == 400 and "has to be" in answer.json()["error"]
+    assert page.post(f"/api/0/weigh?{query}", json=chosen(copies, "copy of 1.jpg")).status_code == 400
     if "kind" not in query:
         answer = page.post(f"/api/0/script?{query}", json=chosen(copies, "copy of 1.jpg"))
         assert answer.status_code == 400
