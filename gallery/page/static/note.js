@@ -56,7 +56,11 @@ export function steps(script, items) {
   ];
 }
 
-const undo = (script) => [back(script), ` brings ${them(script.files)} back.`];
+/** Whether all its files are where they were, though some had been moved. */
+const isUndone = ({ gone, most }) => most > 0 && gone === 0;
+
+/** How to bring the files back, unless all of them are back. */
+const undo = (script) => (isUndone(script) ? [] : [back(script), ` brings ${them(script.files)} back.`]);
 
 /** Whether it seems to run just now. calm: looks at the folder since the last change. */
 const isMoving = ({ files, gone, lost = 0, calm = 0 }) => gone > lost && gone < files && calm < CALM;
@@ -65,6 +69,7 @@ const isMoving = ({ files, gone, lost = 0, calm = 0 }) => gone > lost && gone < 
 function run(script) {
   const { files, gone, most } = script;
   if (isMoving(script)) return [];
+  if (isUndone(script)) return [move(script), ` moves ${them(files)} away again.`];
   const what = gone ? `the other ${count(files - gone)}` : count(files, "file");
   return gone < files ? [most ? "" : [unpack(script), ", then "], move(script), ` moves ${what} away, `].flat() : [];
 }
@@ -99,6 +104,8 @@ export function earlier(script, close = null) {
  */
 export function news(script) {
   const { files, gone, lost = 0, strays = 0, most, to } = script;
+  if (isUndone(script)) // the page may have missed some of the moves, so `most` is no number to tell here
+    return files === 1 ? "The file is back where it was." : `All ${count(files)} files are back where they were.`;
   const [moved, left, returned] = [gone - lost, files - most, most - gone];
   const number = `${count(moved)} of ${count(files, "file")}`;
   const also = strays ? `; ${count(strays)} of them ${were(strays)} not selected any more` : "";

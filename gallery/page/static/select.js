@@ -161,19 +161,21 @@ document.addEventListener("keydown", (event) => {
 
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
-  for (const [g, { items, awaited, stamp }] of selections.entries()) {
+  for (const [g, { items, awaited, stamp, step }] of selections.entries()) {
     const selected = new Set([...items.keys(), ...awaited]); // also what is gone since
     if (awaited.size) await takeUp(g);
     const scripts = scriptsOf(selections[g]);
-    if (!items.size && !scripts.length) continue;
+    const taken = (step?.taken ?? []).map(({ key }) => key);
+    if (!items.size && !scripts.length && !taken.length) continue;
     const ofScripts = scripts.flatMap(({ keys }) => keys);
-    const asked = new Set([...items.keys(), ...ofScripts]); // not what is selected before the answer
+    const asked = new Set([...items.keys(), ...ofScripts, ...taken]); // not what is selected before the answer
     const there = await present(g, [...asked], stamp).catch(() => null);
     if (!there) continue;
     const keys = new Set(there.keys);
     selections[g].stamp = there.stamp;
     for (const script of scripts) tally(script, { keys, lost: new Set(there.lost), selected }, items);
     for (const key of asked) if (!keys.has(key)) items.delete(key);
+    if (step) step.taken = step.taken.filter(({ key }) => keys.has(key)); // what is gone cannot come back
   }
   changed();
 }

@@ -53,7 +53,7 @@ def test_the_commands_are_found_after_the_note_was_closed(opened, tidy_site, tmp
     assert page.evaluate("navigator.clipboard.readText()") == f"sh {name}/tidy-undo.sh"
     run(tmp_path / name / "tidy-undo.sh")
     look_again(page)
-    expect(kept_scripts(page)).to_contain_text("72 files are back.")
+    expect(kept_scripts(page)).to_contain_text("All 72 files are back where they were.")
     page.context.close()
 
 
@@ -141,6 +141,38 @@ def test_a_running_script_is_not_offered_again(opened, tidy_site, tmp_path):
     page.context.close()
 
 
+def test_what_is_back_is_told_by_one_number_though_the_page_missed_some_moves(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    save(page, tmp_path)
+    for number in range(5):
+        os.renames(photos / f"copy of {number}.jpg", f"{photos}-duplicates/copy of {number}.jpg")
+    look_again(page)
+    expect(bar(page).locator(".news")).to_contain_text("5 of 72 files")
+    for number in range(5):  # after the other 67 files had moved, too, say
+        os.rename(f"{photos}-duplicates/copy of {number}.jpg", photos / f"copy of {number}.jpg")
+    look_again(page)
+    expect(bar(page).locator(".news")).to_have_text("All 72 files are back where they were.")
+    page.context.close()
+
+
+def test_deselecting_is_not_undone_after_the_files_have_moved(opened, tidy_site, tmp_path):
+    url, photos = tidy_site
+    page = opened("duplicates", at=url)
+    page.watch.expected = ["404"]
+    page.get_by_role("button", name="of all 24 groups").click()
+    scripts = save(page, tmp_path)
+    press(page, "Clear")
+    expect(bar(page).get_by_role("button", name="Undo deselecting")).to_be_visible()
+    run(scripts / "tidy.sh")
+    look_again(page)
+    expect(bar(page)).to_contain_text("72 of 72 files were moved to")
+    expect(bar(page).get_by_role("button", name="Undo deselecting")).to_be_hidden()
+    page.context.close()
+
+
 def test_a_file_that_was_deleted_is_not_said_to_be_moved(opened, tidy_site, tmp_path):
     url, photos = tidy_site
     page = opened("duplicates", at=url)
@@ -198,7 +230,7 @@ def test_an_outdated_script_that_was_run_is_told(opened, tidy_site, tmp_path):
     expect(bar(page).locator(".news")).to_have_text(news)
     run(scripts / "tidy-undo.sh")
     look_again(page)
-    expect(bar(page).locator(".news")).to_have_text("72 files are back.")
+    expect(bar(page).locator(".news")).to_have_text("All 72 files are back where they were.")
     page.context.close()
 
 

@@ -323,8 +323,9 @@ def test_the_script_runs_the_page_drops_the_files_and_undo_brings_them_back(open
     page.get_by_role("link", name="Duplicates", exact=True).click()
     settled(page)
     expect(page.locator("main .line").first).to_contain_text("96 images in 24 groups")
-    expect(bar(page)).to_contain_text("tidy-undo.sh Copy brings them back")
-    expect(bar(page)).to_contain_text("72 files are back.")
+    expect(bar(page)).to_contain_text(f"sh {archive.stem}/tidy.sh Copy moves them away again.")
+    expect(bar(page)).not_to_contain_text("tidy-undo.sh")  # nothing is left to bring back
+    expect(bar(page)).to_contain_text("All 72 files are back where they were.")
     expect(bar(page)).not_to_contain_text("moved to")
     bar(page).get_by_role("button", name="Close").click()
     expect(bar(page)).to_be_hidden()

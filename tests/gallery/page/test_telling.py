@@ -76,7 +76,7 @@ def test_what_stays_by_hand_stays_after_files_were_moved_and_brought_back(opened
     expect(bar(page)).to_contain_text("71 of 71 files were moved to")
     run(scripts / "tidy-undo.sh")
     look_again(page)
-    expect(bar(page)).to_contain_text("71 files are back")
+    expect(bar(page)).to_contain_text("All 71 files are back where they were")
     page.get_by_role("button", name="of all 24 groups").click()
     expect(bar(page)).to_contain_text("71 selected")
     expect(bar(page)).to_contain_text("You left out 1")
