@@ -102,7 +102,10 @@ export function bar(g, view, more = [], listed = null) {
   });
   saveScript.classList.add("save");
   const others = () =>
-    ran(selection(g)).map((script) => earlier(script, () => (close(g, script), (closer.hidden ? clear : closer).focus())));
+    ran(selection(g)).map((script) => {
+      const act = () => (close(g, script), (closer.hidden ? clear : closer).focus());
+      return earlier(script, { word: "Close", label: "Close the note on", act });
+    });
   const plain = (label, onclick) => el("button", { class: "small button", type: "button", onclick }, label);
   const clear = plain("Clear", () => {
     inOneStep(g, () => (select(g, chosen(), false), selection(g).out.clear()));
@@ -126,13 +129,14 @@ export function bar(g, view, more = [], listed = null) {
     close(g);
     (document.querySelector(".scripts:not([hidden]) summary") ?? view.section.querySelector("h1")).focus();
   });
+  closer.classList.add("closer");
   const tools = [...more, saveScript, saveList, copyPaths, clear];
 
   const node = el(
     "div",
     { class: "selection", role: "region", "aria-label": "Selection", hidden: true },
+    el("div", { class: "note" }, state, note), // first, as on the screen
     el("div", { class: "head" }, el("div", { class: "sum" }, line, risk, unlisted, takeOut, step, undo), tools, closer),
-    el("div", { class: "note" }, state, note),
   );
   const isThere = () => node.isConnected;
   const weigh = listed && weigher(g, listed, isThere, (answer) => ((weighed = answer), tell()));
@@ -183,3 +187,12 @@ export function bar(g, view, more = [], listed = null) {
   show();
   return node;
 }
+
+/** B goes to the bar, from wherever no text is written: to what can be done with the selection, else with a script. */
+document.addEventListener("keydown", (event) => {
+  const writes = event.target.closest("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open]");
+  if (event.key !== "b" || event.ctrlKey || event.metaKey || event.altKey || writes) return;
+  const buttons = [...document.querySelectorAll(".selection button")].filter((button) => button.checkVisibility());
+  const first = (which) => buttons.find((button) => button.matches(which));
+  (first(".head > :not(.closer)") ?? first(":not(.closer)") ?? buttons[0])?.focus();
+});

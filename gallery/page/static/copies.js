@@ -12,6 +12,7 @@ const BESIDE = 3; // images of a group that may stand beside another one
 const WHOLE = "All are selected: none would stay.";
 
 const NOT = "These are not duplicates"; // untrue of a group in which a file is there twice: those are kept instead
+const UNLIKE = { burst: "These do not belong together", alike: "These do not look alike" }; // nobody called them duplicates
 const APART = "Remembered: these are not shown as duplicates of each other again.";
 const KEPT = "Remembered: all of these stay, and are not shown as duplicates of each other again.";
 
@@ -81,7 +82,7 @@ export function row(g, group, { kind, keep, about, failed, place: groupPlace }) 
       el("h2", {}, el("span", {}, count(size, "image"), likeness(kind, group), part), el("span", { class: "warning" }, WHOLE)),
       button(`Select all but the ${keep}`, () => inOneStep(g, () => allButFirst(g, items, about()))),
       button("Copy paths", (event) => copy(paths, event.currentTarget)),
-      button(twice ? "Keep all of these" : kind === "burst" ? "These do not belong together" : NOT, dismiss, "dismiss"),
+      button(twice ? "Keep all of these" : (UNLIKE[kind] ?? NOT), dismiss, "dismiss"),
     ),
     list,
   ];

@@ -31,7 +31,7 @@ const KINDS = {
   },
   burst: {
     name: "Bursts",
-    says: "Shots by one camera, at most 10 seconds apart, and pictures that differ clearly in one place: something moved, or a caption.",
+    says: "Shots by one camera, at most 10 seconds apart, or pictures that are alike but for one place: something moved, or a caption.",
     none: "No bursts were found.",
   },
   alike: {

@@ -38,6 +38,7 @@ const back = ({ folder }) => command(`sh ${folder}/tidy-undo.sh`);
 /** Says in steps how to run the scripts. items: key -> item of what is selected. */
 export function steps(script, items) {
   const { name, to, files } = script;
+  const one = `To bring back one picture, move it by hand from ${to} to where it was in your folder.`;
   const where = "On the computer with the photos, open a terminal in the folder that holds the zip, and unpack it: ";
   return [
     lonely(script, items),
@@ -51,7 +52,7 @@ export function steps(script, items) {
         el("li", {}, where, unpack(script)),
         el("li", {}, move(script), ` says what it will do, asks, and moves ${them(files)} to ${to}, beside your folder.`),
       ),
-      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script)),
+      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script), ". ", one),
     ),
   ];
 }
@@ -89,13 +90,14 @@ export function way(saved, items) {
   ];
 }
 
-/** A line on a script that was saved earlier. close(): closes it; without it, the line has no such button. */
-export function earlier(script, close = null) {
-  const { name } = script;
-  const label = `Close the note on ${name}`;
-  const button = close && el("button", { type: "button", "aria-label": label, onclick: close }, "Close");
-  const said = [news(script) || "not run yet.", " ", ...run(script)];
-  return el("p", {}, code(name), ": ", said, undo(script), " ", button);
+/** Whether a script that was saved later has all its files. None of them has moved, or nobody knows by which of the two. */
+export const isReplaced = ({ gone, own }) => !gone && own?.length === 0;
+
+/** A line on a script that was saved earlier. word, label, act: of a button at its end; without a word there is none. */
+export function earlier(script, { word, label, act } = {}) {
+  const button = word && el("button", { type: "button", "aria-label": `${label} ${script.name}`, onclick: act }, word);
+  const said = isReplaced(script) ? "a later script has all its files. " : [news(script) || "not run yet.", " ", ...run(script)];
+  return el("p", {}, code(script.name), ": ", said, undo(script), " ", button || "");
 }
 
 /**

@@ -4,7 +4,7 @@ import { itemsOf, present } from "./api.js";
 import { el } from "./dom.js";
 import { choose, itemOf } from "./grid.js";
 import { put as keep, take } from "./kept.js";
-import { isOther } from "./note.js";
+import { isOther, isReplaced } from "./note.js";
 import { galleries } from "./state.js";
 
 const LOOKS = 150; // that come soon after a note was closed, or after the last change since: five minutes
@@ -152,13 +152,6 @@ export function selectable(list, g, how) {
   });
 }
 
-/** B goes to the bar, from wherever no text is written. */
-document.addEventListener("keydown", (event) => {
-  const writes = event.target.closest("input:not([type=checkbox]), select, textarea") || document.querySelector("dialog[open]");
-  if (event.key !== "b" || event.ctrlKey || event.metaKey || event.altKey || writes) return;
-  document.querySelector(".selection:not([hidden]) .head > button:not([hidden])")?.focus();
-});
-
 /** Drops what is gone from the selections, and takes them over into galleries that were embedded again. */
 export async function refresh() {
   for (const [g, { items, awaited, stamp, step }] of selections.entries()) {
@@ -204,12 +197,19 @@ function tally(script, { keys, lost, selected }, items) {
   Object.assign(script, { gone: away.length, lost: missing.size, strays });
 }
 
-/** Keeps the facts of a saved script. An earlier one stays, unless it has not run and the new one has all its files. */
+/** Keeps the facts of a saved script. An earlier one stays, unless it was undone and the new one has all its files. */
 export function putSaved(g, saved) {
   const keys = new Set(saved.keys);
   const older = scriptsOf(selections[g]);
   for (const script of older) if (!script.gone) script.own = (script.own ?? script.keys).filter((key) => !keys.has(key));
-  Object.assign(selections[g], { saved, older: older.filter(({ gone, own }) => gone || own.length) });
+  for (const script of older) if (isReplaced(script)) script.closed = true;
+  Object.assign(selections[g], { saved, older: older.filter((script) => !isReplaced(script) || !script.most) });
+  changed();
+}
+
+/** Forgets an earlier script. */
+export function forget(g, script) {
+  selections[g].older = selections[g].older.filter((other) => other !== script);
   changed();
 }
 

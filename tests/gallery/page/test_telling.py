@@ -1,5 +1,7 @@
 """The bar of the selection tells which step can be undone, what leaves no copy behind, and which scripts have run."""
 
+import re
+
 import pytest
 from copies_on_page import bar, box, look_again, press, run, save
 from playwright.sync_api import expect
@@ -269,12 +271,13 @@ def test_a_narrow_window_tells_no_keys(opened, tidy_site):
     expect(page.locator("#keys-select")).to_be_hidden()
 
 
-def test_bursts_are_said_not_to_belong_together(opened, tidy_site):
+def test_what_nobody_called_duplicates_is_taken_off_in_other_words(opened, tidy_site):
     url, _ = tidy_site
     page = opened("duplicates", at=url)
-    others = lambda route: route.continue_(url=route.request.url.replace("kind=burst", "kind=near"))
-    page.route("**/duplicates?kind=burst*", others)  # the folder has no bursts
-    for kind, words in (("Near copies", "These are not duplicates"), ("Bursts", "These do not belong together")):
+    others = lambda route: route.continue_(url=re.sub("kind=(burst|alike)", "kind=near", route.request.url))
+    page.route("**/duplicates?kind=*", others)  # the folder has neither
+    labels = {"Near copies": "These are not duplicates", "Bursts": "These do not belong together"}
+    for kind, words in {**labels, "Look-alikes": "These do not look alike"}.items():
         page.get_by_role("link", name=kind).click()
         settled(page)
         expect(page.get_by_role("button", name=words)).not_to_have_count(0)
