@@ -9,7 +9,7 @@ import { scripts } from "./scripts.js";
 import { inOneStep, select, selectable, selectMany } from "./select.js";
 import { amend, galleries, gallery, link, read } from "./state.js";
 import { BADGES } from "./traits.js";
-import { filterBox, isFiltered, keep, rules, wishes } from "./wishes.js";
+import { filterBox, isFiltered, keep, keepOrder, rules, wishes } from "./wishes.js";
 
 const PAGE = 20;
 const PAUSE = 300; // milliseconds after the last step of a slider
@@ -231,6 +231,7 @@ function filler(parts) {
 }
 
 export async function duplicates(section, view) {
+  keepOrder();
   const { query } = read();
   const kind = classOf(query);
   const head = el("div"); // before the bar, which comes before the groups: so it is near by keyboard, too

@@ -52,7 +52,7 @@ export function steps(script, items) {
         el("li", {}, where, unpack(script)),
         el("li", {}, move(script), ` says what it will do, asks, and moves ${them(files)} to ${to}, beside your folder.`),
       ),
-      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script), ". ", one),
+      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script), " ", one),
     ),
   ];
 }

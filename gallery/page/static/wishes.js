@@ -41,6 +41,15 @@ function choice(query, name, label, options, changed) {
 /** A choice of the image that stays. */
 export const rules = (query, changed) => choice(query, "keep", "Keep of each group", RULES, changed).node;
 
+let order = null; // the one chosen last, for links to this view that name none
+
+/** Puts the order that was chosen last into an address that names none. */
+export function keepOrder() {
+  const sort = read().query.get("sort");
+  if (sort) order = sort;
+  else if (order) amend("sort", order);
+}
+
 let opened = false; // the box, which stays so in the other classes
 
 /** A box with the filter, the order and the reference. offer(folders): fills the choice of a reference. */
@@ -63,6 +72,7 @@ export function filterBox(query, changed) {
   const stays = el("p", { class: "note" }, "Images in that folder always stay: they are never selected with the others.");
   const hint = () => (stays.hidden = !read().query.get("reference"));
   hint();
+  const sorted = () => ((order = read().query.get("sort")), changed());
   const node = el(
     "details",
     { class: "filter", open: opened || isFiltered(query) || query.has("sort"), ontoggle: () => (opened = node.open) },
@@ -71,7 +81,7 @@ export function filterBox(query, changed) {
       "div",
       { class: "tools" },
       el("span", { class: "option" }, el("label", { for: "find" }, "Folder or name"), find),
-      choice(query, "sort", "Order", SORTS, changed).node,
+      choice(query, "sort", "Order", SORTS, sorted).node,
       el("label", { class: "option" }, across, "Only across folders"),
       reference.node,
     ),

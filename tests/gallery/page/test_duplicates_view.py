@@ -132,3 +132,25 @@ def test_a_reference_of_the_address_can_be_taken_back(opened, tidy_site):
     expect(bar(page)).to_contain_text("72 selected")
     expect(choice).to_have_value("")
     assert "reference" not in page.url
+
+
+def test_the_order_that_was_chosen_outlasts_another_view(opened, tidy_site):
+    page = opened("duplicates", at=tidy_site[0])
+    page.get_by_text("Filter, sort, compare with a folder").click()
+    order, first = page.get_by_label("Order"), page.locator(".tile .name").first
+    order.select_option("by name")
+    expect(first).to_have_text("2023 summer/IMG_0000.jpg")
+    for link in ("Groups", "Map"):
+        page.get_by_role("link", name=link, exact=True).click()
+        settled(page)
+        page.get_by_role("link", name="Duplicates", exact=True).click()
+        settled(page)
+        expect(order).to_have_value("name")
+        expect(first).to_have_text("2023 summer/IMG_0000.jpg")
+        assert "sort=name" in page.url
+    order.select_option("the most similar first")
+    settled(page)
+    page.get_by_role("link", name="Near copies").click()
+    settled(page)
+    expect(order).to_have_value("similarity")
+    assert "sort" not in page.url
