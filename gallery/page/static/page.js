@@ -11,14 +11,13 @@ import { search } from "./neighbours.js";
 import { listen } from "./pick.js";
 import { progress } from "./progress.js";
 import { awaits } from "./select.js";
-import { folder, gallery, go, link, read, stepBack } from "./state.js";
+import { folder, gallery, link, read, stepBack } from "./state.js";
 
 const VIEWS = { groups, group, search, duplicates, marks, map, unreadable };
 const KEPT = 20; // views that are kept for going back
 const main = document.getElementById("main");
 const kept = new Map(); // entry of the history -> its view
 let current = null; // {section, entry, controller, signal, failed, settled, scroll, focus}
-let depth = -1; // entries of this page before the current one
 
 /** Shows a problem in place of the view, with a button to try again; if the view is there already, under the header. */
 function fail(view, error) {
@@ -102,11 +101,9 @@ function mark() {
   }
 }
 
-/** Names this entry of the history, and counts the entries of this page before it. Returns the name. */
+/** Names this entry of the history. Returns the name. */
 function entry() {
-  if (!history.state)
-    history.replaceState({ name: `${performance.timeOrigin} ${performance.now()}`, depth: depth + 1 }, "");
-  depth = history.state.depth;
+  if (!history.state) history.replaceState({ name: `${performance.timeOrigin} ${performance.now()}` }, "");
   return history.state.name;
 }
 
@@ -122,12 +119,11 @@ addEventListener("popstate", () => {
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
   if (!document.getElementById("notice").hidden) notice(null);
-  else if (depth > 0) history.back();
-  else if (read().view !== "groups") go(link("groups"));
+  else current.section.dispatchEvent(new Event("escape")); // ends what is going on in the view; nobody leaves it so
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the view
-  main.focus();
+  (main.querySelector("li:not([hidden]) > a[tabindex='0'], .pin") ?? main).focus();
 });
 document.querySelector("#notice button").addEventListener("click", () => notice(null));
 main.addEventListener("error", (event) => event.target.matches("img") && event.target.classList.add("gone"), {

@@ -34,11 +34,6 @@ export function selectors(g, view, atlas, hand) {
       type: "button",
       "aria-pressed": "false",
       onclick: () => draw(!hand.draws),
-      onkeydown: (event) => {
-        if (event.key !== "Escape" || !hand.draws) return;
-        event.preventDefault(); // it leads back elsewhere
-        draw(false);
-      },
     },
     "Select a region",
   );
@@ -51,6 +46,7 @@ export function selectors(g, view, atlas, hand) {
     },
     "Select what is in view",
   );
+  view.section.addEventListener("escape", () => draw(false));
   draw(false);
   return [toggle, inView, hint];
 }

@@ -28,11 +28,6 @@ def test_by_keyboard_alone(opened):
     page.keyboard.press("Tab")
     expect(page.get_by_text("Skip to the images")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("main")).to_be_focused()
-    for _ in range(10):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('.card') !== null"):
-            break
     expect(page.locator(".card a").first).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".card a").nth(1)).to_be_focused()
@@ -50,8 +45,37 @@ def test_by_keyboard_alone(opened):
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text(f"Images like {chosen}")
     settled(page)
-    page.keyboard.press("Escape")
+    page.go_back()
     expect(page.locator(".at-group .tile a").nth(1)).to_be_focused()  # the focus returns to the image that was opened
+
+
+FIRST = {
+    "duplicates": ".group .tile a",
+    "map": ".pin",
+    "search": ".tile a",  # not the query above it
+    "unreadable": "main",  # has no images
+}
+
+
+@pytest.mark.parametrize("view", FIRST)
+def test_the_first_tab_leads_to_the_first_image(opened, photos, view):
+    page = opened(f"{view}?image={key_of(photos / 'creature.png')}")
+    page.locator(FIRST[view]).first.wait_for()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the images")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(FIRST[view]).first).to_be_focused()
+
+
+@pytest.mark.parametrize("view", ("duplicates", "map", "group?id=0"))
+def test_escape_leaves_no_view(opened, view):
+    page = opened()
+    page.evaluate("view => { location.hash = `#/${view}`; }", view)
+    page.locator(f".at-{view.split('?')[0]}").wait_for()
+    settled(page)
+    page.keyboard.press("Escape")
+    page.go_back()
+    expect(page.locator(".at-groups")).to_be_visible()  # one step back, not two
 
 
 def test_back_finds_the_view_as_it_was_left(opened):

@@ -56,5 +56,5 @@ def test_a_walk(opened):
     tab.until("(image => image.complete && image.naturalWidth > 0)(document.querySelector('#large img'))")
     tab.press(ESCAPE)
     tab.until("!document.getElementById('large').open")
-    tab.press(ESCAPE)
+    tab.evaluate("history.back() ?? null")
     tab.until(f"document.querySelector('.at-group') !== null && {SETTLED}")
