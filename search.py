@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     add = command("query", "find the images most similar to one image, or to several")
     add("images", nargs="+", metavar="IMAGE", help="image files")
     add("-k", type=flags.positive_int, default=10, help="number of results")
-    about = "leave out results that are closer than fewer per cent of nearest neighbours"
+    about = "leave out results that are more similar than fewer per cent of neighbours: images and those nearest to them"
     add("--least", type=flags.number(int, 0, most=100), default=0, metavar="PERCENT", help=about)
     add("--together", action="store_true", help="search once, with the mean of all query images")
     add("--json", action="store_true", help="print JSON")
@@ -144,7 +144,7 @@ def query(args: argparse.Namespace) -> None:
     elif not args.html:
         for result in results:
             print(*as_lines(result), sep="\n")
-        scale = "%: closer than so many nearest neighbours; beside it the similarity"
+        scale = "%: more similar than so many per cent of neighbours; beside it the similarity, of 1"
         print(f"{len(gallery):,} images searched in {milliseconds:.1f} ms a query; {scale}")
     print(end="", flush=True)  # what follows may take long
     embed.prepare_next()

@@ -107,10 +107,11 @@ def name_of(tile):
 
 
 def percents(page):
-    """Return the per cent of nearest neighbours that each visible image is closer than."""
+    """Return the per cent of neighbours that each visible image is more similar than."""
     texts = page.locator("main .tile:visible .number").all_text_contents()
-    return [int(re.fullmatch(r"closer than (\d+) % of nearest neighbours, similarity .+", text)[1]) for text in texts]
+    return [int(re.fullmatch(r"more similar than (\d+) % of neighbours here, similarity .+ of 1", text)[1]) for text in texts]
 
 
 def similarities(page):
-    return [float(text.split()[-1]) for text in page.locator("main .tile:visible .number").all_inner_texts()]
+    texts = page.locator("main .tile:visible .number").all_inner_texts()
+    return [float(re.search(r"similarity (-?[01]\.\d\d) of 1$", text)[1]) for text in texts]

@@ -22,6 +22,7 @@ def test_a_table_of_the_most_similar(search, made, folder):
     first, *lines, last = out.splitlines()
     assert first == f"{made}/photos/002.jpg" and re.fullmatch(r"12 images searched in \d+\.\d ms a query; %: .+", last)
     assert lines[0].endswith("  worse.jpg") and len(lines) == 4
+    assert last.endswith("%: more similar than so many per cent of neighbours; beside it the similarity, of 1")
     row = gallery.row_of_path[f"{made}/photos/002.jpg"]
     expected = nearest(gallery, gallery.embeddings[row], 4, own=[row])
     found = [re.fullmatch(r"  ([ \d]{3}) %  ( \d\.\d{3}|-\d\.\d{3})  (.+)", line).groups() for line in lines]
@@ -56,7 +57,8 @@ def test_it_is_said_when_nothing_is_like_a_query(search, made, folder, tmp_path,
     assert first == f"  {says}" and len(others) == 3
     assert json.loads(search(*query, "--json"))[0]["nothing_like_it"] is True
     search(*query, "--html", tmp_path / "found.html")
-    assert "Nothing in the gallery seems to be like it" in (tmp_path / "found.html").read_text()
+    written = (tmp_path / "found.html").read_text()
+    assert "Nothing in the gallery seems to be like it" in written and "More similar than" in written
 
 
 def test_json_of_several_queries_at_once(search, made, folder):

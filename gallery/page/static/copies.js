@@ -19,7 +19,7 @@ const KEPT = "Remembered: all of these stay, and are not shown as duplicates of 
 /** Says how alike the images of a group are. Near copies get a third digit: they would all have 1.00. */
 function likeness(kind, { same, similarity }) {
   if (kind === "burst") return []; // some are found by their time, others by what differs: two scales
-  if (kind === "alike") return [`, similarity ${similarity.toFixed(2)}`];
+  if (kind === "alike") return [`, similarity ${similarity.toFixed(2)} of 1`];
   if (same) return [": the same file, byte for byte"];
   return [": nearly the same picture ", el("small", { class: "size" }, `similarity ${similarity.toFixed(3)} of 1`)];
 }

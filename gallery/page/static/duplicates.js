@@ -87,7 +87,7 @@ function settings(kind, query, changed) {
   }
   if (kind === "alike") {
     const output = el("output", { for: "threshold" });
-    const show = () => (output.textContent = Number(slider.value).toFixed(2));
+    const show = () => (output.textContent = `${Number(slider.value).toFixed(2)} of 1`);
     const slider = el("input", {
       id: "threshold",
       type: "range",

@@ -31,20 +31,23 @@ export function picture(source) {
 }
 
 /** Says a place on the scale of a gallery. */
-export const closerThan = (percent) => `closer than ${percent} % of nearest neighbours`;
+export const onScale = (percent) => `more similar than ${percent} % of neighbours here`;
+export const NEIGHBOURS = "Neighbours are each picture of this folder and those nearest to it.";
+const RAW = "the plain number. Which number is high differs from folder to folder: the per cent tells.";
 
 function meter({ similarity, closer_than: percent }) {
   const fill = el("span");
   fill.style.width = `${percent ?? 100 * Math.max(0, similarity)}%`; // the policy allows this way of setting a style
-  const raw = `similarity ${similarity.toFixed(2)}`;
+  const raw = `${similarity.toFixed(2)} of 1`;
   const unseen = (text) => el("span", { class: "unseen" }, text);
   const number =
     percent === null
-      ? [unseen("similarity "), similarity.toFixed(2)]
-      : [unseen("closer than "), `${percent} %`, unseen(` of nearest neighbours, ${raw}`)];
+      ? [unseen("similarity "), raw]
+      : [unseen("more similar than "), `${percent} %`, unseen(` of neighbours here, similarity ${raw}`)];
+  const about = `${percent} %: ${onScale(percent)}. ${NEIGHBOURS}\nSimilarity ${raw}: ${RAW}`;
   return el(
     "span",
-    { class: "meter", title: percent === null ? raw : `${closerThan(percent)} (${raw})` },
+    { class: "meter", title: percent === null ? null : about },
     el("span", { class: "number" }, number),
     el("span", { class: "bar", "aria-hidden": "true" }, fill),
   );

@@ -2,7 +2,7 @@
 
 import { Problem, get, uploadAgain, uploadItem, uploadName } from "./api.js";
 import { announce, count, el, empty, heading, icon, problem } from "./dom.js";
-import { closerThan, grid, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
+import { grid, NEIGHBOURS, onScale, pager, picture, recall, remember, settle, thumb, tile, waiting } from "./grid.js";
 import { amend, asked, cutOff, galleries, link, read, shown } from "./state.js";
 import { showLarge } from "./viewer.js";
 
@@ -110,7 +110,7 @@ class Results {
     return this.ended || this.percents.at(-1) < this.least ? 0 : Math.max(this.total - this.list.children.length, 0);
   }
 
-  /** Hides images that are closer than fewer than `least` per cent, and says how many are shown. */
+  /** Hides images that are more similar than fewer than `least` per cent of neighbours, and says how many are shown. */
   hide(least) {
     this.least = least;
     let kept = 0;
@@ -141,7 +141,7 @@ function threshold(results) {
   });
   const node = el(
     "div",
-    { class: "tools scale" },
+    { class: "tools scale", title: NEIGHBOURS },
     el("label", { for: "least" }, "At least this similar"),
     slider,
     number,
@@ -155,7 +155,7 @@ function threshold(results) {
   }
 
   function update() {
-    number.textContent = closerThan(least);
+    number.textContent = least ? onScale(least) : "no limit";
     slider.setAttribute("aria-valuetext", number.textContent);
     for (const result of results) if (result.percents.length) result.hide(least);
   }

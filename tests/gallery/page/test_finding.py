@@ -114,10 +114,11 @@ def test_threshold_hides_what_is_less_similar(opened):
     every = percents(page)
     slider = page.get_by_label("At least this similar")
     assert page.locator(".tools .line").inner_text() == "first 60 of 76"
-    expect(page.locator(".tools output")).to_have_text("closer than 0 % of nearest neighbours")
+    expect(page.locator(".tools output")).to_have_text("no limit")
     least = every[20]
     slider.fill(str(least))
-    expect(page.locator(".tools output")).to_have_text(f"closer than {least} % of nearest neighbours")
+    expect(page.locator(".tools output")).to_have_text(f"more similar than {least} % of neighbours here")
+    expect(page.locator("main .tile .meter").first).to_have_attribute("title", re.compile(r"each picture .+\n.+ of 1: "))
     left = percents(page)
     assert left == [percent for percent in every if percent >= least] and 0 < len(left) < len(every)
     assert page.locator(".tools .line").inner_text() == f"{len(left)} of 76"
@@ -192,6 +193,8 @@ def test_duplicates(opened, site):
     page.get_by_label("At least this similar").fill("0.3")
     expect(page.locator(".line").first).not_to_have_text(some)
     assert "threshold=0.3" in page.url
+    expect(page.locator("output[for=threshold]")).to_have_text("0.30 of 1")
+    expect(page.locator(".group h2").first).to_contain_text(re.compile(r"similarity 0\.\d\d of 1"))
 
 
 def test_large_view(opened):
@@ -224,7 +227,7 @@ def test_a_threshold_that_makes_no_sense_is_ignored(opened, site, photos, least)
     page = opened()
     page.goto(f"{site}#/search?image={key_of(photos / 'creature.png')}&least={least}")
     settled(page)
-    assert tiles(page).count() == 60 and page.locator(".tools output").inner_text().startswith("closer than 0 %")
+    assert tiles(page).count() == 60 and page.locator(".tools output").inner_text() == "no limit"
 
 
 def test_the_threshold_stays_while_the_query_changes(opened, site, photos):
@@ -243,7 +246,7 @@ def test_the_threshold_stays_while_the_query_changes(opened, site, photos):
     page.locator("#file").set_input_files(photos / "creature.png")
     expect(page.locator("h1")).to_have_text("Images like these 2")
     settled(page)
-    assert "least=10" in page.url and page.locator(".tools output").inner_text().startswith("closer than 10 %")
+    assert "least=10" in page.url and page.locator(".tools output").inner_text().startswith("more similar than 10 %")
     tiles(page).first.locator("a").click()  # another query begins without it
     expect(page.locator(".chip")).to_have_count(1)
     assert "least" not in page.url

@@ -164,6 +164,7 @@ def test_without_neighbours_a_result_shows_its_similarity_alone(chrome, drawn):
         page = chrome.new_page()
         page.goto(f"{url}#/search?image={key(view('ready-made', drawn[1][:1], root=drawn[0]), '00.png')}")
         numbers = settled(page).locator(".tile .number").all_text_contents()
-        assert numbers[0] == "similarity 1.00" and all(re.fullmatch(r"similarity [01]\.\d\d", text) for text in numbers)
+        assert numbers[0] == "similarity 1.00 of 1"
+        assert all(re.fullmatch(r"similarity [01]\.\d\d of 1", text) for text in numbers)
         assert page.get_by_label("At least this similar").is_hidden()
         page.close()
