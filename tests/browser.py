@@ -108,8 +108,8 @@ def name_of(tile):
 
 def percents(page):
     """Return the per cent of neighbours that each visible image is more similar than."""
-    texts = page.locator("main .tile:visible .number").all_text_contents()
-    return [int(re.fullmatch(r"more similar than (\d+) % of neighbours here, similarity .+ of 1", text)[1]) for text in texts]
+    words = re.compile(r"more similar than (\d+) % of neighbours here, similarity .+ of 1")
+    return [int(words.fullmatch(text)[1]) for text in page.locator("main .tile:visible .number").all_text_contents()]
 
 
 def similarities(page):

@@ -1,15 +1,15 @@
-"""The line on the start view about the quality of the results, and how this is known."""
+"""The line at the end of the start view about the quality of the results, and how this is known."""
 
 from collections.abc import Sequence
 
 from gallery import judged
 from gallery.page.gallery_view import GalleryView
 
-SMOOTHED = "A photo is compared together with the photos most like it. In four test folders, this found more of the same"
+SMOOTHED = "Each photo is compared together with those most like it: this finds more of the same"
 HOW_SMOOTHED = (
-    "Search, groups and the map do so; it is called smoothing, and needs no training. In four labelled folders, 4 to 20 "
-    "more of 100 results among the ten nearest showed the same thing. The very nearest gained less, or nothing. It cannot "
-    "be measured in a folder without labels."
+    "Comparing photos together with those most like them was measured in four folders with labels. Among the ten nearest, "
+    "4 to 20 more of 100 results showed the same thing; the very nearest gained less, or nothing. Without labels, it cannot "
+    "be measured in this folder."
 )
 TRAINED = "“{trained}” is judged better than “{ready_made}”: by scores without labels, on this folder"
 NO_HELP = "Training on this folder did not help: judged by scores without labels"
@@ -18,8 +18,6 @@ HOW_JUDGED = (
     "{after:.3f} after training and {before:.3f} before. Labels would say it more surely."
 )
 COLLAPSED = "A score of 0 means that training has made all images nearly alike."
-TRAIN = "To try training: TRAIN=1 scripts/search_folder.sh trains on the folder, and keeps the net if it is judged better."
-ENOUGH = 100  # images that scripts/search_folder.sh trains on, at least
 
 
 def known(views: Sequence[GalleryView]) -> dict[str, str]:
@@ -43,6 +41,4 @@ def known(views: Sequence[GalleryView]) -> dict[str, str]:
         return {"line": line, "how": " ".join([measured, *collapsed, *how])}
     if len(views) > 1:
         how.append("Nobody has judged which of these embeddings is better on this folder.")
-    elif views and len(views[0].gallery.paths) >= ENOUGH:
-        how.append(TRAIN)
     return {"line": SMOOTHED, "how": " ".join(how)} if smoothed else {"line": "", "how": ""}

@@ -81,7 +81,7 @@ export async function groups(section, view) {
   const way = el("a", { class: "quiet", href: link("duplicates") }, "Look for duplicates");
   const copies = galleries[g].count > 1 ? way : null;
   const head = el("div", { class: "head" }, title, copies, unreadableLink(g));
-  section.append(head, invitation(), whatIsKnown() ?? "", wait.node);
+  section.append(head, invitation(), wait.node);
   const { total } = await fill(
     section,
     list,
@@ -92,6 +92,7 @@ export async function groups(section, view) {
     },
     view.failed,
   );
+  section.append(whatIsKnown() ?? "");
   title.textContent = `${count(galleries[g].count, "image")} in ${count(total, "group")}`;
   if (galleries[g].count === 1)
     section.append(
