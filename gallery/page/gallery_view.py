@@ -12,7 +12,7 @@ from data.formats import NOTES
 from data.lists import below, shown
 from gallery.derived import Places, usual_threshold
 from gallery.index import Index
-from gallery.keep import Traits
+from gallery.keep import Traits, traits
 from gallery.page.request_params import Refusal
 from gallery.page.uploads import Embed
 from gallery.search import Query, look_alikes, query_of_row
@@ -65,6 +65,11 @@ class GalleryView:
     def to_select(self, row: int) -> dict[str, Any]:
         """Describe an image as a selection needs it. odd: its path cannot be copied as one line of text."""
         return self.item(row) | {"bytes": self.gallery.files[row].size, "odd": is_odd(self.gallery.paths[row])}
+
+    def chosen(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Describe images as a selection needs them. A single one has its traits too: the large view shows them."""
+        by_row = traits(self.gallery, rows) if len(rows) == 1 else {}
+        return [(self.traits(row, by_row[row]) if by_row else {}) | self.to_select(row) for row in rows]
 
     def path(self, row: int) -> str:
         """Return the path of an image as it is shown."""

@@ -80,8 +80,7 @@ class Tidying:
         """Describe images that are still there, by their keys: a few that the map names, or many that are selected."""
         g = params.one_of(self.shelf.views, request)
         keys = await params.keys(request, params.CHOSEN, least=1)
-        items = lambda: [g.to_select(row) for row in g.rows(keys)]
-        return await run_in_threadpool(lambda: Json({"items": items(), "stamp": g.stamp}))
+        return await run_in_threadpool(lambda: Json({"items": g.chosen(g.rows(keys)), "stamp": g.stamp}))
 
     async def as_list(self, request: Request) -> Response:
         """Make a text file with a path a line, as the names are in bytes. A name with a line break is left out."""

@@ -225,7 +225,9 @@ export class Atlas {
       const swatch = el("span", { class: "swatch" });
       swatch.style.background = this.colours[i];
       const group = el("span", { class: "of" }, swatch, this.groupOf(i));
-      this.hover.replaceChildren(picture(thumb(this.keys[i])), el("span", { class: "name" }, this.nameOf(i) ?? " "), group);
+      const name = el("span", { class: "name" }, this.nameOf(i) ?? " ");
+      const does = el("span", { class: "does" }, "Click: find images like this");
+      this.hover.replaceChildren(picture(thumb(this.keys[i])), name, group, does);
       this.hover.dataset.state = state;
       if (!this.nameOf(i)) this.name();
     }

@@ -81,7 +81,7 @@ export function tile(item, { path = false, more = [], enlarges = null } = {}) {
       "a",
       {
         href: searchFor(item.key),
-        title: item.path,
+        title: `${item.path}\n${enlarges ? "Show large" : "Find images like this"}`,
         tabindex: "-1",
         draggable: "false",
         onclick: enlarges && onclick,

@@ -1,8 +1,10 @@
 // The large view of an image: a dialog with its path, steps to the images before and after it, and of duplicates more.
 
+import { itemsOf } from "./api.js";
 import { copy, el } from "./dom.js";
 import { look } from "./fresh.js";
-import { afterStep, go, searchAlso, searchFor, stepBack, wholePath } from "./state.js";
+import { afterStep, gallery, go, read, searchAlso, searchFor, stepBack, wholePath } from "./state.js";
+import { facts as factsOf } from "./traits.js";
 
 const dialog = document.getElementById("large");
 const image = dialog.querySelector("img");
@@ -10,6 +12,7 @@ const missing = dialog.querySelector(".stage p");
 const part = (name) => dialog.querySelector(`[data-do="${name}"]`);
 const find = dialog.querySelector("a");
 const pick = dialog.querySelector("input");
+const traitsLine = dialog.querySelector(".facts");
 const TIMES = 2; // a small picture is not blown up further, lest it look worse than it is
 
 let shown = { step: () => null, closed: () => {} };
@@ -19,6 +22,12 @@ function leave(hash) {
   shown.closed = () => {};
   go(hash);
   dialog.close();
+}
+
+/** Says what is known of an image whose tile does not say it: its size and date. They are asked for once. */
+async function describe(item) {
+  if (!item.date) Object.assign(item, (await itemsOf(gallery(), [item.key])).items[0]);
+  if (item.date && shown.item === item) traitsLine.textContent = factsOf(item).join(" · ");
 }
 
 /**
@@ -34,10 +43,12 @@ export function showLarge(item, { step = () => null, closed = () => {}, badge = 
   image.alt = item.name;
   dialog.querySelector("h2").textContent = item.name;
   dialog.querySelector(".path").textContent = item.path;
-  dialog.querySelector(".facts").replaceChildren(badge && el("strong", {}, badge), facts);
+  traitsLine.replaceChildren(badge && el("strong", {}, badge), facts || "\u00a0"); // a line, so that nothing moves later
+  if (!facts && item.key) describe(item).catch(() => {}); // the picture itself says what is wrong
   showPick();
   dialog.querySelector(".actions").hidden = !item.key;
   find.href = item.key ? searchFor(item.key) : "#";
+  part("add").hidden = read().view !== "search"; // else there is no query
   part("add").onclick = () => leave(searchAlso(item.key));
   part("copy").onclick = (event) => copy(wholePath(item.path), event.currentTarget);
   for (const [name, by] of [

@@ -31,7 +31,11 @@ def test_tiles_show_the_folder_where_names_repeat(opened, site, photos):
     page.locator(".more").scroll_into_view_if_needed()
     expect(page.locator("main .tile")).to_have_count(76)
     for tile in page.locator("main .tile").all():
-        path, shown = tile.locator("a").get_attribute("title"), tile.locator(".where").all_text_contents()
+        (path, does), shown = (
+            tile.locator("a").get_attribute("title").split("\n"),
+            tile.locator(".where").all_text_contents(),
+        )
+        assert does == "Find images like this"
         folder, _, name = path.rpartition("/")
         last = folder.rpartition("/")[2]
         repeats = folder and len(list(photos.rglob(name))) > 1
@@ -178,6 +182,7 @@ def test_duplicates(opened, site):
     assert sorted(shown) == sorted(
         [["copy of 0.jpg", "test/another copy of 0.jpg", "train/class 0/0.jpg"], [HOSTILE, "train/class 1/1.jpg"]]
     )
+    assert groups.locator(".tile a").first.get_attribute("title").endswith("\nShow large")
     page.get_by_role("link", name="Near copies").click()
     settled(page)
     creatures = groups.filter(has_text="creature.png")

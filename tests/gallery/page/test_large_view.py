@@ -1,4 +1,6 @@
-"""The large view: steps beyond what is loaded, the browser's Back, uploads, what a screen reader hears."""
+"""The large view: facts, steps beyond what is loaded, the browser's Back, uploads, what a screen reader hears."""
+
+import re
 
 import pytest
 from PIL import Image
@@ -53,18 +55,47 @@ def test_back_closes_the_large_view(opened, leave):
     expect(page.locator(".at-group")).to_be_visible()
 
 
-def test_back_from_a_search_that_began_in_the_large_view(opened):
+@pytest.mark.parametrize("label", ("Find similar", "Add to the query"))
+def test_back_from_a_search_that_began_in_the_large_view(opened, photos, label):
+    page = opened(f"search?image={key_of(photos / 'creature.png')}")
+    tiles(page).nth(1).locator("a").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("dialog").get_by_text(label).click()
+    expect(page.locator("h1")).not_to_have_text("Images like creature.png")
+    settled(page)
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("Images like creature.png")  # one step, not two
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    until(page, "!history.state.large")
+
+
+def test_where_no_search_is_open_nothing_is_added_to_a_query(opened):
     page = opened("group?id=0")
-    for label in ("Find similar", "Add to the query"):
-        tiles(page).nth(1).locator("a").focus()
-        page.keyboard.press("Space")
-        page.get_by_role("dialog").get_by_text(label).click()
-        expect(page.locator("h1")).to_contain_text("Images like")
-        settled(page)
-        page.go_back()
-        expect(page.locator(".at-group")).to_be_visible()  # one step, not two
-        expect(page.get_by_role("dialog")).to_be_hidden()
-        until(page, "!history.state.large")
+    tiles(page).nth(1).hover()
+    expect(tiles(page).nth(1).get_by_role("button", name="large")).to_be_visible()
+    expect(tiles(page).nth(1).get_by_role("button", name="to the query")).to_be_hidden()
+    tiles(page).nth(1).get_by_role("button", name="large").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button", name="Copy path")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Add to the query")).to_be_hidden()
+
+
+def test_any_picture_is_shown_with_its_size_and_date(opened, photos):
+    page = opened(f"search?image={key_of(photos / 'creature (large).jpg')}")
+    tiles(page).filter(has_text="creature.png").locator("a").focus()
+    page.keyboard.press("Space")
+    dialog = page.get_by_role("dialog")
+    with Image.open(photos / "creature.png") as image:
+        size = " × ".join(map(str, image.size))
+    expect(dialog.locator(".facts")).to_have_text(
+        re.compile(rf"^{size} · [\d.]+ kB · PNG · file of \d{{4}}-\d\d-\d\d \d\d:\d\d$")
+    )
+    place = dialog.locator("img").bounding_box()
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator(".facts")).to_contain_text("JPEG")
+    page.keyboard.press("ArrowLeft")
+    expect(dialog.locator(".facts")).to_contain_text("PNG")
+    assert dialog.locator("img").bounding_box() == place
 
 
 def test_an_upload_can_be_shown_large(opened, tmp_path):

@@ -122,6 +122,7 @@ def test_an_image_on_the_map_has_its_name_and_its_group(opened):
     )
     page.mouse.move(5, 5)
     expect(page.locator(".hover")).to_be_hidden()
+    expect(page.locator(".hover")).to_contain_text("Click: find images like this")
     for x, y, *_ in [dot for dot in dots(page) if free(*dot[:2])][:3]:
         page.mouse.move(x, y)
         expect(page.locator(".hover")).to_be_visible()
