@@ -6,6 +6,7 @@ import { asked, cutOff, go, link, read } from "./state.js";
 
 const input = document.getElementById("file");
 const veil = document.getElementById("drop");
+let first = true; // no picture was read since the page was loaded
 
 /** Uploads pictures and searches with them; leaves out pictures that fail. `also`: adds to the current query. */
 async function find(files, also = false) {
@@ -13,13 +14,14 @@ async function find(files, also = false) {
   const before = also && read().view === "search" ? asked() : [];
   if (before.length + files.length > MOST)
     return notice(`${count(files.length)} are too many. One query has up to ${MOST} images: choose fewer.`);
-  notice(null);
-  announce("Reading the picture");
-  document.body.classList.add("reading");
+  notice(`Reading the picture${files.length > 1 ? "s" : ""}.${first ? " The first one takes longer: the net is loaded." : ""}`);
+  document.body.classList.add("reading"); // the notice comes a moment later: it would only flash where this is quick
   const results = await Promise.allSettled(files.map(upload));
   document.body.classList.remove("reading");
+  notice(null);
   const tokens = results.filter(({ value }) => value).map(({ value }) => ["upload", value]);
   const failed = failures(files, results);
+  first &&= !tokens.length;
   const say = () => (failed ? notice(failed) : announce(`${count(tokens.length, "picture")} read`));
   if (!tokens.length) return say();
   addEventListener("popstate", say, { once: true }); // a new view hides earlier messages

@@ -2,6 +2,7 @@
 
 from playwright.sync_api import expect
 from small_gallery import key_of
+from test_selection_meanwhile import arrived, hold
 
 from browser import settled
 
@@ -108,3 +109,19 @@ def test_try_again_is_offered_where_it_can_help(opened, site):
     expect(page.get_by_role("button", name="Try again")).to_have_count(0)
     page.get_by_role("alert").get_by_role("link", name="All groups").click()
     page.locator(".card").first.wait_for()
+
+
+def test_it_is_said_that_a_picture_is_read_and_why_the_first_takes_longer(opened, photos):
+    page = opened()
+    held = hold(page, "**/api/upload")
+    for words in ("Reading the picture. The first one takes longer: the net is loaded.", "Reading the picture."):
+        page.locator("#file").set_input_files(photos / "creature.png")
+        expect(page.get_by_role("alert")).to_have_text(words)
+        expect(page.get_by_role("alert")).to_be_visible()
+        arrived(page, held).continue_()
+        expect(page.locator("main h1")).to_have_text("Images like creature.png")
+        settled(page)
+        expect(page.get_by_role("alert")).to_have_count(0)
+        held.clear()
+        page.goto(f"{page.url.split('#')[0]}#/groups")
+        settled(page)
