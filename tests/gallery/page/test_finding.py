@@ -43,6 +43,16 @@ def test_tiles_show_the_folder_where_names_repeat(opened, site, photos):
         assert shown == ([f" in {folder if again else last}"] if repeats else []), path
 
 
+def test_the_numbers_of_a_row_stand_in_line_whether_a_folder_is_shown_or_not(opened, photos):
+    page = opened(f"search?image={key_of(photos / 'creature (large).jpg')}")
+    rows = {}  # top of a row -> tops of its numbers, and whether its tiles show a folder
+    for tile in tiles(page).all():
+        top = tile.locator(".meter").bounding_box()["y"]
+        rows.setdefault(tile.bounding_box()["y"], []).append((round(top), tile.locator(".where").count()))
+    assert any(len({folder for _, folder in row}) == 2 for row in rows.values())
+    assert all(len({top for top, _ in row}) == 1 for row in rows.values()), rows
+
+
 def test_a_click_finds_neighbours_and_its_own_copies_first(opened, site, photos):
     page = opened("group?id=0")
     key = key_of(photos / "copy of 0.jpg")
