@@ -7,9 +7,9 @@ const SLIP = 6; // pixels that a click may move
 const STEP = 80; // pixels of an arrow key
 
 export class Hand {
-  /** drawn([left, top, right, bottom]): called with a rectangle in pixels of the map's window. */
-  constructor(atlas, drawn) {
-    Object.assign(this, { atlas, drawn, draws: false, corner: null, path: 0, pointers: new Map() });
+  /** drawn([left, top, right, bottom], event): set it, to be called with a rectangle in pixels of the map's window. */
+  constructor(atlas) {
+    Object.assign(this, { atlas, drawn: () => {}, draws: false, corner: null, path: 0, pointers: new Map() });
     this.rectangle = el("div", { class: "rectangle", hidden: true, "aria-hidden": "true" });
     const { frame } = atlas;
     frame.append(this.rectangle);
@@ -93,7 +93,7 @@ export class Hand {
     if (!this.pointers.delete(event.pointerId)) return;
     const box = this.corner && event.type === "pointerup" && this.path > SLIP ? this.box(now) : null;
     this.drop();
-    if (box) this.drawn(box);
+    if (box) this.drawn(box, event);
   }
 
   box(now) {

@@ -6,7 +6,7 @@ import { announce, count, el, heading, round } from "./dom.js";
 import { remember, waiting } from "./grid.js";
 import { Hand } from "./hand.js";
 import { legend } from "./legend.js";
-import { chosen, selectKeys, selectors } from "./region.js";
+import { chosen, selectors } from "./region.js";
 import { gallery, link } from "./state.js";
 
 export async function map(section, view) {
@@ -21,7 +21,7 @@ export async function map(section, view) {
 
   const named = async (keys) => (await itemsOf(g, keys, view.signal)).items.forEach(remember);
   const atlas = new Atlas(g, answer, named);
-  const hand = new Hand(atlas, (box) => selectKeys(g, atlas.within(box), view).catch(view.failed));
+  const hand = new Hand(atlas);
   const colours = legend(groups, (group) => {
     atlas.choose(group?.id ?? null);
     if (!group) return line.replaceChildren(whole);

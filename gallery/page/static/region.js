@@ -10,7 +10,7 @@ import { link } from "./state.js";
 const PAGE = 60;
 
 /** Selects images by their keys, which are all the map knows of most of them. */
-export async function selectKeys(g, keys, view) {
+async function selectKeys(g, keys, view) {
   if (!keys.length) return announce("No image is there");
   const { items, stamp } = await itemsOf(g, keys, view.signal);
   inOneStep(g, () => selectMany(g, items, { stamp }));
@@ -18,7 +18,7 @@ export async function selectKeys(g, keys, view) {
   announce(`${count(step?.added.length ?? 0)} added, ${count(all.size, "image")} selected`);
 }
 
-/** Buttons that select on the map. */
+/** Buttons that select on the map. What `hand` draws is selected too. */
 export function selectors(g, view, atlas, hand) {
   const hint = el("span", { class: "line" });
   const draw = (on) => {
@@ -46,6 +46,10 @@ export function selectors(g, view, atlas, hand) {
     },
     "Select what is in view",
   );
+  hand.drawn = (box, { shiftKey }) => {
+    if (!shiftKey) draw(false); // else the next drag, meant to move the map, would select
+    selectKeys(g, atlas.within(box), view).catch(view.failed);
+  };
   view.section.addEventListener("escape", () => draw(false));
   draw(false);
   return [toggle, inView, hint];
