@@ -4,12 +4,16 @@ import { colour } from "./atlas.js";
 import { announce, count, el } from "./dom.js";
 
 const FEW = 8; // groups that are shown at first, the largest ones
+const [HEAD, TAIL] = [7, 12]; // letters that are left of a long name: names of folders often differ at their ends
+
+const short = (name) => (name.length > HEAD + TAIL + 1 ? `${name.slice(0, HEAD)}…${name.slice(-TAIL)}` : name);
 
 function entry({ id, name, size }, choose) {
   const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
   swatch.style.background = colour(id);
-  const label = [swatch, el("span", { class: "name" }, name), el("span", { class: "size" }, count(size))];
-  const attributes = { class: "small button", type: "button", title: name, "aria-pressed": "false" };
+  const label = [swatch, el("span", { class: "name" }, short(name)), el("span", { class: "size" }, count(size))];
+  const whole = short(name) === name ? null : `${name}, ${count(size)}`;
+  const attributes = { class: "small button", type: "button", title: name, "aria-label": whole, "aria-pressed": "false" };
   const button = el("button", { ...attributes, "data-group": id, onclick: () => choose(id) }, label);
   return el("li", {}, button);
 }

@@ -22,6 +22,10 @@ export function facts({ pixels, format, bytes: size, date, camera, cut }) {
   return [known.join(" · "), `${camera ? "taken" : "file of"} ${date}`];
 }
 
+/** Splits a text into nodes, so that no line ends within a date. */
+export const unbroken = (text) =>
+  text.split(/(\d{4}-\d\d-\d\d)/).map((part, i) => (i % 2 ? el("span", { class: "date" }, part) : part));
+
 /** Lines with the traits of an image. */
 export function traits(item) {
   const { name, path } = item;
@@ -40,7 +44,7 @@ export function traits(item) {
   return el(
     "div",
     { class: "traits" },
-    facts(item).map((line) => el("p", {}, line)),
+    facts(item).map((line) => el("p", {}, unbroken(line))),
     button("path", whole),
     button("folder", whole.slice(0, whole.lastIndexOf("/")) || "."),
   );

@@ -4,7 +4,7 @@ import { itemsOf } from "./api.js";
 import { copy, el } from "./dom.js";
 import { look } from "./fresh.js";
 import { afterStep, gallery, go, read, searchAlso, searchFor, stepBack, wholePath } from "./state.js";
-import { facts as factsOf } from "./traits.js";
+import { facts as factsOf, unbroken } from "./traits.js";
 
 const dialog = document.getElementById("large");
 const image = dialog.querySelector("img");
@@ -27,7 +27,7 @@ function leave(hash) {
 /** Says what is known of an image whose tile does not say it: its size and date. They are asked for once. */
 async function describe(item) {
   if (!item.date) Object.assign(item, (await itemsOf(gallery(), [item.key])).items[0]);
-  if (item.date && shown.item === item) traitsLine.textContent = factsOf(item).join(" · ");
+  if (item.date && shown.item === item) traitsLine.replaceChildren(...unbroken(factsOf(item).join(" · ")));
 }
 
 /**
@@ -43,7 +43,7 @@ export function showLarge(item, { step = () => null, closed = () => {}, badge = 
   image.alt = item.name;
   dialog.querySelector("h2").textContent = item.name;
   dialog.querySelector(".path").textContent = item.path;
-  traitsLine.replaceChildren(badge && el("strong", {}, badge), facts || "\u00a0"); // a line, so that nothing moves later
+  traitsLine.replaceChildren(badge && el("strong", {}, badge), ...unbroken(facts || "\u00a0")); // a line, so that nothing moves later
   if (!facts && item.key) describe(item).catch(() => {}); // the picture itself says what is wrong
   showPick();
   dialog.querySelector(".actions").hidden = !item.key;

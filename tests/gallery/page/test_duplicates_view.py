@@ -1,5 +1,7 @@
 """The view of duplicates: its sentences, its keys on the screen, the way to it, and a place for its warnings."""
 
+import re
+
 import pytest
 from copies_on_page import bar, box
 from playwright.sync_api import expect
@@ -36,6 +38,55 @@ def test_the_least_similar_groups_are_a_click_away(opened, tidy_site):
     page.get_by_label("Order").select_option("the most similar first")
     expect(page.locator(".group .tile a").first).to_have_attribute("title", most)
     assert float(names().split("similarity ")[1].split()[0]) >= least
+
+
+@pytest.mark.parametrize("width", (320, 390, 1280))
+def test_a_date_is_never_broken_and_the_frame_of_the_focus_covers_nothing(opened, tidy_site, width):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width)
+    tile = page.locator(".group .tile").first
+    lines = "dates => dates.map((date) => date.getClientRects().length)"
+    assert set(page.locator(".traits .date").evaluate_all(lines)) == {1}
+    tile.locator("a").focus()
+    page.keyboard.press("ArrowRight")
+    focused, words = page.locator(".tile a:focus").bounding_box(), page.locator(".tile:focus-within .traits").bounding_box()
+    assert focused["y"] + focused["height"] + 5 <= words["y"]  # a frame of 3 pixels, 2 away
+    page.keyboard.press("Enter")
+    date = page.locator("dialog .facts .date")
+    expect(date).to_have_text(re.compile(r"\d{4}-\d\d-\d\d"))
+    assert date.evaluate_all(lines) == [1]
+
+
+def test_a_link_in_a_sentence_is_not_broken(opened, tidy_site):
+    url, _ = tidy_site
+    for width in (320, 640, 1100, 1180, 1280):
+        page = opened("duplicates", at=url, width=width)
+        link = page.get_by_role("link", name="Look at the least similar first")
+        assert link.evaluate("link => link.getClientRects().length") == 1
+        page.context.close()
+
+
+@pytest.mark.parametrize("width, height", ((390, 844), (1280, 800)))
+def test_the_bar_of_a_saved_script_leaves_room_for_the_map(opened, tidy_site, width, height):
+    url, _ = tidy_site
+    page = opened("duplicates", at=url, width=width, height=height)
+    page.get_by_role("button", name="of all 24 groups").click()
+    expect(bar(page)).to_contain_text("72 selected")
+    with page.expect_download():
+        bar(page).get_by_role("button", name="Save script").click()
+    expect(bar(page)).to_contain_text("Saved for 72 files")
+    place = "buttons => buttons.map((button) => button.getBoundingClientRect().top)"
+    tops = bar(page).locator(".head > button:visible").evaluate_all(place)
+    assert tops.count(tops[-1]) > 1  # "Clear" is not alone in its line
+    assert bar(page).bounding_box()["height"] <= 0.4 * height
+    page.get_by_role("link", name="Map").click()
+    settled(page)
+    expect(bar(page)).to_contain_text("72 selected")
+    assert bar(page).bounding_box()["height"] <= 0.26 * height
+    copy = bar(page).locator(".note button").first
+    copy.focus()
+    note, box = bar(page).locator(".note").bounding_box(), copy.bounding_box()
+    assert box["y"] - 5 >= note["y"] and box["y"] + box["height"] + 5 <= note["y"] + note["height"]  # its frame is whole
 
 
 @pytest.mark.parametrize("width", (320, 1280))

@@ -175,11 +175,13 @@ def test_a_group_of_the_legend_stands_out(opened):
 
 
 def test_many_groups_are_shown_when_asked_for(opened):
-    page = opened()
+    page = on_map(opened)  # so that the map is made
+    page.get_by_role("link", name="Groups", exact=True).click()
+    settled(page)
 
     def many(route):
         answer = route.fetch().json()
-        answer["groups"] = [{"id": i, "name": f"a rather long name, number {i}", "size": 300 - i} for i in range(200)]
+        answer["groups"] = [{"id": i, "name": f"2022 summer and autumn/garden {i}", "size": 300 - i} for i in range(200)]
         route.fulfill(json=answer)
 
     page.route("**/api/0/map?*", many)
@@ -187,11 +189,22 @@ def test_many_groups_are_shown_when_asked_for(opened):
     settled(page)
     chips = page.locator(".legend li button:visible")
     expect(chips).to_have_count(8)
+    assert chips.nth(3).locator(".name").inner_text() == "2022 su…umn/garden 3"  # the ends differ
+    expect(chips.nth(3)).to_have_attribute("title", "2022 summer and autumn/garden 3")
+    expect(chips.nth(3)).to_have_attribute("aria-label", "2022 summer and autumn/garden 3, 297")
+    cut = "names => names.filter((name) => name.scrollWidth > name.clientWidth).length"
+    assert chips.locator(".name").evaluate_all(cut) == 0
     every = page.get_by_role("button", name="All 200 groups")
     every.focus()
     page.keyboard.press("Enter")
     expect(chips).to_have_count(200)
-    assert page.locator(".legend").bounding_box()["height"] < 300  # it scrolls, and leaves room for the map
+    legend = page.locator(".legend").bounding_box()
+    assert legend["height"] < 300  # its list scrolls, and leaves room for the map
+    close = page.get_by_role("button", name="Fewer groups").bounding_box()
+    assert close["y"] + close["height"] <= legend["y"] + legend["height"]  # without scrolling
+    edge = page.locator(".legend ul").evaluate("list => list.getBoundingClientRect().bottom")
+    sides = chips.evaluate_all("all => all.map((chip) => chip.getBoundingClientRect()).map((box) => [box.top, box.bottom])")
+    assert all(top >= edge or bottom <= edge for top, bottom in sides)  # no row is cut
     chips.nth(150).click()
     page.get_by_role("button", name="Fewer groups").click()
     expect(chips).to_have_count(9)  # the chosen one stays
