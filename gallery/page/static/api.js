@@ -1,5 +1,7 @@
 // Requests to the server. An error becomes a Problem: a sentence that the user can act on.
 
+import { keepUploadName, uploadNames } from "./kept.js";
+
 export class Problem extends Error {
   constructor(sentence, status = 0) {
     super(sentence);
@@ -87,11 +89,12 @@ export async function upload(file) {
   if (file.size > LARGEST) throw new Problem("This is larger than 20 MB. Make it smaller first.");
   const { answer } = await ask("/api/upload", { ...post, body: file });
   sent.set(answer.upload, file);
+  keepUploadName(answer.upload, file.name);
   return answer.upload;
 }
 
-/** The file name of an upload, as long as the page remembers it. */
-export const uploadName = (token) => sent.get(token)?.name ?? "your picture";
+/** The file name of an upload, also after a reload of this tab. */
+export const uploadName = (token) => sent.get(token)?.name ?? uploadNames().get(token) ?? "your picture";
 
 /** Uploads again what the page still has of a query. Returns its pairs with the new tokens, or null if a file is missing. */
 export async function uploadAgain(pairs) {

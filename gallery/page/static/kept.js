@@ -1,4 +1,4 @@
-// Keeps the selection over a reload of this tab: keys of images and saved scripts, but no path of an image.
+// Keeps over a reload of this tab: the selection (keys of images, saved scripts, but no path of an image), names of uploads.
 
 import { galleries, root } from "./state.js";
 
@@ -33,4 +33,24 @@ export function take(g) {
   } catch {
     return null;
   }
+}
+
+const UPLOADS = "names of uploads";
+const MOST = 64; // the server keeps no more uploads
+
+/** The names of uploads, by their tokens. */
+export function uploadNames() {
+  try {
+    const pairs = JSON.parse(sessionStorage.getItem(UPLOADS)) ?? [];
+    return new Map(isList(pairs, areTexts) ? pairs : []);
+  } catch {
+    return new Map();
+  }
+}
+
+/** Keeps the name of an upload, but not its picture. */
+export function keepUploadName(token, name) {
+  try {
+    sessionStorage.setItem(UPLOADS, JSON.stringify([...uploadNames(), [token, name.slice(0, 255)]].slice(-MOST)));
+  } catch {} // without room the name is lost with the page
 }

@@ -113,8 +113,10 @@ def test_an_upload_can_be_shown_large(opened, tmp_path):
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     until(page, "!history.state.large")  # a step back in the history ends a reload
-    page.reload()  # now only the thumbnail is left
+    page.reload()  # now only the thumbnail and the name are left
     settled(page)
+    expect(page.locator("h1")).to_have_text("Images like mine.png")
+    expect(page.locator(".chip .name")).to_have_text("mine.png")
     page.locator(".chip .look").click()
     until(page, "document.querySelector('dialog img').naturalWidth > 200")
 
