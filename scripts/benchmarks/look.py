@@ -1,10 +1,13 @@
 """Measures the look of shared neighbours: time and memory from the descriptions of all images to their pairs.
 
-python scripts/benchmarks/look.py [--n 100000 1000000] [--folder DIR] --threads 1
+python scripts/benchmarks/look.py [--n 100000 1000000] [--searched 20000] [--folder DIR] --threads 1
 
 The descriptions are made, in planted classes of 30, as long as those of EfficientNet-Lite0. They lie in a memory-mapped file
 in DIR, as a look keeps them: 9.3 GB for a million. Pages of that file do not count as memory, because the system can take
 them back. The limit is one matrix product: of all descriptions with the matrix that places them.
+
+--searched N: only N images are searched with, which extrapolates the seconds of the search. The other images get made
+neighbours: two thirds of their own class, the others of the classes beside it.
 """
 
 import os
@@ -13,6 +16,7 @@ import time
 from collections import defaultdict
 
 import numpy as np
+import torch
 
 import bench  # finds the project
 import models
@@ -23,9 +27,10 @@ from models.methods import shared_neighbours
 from utils import log
 from utils.arrays import row_blocks
 from utils.clustering import reciprocal
+from utils.clustering.nearest import InvertedFile
 
 SIZE = 30  # images of a class
-HIDDEN, SPREAD, NOISE = 128, 0.09, 0.005  # numbers behind a description; deviations of each of them, and of its own numbers
+HIDDEN, SPREAD, NOISE = 128, 0.09, 0.001  # numbers behind a description; deviations of each of them, and of its own numbers
 
 
 def descriptions(n, columns, folder):
@@ -45,6 +50,35 @@ def descriptions(n, columns, folder):
     return rows, labels
 
 
+def made_neighbours(labels, k, rng):
+    """Return made lists of neighbours, int32 (n, k): an image itself, others of its class, then of the classes beside it."""
+    members = np.argsort(labels, kind="stable").astype(np.int32).reshape(-1, SIZE)
+    own = members[labels]
+    own[own == np.arange(len(labels))[:, None]] = own[:, 0]  # each row has one: the image, which comes first below
+    beside = (labels[:, None] + rng.integers(1, 6, (len(labels), k - 2 * k // 3))) % len(members)
+    lists = np.hstack([own[:, : 2 * k // 3], members[beside, rng.integers(SIZE, size=beside.shape)]])
+    lists[:, 0] = np.arange(len(labels))
+    return lists
+
+
+def searched_in_part(count, labels, extrapolated):
+    """Return a function like `nearest`, which searches with `count` images only. Appends its extrapolated core seconds."""
+
+    def nearest(rows, k, device):
+        began = time.process_time()
+        file = InvertedFile(torch.from_numpy(rows))
+        built = time.process_time() - began
+        whole, file.order = len(file.order), file.order[:count]  # images of the same cells, as a whole search takes them
+        began = time.process_time()
+        neighbours = file.nearest(k)
+        extrapolated.append(built + (time.process_time() - began) * whole / count)
+        lists = made_neighbours(labels, k, np.random.default_rng(0))
+        lists[file.order.numpy()] = neighbours[file.order.numpy()]
+        return lists
+
+    return nearest
+
+
 def timed(module, names, seconds):
     """Make functions of a module add their core seconds to a dict."""
     for name in names:
@@ -59,14 +93,17 @@ def timed(module, names, seconds):
         setattr(module, name, timing)
 
 
-def measured(n, folder, seconds):
-    """Return the lines of the table for n images. seconds: where `timed` functions add theirs."""
+def measured(n, searched, folder, seconds):
+    """Yield the lines of the table for n images. searched: as the flag. seconds: where `timed` functions add theirs."""
     embedder = models.create("EfficientNet-Lite0", pretrained=False, width=128)
     images = ImageList([f"{i}.jpg" for i in range(n)], None, "made")
     method = methods.create("shared_neighbours", embedder, images, methods.default_settings("shared_neighbours"))
     layers = {"middle": (REDUCED, REDUCED), "last": (REDUCED, REDUCED)}
     method.result.closed_form = form = ClosedForm(embedder.feature_dim, layers, embedder.dim)
     rows, labels = descriptions(n, sum(form.sizes), folder)
+    extrapolated = []
+    if searched:
+        reciprocal.nearest = searched_in_part(searched, labels, extrapolated)
     seconds.clear()
     look = bench.measure(lambda: method.prepare(rows, np.arange(n)))
     neighbours, positive = method.neighbours.numpy(), method.distance.numpy() < method.settings.near
@@ -76,12 +113,14 @@ def measured(n, folder, seconds):
     what = f"{positive.sum() / n:.1f} pairs an image, {right[positive].mean():.2%} of one class"
     yield f"{n:,}", "the look", look.core_seconds, look.peak_mb, what
     yield from ((f"{n:,}", f"of it: {name}", took, "", "") for name, took in seconds.items())
+    yield from ((f"{n:,}", "the whole search, extrapolated", took, "", "") for took in extrapolated)
     yield f"{n:,}", "limit: one product", limit.core_seconds, limit.peak_mb, ""
 
 
 def main():
     flags = bench.parser(__doc__)
     flags.add_argument("--n", type=int, nargs="+", default=[100_000, 1_000_000])
+    flags.add_argument("--searched", type=int, default=0, help="images to search with; 0: all")
     flags.add_argument("--folder", default=None, help="for the temporary file")
     args = flags.parse_args()
     bench.set_threads(args.threads)
@@ -93,7 +132,7 @@ def main():
     lines = []
     for n in args.n:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            lines += measured(n, folder, seconds)
+            lines += measured(n - n % SIZE, args.searched, folder, seconds)
     bench.table(["images", "", "core seconds", "memory above its start, MB", ""], lines)
 
 
