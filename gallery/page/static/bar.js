@@ -120,7 +120,7 @@ export function bar(g, view, more = [], listed = null) {
   const step = el("p", { class: "step" });
   const risk = el("p", { class: "warning", role: "status" });
   const unlisted = el("p", { class: "step", role: "status" }); // what is selected, but not in sight
-  const takeOut = plain("Take these out", () => {
+  const takeOut = plain("", () => {
     inOneStep(g, () => select(g, weighed.unlisted.map((key) => ({ key })), false));
     undo.focus();
   });
@@ -149,6 +149,7 @@ export function bar(g, view, more = [], listed = null) {
     put(risk, alone && !isTold ? lack(alone, items.size) : "");
     const which = items.size === 1 ? "It is" : `${count(others)} of them ${others === 1 ? "is" : "are"}`;
     put(unlisted, others ? `${which} not in this list` : "");
+    put(takeOut, others === 1 ? "Take that one out" : `Take those ${count(others)} out`);
     takeOut.hidden = !others;
   };
   if (weigh) document.addEventListener("marked", () => isThere() && weigh(true), { signal: view.signal });

@@ -33,7 +33,7 @@ export async function look() {
 /** Looks now and then, and whenever someone comes back to the page. soon(): whether the next look should come soon. */
 export function watch(then, soon) {
   [changed, awaits] = [then, soon];
-  timer = setTimeout(look, isWorking() || soon() ? SOON : EVERY);
+  timer = setTimeout(look, SOON); // what the page came with may be from before a script moved files
   addEventListener("focus", look);
   document.addEventListener("visibilitychange", look);
 }

@@ -35,10 +35,11 @@ const unpack = ({ name }) => command(`unzip ${name}`);
 const move = ({ folder }) => command(`sh ${folder}/tidy.sh`);
 const back = ({ folder }) => command(`sh ${folder}/tidy-undo.sh`);
 
+const one = ({ to }) => ` To bring back one picture, move it by hand from ${to} to where it was in your folder.`;
+
 /** Says in steps how to run the scripts. items: key -> item of what is selected. */
 export function steps(script, items) {
   const { name, to, files } = script;
-  const one = `To bring back one picture, move it by hand from ${to} to where it was in your folder.`;
   const where = "On the computer with the photos, open a terminal in the folder that holds the zip, and unpack it: ";
   return [
     lonely(script, items),
@@ -52,7 +53,7 @@ export function steps(script, items) {
         el("li", {}, where, unpack(script)),
         el("li", {}, move(script), ` says what it will do, asks, and moves ${them(files)} to ${to}, beside your folder.`),
       ),
-      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script), " ", one),
+      el("p", {}, "This page notices by itself, and counts what was moved. To bring everything back: ", back(script), one(script)),
     ),
   ];
 }
@@ -61,7 +62,8 @@ export function steps(script, items) {
 const isUndone = ({ gone, most }) => most > 0 && gone === 0;
 
 /** How to bring the files back, unless all of them are back. */
-const undo = (script) => (isUndone(script) ? [] : [back(script), ` brings ${them(script.files)} back.`]);
+const undo = (script) =>
+  isUndone(script) ? [] : [back(script), ` brings ${them(script.files)} back.`, script.gone > 1 ? one(script) : ""];
 
 /** Whether it seems to run just now. calm: looks at the folder since the last change. */
 const isMoving = ({ files, gone, lost = 0, calm = 0 }) => gone > lost && gone < files && calm < CALM;

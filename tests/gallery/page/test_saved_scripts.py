@@ -150,6 +150,7 @@ def test_the_page_tells_soon_what_the_scripts_did(opened, tidy_site, tmp_path):
 
     run("tidy.sh")
     expect(bar(page)).to_contain_text("72 of 72 files were moved to")
+    expect(bar(page)).to_contain_text("To bring back one picture, move it by hand from")
     run("tidy-undo.sh")
     expect(bar(page).locator(".news")).to_have_text("All 72 files are back where they were.")
     assert len(list(photos.rglob("*.jpg"))) == 96

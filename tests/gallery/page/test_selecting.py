@@ -250,7 +250,7 @@ def test_filter_order_and_reference(opened, tidy_site):
     expect(page.locator("main .line").first).to_contain_text("4 images in 1 group: 1 to keep, 3 copies.")
     expect(bar(page)).to_contain_text("1 selected")  # it survives a filter
     page.get_by_role("button", name="of the group").click()
-    expect(bar(page)).to_contain_text("2 added")
+    expect(bar(page)).to_contain_text("4 selected")
     bar(page).get_by_role("button", name="Clear").click()
     page.get_by_label("Folder or name").fill("nowhere")
     expect(page.get_by_text("No group is left by the filter.")).to_be_visible()
