@@ -30,7 +30,7 @@ from utils.clustering import reciprocal
 from utils.clustering.nearest import InvertedFile
 
 SIZE = 30  # images of a class
-HIDDEN, SPREAD, NOISE = 128, 0.09, 0.001  # numbers behind a description; deviations of each of them, and of its own numbers
+HIDDEN, SPREAD, NOISE = 128, 0.06, 0.001  # numbers behind a description; deviations of each of them, and of its own numbers
 
 
 def descriptions(n, columns, folder):
