@@ -2,12 +2,13 @@
 
 python scripts/benchmarks/look.py [--n 100000 1000000] [--searched 20000] [--folder DIR] --threads 1
 
-The descriptions are made, in planted classes of 30, as long as those of EfficientNet-Lite0. They lie in a memory-mapped file
-in DIR, as a look keeps them: 9.3 GB for a million. Pages of that file do not count as memory, because the system can take
-them back. The limit is one matrix product: of all descriptions with the matrix that places them.
+The made descriptions have as many numbers as those of EfficientNet-Lite0, and planted classes of 30 images. A look keeps
+them in a memory-mapped file, here in DIR: 9.3 GB for a million. Pages of that file do not count as memory, because the
+system can take them back. The limit is one matrix product: of all descriptions with the matrix that places them.
 
---searched N: only N images are searched with, which extrapolates the seconds of the search. The other images get made
-neighbours: two thirds of their own class, the others of the classes beside it.
+--searched N: only N images are searched with, and the seconds of the whole search are extrapolated. The other images get
+made neighbours: two thirds of their own class, the others of the classes beside it. Where the inverted file does not pay,
+all images are compared with all nevertheless: a million take hours.
 """
 
 import os

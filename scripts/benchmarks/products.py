@@ -71,16 +71,8 @@ def run(command, log):
 
 def commands(folder, method, width, of):
     """Yield (name, command) for training by a method, and for testing its last checkpoint."""
-    net = [
-        "--data",
-        str(folder),
-        "--net",
-        "EfficientNet-Lite0",
-        "--width",
-        str(width),
-        "--origin_width",
-        str(width * 9 // 8),
-    ]
+    crops = f"--net EfficientNet-Lite0 --width {width} --origin_width {width * 9 // 8}".split()
+    net = ["--data", str(folder), *crops]
     own = {
         "udml_ss": ["--num_clusters", str(CLUSTERS // of), "--epochs", "1", "--init", "pca", "--lr", "1e-4"],
         "shared_neighbours": ["--epochs", "20", "--lr", "3e-4", "--readout", "closed_form"],
@@ -110,15 +102,9 @@ def main():
                 measured[name] = run(command, folder / f"{name.replace(': ', '-')}.log")
                 kept.write_text(json.dumps(measured, indent=1))
     heading(f"A set as large as Stanford Online Products, EfficientNet-Lite0, {args.width} pixels")
+    longest = lambda parts: ", ".join(f"{part} {seconds / 60:.1f}" for part, seconds in parts if seconds > 6)
     rows = [
-        (
-            name,
-            m["seconds"] / 60,
-            m["core_seconds"] / 60,
-            m["peak_mb"],
-            ", ".join(f"{p} {s / 60:.1f}" for p, s in m["parts"] if s > 6),
-        )
-        for name, m in measured.items()
+        (name, m["seconds"] / 60, m["core_seconds"] / 60, m["peak_mb"], longest(m["parts"])) for name, m in measured.items()
     ]
     table(["", "minutes", "core minutes", "peak memory, MB", "minutes by part"], rows)
     for log in sorted(folder.glob("*-test.py.log")):

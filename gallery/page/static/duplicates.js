@@ -31,7 +31,7 @@ const KINDS = {
   },
   burst: {
     name: "Bursts",
-    says: "Shots by one camera, at most 10 seconds apart, or pictures that are alike but for one place: something moved, or a caption.",
+    says: "Shots by one camera within 10 seconds. Also pictures that differ in one place only: something moved, or one has a caption.",
     none: "No bursts were found.",
   },
   alike: {
@@ -107,9 +107,8 @@ function settings(kind, query, changed) {
 /** Buttons that select all but the best: of the groups shown, or of all. update(total, here): how many there are now. */
 function spares({ g, list, rule, ask, about, failed }) {
   let total = 0;
-  const groupsHere = () => [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
   const ofShown = () => {
-    const groups = groupsHere();
+    const groups = [...list.querySelectorAll(".group:not(.dismissed) ul.tiles")];
     inOneStep(g, () => groups.forEach((group) => allButFirst(g, [...group.children].map(itemOf), about())));
     say(groups.length);
   };
