@@ -5,9 +5,9 @@
    neighbours (`utils/clustering/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
    between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
-3. The moving average of the weights smooths the training. The result lies half-way between the start and this average: that
-   keeps most of what training gains, and most of what the net knew before (Wortsman et al. 2022, arXiv 2109.01903). The
-   closed form reads the result out.
+3. The moving average of the weights smooths the training. The result lies between the start and this average, by default
+   half-way: that keeps most of what training gains, and most of what the net knew before (Wortsman et al. 2022, arXiv
+   2109.01903). The closed form reads the result out.
 """
 
 import argparse
@@ -38,7 +38,6 @@ WEIGHTS = (1.0, 1.5, 0.5)  # of a description's parts: first order, second order
 PLACES = 1024  # numbers that place an image; with this many, the result hardly depends on WEIGHTS
 STEPS = 10  # steps of an epoch
 MOMENTUM = 0.98  # of the moving average
-WAY = 0.5  # how far the result lies on the way from the start to the moving average
 ROWS_AT_ONCE = 2**14  # descriptions that are projected at once
 
 
@@ -79,6 +78,8 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="K: one image plus K - 1 of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; if lower, only hard negatives count")
+        about = "how far the result lies on the way from the start (0) to the moving average (1); less if training harms"
+        add("--way", type=flags.number(float, 0, above=True, most=1), default=0.5, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 
     # ---- pairs -------------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class SharedNeighbours(Method):
     def after_step(self, out: dict[str, Tensor], batch: Batch) -> None:
         self.steps += 1
         keep = min(MOMENTUM, int(self.steps) / (int(self.steps) + 9))  # a shorter memory for the first steps
-        shift(self.result.features, self.average, self.embedder.features, WAY * (1 - keep))
+        shift(self.result.features, self.average, self.embedder.features, self.settings.way * (1 - keep))
         move(self.average, self.embedder.features, 1 - keep)
 
     def trained(self) -> Embedder:

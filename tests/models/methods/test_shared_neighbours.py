@@ -190,8 +190,9 @@ def test_the_loss_takes_near_pairs_for_positive_and_far_ones_for_negative():
     assert got == wanted == {"embedder.features.0.weight", "embedder.features.0.bias", "head.projection"}
 
 
-def test_the_result_lies_half_way_between_the_start_and_the_moving_average():
-    method = prepared()
+@pytest.mark.parametrize(("settings", "way"), [({}, 0.5), ({"way": 0.25}, 0.25), ({"way": 1.0}, 1)])
+def test_the_result_lies_between_the_start_and_the_moving_average(settings, way):
+    method = prepared(**settings)
     optimiser = torch.optim.Adam(method.param_groups(), lr=0.01)
     start = copy.deepcopy(method.embedder.features[0].weight.detach())
     average = start.clone()
@@ -207,7 +208,7 @@ def test_the_result_lies_half_way_between_the_start_and_the_moving_average():
         average = keep * average + (1 - keep) * method.embedder.features[0].weight.detach()
     assert not torch.allclose(average, start, atol=1e-3)
     torch.testing.assert_close(method.average[0].weight, average)
-    torch.testing.assert_close(method.trained().features[0].weight, (start + average) / 2)
+    torch.testing.assert_close(method.trained().features[0].weight, (1 - way) * start + way * average)
     assert not any(parameter.requires_grad for parameter in method.trained().parameters())
     assert not method.train().trained().training
 
