@@ -17,8 +17,17 @@ from utils.clustering.agreement import soft_agreement
 
 WEIGHTS = (0, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)  # weights to try for the middle stage's second order; the first order has 1
 LAST_WEIGHT = 0.5  # weight of the last stage's second order
-TIE = 0.01  # agreements that differ by less than this share are alike: the largest weight with such an agreement is taken
-FEWEST = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
+
+
+class Rule(NamedTuple):
+    """The constants of the choice. `scripts/closed_form_rule.py` shows what other values would choose."""
+
+    temperature: float = 1.0  # of soft neighbours, in standard deviations of the similarities
+    tie: float = 0.01  # agreements within this share of the best are alike: the largest of their weights is taken
+    fewest: int = 4  # sampled images for each direction in which agreement is measured; with fewer, noise decides
+
+
+RULE = Rule()
 
 
 class Choice(NamedTuple):
@@ -68,16 +77,21 @@ def _solve(form: ClosedForm, covariance: Covariance, weights: Sequence[float], d
     form.projection.copy_(projection(covariance, scales, form.dim))
 
 
-def agreement_of(form: ClosedForm, views: Sequence[Tensor]) -> float:
-    """Return the soft agreement of a closed form, in its leading directions: one for every FEWEST images.
+def agreement_of(form: ClosedForm, views: Sequence[Tensor], rule: Rule = RULE) -> float:
+    """Return the soft agreement of a closed form, in its leading directions.
 
     views: descriptions of the same images (n, P): first of the central crops, then of two or more sets of random crops.
     """
-    leading = max(1, min(form.dim, len(views[0]) // FEWEST))
-    centre, *crops = (F.normalize(form.project(rows.to(form.mean.device))[:, :leading], dim=1) for rows in views)
-    return soft_agreement(centre, crops)
+    centre, *crops = leading(form, views, rule.fewest)
+    return soft_agreement(centre, crops, rule.temperature)
 
 
-def best(agreements: Sequence[float]) -> int:
+def leading(form: ClosedForm, views: Sequence[Tensor], fewest: int = RULE.fewest) -> list[Tensor]:
+    """Return the views (n, P) in a closed form's leading directions, one for every `fewest` images, of length one."""
+    most = max(1, min(form.dim, len(views[0]) // fewest))
+    return [F.normalize(form.project(rows.to(form.mean.device))[:, :most], dim=1) for rows in views]
+
+
+def best(agreements: Sequence[float], tie: float = RULE.tie) -> int:
     """Return the place of the weight to take, from the agreement for each weight in rising order: the last of the best."""
-    return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - TIE) * max(agreements))
+    return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - tie) * max(agreements))

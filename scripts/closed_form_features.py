@@ -50,10 +50,11 @@ class Frozen:
     "test_description": descriptions of the test images.
     """
 
-    def __init__(self, folder, net, width, scratch):
-        self.folder, self.net, self.width = folder, net, width
+    def __init__(self, folder, net, width, scratch, checkpoint=None, name=None):
+        """checkpoint: of a trained net, which then takes the place of the frozen one. name: of the files."""
+        self.folder, self.net, self.width, self.checkpoint = folder, net, width, checkpoint
         self.set = os.path.basename(os.path.abspath(folder))
-        self.name = f"{self.set}-{net.replace('/', '-')}-{width}"
+        self.name = (name or f"{self.set}-{net}-{width}").replace("/", "-")
         self.cache = Path(scratch) / "features" / self.name
 
     @cached_property
@@ -99,7 +100,11 @@ class Frozen:
         return np.load(self.cache / f"{name}.npy")
 
     def _embedder(self):
-        embedder = models.create(self.net, DIMS[0], True, width=self.width, origin_width=self.width * 9 // 8).eval()
+        crops = {"width": self.width, "origin_width": self.width * 9 // 8}
+        if self.checkpoint:
+            embedder = models.load(self.checkpoint, **crops)
+        else:
+            embedder = models.create(self.net, DIMS[0], True, **crops).eval()
         return device.choose("cpu").place(embedder)
 
     def _batches(self, images, embedder):

@@ -1,6 +1,7 @@
 """Scores of an embedding that need no labels: do two random crops of an image find the same other images?"""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,15 +20,15 @@ def neighbour_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
     return _over_pairs(centre, crops, nearest_other, same)
 
 
-def soft_agreement(centre: Tensor, crops: Sequence[Tensor]) -> float:
+def soft_agreement(centre: Tensor, crops: Sequence[Tensor], temperature: float = 1.0) -> float:
     """Return how alike the soft neighbours of two random crops are, from 0 to 1, averaged over pairs of crops.
 
-    Arguments as in `neighbour_agreement`. A crop's soft neighbours are a distribution over all other images (see
-    `soft_neighbours`). Two crops agree by <A, B> / (|A| |B|), where A and B (N, N) hold the distributions of all images.
-    Memory is N x N for each set of crops, so N is a sample.
+    centre, crops: as in `neighbour_agreement`. temperature: as in `soft_neighbours`. A crop's soft neighbours are a
+    distribution over all other images. Two crops agree by <A, B> / (|A| |B|), where A and B (N, N) hold the distributions
+    of all images. Memory is N x N for each set of crops, so N is a sample.
     """
     cosine = lambda one, other: (one * other).sum() / (one.norm() * other.norm())
-    return _over_pairs(centre, crops, soft_neighbours, cosine)
+    return _over_pairs(centre, crops, partial(soft_neighbours, temperature=temperature), cosine)
 
 
 def _over_pairs(centre: Tensor, crops: Sequence[Tensor], look: Callable, compare: Callable) -> float:
@@ -39,15 +40,16 @@ def _over_pairs(centre: Tensor, crops: Sequence[Tensor], look: Callable, compare
     return float(torch.stack([compare(*pair) for pair in pairs]).mean())
 
 
-def soft_neighbours(rows: Tensor, centre: Tensor) -> Tensor:
-    """Return (N, N): row i is the softmax of similarity / deviation over all images but i. rows, centre: (N, d).
+def soft_neighbours(rows: Tensor, centre: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return (N, N): row i is the softmax of similarity / (temperature * deviation) over all images but i.
 
-    The deviation is the standard deviation of all these similarities. Spaces with similarities of any spread thus compare.
+    rows, centre: (N, d). The deviation is the standard deviation of all these similarities. Spaces with similarities of any
+    spread thus compare.
     """
     similar = rows @ centre.T
     own = torch.eye(len(similar), dtype=torch.bool, device=similar.device)
     deviation = similar[~own].std().clamp(min=torch.finfo(similar.dtype).eps)
-    return (similar / deviation).masked_fill_(own, -torch.inf).softmax(1)
+    return (similar / (temperature * deviation)).masked_fill_(own, -torch.inf).softmax(1)
 
 
 def nearest_other(rows: Tensor, centre: Tensor) -> Tensor:

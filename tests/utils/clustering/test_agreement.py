@@ -47,25 +47,27 @@ def test_agreement_is_that_of_loops(monkeypatch, block, images, crops):
     assert images == 3 or 0.1 < expected < 0.95  # otherwise, the test would show nothing
 
 
-def soft_by_hand(centre, crops):
+def soft_by_hand(centre, crops, temperature=1):
     distributions = []
     for rows in crops:
         similar = [[rows[i] @ centre[j] for j in range(len(centre)) if j != i] for i in range(len(centre))]
         mean = sum(map(sum, similar)) / (len(centre) * (len(centre) - 1))
         squares = sum((value - mean) ** 2 for row in similar for value in row)
         deviation = (squares / (len(centre) * (len(centre) - 1) - 1)) ** 0.5
-        powers = [[math.exp(value / deviation) for value in row] for row in similar]
+        powers = [[math.exp(value / temperature / deviation) for value in row] for row in similar]
         distributions.append([value / sum(row) for row in powers for value in row])
     pairs = [(0, 1)] if len(crops) == 2 else [(k, (k + 1) % len(crops)) for k in range(len(crops))]
     dot = lambda a, b: sum(x * y for x, y in zip(distributions[a], distributions[b]))
     return sum(dot(a, b) / math.sqrt(dot(a, a) * dot(b, b)) for a, b in pairs) / len(pairs)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1, 2])
 @pytest.mark.parametrize("images, crops", [(3, 2), (17, 2), (17, 3), (12, 5)])
-def test_soft_agreement_is_that_of_loops(images, crops):
+def test_soft_agreement_is_that_of_loops(images, crops, temperature):
     centre, views = some(images, crops)
-    expected = soft_by_hand(centre.numpy(), [rows.numpy() for rows in views])
-    assert soft_agreement(centre, views) == pytest.approx(expected, abs=1e-6)
+    expected = soft_by_hand(centre.numpy(), [rows.numpy() for rows in views], temperature)
+    assert soft_agreement(centre, views, temperature) == pytest.approx(expected, abs=1e-6)
+    assert temperature == 1 or soft_agreement(centre, views) != pytest.approx(expected, abs=1e-3)
     assert 0.1 < expected < 0.95
 
 
