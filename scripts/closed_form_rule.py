@@ -5,38 +5,40 @@
 Sets are named as in scripts/study.sh. The constants are chosen on classes held out from the training lists, by closed forms
 that are fitted to the other classes: the rule that loses the fewest points of Recall@1 against the best weight, on average.
 They are tested on the test classes of the set that was left out. Nets of seed 0 that scripts/study.sh trained in the same
-root, with HELD_OUT=1 and without, take part. Features and results are kept below ROOT/weight_rule.
+root, with HELD_OUT=1 and without, take part. Other scores, and all weights at once, are tested with frozen nets. Features
+and results are kept below ROOT/weight_rule.
 """
 
 import argparse
 import os
 import statistics
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
+import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from closed_form_features import DIMS, Frozen
-from closed_form_fits import Results, Sight, scored
+from closed_form_fits import Results
 from closed_form_print import table
+from closed_form_weights import FEWEST, OTHER, TEMPERATURES, Net
 from study_results import checkpoints
 from study_sets import HELD_OUT, STUDY, parse, prepare
 
-from models.choice import LAST_WEIGHT, RULE, WEIGHTS, Rule, best, leading
-from utils.clustering.agreement import soft_agreement
+from models.choice import RULE, WEIGHTS, Rule, best
 from utils.errors import InputError, exit_on_error
 
-TEMPERATURES, TIES, FEWEST = (0.6, 0.8, 1.0, 1.25, 1.6), (0.0, 0.005, 0.01, 0.02, 0.04), (2, 4, 8)
+TIES = (0.0, 0.005, 0.01, 0.02, 0.04)
 RULES = [Rule(*values) for values in product(TEMPERATURES, TIES, FEWEST)]
 TRAINED = ("shared_neighbours",)  # methods of the study whose nets take part
 
 
 class Case(NamedTuple):
-    """A net on a set, at one number of dimensions: Recall@1 and agreements for each of WEIGHTS."""
+    """A net on a set, at one number of dimensions: Recall@1 and scores for each of WEIGHTS."""
 
     set: str
     study: str  # HELD_OUT: classes held out from the training list; STUDY: the test classes
@@ -44,6 +46,8 @@ class Case(NamedTuple):
     dim: int
     recall: list[float]  # shares
     agreement: dict[tuple[float, int], list[float]]  # of (temperature, fewest)
+    other: dict[str, list[float]]  # of frozen nets: other scores
+    together: float | None  # of frozen nets: Recall@1 of the sum of similarities over all weights
 
     def chosen(self, rule: Rule) -> int:
         """Return the place of the weight that the rule chooses."""
@@ -51,72 +55,52 @@ class Case(NamedTuple):
 
     def lost(self, rule: Rule) -> float:
         """Return the points of Recall@1 that the weight chosen by the rule loses against the best weight."""
-        return 100 * (max(self.recall) - self.recall[self.chosen(rule)])
+        return self.lost_at(self.chosen(rule))
+
+    def lost_at(self, place: int) -> float:
+        return 100 * (max(self.recall) - self.recall[place])
 
 
-def measured(frozen: Frozen, results: Results) -> dict[str, dict]:
-    """Return {weight: {dim: {"R@1": share, "TEMPERATURE/FEWEST": soft agreement}}} of a net."""
-    sight = None
-    for weight in WEIGHTS:
+def cases_of(name: str, study: str, label: str, found: Mapping, before: Mapping | None = None) -> list[Case]:
+    """Return the cases of a net, one for each of DIMS. found: its results. before: those of the net before training."""
 
-        def compute():
-            nonlocal sight
-            sight = sight or Sight(frozen)
-            forms = sight.forms((1.0, weight, LAST_WEIGHT), torch.float32)
-            return {str(dim): {**agreements(form, sight.views), "R@1": recall(form)} for dim, form in forms.items()}
-
-        def recall(form):
-            embedded = form.project(torch.from_numpy(frozen.array("test_description"))).numpy()
-            return scored(embedded, frozen.test_labels, ("recall",))["R@1"]
-
-        results.row("weights", f"{weight:g}", compute)
-    return results.found["weights"]
-
-
-def agreements(form, views) -> dict[str, float]:
-    """Return the soft agreement of a closed form for each temperature and each number of images a direction."""
-    values = {}
-    for fewest in FEWEST:
-        centre, *crops = leading(form, views, fewest)
-        for temperature in TEMPERATURES:
-            values[f"{temperature:g}/{fewest}"] = soft_agreement(centre, crops, temperature)
-    return values
-
-
-def cases_of(name: str, study: str, net: str, rows: Mapping[str, dict], before: Mapping[str, dict] | None) -> list[Case]:
-    """Return the cases of a net, one for each of DIMS. before: of a trained net, the rows of the net before training."""
-
-    def agreement(dim: str, key: str) -> list[float]:
-        own = [row[dim][key] for row in rows.values()]
-        return [(a * b[dim][key]) ** 0.5 for a, b in zip(own, before.values())] if before else own
+    def column(dim: int, key: str) -> list[float]:
+        own = [row[str(dim)][key] for row in found["weights"].values()]
+        if not before:
+            return own
+        return [(a * row[str(dim)][key]) ** 0.5 for a, row in zip(own, before["weights"].values())]
 
     keys = {(temperature, fewest): f"{temperature:g}/{fewest}" for temperature, fewest in product(TEMPERATURES, FEWEST)}
-    return [
-        Case(
-            *(name, study, net, dim),
-            [row[str(dim)]["R@1"] for row in rows.values()],
-            {values: agreement(str(dim), key) for values, key in keys.items()},
-        )
-        for dim in DIMS
-    ]
+    cases = []
+    for dim in DIMS:
+        recall = [row[str(dim)]["R@1"] for row in found["weights"].values()]
+        agreement = {values: column(dim, key) for values, key in keys.items()}
+        other = {} if before else {score: column(dim, score) for score in OTHER}
+        together = None if before else found["together"]["all weights"][str(dim)]
+        cases.append(Case(name, study, label, dim, recall, agreement, other, together))
+    return cases
 
 
 def measure(name: str, folder: str, study: str, args: argparse.Namespace) -> list[Case]:
     """Return the cases of a set, of frozen and trained nets."""
     scratch, lists = Path(args.root) / "weight_rule", prepare(name, folder, study, args.root)
-    cases, frozen_rows = [], {}
 
-    def rows_of(label, net, checkpoint=None):
-        frozen = Frozen(lists, net, args.width, scratch, checkpoint=checkpoint, name=f"{name}-{study}-{label}-{args.width}")
-        return measured(frozen, Results(scratch / f"{frozen.name}.json"))
+    def results_of(label: str, net: str, checkpoint: str | None = None) -> dict:
+        frozen = Frozen(lists, net, args.width, scratch, checkpoint, f"{name}-{study}-{label}-{args.width}")
+        results, measured = Results(scratch / f"{frozen.name}.json"), Net(frozen)
+        for weight in WEIGHTS:
+            results.row("weights", f"{weight:g}", partial(measured.row, weight))
+        if not checkpoint:
+            results.row("together", "all weights", measured.together)
+        return results.found
 
-    for net in args.nets:
-        frozen_rows[net] = rows_of(net, net)
-        cases += cases_of(name, study, net, frozen_rows[net], None)
+    start = {net: results_of(net, net) for net in args.nets}
+    cases = [case for net in args.nets for case in cases_of(name, study, net, start[net])]
     for method in TRAINED:
+        net = args.nets[0]
         if checkpoint := last_checkpoint(os.path.join(args.root, study, name), f"{method}-seed-0"):
-            rows = rows_of(method, args.nets[0], checkpoint)
-            cases += cases_of(name, study, f"{args.nets[0]}, {method}", rows, frozen_rows[args.nets[0]])
+            found = results_of(method, net, checkpoint)
+            cases += cases_of(name, study, f"{net}, {method}", found, start[net])
         else:
             print(f"{name}: {study} has no net of {method} with seed 0; left out", file=sys.stderr)
     return cases
@@ -129,44 +113,53 @@ def last_checkpoint(folder: str, run: str) -> str | None:
     return existing[-1] if existing else None
 
 
-def lost(cases: Iterable[Case], rule: Rule) -> tuple[float, float]:
-    """Return the mean and the largest number of points that a rule loses."""
-    points = [case.lost(rule) for case in cases]
-    return statistics.mean(points), max(points)
-
-
-def chosen_rule(cases: list[Case]) -> Rule:
+def chosen_rule(cases: Sequence[Case]) -> Rule:
     """Return the rule that loses least on average. Of equal rules, the one next to the middle of the grid is taken."""
     middle = Rule(*(values[len(values) // 2] for values in (TEMPERATURES, TIES, FEWEST)))
-    return min(RULES, key=lambda rule: (round(lost(cases, rule)[0], 6), sum(a != b for a, b in zip(rule, middle))))
+
+    def order(rule: Rule) -> tuple[float, int]:
+        return round(statistics.mean(case.lost(rule) for case in cases), 6), sum(a != b for a, b in zip(rule, middle))
+
+    return min(RULES, key=order)
 
 
-def points(values: tuple[float, float]) -> str:
-    return f"{values[0]:.2f} / {values[1]:.2f}"
+def lost(cases: Iterable[Case], lost_by: Callable[[Case], float]) -> str:
+    """Return the mean and the largest number of points lost, as text."""
+    points = [lost_by(case) for case in cases]
+    return f"{statistics.mean(points):.2f} / {max(points):.2f}"
 
 
-def print_tables(cases: list[Case]) -> None:
-    """Print what rules chosen on all sets but one lose on that set, what one constant changes, and each case."""
+def print_tables(cases: Sequence[Case]) -> None:
+    """Print what rules chosen on all sets but one lose there, what one constant changes, other scores, and each case."""
     held, test = ([case for case in cases if case.study == study] for study in (HELD_OUT, STUDY))
+    in_use = lambda case: case.lost(RULE)
     rows = []
     for name in dict.fromkeys(case.set for case in cases):
         rule = chosen_rule([case for case in held if case.set != name])
         own = [case for case in test if case.set == name]
         constants = [f"{rule.temperature:g}", f"{100 * rule.tie:g} %", rule.fewest]
-        rows.append([name, *constants, points(lost(own, rule)), points(lost(own, RULE))])
+        rows.append([name, *constants, lost(own, lambda case: case.lost(rule)), lost(own, in_use)])
     headings = ["left out", "temperature", "tie", "images a direction", "it loses", "the rule in use loses"]
-    title = (
-        "The rule chosen on held-out classes of the other sets; mean / most points lost on test classes of the set left out"
-    )
+    title = "The rule chosen on held-out classes of the other sets: mean / most points lost on test classes of the left one"
     table(title, headings, rows)
+
     rows = []
     for field, values in zip(Rule._fields, (TEMPERATURES, TIES, FEWEST)):
         for value in values:
             rule = RULE._replace(**{field: value})
-            use = "in use" if rule == RULE else ""
-            rows.append([field, f"{value:g}", use, points(lost(held, rule)), points(lost(test, rule))])
-    headings = ["constant", "value", "", "held-out classes", "test classes"]
-    table("One constant changed, all sets: mean / most points lost", headings, rows)
+            points = [lost(part, lambda case: case.lost(rule)) for part in (held, test)]
+            rows.append([field, f"{value:g}", "in use" if rule == RULE else "", *points])
+    table(
+        "One constant changed: mean / most points lost", ["constant", "value", "", "held-out classes", "test classes"], rows
+    )
+
+    scores = {score: lambda case, score=score: case.lost_at(int(np.argmax(case.other[score]))) for score in OTHER}
+    scores["no choice: similarities summed over all weights"] = lambda case: 100 * (max(case.recall) - case.together)
+    scores["soft agreement, the rule in use"] = in_use
+    frozen = [[case for case in part if case.other] for part in (held, test)]
+    rows = [[score, *(lost(part, lost_by) for part in frozen)] for score, lost_by in scores.items()]
+    table("Other scores, frozen nets: mean / most points lost", ["score", "held-out classes", "test classes"], rows)
+
     rows = []
     for case in test:
         choice = f"{WEIGHTS[case.chosen(RULE)]:g}"

@@ -68,7 +68,7 @@ def test_soft_agreement_is_that_of_loops(images, crops, temperature):
     expected = soft_by_hand(centre.numpy(), [rows.numpy() for rows in views], temperature)
     assert soft_agreement(centre, views, temperature) == pytest.approx(expected, abs=1e-6)
     assert temperature == 1 or soft_agreement(centre, views) != pytest.approx(expected, abs=1e-3)
-    assert 0.1 < expected < 0.95
+    assert 0.1 < expected < 0.98
 
 
 def test_soft_agreement_does_not_depend_on_the_spread_of_similarities():
