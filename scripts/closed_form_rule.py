@@ -26,8 +26,8 @@ from closed_form_features import DIMS, Frozen
 from closed_form_fits import Results
 from closed_form_print import table
 from closed_form_weights import FEWEST, OTHER, TEMPERATURES, Net
-from study_results import checkpoints
-from study_sets import HELD_OUT, STUDY, parse, prepare
+from study_results import HELD_OUT, STUDY, checkpoints
+from study_sets import parse, prepare
 
 from models.choice import RULE, WEIGHTS, Rule, best
 from utils.errors import InputError, exit_on_error

@@ -1,5 +1,5 @@
 """The nets of a study that were judged without labels (label_free.json of a set), for scripts/study.py. Lists the nets that
-are due, and makes the table of how well each score ranks nets."""
+are due, and makes tables: each net, how well each score ranks nets, and the limit of the rank chosen on other sets."""
 
 import os
 import re
@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from study_results import JUDGED_FILE, NO_TRAINING, checkpoints, read
 
+from evaluations.label_free import CHOOSES, COLLAPSED
 from utils.files import write_json
 
+RANK = "rank"  # the score that sees a collapse
+CLEAR = 1.0  # points of Recall@1 that a net is clearly better or worse by
 FEWEST = 3  # nets that a rank correlation needs
 BOUND = "supervised"  # the method with labels
 OTHER_START = re.compile(",(NET|WIDTH|ORIGIN_WIDTH)=")  # in a word of METHODS: the net before training is another one
@@ -66,6 +69,25 @@ def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
     return float(spearmanr(*zip(*pairs)).statistic)
 
 
+def judged_tables(sets: dict[str, list[Judged]], held: dict[str, list[Judged]]) -> list[str]:
+    """Return all tables of judged nets. held: nets judged on classes held out from the training lists; {} for none."""
+    tables, whole = [judged_table(sets)], only_whole(sets)
+    if whole:
+        tables.append(nets_table(whole))
+    if whole and (held := only_whole(held)):
+        tables.append(limits_table(held, whole))
+    return tables
+
+
+def only_whole(sets: dict[str, list[Judged]]) -> dict[str, list[Judged]]:
+    """Return the sets with a net before training whose nets all have the scores that decide (earlier versions had others)."""
+    return {
+        name: nets
+        for name, nets in sets.items()
+        if any(not net.epoch for net in nets) and all({CHOOSES, RANK} <= net.scores.keys() for net in nets)
+    }
+
+
 def judged_table(sets: dict[str, list[Judged]]) -> str:
     """Return a table with a row for each score without labels: its rank correlation in each set, and the Recall@1 of the net
     that it chooses. Nets trained with labels are ranked, but cannot be chosen."""
@@ -89,3 +111,69 @@ def judged_table(sets: dict[str, list[Judged]]) -> str:
     recalls = [[net.recall for net in nets] for nets in choices.values()]
     ends = [f" | | {min(each):.2f} to {max(each):.2f} |" for each in recalls]
     return "\n".join([*lines, "| to choose from |" + "".join(ends)])
+
+
+def nets_table(sets: dict[str, list[Judged]]) -> str:
+    """Return a table with a row for each method and a column for each set: R@1 / evidence / effective rank of each net.
+
+    Its last row counts the nets whose evidence differs from the start in the direction of R@1, of those whose R@1 differs by
+    more than CLEAR points.
+    """
+    heads = "".join(f" {name} |" for name in sets)
+    lines = ["**Each judged net: R@1 / evidence / rank**", "", f"| |{heads}", "|---" * (1 + len(sets)) + "|"]
+    for method in sorted({net.method for nets in sets.values() for net in nets}):
+        own = [[net for net in nets if net.method == method] for nets in sets.values()]
+        cells = ["; ".join(shown(net) for net in nets) for nets in own]
+        lines.append(f"| {method or 'no training'} | {' | '.join(cells)} |")
+    counts = [directions(nets) for nets in sets.values()]
+    return "\n".join([*lines, f"| direction right | {' | '.join(f'{right} of {count}' for right, count in counts)} |"])
+
+
+def shown(net: Judged) -> str:
+    return f"{net.recall:.1f} / {net.scores[CHOOSES]:.3f} / {net.scores[RANK]:.0f}"
+
+
+def directions(nets: Sequence[Judged]) -> tuple[int, int]:
+    """Return how many nets are judged in the right direction, and how many have a direction: R@1 more than CLEAR points
+    above or below the start."""
+    start = start_of(nets)
+    gains = [(net.recall - start.recall, net.scores[CHOOSES] > start.scores[CHOOSES]) for net in nets]
+    clear = [(gain > 0) == higher for gain, higher in gains if abs(gain) > CLEAR]
+    return sum(clear), len(clear)
+
+
+def start_of(nets: Sequence[Judged]) -> Judged:
+    """Return the net before training."""
+    return next(net for net in nets if not net.epoch)
+
+
+def limit_between(sets: Sequence[Sequence[Judged]]) -> float | None:
+    """Return a limit of the rank below which nets count as collapsed, as a share of the rank before training.
+
+    It lies half-way, on a scale of logarithms, between the lowest net that is not clearly worse than the start, and the
+    highest net below it. None without a net below it.
+    """
+    worse, fine = [], []
+    for nets in sets:
+        start = start_of(nets)
+        for net in nets:
+            share = net.scores[RANK] / start.scores[RANK]
+            (worse if net.recall < start.recall - CLEAR else fine).append(share)
+    below = [share for share in worse if share < min(fine)]
+    return (max(below) * min(fine)) ** 0.5 if below else None
+
+
+def limits_table(held: dict[str, list[Judged]], test: dict[str, list[Judged]]) -> str:
+    """Return a table with a row for each set: the limit of the rank by nets judged on classes held out from the training
+    lists of the other sets, and the test's nets below it and below the limit in use."""
+    lines = ["**The limit of the rank, chosen on held-out classes of the other sets**", ""]
+    lines += ["| left out | limit | nets below it, R@1 | below the limit in use |", "|---|---|---|---|"]
+    for name, nets in test.items():
+        limit = limit_between([others for other, others in held.items() if other != name])
+        start = start_of(nets)
+        cells = []
+        for each in (limit, COLLAPSED):
+            below = [net for net in nets if each is not None and net.scores[RANK] < each * start.scores[RANK]]
+            cells.append(", ".join(f"{net.method} {net.recall:.1f} (start {start.recall:.1f})" for net in below) or "none")
+        lines.append(f"| {name} | {'none' if limit is None else f'{100 * limit:.1f} %'} | {cells[0]} | {cells[1]} |")
+    return "\n".join(lines)

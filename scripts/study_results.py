@@ -12,6 +12,7 @@ from typing import Any
 
 from utils.files import written_whole
 
+STUDY, HELD_OUT, COMPARE = "study", "study_held_out", "compare"  # the folders of results, one for each use of study.sh
 KEPT = "results.json"  # the file, beside the tables
 JUDGED = "judged"  # the key of a set's judged nets
 JUDGED_FILE = "label_free.json"  # the file of a set's judged nets, as test.py writes it

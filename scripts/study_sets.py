@@ -16,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from study_budget import begin
+from study_results import COMPARE, HELD_OUT, STUDY
 
 from data.dataset import read_test, read_train, why_no_test
 from data.demo import make_demo
@@ -26,7 +27,6 @@ from utils.files import written_whole
 
 DEMO = "demo"  # the word in SETS for the built-in set
 STEPS, STEPS_OF_DEMO = 150, 64  # of udml_ss: the budget
-STUDY, HELD_OUT, COMPARE = "study", "study_held_out", "compare"  # the folders of results, one for each use of study.sh
 LISTS = "give it both lists, with labels (docs/results.md), or compare methods without lists by COMPARE=..."
 
 

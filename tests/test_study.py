@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 import study  # noqa: E402
 import study_budget  # noqa: E402
+import study_judged  # noqa: E402
 import study_results  # noqa: E402
 import study_sets  # noqa: E402
 
@@ -139,7 +140,7 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         (folder / f"{run}.json").write_text(json.dumps([net_of_run]))
     judged = study.judged_nets(study_results.collect(results)["birds"]["judged"])
     assert [net.method for net in judged] == ["", "ours", "ours", "other", "supervised"]
-    lines = study.judged_table({"birds": judged}).splitlines()
+    lines = study_judged.judged_table({"birds": judged}).splitlines()
     assert lines[2:] == [
         "| | birds: all nets | within a method | chosen, R@1 |",
         "|---|---|---|---|",
@@ -147,6 +148,40 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         "| bad | -0.90 | -1.00 | 60.00 |",
         "| flat |  |  | 60.00 |",
         "| to choose from | | | 60.00 to 80.00 |",
+    ]
+    assert len(study_judged.judged_tables({"birds": judged}, {})) == 1  # these scores are of an earlier version
+
+
+def judged_nets(*nets):
+    """Return judged nets from (method, R@1, evidence, rank); the first is the net before training."""
+    scores = [{"evidence": evidence, "rank": rank} for _, _, evidence, rank in nets]
+    return [study_judged.Judged(net[0], bool(place), net[1], scores[place]) for place, net in enumerate(nets)]
+
+
+def test_each_judged_net_and_the_directions():
+    birds = judged_nets(("", 80, 0.5, 100), ("a", 82, 0.6, 90), ("a", 78, 0.55, 50), ("b", 80.9, 0.4, 20), ("b", 60, 0, 2))
+    cars = judged_nets(("", 60, 0.5, 50), ("b", 58, 0.4, 1))
+    assert study_judged.judged_tables({"birds": birds, "cars": cars}, {})[1].splitlines()[2:] == [
+        "| | birds | cars |",
+        "|---|---|---|",
+        "| no training | 80.0 / 0.500 / 100 | 60.0 / 0.500 / 50 |",
+        "| a | 82.0 / 0.600 / 90; 78.0 / 0.550 / 50 |  |",
+        "| b | 80.9 / 0.400 / 20; 60.0 / 0.000 / 2 | 58.0 / 0.400 / 1 |",
+        "| direction right | 2 of 3 | 1 of 1 |",
+    ]
+
+
+def test_the_limit_of_the_rank_comes_from_other_sets():
+    birds = judged_nets(("", 80, 0.5, 100), ("good", 82, 0.6, 16), ("bad", 60, 0.7, 4), ("worse", 50, 0.7, 1))
+    cars = judged_nets(("", 60, 0.5, 50), ("bad", 40, 0.6, 4.5), ("good", 61, 0.6, 40))
+    assert study_judged.limit_between([birds]) == pytest.approx(0.08)  # between 4 and 16 of 100
+    assert study_judged.limit_between([birds, cars]) == pytest.approx(0.12)  # between 4.5 of 50 and 16 of 100
+    assert study_judged.limit_between([judged_nets(("", 80, 0.5, 100), ("good", 82, 0.6, 16))]) is None
+    sets = {"birds": birds, "cars": cars}
+    below = [f"{net} (start 80.0)" for net in ("good 82.0", "bad 60.0", "worse 50.0")]
+    assert study_judged.judged_tables(sets, sets)[2].splitlines()[4:] == [
+        f"| birds | 26.8 % | {', '.join(below)} | worse 50.0 (start 80.0) |",
+        "| cars | 8.0 % | none | none |",
     ]
 
 
