@@ -80,7 +80,7 @@ def judged_tables(sets: dict[str, list[Judged]], held: dict[str, list[Judged]]) 
 
 
 def only_whole(sets: dict[str, list[Judged]]) -> dict[str, list[Judged]]:
-    """Return the sets with a net before training whose nets all have the scores that decide (earlier versions had others)."""
+    """Return the sets with a net before training whose nets all have the scores that decide; earlier versions had others."""
     return {
         name: nets
         for name, nets in sets.items()
