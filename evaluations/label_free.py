@@ -1,37 +1,43 @@
 """Scores of a net that need no labels, for choosing a checkpoint, a setting or a method.
 
-Two rest on the soft agreement of two random crops (`utils/clustering/agreement.py`) in the closed form of the net, for each
-weight of the second order. The third sees a net that has collapsed, which the first two do not.
+The score that chooses compares the nearest images that a net finds with those that the net before training finds in enlarged
+images. Larger images show a net more, so it finds better neighbours in them than in small ones.
 """
 
 from collections.abc import Mapping, Sequence
 
-CHOOSES = "evidence"
+import numpy as np
+
+CHOOSES = "overlap"
 SCORES = {
-    CHOOSES: "geometric mean of the agreement of the net and the agreement before training, at the best weight for both",
-    "agreement": "agreement of the net at its best weight (it favours long training)",
-    "rank": "effective rank of the first-order features: how many directions they use",
+    CHOOSES: "share of nearest images in common with the net before training on enlarged images, at the best weight",
+    "agreement": "agreement of two crops at its best weight (it favours long training)",
 }
-COLLAPSED = 0.03  # a net with less than this share of the rank before training has collapsed
 SAMPLE = 2048  # images that nets are judged by, at most: time and memory grow with their square
 
 
 def label_free(
-    agreement: Mapping[float, float], rank: float, before: Mapping[float, float], rank_before: float
+    agreement: Mapping[float, float], nearest: Mapping[float, np.ndarray], enlarged: np.ndarray
 ) -> dict[str, float]:
     """Return the SCORES of a net.
 
-    agreement: its soft agreement for each weight. rank: the effective rank of its first-order features. before, rank_before:
-    the same of the net before training.
-
-    Training raises the agreement at small weights whether it helps or not, because first-order features are what it changes
-    most. A weight counts as much as the net before training agrees there, so such a rise counts little.
+    agreement: its soft agreement for each weight of the second order. nearest: for each weight, its nearest images of random
+    crops, int (crops, n, k); empty for a net that makes all images alike. enlarged: the same of the net before training, for
+    enlarged images, at one weight. A crop is compared with the enlarged image's next crop: two nets that see the same crop
+    would find the same images for its background alone.
     """
-    shared = agreement.keys() & before.keys()
-    evidence = max((agreement[weight] * before[weight]) ** 0.5 for weight in shared)
-    if rank < COLLAPSED * rank_before:
-        evidence = 0.0
-    return {CHOOSES: evidence, "agreement": max(agreement.values()), "rank": rank}
+    other_crops = np.roll(enlarged, 1, axis=0)
+    shared = [overlap(rows, other_crops) for rows in nearest.values()]
+    return {CHOOSES: max(shared, default=0.0), "agreement": max(agreement.values())}
+
+
+def overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the mean share of a row's numbers in `one` that the same row of `other` holds too.
+
+    Both: int (..., k), k above 0, without a number twice in a row.
+    """
+    joined = np.sort(np.concatenate([one, other], axis=-1), axis=-1)  # a number that both hold stands there twice in a row
+    return float((joined[..., 1:] == joined[..., :-1]).sum() / one.size)
 
 
 def verdict(names: Sequence[str], paths: Sequence[str | None], scores: Sequence[dict[str, float]], count: int) -> str:

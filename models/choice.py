@@ -5,7 +5,7 @@ The weight of the second order is chosen by soft agreement: how alike the neighb
 judge. For a trained net, the agreement of the net before training therefore counts as much as its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,32 +58,34 @@ def choose(
     weight of the net before training; None or empty if it is not known.
     """
     choices: list[Choice] = []
+    for tried, (centre, *crops) in candidates(form, covariance, views, weights):
+        choice = Choice(tried, soft_agreement(centre, crops, RULE.temperature))
+        if before and before.keys() >= set(weights):
+            choice = choice._replace(agreement=(choice.agreement * before[choice.weight]) ** 0.5)
+        choices.append(choice)
+    _solve(form, covariance, choices[best([choice.agreement for choice in choices])].weights, torch.float64)
+    return choices
+
+
+def candidates(
+    form: ClosedForm, covariance: Covariance, views: Sequence[Tensor], weights: Sequence[float] = WEIGHTS
+) -> Iterator[tuple[tuple[float, ...], list[Tensor]]]:
+    """Set the form to each candidate in turn. Yield the weights of its parts, and the views as `leading` returns them.
+
+    covariance, views, weights: as in `choose`.
+    """
     form.mean.copy_(covariance.mean)
     parts = len(form.sizes)
     for weight in weights if parts > 1 else (0.0,):
         tried = (1.0, weight, LAST_WEIGHT)[:parts]
         _solve(form, covariance, tried, torch.float32)
-        agreement = agreement_of(form, views)
-        if before and before.keys() >= set(weights):
-            agreement = (agreement * before[weight]) ** 0.5
-        choices.append(Choice(tried, agreement))
-    _solve(form, covariance, choices[best([choice.agreement for choice in choices])].weights, torch.float64)
-    return choices
+        yield tried, leading(form, views)
 
 
 def _solve(form: ClosedForm, covariance: Covariance, weights: Sequence[float], dtype: torch.dtype) -> None:
     form.weights.copy_(torch.tensor(weights))
     scales = form.scales(torch.tensor(weights, dtype=dtype))
     form.projection.copy_(projection(covariance, scales, form.dim))
-
-
-def agreement_of(form: ClosedForm, views: Sequence[Tensor], rule: Rule = RULE) -> float:
-    """Return the soft agreement of a closed form, in its leading directions.
-
-    views: descriptions of the same images (n, P): first of the central crops, then of two or more sets of random crops.
-    """
-    centre, *crops = leading(form, views, rule.fewest)
-    return soft_agreement(centre, crops, rule.temperature)
 
 
 def leading(form: ClosedForm, views: Sequence[Tensor], fewest: int = RULE.fewest) -> list[Tensor]:
@@ -93,5 +95,5 @@ def leading(form: ClosedForm, views: Sequence[Tensor], fewest: int = RULE.fewest
 
 
 def best(agreements: Sequence[float], tie: float = RULE.tie) -> int:
-    """Return the place of the weight to take, from the agreement for each weight in rising order: the last of the best."""
+    """Return the index of the largest weight whose agreement is within `tie` of the best. agreements: by rising weight."""
     return max(place for place, agreement in enumerate(agreements) if agreement >= (1 - tie) * max(agreements))

@@ -208,14 +208,6 @@ def principal(covariance: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return values[kept], vectors[:, kept]
 
 
-def effective_rank(covariance: Tensor) -> float:
-    """Return how many directions of a covariance matrix (d, d) matter: exp(H), where H is the entropy of the eigenvalues'
-    shares of their sum (Roy and Vetterli 2007). It is d if all directions have one variance, and 0 if nothing varies."""
-    shares = principal(covariance, len(covariance))[0]
-    shares = shares / shares.sum()
-    return float((-shares * shares.log()).sum().exp()) if len(shares) else 0.0
-
-
 def projection(covariance: Covariance, scales: Tensor, dim: int, power: float = POWER) -> Tensor:
     """Return the PCA (d, dim) of rows times `scales`, each direction scaled by its eigenvalue to the `power`.
 

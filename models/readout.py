@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from data.views import ImageBatches
-from models.choice import WEIGHTS, Choice, choose
-from models.closed_form import REDUCED, ClosedForm, Moments, effective_rank, principal
+from models.choice import RULE, WEIGHTS, Choice, best, candidates, choose
+from models.closed_form import REDUCED, ClosedForm, Covariance, Moments, principal
 from models.embedder import Embedder, full_precision
 from models.engine import use
 from models.taps import evaluating, middle_and_last, positions, prefix_tokens, stages
 from utils import log
 from utils.arrays import evenly
+from utils.clustering.agreement import nearest_others, soft_agreement
 from utils.device import Compute
 from utils.distributed import Group
 from utils.errors import InputError
@@ -30,6 +31,7 @@ SAMPLE = 2048  # most images on which agreement is measured
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
+NEAREST = 20  # nearest images of each crop by which nets are judged
 VARIATION = 1e-9  # variance / squared mean: identical images stay below by rounding, all others are far above
 
 
@@ -37,11 +39,27 @@ class NoVariation(InputError):
     """The images do not differ: a closed form of them would put everything at similarity 1 to everything."""
 
 
-class Look(NamedTuple):
-    """The agreement and the rank of a net, for scores without labels."""
+class Seen(NamedTuple):
+    """What a net sees in the images: an unfitted closed form, and descriptions by it."""
 
-    agreement: dict[float, float]  # its soft agreement for each weight of the second order
-    rank: float  # effective rank of its first-order features
+    form: ClosedForm
+    covariance: Covariance
+    views: list[Tensor]  # of the sample (n, P): of the central crops, then of each set of random crops
+    readable: int  # images
+
+
+class Look(NamedTuple):
+    """The closed forms of a net for each weight of the second order, for scores without labels."""
+
+    agreement: dict[float, float]  # soft agreement
+    nearest: dict[
+        float, np.ndarray
+    ]  # int32 (crops, n, NEAREST): the nearest other images of each random crop, nearest first
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """The nearest images at the weight that soft agreement chooses."""
+        return list(self.nearest.values())[best(list(self.agreement.values()))]
 
 
 class Fitter:
@@ -70,7 +88,7 @@ class Fitter:
         """
         try:
             with evaluating(embedder), torch.no_grad():
-                form, choices, _ = self._fit(embedder)
+                form, choices = self._fit(embedder)
         except BaseException:
             embedder.closed_form = None
             raise
@@ -90,9 +108,15 @@ class Fitter:
     def look(self, embedder: Embedder) -> Look:
         """Look at the sample through the net, without what is known of the net before training."""
         with evaluating(embedder), torch.no_grad():
-            _, choices, rank = self._fit(embedder, sample_only=True)
+            form, covariance, views, _ = self._see(embedder, sample_only=True)
         embedder.closed_form = None
-        return Look({choice.weight: choice.agreement for choice in choices}, rank)
+        look = Look({}, {})
+        if self.group.rank == 0:
+            for weights, (centre, *crops) in candidates(form, covariance, views, self.weights):
+                weight = Choice(weights, 0.0).weight
+                look.agreement[weight] = soft_agreement(centre, crops, RULE.temperature)
+                look.nearest[weight] = np.stack([nearest_others(rows, centre, NEAREST).numpy(force=True) for rows in crops])
+        return self.group.share_object(look)
 
     def describe_only(self, embedder: Embedder) -> None:
         """Give the Embedder a closed form that can give a "description" but has no projection yet."""
@@ -129,7 +153,16 @@ class Fitter:
         self._reduce_channels(embedder, form, self._seen(sample, None, progress))
         return form
 
-    def _fit(self, embedder: Embedder, sample_only: bool = False) -> tuple[ClosedForm, list[Choice], float]:
+    def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
+        form, covariance, views, readable = self._see(embedder)
+        before = embedder.agreement_before
+        choices = choose(form, covariance, views, self.weights, before) if self.group.rank == 0 else []
+        form.prefer(self.readout != "auto" or readable >= ENOUGH)
+        self.group.share_state(form)
+        return form, self.group.share_object(choices)
+
+    def _see(self, embedder: Embedder, sample_only: bool = False) -> Seen:
+        """Describe all images, or only the sample, and random crops of the sample. The views are in process 0 alone."""
         count, sample = len(self.batches), evenly(len(self.batches), SAMPLE).tolist()
         total, centre = (self.images_sampled, sample) if sample_only else (self.images_seen, range(count))
         with bar(total=total, desc="closed form", unit="img", leave=False) as progress:
@@ -147,12 +180,7 @@ class Fitter:
         if covariance.matrix.diagonal().sum() <= VARIATION * covariance.mean.square().sum():
             raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
-        before = {} if sample_only else embedder.agreement_before
-        choices = choose(form, covariance, gathered, self.weights, before) if self.group.rank == 0 else []
-        form.prefer(self.readout != "auto" or count - len(bad) >= ENOUGH)
-        self.group.share_state(form)
-        rank = effective_rank(covariance.matrix[: form.sizes[0], : form.sizes[0]]) if sample_only else 0.0
-        return form, self.group.share_object(choices), rank
+        return Seen(form, covariance, gathered, count - len(bad))
 
     # ---- passes over the images --------------------------------------------------------------------------------------
 

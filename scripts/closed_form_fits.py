@@ -11,10 +11,10 @@ import torch
 from closed_form_features import DIMS
 
 from evaluations.retrieval import columns, score
-from models.choice import LAST_WEIGHT, WEIGHTS, agreement_of, best
+from models.choice import LAST_WEIGHT, RULE, WEIGHTS, best, leading
 from models.closed_form import Moments, projection
 from utils.arrays import evenly
-from utils.clustering.agreement import neighbour_agreement
+from utils.clustering.agreement import neighbour_agreement, soft_agreement
 from utils.files import write_json
 
 SCORES = ("soft agreement", "first neighbours")  # the first chooses the closed form's weight; the second did before
@@ -54,7 +54,9 @@ class Sight:
     def agreement(self, form):
         """Return the SCORES of the sample's images; the first is measured as the Fitter does."""
         centre, *crops = (form.project(rows) for rows in self.views)
-        return dict(zip(SCORES, (agreement_of(form, self.views), neighbour_agreement(centre, crops))))
+        in_front, *in_front_crops = leading(form, self.views)
+        soft = soft_agreement(in_front, in_front_crops, RULE.temperature)
+        return dict(zip(SCORES, (soft, neighbour_agreement(centre, crops))))
 
     def choose(self, dim):
         """Return the weights that the Fitter takes, and their agreement."""

@@ -128,7 +128,7 @@ galleries=("$out/ready-made")
 checkpoint=$(ls -t "$out"/training/*/ckp_ep*.pth.tar 2>/dev/null | head -n 1 || :)
 helped=1
 if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # without labels, is it better than the ready-made net?
-    judged=$out/training/select.json
+    judged=$out/training/judgement.json
     if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
         rm -f "$judged" # of an earlier training
         if "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select \

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from study_judged import BOUND, Judged, add_judged, due, judged_nets, judged_tables
-from study_results import HELD_OUT, JUDGED, KEPT, NO_TRAINING, RUN, collect, merge, read, write
+from study_judged import BOUND, add_judged, due, judged_nets, judged_tables
+from study_results import JUDGED, KEPT, NO_TRAINING, RUN, collect, merge, read, write
 
 SHOWN = ("R@1", "R@8", "R@10", "MAP@R", "NMI")
 ENDS = {"embedding": "", "closed_form": ", closed form"}  # readout -> end of a row's name
@@ -161,29 +161,18 @@ def plot(sets: dict[str, dict[str, list[list[Point]]]], file: str) -> None:
     figure.savefig(file, dpi=110)
 
 
-def read_kept(folder: str) -> dict:
-    """Return the results kept in a folder of tables; {} where there are none."""
-    kept = os.path.join(folder, KEPT)
-    return read(kept) if os.path.exists(kept) else {}
-
-
-def judged_of(sets: dict[str, dict]) -> dict[str, list[Judged]]:
-    """Return the judged nets of each set that has some."""
-    return {name: judged_nets(runs[JUDGED]) for name, runs in sets.items() if runs.get(JUDGED)}
-
-
 def main(results: str, folder: str) -> None:
-    all_sets = merge(read_kept(folder), collect(results) if os.path.isdir(results) else {})
+    kept = os.path.join(folder, KEPT)
+    all_sets = merge(read(kept) if os.path.exists(kept) else {}, collect(results) if os.path.isdir(results) else {})
     if not all_sets:
         print(f"{results}: no results here; scripts/study.sh makes them", file=sys.stderr)
         sys.exit(2)
     os.makedirs(folder, exist_ok=True)
-    write(os.path.join(folder, KEPT), all_sets)
+    write(kept, all_sets)
     sets = {name: gather(runs) for name, runs in all_sets.items()}
     parts = [table(name, runs) for name, runs in sets.items()]
-    if judged := judged_of(all_sets):
-        held = {} if os.path.basename(folder) == HELD_OUT else judged_of(read_kept(os.path.join(folder, "..", HELD_OUT)))
-        parts += judged_tables(judged, held)
+    if judged := {name: judged_nets(runs[JUDGED]) for name, runs in all_sets.items() if runs.get(JUDGED)}:
+        parts += judged_tables(judged)
     page = "\n\n".join(parts)
     with open(os.path.join(folder, "results.md"), "w", encoding="utf-8") as out:
         out.write(f"{ABOUT}\n\n{page}\n")

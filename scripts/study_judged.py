@@ -1,5 +1,5 @@
 """The nets of a study that were judged without labels (label_free.json of a set), for scripts/study.py. Lists the nets that
-are due, and makes tables: each net, how well each score ranks nets, and the limit of the rank chosen on other sets."""
+are due, and makes tables: how well each score ranks nets, and each net."""
 
 import os
 import re
@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from study_results import JUDGED_FILE, NO_TRAINING, checkpoints, read
 
-from evaluations.label_free import CHOOSES, COLLAPSED
+from evaluations.label_free import CHOOSES
 from utils.files import write_json
 
-RANK = "rank"  # the score that sees a collapse
 CLEAR = 1.0  # points of Recall@1 that a net is clearly better or worse by
 FEWEST = 3  # nets that a rank correlation needs
 BOUND = "supervised"  # the method with labels
@@ -69,22 +68,18 @@ def rank_correlation(nets: Sequence[Judged], score: str) -> float | None:
     return float(spearmanr(*zip(*pairs)).statistic)
 
 
-def judged_tables(sets: dict[str, list[Judged]], held: dict[str, list[Judged]]) -> list[str]:
-    """Return all tables of judged nets. held: nets judged on classes held out from the training lists; {} for none."""
+def judged_tables(sets: dict[str, list[Judged]]) -> list[str]:
+    """Return all tables of judged nets."""
     tables, whole = [judged_table(sets)], only_whole(sets)
-    if whole:
-        tables.append(nets_table(whole))
-    if whole and (held := only_whole(held)):
-        tables.append(limits_table(held, whole))
-    return tables
+    return [*tables, nets_table(whole)] if whole else tables
 
 
 def only_whole(sets: dict[str, list[Judged]]) -> dict[str, list[Judged]]:
-    """Return the sets with a net before training whose nets all have the scores that decide; earlier versions had others."""
+    """Return the sets with a net before training whose nets all have the score that chooses; earlier versions had others."""
     return {
         name: nets
         for name, nets in sets.items()
-        if any(not net.epoch for net in nets) and all({CHOOSES, RANK} <= net.scores.keys() for net in nets)
+        if any(not net.epoch for net in nets) and all(CHOOSES in net.scores for net in nets)
     }
 
 
@@ -114,13 +109,13 @@ def judged_table(sets: dict[str, list[Judged]]) -> str:
 
 
 def nets_table(sets: dict[str, list[Judged]]) -> str:
-    """Return a table with a row for each method and a column for each set: R@1 / evidence / effective rank of each net.
+    """Return a table with a row for each method and a column for each set: R@1 / score of each net.
 
-    Its last row counts the nets whose evidence differs from the start in the direction of R@1, of those whose R@1 differs by
-    more than CLEAR points.
+    Its last row counts the nets whose R@1 is more than CLEAR points from the start, and how many of them have a score on the
+    same side.
     """
     heads = "".join(f" {name} |" for name in sets)
-    lines = ["**Each judged net: R@1 / evidence / rank**", "", f"| |{heads}", "|---" * (1 + len(sets)) + "|"]
+    lines = [f"**Each judged net: R@1 / {CHOOSES}**", "", f"| |{heads}", "|---" * (1 + len(sets)) + "|"]
     for method in sorted({net.method for nets in sets.values() for net in nets}):
         own = [[net for net in nets if net.method == method] for nets in sets.values()]
         cells = ["; ".join(shown(net) for net in nets) for nets in own]
@@ -130,7 +125,7 @@ def nets_table(sets: dict[str, list[Judged]]) -> str:
 
 
 def shown(net: Judged) -> str:
-    return f"{net.recall:.1f} / {net.scores[CHOOSES]:.3f} / {net.scores[RANK]:.0f}"
+    return f"{net.recall:.1f} / {net.scores[CHOOSES]:.3f}"
 
 
 def directions(nets: Sequence[Judged]) -> tuple[int, int]:
@@ -145,35 +140,3 @@ def directions(nets: Sequence[Judged]) -> tuple[int, int]:
 def start_of(nets: Sequence[Judged]) -> Judged:
     """Return the net before training."""
     return next(net for net in nets if not net.epoch)
-
-
-def limit_between(sets: Sequence[Sequence[Judged]]) -> float | None:
-    """Return a limit of the rank below which nets count as collapsed, as a share of the rank before training.
-
-    It lies half-way, on a scale of logarithms, between the lowest net that is not clearly worse than the start, and the
-    highest net below it. None without a net below it.
-    """
-    worse, fine = [], []
-    for nets in sets:
-        start = start_of(nets)
-        for net in nets:
-            share = net.scores[RANK] / start.scores[RANK]
-            (worse if net.recall < start.recall - CLEAR else fine).append(share)
-    below = [share for share in worse if share < min(fine)]
-    return (max(below) * min(fine)) ** 0.5 if below else None
-
-
-def limits_table(held: dict[str, list[Judged]], test: dict[str, list[Judged]]) -> str:
-    """Return a table with a row for each set: the limit of the rank by nets judged on classes held out from the training
-    lists of the other sets, and the test's nets below it and below the limit in use."""
-    lines = ["**The limit of the rank, chosen on held-out classes of the other sets**", ""]
-    lines += ["| left out | limit | nets below it, R@1 | below the limit in use |", "|---|---|---|---|"]
-    for name, nets in test.items():
-        limit = limit_between([others for other, others in held.items() if other != name])
-        start = start_of(nets)
-        cells = []
-        for each in (limit, COLLAPSED):
-            below = [net for net in nets if each is not None and net.scores[RANK] < each * start.scores[RANK]]
-            cells.append(", ".join(f"{net.method} {net.recall:.1f} (start {start.recall:.1f})" for net in below) or "none")
-        lines.append(f"| {name} | {'none' if limit is None else f'{100 * limit:.1f} %'} | {cells[0]} | {cells[1]} |")
-    return "\n".join(lines)

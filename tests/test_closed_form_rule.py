@@ -13,8 +13,9 @@ from closed_form_features import DIMS, Frozen
 from closed_form_rule import Case, chosen_rule, print_tables
 from closed_form_weights import FEWEST, NEIGHBOURS, TEMPERATURES, Net
 
-from models.choice import LAST_WEIGHT, RULE, WEIGHTS, Rule, agreement_of
+from models.choice import LAST_WEIGHT, RULE, WEIGHTS, Rule, leading
 from models.closed_form import ClosedForm
+from utils.clustering.agreement import soft_agreement
 
 IMAGES, FEATURES, LAYERS = 30, 6, {"middle": (4, 3), "last": (4, 2)}
 NUMBERS = FEATURES + 6 + 3  # of a description
@@ -51,7 +52,8 @@ def test_the_scores_of_a_weight_are_those_of_loops():
     row = net.row(1.5)[str(DIMS[0])]
     form = net.sight.forms((1.0, 1.5, LAST_WEIGHT), torch.float32)[DIMS[0]]
     centre, one, other, _ = (form.project(rows).numpy() for rows in net.sight.views)
-    assert row["1/4"] == pytest.approx(agreement_of(form, net.sight.views))
+    in_front, *crops_in_front = leading(form, net.sight.views, 4)
+    assert row["1/4"] == pytest.approx(soft_agreement(in_front, crops_in_front))
     assert len({row[f"{temperature:g}/{fewest}"] for temperature in TEMPERATURES for fewest in FEWEST}) == 15
 
     test = net.embedded(form)

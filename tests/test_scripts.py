@@ -425,8 +425,8 @@ def test_search_folder_keeps_the_trained_net_only_if_it_helped(tmp_path):
     done = script("search_folder.sh", folder, TRAIN_FLAGS="--readout embedding", **small)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "without labels, by 100 training images:" in done.stdout
-    judged = root.glob("search/*/training/select.json")
-    before, after = (entry["label_free"]["evidence"] for entry in json.loads(next(judged).read_text()))
+    judged = root.glob("search/*/training/judgement.json")
+    before, after = (entry["label_free"]["overlap"] for entry in json.loads(next(judged).read_text()))
     kept = f"The embeddings are in {galleries_in(root)['ready-made'].folder}"
     assert (f"{kept}\n" in done.stdout) == ("Training did not help" in done.stdout) == (after <= before)
 

@@ -45,7 +45,7 @@ TEST_STAND_IN = """
 import json, os, sys
 paths = sys.argv[sys.argv.index("--resume") + 1 : sys.argv.index("--save_json")]
 data = sys.argv[sys.argv.index("--data") + 1]
-scores = {"readout": "closed_form", "recall": {"1": 0.5}, "label_free": {"evidence": 0.5}}
+scores = {"readout": "closed_form", "recall": {"1": 0.5}, "label_free": {"overlap": 0.5}}
 nets = [{"epoch": 0, **scores}, *({"epoch": 1, "checkpoint": path, **scores} for path in paths)]
 json.dump(nets, open(sys.argv[sys.argv.index("--save_json") + 1], "w"))
 print("judged", sorted(map(os.path.basename, paths)), sorted(os.listdir(data)), "--select" in sys.argv)
@@ -149,39 +149,24 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         "| flat |  |  | 60.00 |",
         "| to choose from | | | 60.00 to 80.00 |",
     ]
-    assert len(study_judged.judged_tables({"birds": judged}, {})) == 1  # these scores are of an earlier version
+    assert len(study_judged.judged_tables({"birds": judged})) == 1  # these scores are of an earlier version
 
 
 def judged_nets(*nets):
-    """Return judged nets from (method, R@1, evidence, rank); the first is the net before training."""
-    scores = [{"evidence": evidence, "rank": rank} for _, _, evidence, rank in nets]
-    return [study_judged.Judged(net[0], bool(place), net[1], scores[place]) for place, net in enumerate(nets)]
+    """Return judged nets from (method, R@1, overlap); the first is the net before training."""
+    return [study_judged.Judged(net[0], bool(place), net[1], {"overlap": net[2]}) for place, net in enumerate(nets)]
 
 
 def test_each_judged_net_and_the_directions():
-    birds = judged_nets(("", 80, 0.5, 100), ("a", 82, 0.6, 90), ("a", 78, 0.55, 50), ("b", 80.9, 0.4, 20), ("b", 60, 0, 2))
-    cars = judged_nets(("", 60, 0.5, 50), ("b", 58, 0.4, 1))
-    assert study_judged.judged_tables({"birds": birds, "cars": cars}, {})[1].splitlines()[2:] == [
+    birds = judged_nets(("", 80, 0.5), ("a", 82, 0.6), ("a", 78, 0.55), ("b", 80.9, 0.4), ("b", 60, 0))
+    cars = judged_nets(("", 60, 0.5), ("b", 58, 0.4))
+    assert study_judged.judged_tables({"birds": birds, "cars": cars})[1].splitlines()[2:] == [
         "| | birds | cars |",
         "|---|---|---|",
-        "| no training | 80.0 / 0.500 / 100 | 60.0 / 0.500 / 50 |",
-        "| a | 82.0 / 0.600 / 90; 78.0 / 0.550 / 50 |  |",
-        "| b | 80.9 / 0.400 / 20; 60.0 / 0.000 / 2 | 58.0 / 0.400 / 1 |",
+        "| no training | 80.0 / 0.500 | 60.0 / 0.500 |",
+        "| a | 82.0 / 0.600; 78.0 / 0.550 |  |",
+        "| b | 80.9 / 0.400; 60.0 / 0.000 | 58.0 / 0.400 |",
         "| direction right | 2 of 3 | 1 of 1 |",
-    ]
-
-
-def test_the_limit_of_the_rank_comes_from_other_sets():
-    birds = judged_nets(("", 80, 0.5, 100), ("good", 82, 0.6, 16), ("bad", 60, 0.7, 4), ("worse", 50, 0.7, 1))
-    cars = judged_nets(("", 60, 0.5, 50), ("bad", 40, 0.6, 4.5), ("good", 61, 0.6, 40))
-    assert study_judged.limit_between([birds]) == pytest.approx(0.08)  # between 4 and 16 of 100
-    assert study_judged.limit_between([birds, cars]) == pytest.approx(0.12)  # between 4.5 of 50 and 16 of 100
-    assert study_judged.limit_between([judged_nets(("", 80, 0.5, 100), ("good", 82, 0.6, 16))]) is None
-    sets = {"birds": birds, "cars": cars}
-    below = [f"{net} (start 80.0)" for net in ("good 82.0", "bad 60.0", "worse 50.0")]
-    assert study_judged.judged_tables(sets, sets)[2].splitlines()[4:] == [
-        f"| birds | 26.8 % | {', '.join(below)} | worse 50.0 (start 80.0) |",
-        "| cars | 8.0 % | none | none |",
     ]
 
 
@@ -192,7 +177,7 @@ def test_results_of_other_machines_stay_in_the_tables(results, tmp_path, capsys)
     (birds / "ours-seed-0.json").write_text(json.dumps([first]))
     (birds / "ours-seed-1.json").unlink()
     (birds / "supervised,LOSS=Triplet-seed-0.json").unlink()
-    scored = [{"epoch": 0, "readout": "closed_form", "recall": {"1": 0.6}, "label_free": {"evidence": 0.25}}]
+    scored = [{"epoch": 0, "readout": "closed_form", "recall": {"1": 0.6}, "label_free": {"overlap": 0.25}}]
     scored.append({**scored[0], "epoch": 8, "checkpoint": first["checkpoint"], "recall": {"1": 0.7}})
     (birds / "label_free.json").write_text(json.dumps(scored))
     study.main(results, str(out))

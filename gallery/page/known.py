@@ -14,10 +14,9 @@ HOW_SMOOTHED = (
 TRAINED = "“{trained}” is judged better than “{ready_made}”: by scores without labels, on this folder"
 NO_HELP = "Training on this folder did not help: judged by scores without labels"
 HOW_JUDGED = (
-    "A net scores high if two random crops of an image find the same other images. On images of this folder the score is "
-    "{after:.3f} after training and {before:.3f} before. Labels would say it more surely."
+    "A net scores high if it finds the same neighbours as the untrained net finds in larger pictures. On images of this "
+    "folder the score is {after:.3f} after training and {before:.3f} before. Labels would say it more surely."
 )
-COLLAPSED = "A score of 0 means that training has made all images nearly alike."
 
 
 def known(views: Sequence[GalleryView]) -> dict[str, str]:
@@ -37,8 +36,7 @@ def known(views: Sequence[GalleryView]) -> dict[str, str]:
         else:
             continue
         measured = HOW_JUDGED.format(after=judgement.after, before=judgement.before)
-        collapsed = [COLLAPSED] if judgement.after == 0 else []
-        return {"line": line, "how": " ".join([measured, *collapsed, *how])}
+        return {"line": line, "how": " ".join([measured, *how])}
     if len(views) > 1:
         how.append("Nobody has judged which of these embeddings is better on this folder.")
     return {"line": SMOOTHED, "how": " ".join(how)} if smoothed else {"line": "", "how": ""}

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from models import closed_form
-from models.closed_form import ClosedForm, Covariance, Moments, effective_rank, first_order, projection
+from models.closed_form import ClosedForm, Covariance, Moments, first_order, projection
 from models.second_order import energy_shares, matrix_root, second_order
 from utils.errors import InputError
 
@@ -206,18 +206,6 @@ def test_features_that_are_not_finite_are_refused(wrong):
     with pytest.raises(InputError, match="not finite"):
         moments.add(rows)
         moments.total()
-
-
-def test_the_effective_rank_counts_directions():
-    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-
-    def rank(*variances):
-        return effective_rank(torch.from_numpy(turn @ np.diag(variances) @ turn.T))
-
-    assert rank(2, 2, 2, 2, 2, 2) == pytest.approx(6) and rank(3, 3, 0, 0, 0, 0) == pytest.approx(2)
-    shares = np.array([5, 4, 3, 2, 1, 0.5]) / 15.5
-    assert rank(5, 4, 3, 2, 1, 0.5) == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-    assert effective_rank(torch.zeros(6, 6, dtype=torch.float64)) == 0
 
 
 @pytest.mark.parametrize("rows, dim, columns", [(4, 10, 3), (1, 10, 0), (2, 10, 1), (30, 10, 6), (30, 4, 4), (0, 2, 0)])

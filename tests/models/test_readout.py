@@ -14,10 +14,10 @@ from data.views import ImageBatches
 from forked import succeed
 from models import readout
 from models.backbones import IMAGENET, Backbone
-from models.choice import best as best_of
+from models.choice import RULE, best as best_of
 from models.closed_form import REDUCED
 from models.embedder import Embedder
-from models.readout import Fitter, NoVariation
+from models.readout import CROPS, NEAREST, RATIO, Fitter, NoVariation
 from models.taps import positions, tapped
 from utils import checkpoint, device
 from utils.errors import InputError
@@ -140,17 +140,32 @@ def test_the_embedding_head_as_readout_needs_no_look_before_training(paths):
     assert Fitter(batches_of(paths[:0], embedder), COMPUTE, readout="embedding").agreements(embedder) == {}
 
 
-def test_a_look_counts_the_directions_of_the_first_order(paths):
-    embedder = small_net()
-    look = Fitter(batches_of(paths, embedder), COMPUTE).look(embedder)
-    assert look.agreement == Fitter(batches_of(paths, embedder), COMPUTE).agreements(embedder)
-    with torch.no_grad():
-        views = [embedder.read(images, "pooled")[0] for _, images, _ in batches_of(paths, embedder).crops(None)]
-    assert 1.5 < look.rank < len(paths) and torch.cat(views).shape[1] >= look.rank
+def test_a_look_names_the_nearest_other_images_of_each_crop(paths):
+    """The reference fits a closed form with each weight alone, and sorts by hand."""
+    embedder, weights = small_net().eval(), (0, 0.5, 3)
+    batches = batches_of(paths, embedder)
+    look = Fitter(batches, COMPUTE, weights=weights).look(embedder)
+    assert look.agreement == Fitter(batches, COMPUTE, weights=weights).agreements(embedder)
+    assert list(look.nearest) == list(weights) and embedder.closed_form is None
+    assert look.chosen is look.nearest[weights[best_of(list(look.agreement.values()))]]
 
-    norm = next(module for module in reversed(list(embedder.features.modules())) if isinstance(module, nn.BatchNorm2d))
-    norm.weight.data[1:], norm.bias.data[1:] = 0, 0  # one channel is left
-    assert Fitter(batches_of(paths, embedder), COMPUTE).look(embedder).rank < look.rank
+    fit(paths, embedder, weights=(0.5,))
+    directions = len(paths) // RULE.fewest
+
+    @torch.no_grad()
+    def rows(*crops):
+        views = [embedder.read(images, "closed_form")[0] for _, images, _ in batches_of(paths, embedder).crops(*crops)]
+        return torch.nn.functional.normalize(torch.cat(views)[:, :directions], dim=1)
+
+    centre = rows(None)
+    assert look.nearest[0.5].shape == (CROPS[1], len(paths), min(NEAREST, len(paths) - 1))
+    for crop, nearest in enumerate(look.nearest[0.5]):
+        similar = (rows((0, crop), range(len(paths)), RATIO) @ centre.T).numpy()
+        for i, order in enumerate(nearest):
+            others = np.delete(np.arange(len(paths)), i)
+            expected = np.sort(similar[i, others])[::-1][: len(order)]
+            np.testing.assert_allclose(similar[i, order], expected, atol=1e-4)
+            assert i not in order and len(set(order.tolist())) == len(order)
 
 
 @torch.no_grad()

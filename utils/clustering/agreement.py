@@ -54,10 +54,16 @@ def soft_neighbours(rows: Tensor, centre: Tensor, temperature: float = 1.0) -> T
 
 def nearest_other(rows: Tensor, centre: Tensor) -> Tensor:
     """Return int64 (N,): for row i of (N, d), the most similar row of `centre` (N, d) other than i."""
+    return nearest_others(rows, centre, 1)[:, 0].long()
+
+
+def nearest_others(rows: Tensor, centre: Tensor, count: int) -> Tensor:
+    """Return int32 (N, k): for row i of (N, d), the k most similar rows of `centre` (N, d) other than i, nearest first.
+    k is `count`, or the number of other rows if that is less."""
     nearest = []
     for start in range(0, len(rows), QUERIES_AT_ONCE):
         similar = rows[start : start + QUERIES_AT_ONCE] @ centre.T
         own = torch.arange(start, start + len(similar), device=rows.device)
         similar[own - start, own] = -torch.inf
-        nearest.append(similar.argmax(1))
+        nearest.append(similar.topk(min(count, len(centre) - 1)).indices.int())
     return torch.cat(nearest)
