@@ -2,15 +2,16 @@
 
     python scripts/closed_form_rule.py birds=~/data/CUB100 groceries=~/data/GroceryStore cars=~/data/Cars196 demo
 
-Sets are named as in scripts/study.sh. The constants are chosen on classes held out from the training lists, by closed forms
-that are fitted to the other classes: the rule that loses the fewest points of Recall@1 against the best weight, on average.
-They are tested on the test classes of the set that was left out. Nets of seed 0 that scripts/study.sh trained in the same
-root, with HELD_OUT=1 and without, take part. Other scores, and all weights at once, are tested with frozen nets. Features
-and results are kept below ROOT/weight_rule.
+Sets are named as in scripts/study.sh. Closed forms are fitted to half of the classes of a training list, and scored on the
+other half. The constants with which the chosen weight loses the fewest points of Recall@1, on average, are taken.
+They are tested on the test classes of the set that was left out. Nets that scripts/study.sh trained in the same root take
+part, with HELD_OUT=1 and without. Frozen nets also test other scores, and a sum over all weights. Features and results are
+kept below ROOT/weight_rule.
 """
 
 import argparse
 import os
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,19 +99,19 @@ def measure(name: str, folder: str, study: str, args: argparse.Namespace) -> lis
     cases = [case for net in args.nets for case in cases_of(name, study, net, start[net])]
     for method in TRAINED:
         net = args.nets[0]
-        if checkpoint := last_checkpoint(os.path.join(args.root, study, name), f"{method}-seed-0"):
+        if checkpoint := last_checkpoint(os.path.join(args.root, study, name), method):
             found = results_of(method, net, checkpoint)
             cases += cases_of(name, study, f"{net}, {method}", found, start[net])
         else:
-            print(f"{name}: {study} has no net of {method} with seed 0; left out", file=sys.stderr)
+            print(f"{name}: {study} has no net of {method}; left out", file=sys.stderr)
     return cases
 
 
-def last_checkpoint(folder: str, run: str) -> str | None:
-    """Return the last existing checkpoint of a run of the study; None without one."""
-    paths = [path for path, name in checkpoints(folder).items() if name == run] if os.path.isdir(folder) else []
-    existing = [path for path in paths if os.path.exists(path)]
-    return existing[-1] if existing else None
+def last_checkpoint(folder: str, method: str) -> str | None:
+    """Return the last checkpoint of a method's first run in the study whose checkpoints exist; None without one."""
+    paths = checkpoints(folder).items() if os.path.isdir(folder) else ()
+    existing = [(path, run) for path, run in paths if re.fullmatch(rf"{method}-seed-\d+", run) and os.path.exists(path)]
+    return [path for path, run in existing if run == existing[0][1]][-1] if existing else None
 
 
 def chosen_rule(cases: Sequence[Case]) -> Rule:
@@ -172,7 +173,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("sets", nargs="+", metavar="SET", help="NAME=FOLDER, or demo")
     parser.add_argument("--root", default="results", help="folder of results, as ROOT of scripts/study.sh")
-    parser.add_argument("--nets", nargs="+", default=["EfficientNet-Lite0"], help="frozen nets; the first one was trained")
+    parser.add_argument(
+        "--nets", nargs="+", default=["EfficientNet-Lite0"], help="nets to test; the study trained the first one"
+    )
     parser.add_argument("--width", type=int, default=128, help="side of the crops; an image's shorter side is 9/8 of it")
     args = parser.parse_args()
     args.root = os.path.abspath(args.root)

@@ -77,7 +77,7 @@ def first_neighbours(net, centre, crops):
 
 
 def consensus(net, centre, crops):
-    """Geometric mean of two shares of images: whose nearest neighbour the first order names, or the second order."""
+    """Geometric mean of two shares of images: whose nearest neighbour the first order, or the second, also finds."""
     nearest = nearest_other(centre, centre)
     first, second = ((nearest == names).float().mean() for names in net.orders)
     return float((first * second).sqrt())
