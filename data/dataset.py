@@ -1,7 +1,7 @@
 """The registry of data sets, their folders and their images. A new data set is one line in `Dict`.
 
 A data set is a folder. Its train.txt names the images to train on; without one, training takes all images in the folder and
-below it. test.txt, or query.txt and gallery.txt, name the held-out images and their labels, for tests.
+below it. test.txt, or query.txt and gallery.txt, name the test images and their labels, for tests.
 """
 
 import os
@@ -128,7 +128,7 @@ def why_no_test(folder: str, gallery_eq_query: bool | None = None) -> str | None
 
 
 def read_test(folder: str, gallery_eq_query: bool | None = None) -> tuple[ImageList, ImageList]:
-    """Read the held-out (query, gallery) ImageLists; `gallery is query` when test.txt serves as both.
+    """Read the test's (query, gallery) ImageLists; `gallery is query` when test.txt serves as both.
 
     gallery_eq_query: True takes test.txt, False takes query.txt and gallery.txt, None takes the lists that exist.
     Raises InputError for a faulty list, and for images that train.txt also names. The images of train.txt need not exist.

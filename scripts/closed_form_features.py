@@ -1,4 +1,4 @@
-"""Extracts features of a data set by a frozen net, once, and keeps them in files, for scripts/closed_form_table.py."""
+"""Extracts features of a data set by a net, once, and keeps them in files, for the other scripts of the closed form."""
 
 import json
 import os
@@ -40,8 +40,8 @@ class Recorder:
         return tuple(outputs)
 
 
-class Frozen:
-    """The features of a set by a frozen net. `array(name)` reads one of these arrays:
+class Features:
+    """The features of a set by a net. `array(name)` reads one of these arrays:
 
     "pooled": pooled features of the training images.
     "description": descriptions of the training images.
@@ -51,7 +51,7 @@ class Frozen:
     """
 
     def __init__(self, folder, net, width, scratch, checkpoint=None, name=None):
-        """checkpoint: of a trained net, which then takes the place of the frozen one. name: of the files."""
+        """checkpoint: of a trained net; None: `net`, frozen. name: of the files."""
         self.folder, self.net, self.width, self.checkpoint = folder, net, width, checkpoint
         self.set = os.path.basename(os.path.abspath(folder))
         self.name = (name or f"{self.set}-{net}-{width}").replace("/", "-")

@@ -24,17 +24,17 @@ SHARES = (0.3, 0.1, 0.03)  # shares of the training images
 class Sight:
     """The input of a closed form's fit: descriptions of centre crops, (n, P), and of each pass over a sample's crops."""
 
-    def __init__(self, frozen, share=1.0):
+    def __init__(self, features, share=1.0):
         """share: of the images. A share below 1 is evenly spaced, and comes from the sample."""
         began = time.process_time()
-        centre, sample = torch.from_numpy(frozen.array("description")), frozen.meta["sample"]
-        crops = torch.from_numpy(frozen.array("crops")).unflatten(0, (-1, sample))
+        centre, sample = torch.from_numpy(features.array("description")), features.meta["sample"]
+        crops = torch.from_numpy(features.array("crops")).unflatten(0, (-1, sample))
         sampled = torch.from_numpy(evenly(len(centre), sample))  # as the Fitter does
         if share < 1:
             count = min(sample, round(share * len(centre)))
             chosen = torch.from_numpy(evenly(sample, count))
             centre, crops, sampled = centre[sampled[chosen]], crops[:, chosen], torch.arange(count)
-        self.frozen, self.images, self.views = frozen, len(centre), [centre[sampled], *crops]
+        self.features, self.images, self.views = features, len(centre), [centre[sampled], *crops]
         moments = Moments(centre.shape[1])
         for rows in (centre, *crops):
             moments.add(rows)
@@ -43,9 +43,9 @@ class Sight:
 
     def forms(self, weights, dtype):
         """Return {dim: closed form} with these weights of the parts."""
-        blank = self.frozen.form(1)
+        blank = self.features.form(1)
         whole = projection(self.covariance, blank.scales(torch.tensor(weights, dtype=dtype)), max(DIMS))
-        forms = {dim: self.frozen.form(dim) for dim in DIMS}
+        forms = {dim: self.features.form(dim) for dim in DIMS}
         for dim, form in forms.items():
             form.mean.copy_(self.covariance.mean)
             form.projection.copy_(whole[:, :dim])  # the leading directions are the same for every dim
@@ -94,8 +94,8 @@ def scored(features, labels, metrics=("recall", "map_at_r", "nmi")):
 class Study:
     """Makes the rows of one set, net and width, except for AE-SVC and for other sets."""
 
-    def __init__(self, frozen, results):
-        self.frozen, self.results, self.sight = frozen, results, cache(partial(Sight, frozen))
+    def __init__(self, features, results):
+        self.features, self.results, self.sight = features, results, cache(partial(Sight, features))
 
     def run(self):
         self.row("frozen, pooled", "all", self.baseline)
@@ -115,11 +115,11 @@ class Study:
         return self.results.row("methods", f"{method}, {dim}", lambda: {"method": method, **compute()})
 
     def test(self, form):
-        return form.project(torch.from_numpy(self.frozen.array("test_description"))).numpy()
+        return form.project(torch.from_numpy(self.features.array("test_description"))).numpy()
 
     def baseline(self):
-        pooled = self.frozen.array("test_pooled")
-        return {"dim": pooled.shape[1], **scored(pooled, self.frozen.test_labels), "seconds": 0}
+        pooled = self.features.array("test_pooled")
+        return {"dim": pooled.shape[1], **scored(pooled, self.features.test_labels), "seconds": 0}
 
     def grid(self, weights):
         """Return the SCORES and R@1 of the closed forms with these weights, by dim."""
@@ -127,7 +127,7 @@ class Study:
         forms = self.sight().forms(weights, torch.float32)
         agreement = {dim: self.sight().agreement(form) for dim, form in forms.items()}
         seconds = time.process_time() - began
-        labels = self.frozen.test_labels
+        labels = self.features.test_labels
         recall = {dim: scored(self.test(form), labels, ("recall",))["R@1"] for dim, form in forms.items()}
         return {"weights": weights, "seconds": seconds} | {str(dim): {**agreement[dim], "R@1": recall[dim]} for dim in DIMS}
 
@@ -136,8 +136,8 @@ class Study:
         sight = sight or self.sight()
         began = time.process_time()
         form = sight.forms(weights, torch.float64)[dim]
-        seconds = time.process_time() - began + sight.seconds + sum(tried) + self.frozen.meta["seconds"]["all"]
-        return {"dim": dim, **scored(self.test(form), self.frozen.test_labels), "seconds": seconds, "weights": weights}
+        seconds = time.process_time() - began + sight.seconds + sum(tried) + self.features.meta["seconds"]["all"]
+        return {"dim": dim, **scored(self.test(form), self.features.test_labels), "seconds": seconds, "weights": weights}
 
     def shared(self, share):
         """Return the row of a closed form whose fit and weights come from a share of the training images."""
@@ -148,21 +148,21 @@ class Study:
         return {"images": sight.images, "agreement": agreement, **row}
 
 
-def study_ae_svc(frozen, results):
+def study_ae_svc(features, results):
     """Make the rows of AE-SVC. A set without labels has none, because the search needs labels."""
-    if frozen.train_labels is None:
+    if features.train_labels is None:
         return
 
     def learned(settings, dim):
         began = time.process_time()
-        encoder = ae_svc.train(frozen.array("pooled"), dim, settings)
-        seconds = time.process_time() - began + frozen.meta["seconds"]["centre"]
-        scores = scored(ae_svc.encode(encoder, frozen.array("test_pooled")), frozen.test_labels)
+        encoder = ae_svc.train(features.array("pooled"), dim, settings)
+        seconds = time.process_time() - began + features.meta["seconds"]["centre"]
+        scores = scored(ae_svc.encode(encoder, features.array("test_pooled")), features.test_labels)
         return {"dim": dim, **scores, "seconds": seconds, "settings": str(settings)}
 
     def searched():
         began = time.process_time()
-        best, tried = ae_svc.search(frozen.array("pooled"), frozen.train_labels, DIMS[0])
+        best, tried = ae_svc.search(features.array("pooled"), features.train_labels, DIMS[0])
         return {"best": best._asdict(), "R@1 on held-out training classes": tried, "seconds": time.process_time() - began}
 
     best = results.row("search", str(DIMS[0]), searched)["best"]
@@ -172,14 +172,14 @@ def study_ae_svc(frozen, results):
             results.row("methods", f"{method}, {dim}", lambda: {"method": method, **learned(settings, dim)})
 
 
-def across(frozen, other, results):
+def across(features, other, results):
     """Test the closed form of one set on another set."""
     for dim in DIMS:
         weights = results.found["methods"][f"closed form, weight by agreement, {dim}"]["weights"]
 
         def compute():
-            form = Sight(frozen).forms(weights, torch.float64)[dim]
-            embedded = form.project(torch.from_numpy(frozen.describe_test(other))).numpy()
+            form = Sight(features).forms(weights, torch.float64)[dim]
+            embedded = form.project(torch.from_numpy(features.describe_test(other))).numpy()
             return {"dim": dim, "weights": weights, **scored(embedded, other.test_labels)}
 
         results.row("cross", f"{other.set}, {dim}", compute)

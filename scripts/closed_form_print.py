@@ -38,7 +38,7 @@ def print_tables(results, scratch):
             for row in f.get("methods", {}).values()
         ]
         headings = ["set", "method", "dim", *metrics, "CPU s", "settings"]
-        table(f"{net}, {width} px, held-out classes, in %", headings, rows)
+        table(f"{net}, {width} px, test classes, in %", headings, rows)
     rows = [
         [name, net, width, dim, ae_svc.Settings(**row["best"]), max(row["R@1 on held-out training classes"].values())]
         for name, net, width, f in sets
@@ -121,7 +121,7 @@ def plot(points, path):
                 x, y = ([100 * p[key] for p in here] for key in ("soft agreement", "R@1"))
                 axes.scatter(x, y, s=22, marker=marker, color=colour, alpha=0.7, label=f"{name}, {net}, {width} px")
     axes.set_xlabel("soft agreement of two random crops, training images without labels (%)")
-    axes.set_ylabel("R@1 on held-out classes (%)")
+    axes.set_ylabel("R@1 on the test classes (%)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=7)
     figure.savefig(path, dpi=150)

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from closed_form_features import Frozen
+from closed_form_features import Features
 from closed_form_fits import Results, Study, across, study_ae_svc
 from closed_form_print import print_tables
 
@@ -34,18 +34,18 @@ def main():
     args = parser.parse_args()
     sets = []
     for folder in args.folders:
-        frozen = Frozen(folder, args.net, args.width, args.scratch)
-        about = {"set": frozen.set, "net": args.net, "width": args.width, "train_images": len(read_train(folder))}
-        results = Results(args.scratch / f"{frozen.name}.json", **about)
-        Study(frozen, results).run()
-        sets.append((frozen, results))
-    for frozen, results in sets:
+        features = Features(folder, args.net, args.width, args.scratch)
+        about = {"set": features.set, "net": args.net, "width": args.width, "train_images": len(read_train(folder))}
+        results = Results(args.scratch / f"{features.name}.json", **about)
+        Study(features, results).run()
+        sets.append((features, results))
+    for features, results in sets:
         if args.ae_svc:
-            study_ae_svc(frozen, results)
-    for frozen, results in sets:
+            study_ae_svc(features, results)
+    for features, results in sets:
         for other, _ in sets:
-            if args.cross and other is not frozen:
-                across(frozen, other, results)
+            if args.cross and other is not features:
+                across(features, other, results)
     contents = [json.loads(path.read_text()) for path in args.scratch.glob("*.json")]
     print_tables(sorted(contents, key=lambda f: (f["width"], f["net"], f["set"])), args.scratch)
 

@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from closed_form_features import DIMS, Frozen
+from closed_form_features import DIMS, Features
 from closed_form_fits import Sight, scored
 
 from models.choice import LAST_WEIGHT, WEIGHTS, leading
@@ -17,12 +17,12 @@ NEIGHBOURS = 10  # nearest images whose lists are compared
 class Net:
     """A net on a set: its features, and closed forms at each weight."""
 
-    def __init__(self, frozen: Frozen) -> None:
-        self.frozen = frozen
+    def __init__(self, features: Features) -> None:
+        self.features = features
 
     @cached_property
     def sight(self) -> Sight:
-        return Sight(self.frozen)
+        return Sight(self.features)
 
     @cached_property
     def orders(self) -> list[torch.Tensor]:
@@ -35,10 +35,10 @@ class Net:
         return self.sight.forms((1.0, float(weight), LAST_WEIGHT), torch.float32)
 
     def embedded(self, form):
-        return form.project(torch.from_numpy(self.frozen.array("test_description"))).numpy()
+        return form.project(torch.from_numpy(self.features.array("test_description"))).numpy()
 
     def recall(self, rows) -> float:
-        return scored(rows, self.frozen.test_labels, ("recall",))["R@1"]
+        return scored(rows, self.features.test_labels, ("recall",))["R@1"]
 
     def row(self, weight: float) -> dict[str, dict[str, float]]:
         """Return {dim: {"R@1": share, "TEMPERATURE/FEWEST": soft agreement, OTHER: score}} at a weight."""

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains, then tests every checkpoint on the held-out classes. All settings are listed below. Edit them here, or set any as an
+# Trains, then tests every checkpoint on the test classes. All settings are listed below. Edit them here, or set any as an
 # environment variable.
 #
 #   scripts/run_train_test.sh                                  the built-in demo: compares the frozen with the trained net

@@ -8,8 +8,8 @@
 #   METHODS="udml_ss,LOSS=Triplet udml_ss,NUM_CLUSTERS=20 shared_neighbours,NEAR=0.5" scripts/study.sh     # with other settings
 #       of run_train_test.sh, or flags of train.py
 #   K=50 ...                    # the number of clusters in each set; default: the number of classes in its train.txt
-#   STEPS=300 ... MINUTES=20 ...     # the budget: the time of so many steps of udml_ss (default: 150, on the demo 64), or
-#       minutes of looks and steps. Dry runs tell how many epochs fit. ROOT/study/SET/budget/METHOD keeps this number, and you may
+#   STEPS=300 ... MINUTES=20 ...     # the budget: the time of STEPS steps of udml_ss (default: 150, on the demo 64), or
+#       MINUTES of looks and steps. Dry runs tell how many epochs fit. ROOT/study/SET/budget/METHOD keeps this number, and you may
 #       edit it before the method's first run. shared_neighbours keeps its 20 epochs. Entries with other settings take the method's
 #       epochs, unless they say EPOCHS=...
 #   JUDGE=0 ...                # skips the scores without labels; entries with NET=, WIDTH= or ORIGIN_WIDTH= never get them

@@ -9,7 +9,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import closed_form_rule
-from closed_form_features import DIMS, Frozen
+from closed_form_features import DIMS, Features
 from closed_form_rule import Case, chosen_rule, print_tables
 from closed_form_weights import FEWEST, NEIGHBOURS, TEMPERATURES, Net
 
@@ -21,7 +21,7 @@ IMAGES, FEATURES, LAYERS = 30, 6, {"middle": (4, 3), "last": (4, 2)}
 NUMBERS = FEATURES + 6 + 3  # of a description
 
 
-class Invented(Frozen):
+class Invented(Features):
     """Descriptions that are drawn instead of read."""
 
     meta = {"sample": IMAGES}
@@ -57,7 +57,9 @@ def test_the_scores_of_a_weight_are_those_of_loops():
     assert len({row[f"{temperature:g}/{fewest}"] for temperature in TEMPERATURES for fewest in FEWEST}) == 15
 
     test = net.embedded(form)
-    right = [net.frozen.test_labels[order[0]] == label for order, label in zip(nearest(test, test), net.frozen.test_labels)]
+    right = [
+        net.features.test_labels[order[0]] == label for order, label in zip(nearest(test, test), net.features.test_labels)
+    ]
     assert row["R@1"] == pytest.approx(np.mean(right)) and 0 < row["R@1"] < 1
 
     near = [[set(order[:NEIGHBOURS]) for order in nearest(rows, centre)] for rows in (one, other)]
@@ -81,7 +83,7 @@ def test_all_weights_together_sum_their_similarities():
     test = [net.embedded(net.forms(weight)[DIMS[0]]) for weight in WEIGHTS]
     similar = sum(rows @ rows.T for rows in test)
     np.fill_diagonal(similar, -np.inf)
-    right = net.frozen.test_labels[similar.argmax(1)] == net.frozen.test_labels
+    right = net.features.test_labels[similar.argmax(1)] == net.features.test_labels
     assert net.together()[str(DIMS[0])] == pytest.approx(right.mean())
 
 

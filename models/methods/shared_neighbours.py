@@ -1,9 +1,9 @@
 """Shared neighbours: images that have the same neighbours belong together.
 
-1. Before the first step, the frozen net looks at each image, enlarged where the run's crops are small: it then sees more in
-   it (`models/enlarge.py`). The closed form of that places the images. Two with a Jaccard distance of their k-reciprocal
-   neighbours (`utils/clustering/reciprocal.py`) below `near` are positive, those from `far` on negative, and what lies
-   between is left out: no clusters, whose number would have to be known and whose borders are often wrong.
+1. Before the first step, the frozen net looks at each image once. If the run's crops are small, they are enlarged, so that
+   it sees more (`models/enlarge.py`). A closed form embeds the images. Pairs whose k-reciprocal neighbours have a Jaccard
+   distance (`utils/clustering/reciprocal.py`) below `near` are positive, and from `far` on negative. Pairs between are left
+   out. There are no clusters: their number would have to be known, and their borders are often wrong.
 2. A step takes some images, each with a few of its positives, and a contrastive loss of their first-order features.
 3. The moving average of the weights smooths the training. The result lies between the start and this average, by default
    half-way: that keeps most of what training gains, and most of what the net knew before (Wortsman et al. 2022, arXiv
