@@ -22,7 +22,6 @@ import models
 from data.dataset import locate, read_test, read_train, recall_ks, why_no_test
 from data.images import Images
 from data.lists import ImageList
-from data.transforms import Transforms
 from data.views import ImageBatches, count_workers
 from evaluations import label_free
 from evaluations.report import report_tested
@@ -86,9 +85,9 @@ def main() -> None:
     nets = [Net(epoch, compute.place(embedder), requested(args, epoch, embedder)) for epoch, embedder in embedders(args)]
     training = functools.cache(lambda: read_train(folder).paths)
 
-    def load(paths: Any, transforms: Transforms = nets[0].embedder.transforms) -> ImageBatches:
+    def load(paths: Any) -> ImageBatches:
         workers = count_workers(args.nThreads, len(paths), compute.device.type)
-        return ImageBatches(Images(paths, transforms), args.batch_size, workers)
+        return ImageBatches(Images(paths, nets[0].embedder.transforms), args.batch_size, workers)
 
     def fit(images: ImageBatches, embedder: models.Embedder, readout: str = "closed_form") -> None:
         Fitter(images, compute, Group(), readout, args.seed, args.on_bad_image)(embedder)
@@ -99,7 +98,7 @@ def main() -> None:
     about = [facts(net.embedder) for net in nets]
     if args.select:
         sample = [training()[place] for place in evenly(len(training()), label_free.SAMPLE).tolist()]
-        scores = select(args, nets, load, sample, compute)
+        scores = select(args, nets, load(sample), compute)
         about = [{**net_facts, "label_free": score} for net_facts, score in zip(about, scores)]
     if not lists:
         return write(args, entries([(net.epoch, net.embedder.kind) for net in nets], about), None)
@@ -183,35 +182,32 @@ def resolved(readouts: list[str], embedder: models.Embedder) -> list[str]:
 
 
 def select(
-    args: argparse.Namespace, nets: list[Net], load: Callable, paths: Sequence[str], compute: device.Compute
+    args: argparse.Namespace, nets: list[Net], images: ImageBatches, compute: device.Compute
 ) -> list[dict[str, float]]:
     """Judge each net without labels, log the net to take, and return the scores of each.
 
-    All nets are compared with the net before training: the tested frozen net, or a frozen net like the first one. This net
-    also looks at enlarged images, and its neighbours there judge all. load(paths, transforms): batches of images. paths: a
-    sample of the training images.
+    All nets are compared with the net before training: the tested frozen net, or a frozen net like the first one. It also
+    looks at enlarged images, and the neighbours that it finds there judge all nets. images: a sample of the training images.
     """
     frozen = lambda **changed: compute.place(frozen_like(nets[0].embedder, args.weights, **changed))
     compared = nets if nets[0].epoch is None else [Net(None, frozen(), []), *nets]
-    own = compared[0].embedder.settings
     width = judging_width(compared[0].embedder)
-    judge = frozen(width=width, origin_width=round(own["origin_width"] * width / own["width"]))
+    enlarged = images.enlarged(width)
     log.say(f"judged by the neighbours that the net before training finds in images of {width} pixels")
 
-    def look(embedder: models.Embedder) -> Look:
-        images = load(paths, embedder.transforms)
-        return Fitter(images, compute, Group(), "closed_form", args.seed, args.on_bad_image).look(copy.deepcopy(embedder))
+    def look(embedder: models.Embedder, batches: ImageBatches = images) -> Look:
+        return Fitter(batches, compute, Group(), "closed_form", args.seed, args.on_bad_image).look(copy.deepcopy(embedder))
 
-    enlarged = look(judge).chosen
+    judge = look(frozen(width=width, origin_width=enlarged.images.transforms.origin_width), enlarged).chosen
     scores = []
     for net in compared:
         try:
-            scores.append(label_free.label_free(*look(net.embedder), enlarged))
+            scores.append(label_free.label_free(*look(net.embedder), judge))
         except NoVariation:  # it makes all images alike
-            scores.append(label_free.label_free({0: 0.0}, {}, enlarged))
+            scores.append(label_free.label_free({0: 0.0}, {}, judge))
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
-    origin_paths = [origin.path if origin else None for origin in origins]
-    log.say(label_free.verdict(names, origin_paths, scores, len(paths)))
+    paths = [origin.path if origin else None for origin in origins]
+    log.say(label_free.verdict(names, paths, scores, len(images)))
     return scores[len(compared) - len(nets) :]
 
 
