@@ -36,6 +36,7 @@ from utils.errors import InputError, exit_on_error
 TIES = (0.0, 0.005, 0.01, 0.02, 0.04)
 RULES = [Rule(*values) for values in product(TEMPERATURES, TIES, FEWEST)]
 TRAINED = ("shared_neighbours",)  # methods of the study whose nets take part
+OWN, BEFORE = "the trained net's agreement alone", "the agreement before training alone"
 
 
 class Case(NamedTuple):
@@ -47,7 +48,7 @@ class Case(NamedTuple):
     dim: int
     recall: list[float]  # shares
     agreement: dict[tuple[float, int], list[float]]  # of (temperature, fewest)
-    other: dict[str, list[float]]  # of frozen nets: other scores
+    other: dict[str, list[float]]  # of frozen nets: other scores; of trained nets: OWN and BEFORE
     together: float | None  # of frozen nets: Recall@1 of the sum of similarities over all weights
 
     def chosen(self, rule: Rule) -> int:
@@ -65,20 +66,23 @@ class Case(NamedTuple):
 def cases_of(name: str, study: str, label: str, found: Mapping, before: Mapping | None = None) -> list[Case]:
     """Return the cases of a net, one for each of DIMS. found: its results. before: those of the net before training."""
 
-    def column(dim: int, key: str) -> list[float]:
-        own = [row[str(dim)][key] for row in found["weights"].values()]
-        if not before:
-            return own
-        return [(a * row[str(dim)][key]) ** 0.5 for a, row in zip(own, before["weights"].values())]
+    def column(dim: int, key: str, results: Mapping = found) -> list[float]:
+        return [row[str(dim)][key] for row in results["weights"].values()]
+
+    def combined(dim: int, key: str) -> list[float]:
+        pairs = zip(column(dim, key), column(dim, key, before or found))
+        return [(own * start) ** 0.5 for own, start in pairs]
 
     keys = {(temperature, fewest): f"{temperature:g}/{fewest}" for temperature, fewest in product(TEMPERATURES, FEWEST)}
     cases = []
     for dim in DIMS:
-        recall = [row[str(dim)]["R@1"] for row in found["weights"].values()]
-        agreement = {values: column(dim, key) for values, key in keys.items()}
-        other = {} if before else {score: column(dim, score) for score in OTHER}
-        together = None if before else found["together"]["all weights"][str(dim)]
-        cases.append(Case(name, study, label, dim, recall, agreement, other, together))
+        agreement = {values: combined(dim, key) for values, key in keys.items()}
+        if before:
+            in_use = keys[RULE.temperature, RULE.fewest]
+            other, together = {OWN: column(dim, in_use), BEFORE: column(dim, in_use, before)}, None
+        else:
+            other, together = {score: column(dim, score) for score in OTHER}, found["together"]["all weights"][str(dim)]
+        cases.append(Case(name, study, label, dim, column(dim, "R@1"), agreement, other, together))
     return cases
 
 
@@ -130,6 +134,12 @@ def lost(cases: Iterable[Case], lost_by: Callable[[Case], float]) -> str:
     return f"{statistics.mean(points):.2f} / {max(points):.2f}"
 
 
+def compared(held: Sequence[Case], test: Sequence[Case], lost_by: Callable[[Case], float], trained: bool) -> list[str]:
+    """Return what is lost on held-out and on test classes, by trained or by frozen nets. "" where there are none."""
+    parts = ([case for case in part if (case.together is None) == trained] for part in (held, test))
+    return [lost(part, lost_by) if part else "" for part in parts]
+
+
 def print_tables(cases: Sequence[Case]) -> None:
     """Print what rules chosen on all sets but one lose there, what one constant changes, other scores, and each case."""
     held, test = ([case for case in cases if case.study == study] for study in (HELD_OUT, STUDY))
@@ -157,9 +167,14 @@ def print_tables(cases: Sequence[Case]) -> None:
     scores = {score: lambda case, score=score: case.lost_at(int(np.argmax(case.other[score]))) for score in OTHER}
     scores["no choice: similarities summed over all weights"] = lambda case: 100 * (max(case.recall) - case.together)
     scores["soft agreement, the rule in use"] = in_use
-    frozen = [[case for case in part if case.other] for part in (held, test)]
-    rows = [[score, *(lost(part, lost_by) for part in frozen)] for score, lost_by in scores.items()]
-    table("Other scores, frozen nets: mean / most points lost", ["score", "held-out classes", "test classes"], rows)
+    rows = [[score, *compared(held, test, lost_by, trained=False)] for score, lost_by in scores.items()]
+    headings = ["score", "held-out classes", "test classes"]
+    table("Other scores, frozen nets: mean / most points lost", headings, rows)
+
+    alone = lambda case, score: case.lost_at(best(case.other[score], RULE.tie))
+    scores = {OWN: lambda case: alone(case, OWN), BEFORE: lambda case: alone(case, BEFORE), "both, the rule in use": in_use}
+    rows = [[score, *compared(held, test, lost_by, trained=True)] for score, lost_by in scores.items()]
+    table("Trained nets: mean / most points lost", headings, rows)
 
     rows = []
     for case in test:

@@ -87,7 +87,7 @@ def test_all_weights_together_sum_their_similarities():
     assert net.together()[str(DIMS[0])] == pytest.approx(right.mean())
 
 
-def invented_case(name, study, peaks, net="Lite0"):
+def invented_case(name, study, peaks, trained=False):
     """Return a case whose Recall@1 is best at weight 2, and whose agreement peaks at the place peaks(temperature)."""
     recall = [1 - 0.01 * abs(place - WEIGHTS.index(2)) for place in range(len(WEIGHTS))]
     agreement = {
@@ -95,7 +95,10 @@ def invented_case(name, study, peaks, net="Lite0"):
         for temperature in TEMPERATURES
         for fewest in FEWEST
     }
-    return Case(name, study, net, 512, recall, agreement, dict.fromkeys(closed_form_rule.OTHER, recall), 0.97)
+    if trained:
+        other = {closed_form_rule.OWN: agreement[0.6, 4], closed_form_rule.BEFORE: agreement[1.6, 4]}
+        return Case(name, study, "Lite0, ours", 512, recall, agreement, other, None)
+    return Case(name, study, "Lite0", 512, recall, agreement, dict.fromkeys(closed_form_rule.OTHER, recall), 0.97)
 
 
 def test_the_rule_that_loses_least_is_chosen():
@@ -118,8 +121,33 @@ def test_the_tables_hold_out_each_set(capsys):
     assert "| temperature | 1 | in use | 0.33 / 1.00 | 2.00 / 2.00 |" in lines
     assert "| no choice: similarities summed over all weights | 3.00 / 3.00 | 3.00 / 3.00 |" in lines
     assert "| first neighbours of two crops | 0.00 / 0.00 | 0.00 / 0.00 |" in lines
+    assert "| both, the rule in use |  |  |" in lines  # no net was trained
     row = next(line for line in lines if line.startswith("| b | Lite0 | 512 |"))
     assert row.endswith("| 1 | 2.00 |") and "| 100.00 |" in row
+
+
+def test_what_each_agreement_alone_loses_for_a_trained_net(capsys):
+    places = {0.6: 2, 1.6: 1}  # places below the best weight
+    peaks = lambda temperature: WEIGHTS.index(2) - places.get(temperature, 0)
+    cases = [invented_case(name, study, peaks, trained=True) for name in "abc" for study in ("study_held_out", "study")]
+    print_tables([*cases, invented_case("a", "study_held_out", peaks), invented_case("a", "study", peaks)])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"| {closed_form_rule.OWN} | 2.00 / 2.00 | 2.00 / 2.00 |" in lines
+    assert f"| {closed_form_rule.BEFORE} | 1.00 / 1.00 | 1.00 / 1.00 |" in lines
+    assert "| both, the rule in use | 0.00 / 0.00 | 0.00 / 0.00 |" in lines
+
+
+def test_a_trained_net_is_judged_with_the_net_before_training():
+    def found(own):
+        keys = {f"{temperature:g}/{fewest}": own for temperature in TEMPERATURES for fewest in FEWEST}
+        row = {str(dim): {"R@1": 0.5, **keys, **dict.fromkeys(closed_form_rule.OTHER, own)} for dim in DIMS}
+        return {"weights": {"0": row, "1": row}, "together": {"all weights": {str(dim): 0.6 for dim in DIMS}}}
+
+    frozen, _ = closed_form_rule.cases_of("a", "study", "Lite0", found(0.4))
+    trained, _ = closed_form_rule.cases_of("a", "study", "Lite0, ours", found(0.9), found(0.4))
+    assert all(values == pytest.approx([0.4, 0.4]) for values in frozen.agreement.values()) and frozen.together == 0.6
+    assert all(values == pytest.approx([0.6, 0.6]) for values in trained.agreement.values()) and trained.together is None
+    assert trained.other == {closed_form_rule.OWN: [0.9, 0.9], closed_form_rule.BEFORE: [0.4, 0.4]}
 
 
 def test_fewer_than_three_sets_are_refused(tmp_path, monkeypatch):
