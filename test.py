@@ -81,7 +81,7 @@ def main() -> None:
     compute = device.choose(args.device, args.amp, args.channels_last, args.engine)
 
     # the test lists and the nets
-    lists = held_out_lists(folder := locate(args.data, args.data_root), args)
+    lists = test_lists(folder := locate(args.data, args.data_root), args)
     nets = [Net(epoch, compute.place(embedder), requested(args, epoch, embedder)) for epoch, embedder in embedders(args)]
     training = functools.cache(lambda: read_train(folder).paths)
 
@@ -123,7 +123,7 @@ def main() -> None:
         report_tested(os.path.dirname(about[-1]["checkpoint"]), folder, lists, extracted, results)
 
 
-def held_out_lists(folder: str, args: argparse.Namespace) -> tuple[ImageList, ...]:
+def test_lists(folder: str, args: argparse.Namespace) -> tuple[ImageList, ...]:
     """Read the queries and the gallery. Returns () where there is no test list and --select needs none."""
     why = why_no_test(folder, args.gallery_eq_query) if args.select else None
     if why is None:
@@ -191,20 +191,28 @@ def select(
     """
     frozen = lambda **changed: compute.place(frozen_like(nets[0].embedder, args.weights, **changed))
     compared = nets if nets[0].epoch is None else [Net(None, frozen(), []), *nets]
-    width = judging_width(compared[0].embedder)
+    start = compared[0].embedder
+    width = judging_width(start)
+    if width == start.transforms.width:
+        what = f"{start.settings['net']} takes images of {width} pixels only, so it cannot judge by larger ones"
+        raise InputError(f"{what}; give a test list instead", setting="select")
     enlarged = images.enlarged(width)
     log.say(f"judged by the neighbours that the net before training finds in images of {width} pixels")
 
     def look(embedder: models.Embedder, batches: ImageBatches = images) -> Look:
         return Fitter(batches, compute, Group(), "closed_form", args.seed, args.on_bad_image).look(copy.deepcopy(embedder))
 
-    judge = look(frozen(width=width, origin_width=enlarged.images.transforms.origin_width), enlarged).chosen
+    judge = look(frozen(width=width, origin_width=enlarged.images.transforms.origin_width), enlarged)
     scores = []
     for net in compared:
         try:
-            scores.append(label_free.label_free(*look(net.embedder), judge))
+            agreement, nearest, unreadable = look(net.embedder)
         except NoVariation:  # it makes all images alike
-            scores.append(label_free.label_free({0: 0.0}, {}, judge))
+            agreement, nearest, unreadable = {0: 0.0}, {}, judge.unreadable
+        if unreadable != judge.unreadable:
+            number = min(set(unreadable) ^ set(judge.unreadable))
+            raise InputError(f"{images.images.paths[number]}: can be read at one size only; replace or remove it")
+        scores.append(label_free.label_free(agreement, nearest, judge.chosen))
     names, origins = [net_name(net.epoch) for net in compared], [net.embedder.origin for net in compared]
     paths = [origin.path if origin else None for origin in origins]
     log.say(label_free.verdict(names, paths, scores, len(images)))

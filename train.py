@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def make_test(folder: str, args: argparse.Namespace, run: Run, loading: Loading) -> Callable:
-    """Return a function test(embedder, epoch), which scores the Embedder on the held-out classes."""
+    """Return a function test(embedder, epoch), which scores the Embedder on the test classes."""
     lists, ks = read_test(folder, args.gallery_eq_query), recall_ks(folder)
 
     def test(embedder: models.Embedder, epoch: int) -> tuple[str, dict] | None:

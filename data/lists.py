@@ -201,7 +201,7 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
 
 
 def refuse_overlap(train: ImageList, *held_out: ImageList) -> None:
-    """Raise InputError when an image of `train` is also in a held-out list: the test would use training images.
+    """Raise InputError when an image of `train` is also in a test list: the test would use training images.
 
     It compares files behind all symbolic links; they need not exist. It ignores labels: test.txt may start at 0 again.
     """

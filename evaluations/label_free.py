@@ -34,10 +34,10 @@ def label_free(
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
     """Return the mean share of a row's numbers in `one` that the same row of `other` holds too.
 
-    Both: int (..., k), k above 0, without a number twice in a row.
+    Both: int (..., k), without a number twice in a row. It is 0 without numbers.
     """
     joined = np.sort(np.concatenate([one, other], axis=-1), axis=-1)  # a number that both hold stands there twice in a row
-    return float((joined[..., 1:] == joined[..., :-1]).sum() / one.size)
+    return float((joined[..., 1:] == joined[..., :-1]).sum() / max(1, one.size))
 
 
 def verdict(names: Sequence[str], paths: Sequence[str | None], scores: Sequence[dict[str, float]], count: int) -> str:

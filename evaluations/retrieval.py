@@ -1,4 +1,4 @@
-"""Evaluates one or several encoders at once on held-out images: Recall@K, NMI and further metrics."""
+"""Evaluates one or several encoders at once on test images: Recall@K, NMI and further metrics."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple

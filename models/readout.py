@@ -31,7 +31,8 @@ SAMPLE = 2048  # most images on which agreement is measured
 RATIO = 0.5  # smallest share of the image in a random crop; smaller crops make agreement noisier
 CROPS = (2, 8)  # fewest and most random crops of each of these images, to reach CROPPED crops in all
 CROPPED = 4096
-NEAREST = 20  # nearest images of each crop by which nets are judged
+NEAREST = 20  # nearest images of each crop by which nets are judged: at most, and one for every EACH images
+EACH = 4  # among fewer images, chance alone would find most of the nearest
 VARIATION = 1e-9  # variance / squared mean: identical images stay below by rounding, all others are far above
 
 
@@ -45,16 +46,16 @@ class Seen(NamedTuple):
     form: ClosedForm
     covariance: Covariance
     views: list[Tensor]  # of the sample (n, P): of the central crops, then of each set of random crops
-    readable: int  # images
+    unreadable: tuple[int, ...]  # images
 
 
 class Look(NamedTuple):
     """The closed forms of a net for each weight of the second order, for scores without labels."""
 
     agreement: dict[float, float]  # soft agreement
-    nearest: dict[
-        float, np.ndarray
-    ]  # int32 (crops, n, NEAREST): the nearest other images of each random crop, nearest first
+    # int32 (crops, n, k): the k nearest other images of each random crop, nearest first
+    nearest: dict[float, np.ndarray]
+    unreadable: tuple[int, ...]  # images
 
     @property
     def chosen(self) -> np.ndarray:
@@ -103,19 +104,23 @@ class Fitter:
 
     def agreements(self, embedder: Embedder) -> dict[float, float]:
         """Return the net's own soft agreement for each weight, on the sample; {} if the embedding head is the readout."""
-        return {} if self.readout == "embedding" else self.look(embedder).agreement
+        return {} if self.readout == "embedding" else self.look(embedder, nearest=False).agreement
 
-    def look(self, embedder: Embedder) -> Look:
-        """Look at the sample through the net, without what is known of the net before training."""
+    def look(self, embedder: Embedder, nearest: bool = True) -> Look:
+        """Look at the sample through the net, without what is known of the net before training. nearest: False leaves the
+        nearest images out."""
         with evaluating(embedder), torch.no_grad():
-            form, covariance, views, _ = self._see(embedder, sample_only=True)
+            form, covariance, views, unreadable = self._see(embedder, sample_only=True)
         embedder.closed_form = None
-        look = Look({}, {})
+        look = Look({}, {}, unreadable)
         if self.group.rank == 0:
+            count = min(NEAREST, max(1, len(views[0]) // EACH)) if nearest else 0
             for weights, (centre, *crops) in candidates(form, covariance, views, self.weights):
                 weight = Choice(weights, 0.0).weight
                 look.agreement[weight] = soft_agreement(centre, crops, RULE.temperature)
-                look.nearest[weight] = np.stack([nearest_others(rows, centre, NEAREST).numpy(force=True) for rows in crops])
+                if count:
+                    lists = [nearest_others(rows, centre, count).numpy(force=True) for rows in crops]
+                    look.nearest[weight] = np.stack(lists)
         return self.group.share_object(look)
 
     def describe_only(self, embedder: Embedder) -> None:
@@ -154,10 +159,10 @@ class Fitter:
         return form
 
     def _fit(self, embedder: Embedder) -> tuple[ClosedForm, list[Choice]]:
-        form, covariance, views, readable = self._see(embedder)
+        form, covariance, views, unreadable = self._see(embedder)
         before = embedder.agreement_before
         choices = choose(form, covariance, views, self.weights, before) if self.group.rank == 0 else []
-        form.prefer(self.readout != "auto" or readable >= ENOUGH)
+        form.prefer(self.readout != "auto" or len(self.batches) - len(unreadable) >= ENOUGH)
         self.group.share_state(form)
         return form, self.group.share_object(choices)
 
@@ -180,7 +185,7 @@ class Fitter:
         if covariance.matrix.diagonal().sum() <= VARIATION * covariance.mean.square().sum():
             raise NoVariation(f"the {count - len(bad)} images look all the same, so no closed form can be fitted to them")
         gathered = [self._collect(*view, len(sample), set(bad)) for view in views]
-        return Seen(form, covariance, gathered, count - len(bad))
+        return Seen(form, covariance, gathered, tuple(sorted(bad)))
 
     # ---- passes over the images --------------------------------------------------------------------------------------
 

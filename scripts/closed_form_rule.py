@@ -5,7 +5,7 @@
 Sets are named as in scripts/study.sh. Closed forms are fitted to half of the classes of a training list, and scored on the
 other half. The constants with which the chosen weight loses the fewest points of Recall@1, on average, are taken.
 They are tested on the test classes of the set that was left out. Nets that scripts/study.sh trained in the same root take
-part, with HELD_OUT=1 and without. Features nets also test other scores, and a sum over all weights. Features and results are
+part, with HELD_OUT=1 and without. Frozen nets also test other scores, and a sum over all weights. Features and results are
 kept below ROOT/weight_rule.
 """
 
@@ -91,6 +91,8 @@ def measure(name: str, folder: str, study: str, args: argparse.Namespace) -> lis
     scratch, lists = Path(args.root) / "weight_rule", prepare(name, folder, study, args.root)
 
     def results_of(label: str, net: str, checkpoint: str | None = None) -> dict:
+        if checkpoint:  # of another training: features and results of its own
+            label += f"-{os.path.getmtime(checkpoint):.0f}"
         features = Features(lists, net, args.width, scratch, checkpoint, f"{name}-{study}-{label}-{args.width}")
         results, measured = Results(scratch / f"{features.name}.json"), Net(features)
         for weight in WEIGHTS:

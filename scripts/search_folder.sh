@@ -130,7 +130,7 @@ helped=1
 if [ -n "$checkpoint" ] && [ "$SELECT" != 0 ]; then # without labels, is it better than the ready-made net?
     judged=$out/training/judgement.json
     if [ ! -e "$judged" ] || [ "$checkpoint" -nt "$judged" ]; then
-        rm -f "$judged" # of an earlier training
+        rm -f "$judged" "$out/training/select.json" # of an earlier training, or an earlier version
         if "$PYTHON" test.py --data "$out/training" --net "$NET" --pretrained True --resume "$checkpoint" --select \
             --device "$DEVICE" --on_bad_image skip --save_json "$judged.part" --log_file "$out/log"; then
             mv "$judged.part" "$judged"

@@ -28,12 +28,13 @@ class Judged(NamedTuple):
 
 
 def due(folder: str) -> list[str]:
-    """Return the existing checkpoints that are not judged yet, or newer than the file of judged nets.
+    """Return the existing checkpoints that are not judged yet by the present scores, or newer than the file of judged nets.
 
     Nets with another backbone or other crops are never due, because nets are compared with one net before training.
     """
     file = os.path.join(folder, JUDGED_FILE)
-    judged = {entry.get("checkpoint") for entry in read(file)} if os.path.exists(file) else set()
+    entries = read(file) if os.path.exists(file) else ()
+    judged = {entry.get("checkpoint") for entry in entries if CHOOSES in entry.get("label_free", {})}
     since = os.path.getmtime(file) if judged else 0
     runs = checkpoints(folder).items()
     trained = (path for path, run in runs if not run.startswith(NO_TRAINING) and not OTHER_START.search(run))
@@ -89,8 +90,8 @@ def judged_table(sets: dict[str, list[Judged]]) -> str:
     choices = {name: [net for net in nets if BOUND not in net.method] for name, nets in sets.items()}
     heads = "".join(f" {name}: all nets | within a method | chosen, R@1 |" for name in sets)
     lines = ["**Scores without labels: rank correlation with R@1**", "", f"| |{heads}", "|---" * (1 + 3 * len(sets)) + "|"]
-    first, *others = sets.values()
-    for score in [name for name in first[0].scores if all(name in nets[0].scores for nets in others)]:
+    first = next(iter(sets.values()))
+    for score in [name for name in first[0].scores if all(name in net.scores for nets in sets.values() for net in nets)]:
         cells = []
         for name, nets in sets.items():
             start = [net for net in nets if not net.epoch]

@@ -1,20 +1,25 @@
 """The closed form in train.py and test.py: checkpoints, rows of the table, resumed runs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 import models
+import test as test_program
+from data.dataset import read_train
 from data.images import Images
 from data.views import ImageBatches
+from evaluations import label_free
 from evaluations.report.folder import rows_of
 from evaluations.retrieval import columns
 from models import choice, readout
 from models.readout import Fitter
 from thumbnails import TINY, TINY_TRAIN
 from utils import checkpoint, device
+from utils.errors import InputError
 from utils.run import Run
 
 SMALL = (*TINY, "--net", "timm/test_resnet", "--pretrained", "False", "--width", "64", "--origin_width", "70")
@@ -100,6 +105,15 @@ def test_select_says_which_net_to_take_also_without_a_test_list(run, image_folde
     first, *alone = json.loads((tmp_path / "without.json").read_text())
     assert [entry["epoch"] for entry in alone] == [1, 2] and "recall" not in alone[0] and not first["epoch"]
     assert [entry["label_free"] for entry in alone] == [entry["label_free"] for entry in judged]
+
+    paths = read_train(str(image_folder)).paths  # by hand: frozen nets at both widths, and the trained ones
+    frozen = [models.create("EfficientNet-Lite0", 512, True, width=side, origin_width=side * 9 // 8) for side in (224, 32)]
+    trained = [models.load(checkpoint.path_of(str(tmp_path / "run"), epoch)) for epoch in (1, 2)]
+    judge, *looks = (look_through(net.eval(), paths) for net in (*frozen, *trained))
+    for entry, look in zip((first, *alone), looks, strict=True):
+        expected = label_free.label_free(look.agreement, look.nearest, judge.chosen)
+        assert entry["label_free"] == pytest.approx(expected, abs=0.02) and 0.1 < expected["overlap"] < 1
+
     scores = {"the frozen backbone": first, "epoch 1": alone[0], "epoch 2": alone[1]}
     best = max(scores, key=lambda name: scores[name]["label_free"]["overlap"])
     assert f"by overlap the best is {best}".replace("the frozen", "frozen") in said
@@ -118,7 +132,33 @@ def test_select_judges_the_others_where_a_net_makes_all_images_alike(run, image_
     test = ("test", "--data", image_folder, "--resume", tmp_path / "run", "--pretrained", "True", *small[4:], "--select")
     run(*test, "--save_json", tmp_path / "result.json")
     _, intact, alike = [entry["label_free"] for entry in json.loads((tmp_path / "result.json").read_text())]
-    assert intact["overlap"] > 0 and set(alike.values()) == {0}
+    assert intact["overlap"] > 0.1 and set(alike.values()) == {0}
+
+
+def look_through(net, paths):
+    compute = device.choose("cpu")
+    return Fitter(ImageBatches(Images(paths, net.transforms), 100), compute).look(compute.place(net))
+
+
+def test_select_refuses_a_net_that_takes_images_of_one_size(run, image_folder, monkeypatch):
+    monkeypatch.setattr(test_program, "judging_width", lambda embedder: embedder.transforms.width)
+    flags = ("--net", "EfficientNet-Lite0", "--width", 32, "--origin_width", 36, "--device", "cpu", "--pretrained", "True")
+    with pytest.raises(InputError, match="EfficientNet-Lite0 takes images of 32 pixels only"):
+        run("test", *flags, "--data", image_folder, "--select")
+
+
+def test_select_names_an_image_that_can_be_read_at_one_size_only(run, image_folder, monkeypatch):
+    class Fickle(Fitter):
+        def look(self, embedder):
+            large = embedder.transforms.width > 32
+            return super().look(embedder)._replace(unreadable=(3,) if large else ())
+
+    monkeypatch.setattr(test_program, "Fitter", Fickle)
+    flags = ("--net", "EfficientNet-Lite0", "--width", 32, "--origin_width", 36, "--device", "cpu", "--pretrained", "True")
+    with pytest.raises(
+        InputError, match=re.escape(f"{read_train(str(image_folder)).paths[3]}: can be read at one size only")
+    ):
+        run("test", *flags, "--data", image_folder, "--select")
 
 
 def test_training_does_not_notice_the_readout(run, image_folder, tmp_path, capsys, monkeypatch):

@@ -150,6 +150,11 @@ def test_the_scores_without_labels_and_what_they_choose(results):
         "| to choose from | | | 60.00 to 80.00 |",
     ]
     assert len(study_judged.judged_tables({"birds": judged})) == 1  # these scores are of an earlier version
+    mixed = [*judged, judged[0]._replace(scores={"good": 1.0})]
+    assert [row[:6] for row in study_judged.judged_table({"birds": judged, "cars": mixed}).splitlines()[4:]] == [
+        "| good",
+        "| to c",
+    ]
 
 
 def judged_nets(*nets):
@@ -243,6 +248,10 @@ def test_nets_are_judged_once_and_again_when_they_change(tmp_path):
     assert judged("0") == ["judged ['net supervised 1']"] and len(json.loads(file.read_text())) == 4
 
     os.utime(root / "net supervised 1", (1, 1))
+    entries = json.loads(file.read_text())
+    entries[-1]["label_free"] = {"evidence": 0.5}  # judged by an earlier version
+    file.write_text(json.dumps(entries))
+    assert judged("0") == ["judged ['net supervised 1']"] and judged("0") == []
     for change in ("NET=ResNet18", "WIDTH=64", "ORIGIN_WIDTH=80"):  # they start from another net
         (root / change).touch()
         other = root / "study" / "birds" / f"udml_ss,{change}-seed-0.json"

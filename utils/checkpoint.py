@@ -41,11 +41,15 @@ def _numbered(save_dir: str) -> dict[int, str]:
     return {int(match[1]): path for path in paths if (match := re.search(r"ckp_ep(\d+)\.pth\.tar$", path))}
 
 
+EARLIER = {"way": 0.5}  # settings that runs of earlier versions lack, and what these runs do
+
+
 def compare_settings(saved: Mapping, now: Mapping, path: str, override: bool = False) -> None:
     """Log how the settings `saved` in checkpoint `path` differ from `now`. A setting that only one side has does not count.
 
     Raises InputError when a setting differs that is not in FREE: it is then another run. With `override` it only logs that.
     """
+    saved = {**EARLIER, **saved}
     both = [name for name in now if name in saved and name not in ("resume", "override", "log_file")]
     differ = {name: f"--{name} was {saved[name]}, is {now[name]}" for name in both if saved[name] != now[name]}
     other = [text for name, text in differ.items() if name not in FREE]

@@ -200,7 +200,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--save_step", type=positive_int, default=50, help="epochs between checkpoints; the last epoch always gets one")
     add("--save_minutes", type=weight, default=10, help="minutes between writes of latest.pth.tar; 0: only when stopped")
     add("--keep_last", type=natural, default=0, help="number of epoch checkpoints to keep, the newest; 0: all")
-    add("--eval_step", type=natural, default=0, help="epochs between tests on the held-out classes; 0: none")
+    add("--eval_step", type=natural, default=0, help="epochs between tests on the test classes; 0: none")
     add("--resume", "-r", default="yes", help="a checkpoint to go on from; yes: the newest in --save_dir, if any; no: none")
     add("--override", action="store_true", help="resume even if settings differ from the checkpoint's")
     add("--print_freq", type=positive_int, default=20, help="steps between log lines")

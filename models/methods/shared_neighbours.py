@@ -78,7 +78,9 @@ class SharedNeighbours(Method):
         add("--far", type=flags.number(float, 0, above=True, most=0.95), default=0.9, help=about)
         add("--num_instances", type=flags.positive_int, default=4, help="K: one image plus K - 1 of its positives")
         add("--temperature", type=flags.positive_float, default=0.1, help="of the loss; if lower, only hard negatives count")
-        about = "how far the result lies on the way from the start (0) to the moving average (1); less if training harms"
+        about = (
+            "how far the result lies on the way from the start to the moving average, above 0 to 1; less if training harms"
+        )
         add("--way", type=flags.number(float, 0, above=True, most=1), default=0.5, help=about)
         parser.set_defaults(lr=3e-4, epochs=20, readout="closed_form", train_from="middle")
 

@@ -30,7 +30,8 @@ def test_the_overlap_is_that_of_sets_with_the_next_crop_at_the_best_weight(crops
 
     expected = [by_hand(rows) for rows in nearest.values()]
     scores = label_free({0: 0.2, 1: 0.7, 2: 0.6}, nearest, enlarged)
-    assert list(scores) == list(SCORES) and len(set(expected)) > 1 or count == 1
+    assert list(scores) == list(SCORES)
+    assert count == 1 or len(set(expected)) > 1
     assert scores == pytest.approx({CHOOSES: max(expected), "agreement": 0.7})
 
 
@@ -41,6 +42,8 @@ def test_lists_in_another_order_are_the_same():
 
 def test_a_net_without_neighbours_has_no_overlap():
     assert label_free({0: 0.0}, {}, lists(2, 5, 4)) == {CHOOSES: 0, "agreement": 0}
+    alone = lists(2, 1, 0)  # one image has no other
+    assert label_free({0: 0.0}, {0: alone}, alone) == {CHOOSES: 0, "agreement": 0}
 
 
 def test_a_net_that_sees_the_classes_overlaps_more_than_a_noisy_one_and_than_one_that_sees_other_classes():

@@ -26,7 +26,11 @@ def fit(folder, file):
     found = {}
     for name, listed in (("all", paths), ("half", [f"{folder}/gone-{i}.jpg" for i in range(len(paths))] + paths)):
         batches = ImageBatches(Images(listed, embedder.transforms), 5, group=group)
-        readout.Fitter(batches, compute, group, on_bad_image="skip", weights=(0.5, 1))(embedder)
+        fitter = readout.Fitter(batches, compute, group, on_bad_image="skip", weights=(0.5, 1))
+        look = fitter.look(embedder)
+        found[f"{name} agreement"], found[f"{name} nearest"] = list(look.agreement.values()), look.chosen
+        found[f"{name} unreadable"] = look.unreadable
+        fitter(embedder)
         found[f"{name} embeddings"] = embedder.embed(paths)
         for key, value in embedder.closed_form.state_dict().items():
             found[f"{name} {key.replace('/', '-')}"] = value.numpy()

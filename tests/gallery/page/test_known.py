@@ -36,7 +36,7 @@ def views(drawn, tmp_path):
 
 def judge(tmp_path, before, after, *galleries):
     """Do as search_folder.sh does. Returns what it reads."""
-    file = tmp_path / "select.json"
+    file = tmp_path / "judgement.json"
     file.write_text(json.dumps([{"label_free": {"overlap": score, "agreement": 0.9}} for score in (before, after)]))
     command = [sys.executable, SCRIPT, file, *(tmp_path / name for name in galleries)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
