@@ -459,6 +459,7 @@ def stand_in(tmp_path):
         programs = f'case "$1" in search.py) echo "$*" >> "$CALLS"; {page} ;; embed.py) {embedding} ;; esac'
         (tmp_path / "python").write_text(f"#!/bin/sh\n{programs}\n")
         (tmp_path / "python").chmod(0o755)
+        (tmp_path / "calls").touch()  # the stand-ins look into it at once
         places = {"PYTHON": str(tmp_path / "python"), "CALLS": str(tmp_path / "calls"), "ROOT": str(tmp_path / "root")}
         done = script("search_folder.sh", tmp_path / "photos", **places, SERVE="1", SERVE_FLAGS="")
         return done, (tmp_path / "calls").read_text().splitlines()
