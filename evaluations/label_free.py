@@ -1,7 +1,7 @@
 """Scores of a net that need no labels, for choosing a checkpoint, a setting or a method.
 
-The score that chooses compares the nearest images that a net finds with those that the net before training finds in enlarged
-images. Larger images show a net more, so it finds better neighbours in them than in small ones.
+The overlap chooses. It compares two lists of the nearest images: one by the judged net, and one by the net before training,
+which sees the images enlarged. Larger images show a net more, so it finds better neighbours in them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -41,7 +41,7 @@ class NoVariation(InputError):
 
 
 class Seen(NamedTuple):
-    """What a net sees in the images: an unfitted closed form, and descriptions by it."""
+    """The closed form of a net before it is fitted, and descriptions of the images by it."""
 
     form: ClosedForm
     covariance: Covariance

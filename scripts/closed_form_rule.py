@@ -64,7 +64,7 @@ class Case(NamedTuple):
 
 
 def cases_of(name: str, study: str, label: str, found: Mapping, before: Mapping | None = None) -> list[Case]:
-    """Return the cases of a net, one for each of DIMS. found: its results. before: those of the net before training."""
+    """Return a Case of a net for each of DIMS. found: results of the net. before: results of the net before training."""
 
     def column(dim: int, key: str, results: Mapping = found) -> list[float]:
         return [row[str(dim)][key] for row in results["weights"].values()]

@@ -7,8 +7,9 @@ import torch
 from closed_form_features import DIMS, Features
 from closed_form_fits import Sight, scored
 
+from evaluations.label_free import overlap
 from models.choice import LAST_WEIGHT, WEIGHTS, leading
-from utils.clustering.agreement import nearest_other, neighbour_agreement, soft_agreement
+from utils.clustering.agreement import nearest_other, nearest_others, neighbour_agreement, soft_agreement
 
 TEMPERATURES, FEWEST = (0.6, 0.8, 1.0, 1.25, 1.6), (2, 4, 8)  # for soft agreement
 NEIGHBOURS = 10  # nearest images whose lists are compared
@@ -83,13 +84,9 @@ def consensus(net, centre, crops):
     return float((first * second).sqrt())
 
 
-def overlap(net, centre, crops):
+def neighbours_in_common(net, centre, crops):
     """Share of the NEIGHBOURS nearest that two crops have in common."""
-    near = []
-    for rows in crops[:2]:
-        similar = (rows @ centre.T).fill_diagonal_(-torch.inf)
-        near.append(torch.zeros(len(rows), len(rows), dtype=torch.bool).scatter_(1, similar.topk(NEIGHBOURS).indices, True))
-    return float((near[0] & near[1]).sum() / near[0].sum())
+    return overlap(*(nearest_others(rows, centre, NEIGHBOURS).numpy() for rows in crops[:2]))
 
 
 def correlation(net, centre, crops):
@@ -100,7 +97,7 @@ def correlation(net, centre, crops):
 
 OTHER = {
     "first neighbours of two crops": first_neighbours,
-    f"overlap of the {NEIGHBOURS} nearest of two crops": overlap,
+    f"overlap of the {NEIGHBOURS} nearest of two crops": neighbours_in_common,
     "correlation of the similarities of two crops": correlation,
     "consensus of first and second order": consensus,
 }

@@ -2,7 +2,7 @@
 
 python scripts/benchmarks/look.py [--n 100000 1000000] [--searched 20000] [--folder DIR] --threads 1
 
-The made descriptions have as many numbers as those of EfficientNet-Lite0, and planted classes of 30 images. A look keeps
+The descriptions are made up: as many numbers as those of EfficientNet-Lite0, in planted classes of 30 images. A look keeps
 them in a memory-mapped file, here in DIR: 9.3 GB for a million. Pages of that file do not count as memory, because the
 system can take them back. The limit is one matrix product: of all descriptions with the matrix that places them.
 
